@@ -1,0 +1,1 @@
+"""A readable reference interpreter for GGUF language models."""

@@ -1,0 +1,32 @@
+"""Array aliases and the one protocol that crosses rooms.
+
+Axes have one letter each everywhere: T new tokens, S cached and new tokens, E n_embd, H heads, G key/value heads,
+D head_dim; Dk Dv Hk Hv of the delta rule, C convolution channels, K taps of the convolution, N quantized blocks,
+O rows and I columns of a matrix. There is no batch axis.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+from gguf import GGMLQuantizationType
+from numpy.typing import NDArray
+
+F = NDArray[np.floating[Any]]
+F32 = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+Ints = NDArray[np.int64]
+
+
+class Matrix(Protocol):
+    """A packed weight [O, I]: rows of quantized blocks over the file's mapping."""
+
+    @property
+    def type(self) -> GGMLQuantizationType: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def rows(self) -> Bytes:
+        """The packed rows [O, bytes per row], read-only."""
+        ...
