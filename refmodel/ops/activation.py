@@ -1,0 +1,27 @@
+"""Element-wise functions. Any shape; the dtype of the argument is the dtype of the result."""
+
+import numpy as np
+
+from ..arrays import F
+
+
+def sigmoid(x: F) -> F:
+    """1 / (1 + e^-x)."""
+    with np.errstate(over="ignore"):  # e^-x may be inf: the quotient is then the right limit, 0
+        return 1 / (1 + np.exp(-x))
+
+
+def silu(x: F) -> F:
+    """x · sigmoid(x)."""
+    with np.errstate(over="ignore"):
+        return x / (1 + np.exp(-x))
+
+
+def swiglu(gate: F, up: F) -> F:
+    """silu(gate) · up."""
+    return silu(gate) * up
+
+
+def softplus(x: F) -> F:
+    """log(1 + e^x), and x itself above 20, as ggml_compute_softplus_f32 has it (the difference is below 3e-9)."""
+    return np.where(x > 20, x, np.log1p(np.exp(np.minimum(x, 20))))

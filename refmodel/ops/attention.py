@@ -1,0 +1,31 @@
+"""Causal grouped-query attention."""
+
+import numpy as np
+
+from ..arrays import F
+
+
+def attention(q: F, k: F, v: F, scale: float, kq: F, kq_soft_max: F) -> F:
+    """Let each of the T newest tokens attend to itself and to all tokens before it.
+
+    q            [T, H, D]
+    k, v         [S, G, D]   cached and new; query head h reads head h // (H/G); token t is key S - T + t
+    scale        factor of the raw scores, D**-0.5
+    kq           [H, T, S]   receives the raw scores, 0 for keys of the future; or empty, then nobody looks
+    kq_soft_max  [H, T, S]   receives the weights of the values; or empty
+
+    Returns [T, H, D]. A row is computed from its own keys alone, so its bits do not depend on T.
+    Source: arXiv:2305.13245; build_attn_mha.
+    """
+    (T, H, D), (S, G, _) = q.shape, k.shape
+    out = np.empty_like(q)
+    for t in range(T):
+        seen = S - T + t + 1
+        heads = q[t].reshape(G, H // G, D)
+        raw = np.einsum("grd,sgd->grs", heads, k[:seen])
+        weights = np.exp(scale * (raw - raw.max(axis=-1, keepdims=True)))
+        weights /= weights.sum(axis=-1, keepdims=True)
+        out[t] = np.einsum("grs,sgd->grd", weights, v[:seen]).reshape(H, D)
+        if kq.size:
+            kq[:, t, :seen], kq_soft_max[:, t, :seen] = raw.reshape(H, seen), weights.reshape(H, seen)
+    return out

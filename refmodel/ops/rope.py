@@ -1,0 +1,46 @@
+"""Rotary position embedding."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..arrays import F, Ints
+
+
+@dataclass(frozen=True)
+class Rope:
+    """How heads are rotated.
+
+    base       the angle of pair i at position p is p · scale · base^(-2i/n_rot) / factors[i]
+    n_rot      rotated dimensions; those behind them pass through
+    adjacent   pairs are (2i, 2i+1), ggml's NORM; otherwise (i, i + n_rot/2), ggml's NEOX
+    scale      1/factor of a linear scaling, else 1
+    factors    one divisor for each pair, [n_rot/2]; infinity for a pair that text does not turn
+    """
+
+    base: float
+    n_rot: int
+    adjacent: bool
+    scale: float
+    factors: tuple[float, ...]
+
+    def angles(self, pos: Ints) -> F:
+        """The angles [T, n_rot/2] in float64: exact to its last place, unlike an iterated product."""
+        pair = np.arange(self.n_rot // 2)
+        speed = self.scale * np.exp(pair * (-2 * math.log(self.base) / self.n_rot)) / np.array(self.factors)
+        return pos[:, None] * speed
+
+
+def rope(x: F, pos: Ints, how: Rope) -> F:
+    """Rotate heads x [T, H, D] standing at positions pos [T]; result of the same shape and dtype.
+
+    Source: arXiv:2104.09864; ggml_compute_forward_rope.
+    """
+    half, out, angles = how.n_rot // 2, x.copy(), how.angles(pos)
+    first = slice(0, how.n_rot, 2) if how.adjacent else slice(0, half)
+    second = slice(1, how.n_rot, 2) if how.adjacent else slice(half, how.n_rot)
+    cos, sin = (f(angles).astype(x.dtype)[:, None, :] for f in (np.cos, np.sin))  # [T, 1, n_rot/2]
+    out[:, :, first] = x[:, :, first] * cos - x[:, :, second] * sin
+    out[:, :, second] = x[:, :, first] * sin + x[:, :, second] * cos
+    return out

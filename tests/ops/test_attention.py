@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from near import near, same_bits
+from strategies import seeds
+
+from refmodel.kernels.attention import attention as kernel
+from refmodel.ops.attention import attention as op
+
+ATTENTIONS = pytest.mark.parametrize("attention", [op, kernel], ids=["op", "kernel"])
+NOBODY = np.zeros((0, 0, 0), np.float32)
+
+
+def arguments(seed, T, S, H=6, G=2, D=5):
+    r = np.random.default_rng(seed)
+    return tuple(r.standard_normal(shape).astype(np.float32) for shape in ((T, H, D), (S, G, D), (S, G, D)))
+
+
+def whole_matrix(q, k, v, scale):
+    """Softmax over a T x S matrix with a mask, float64; query head h reads head h // (H/G)."""
+    (T, H, _), (S, G, _) = q.shape, k.shape
+    k, v = (np.repeat(a.astype(float), H // G, axis=1) for a in (k, v))
+    raw = np.einsum("thd,shd->hts", q.astype(float), k)
+    future = np.arange(S)[None, :] > (S - T + np.arange(T))[:, None]
+    p = np.exp(np.where(future, -np.inf, raw * scale))
+    p /= p.sum(-1, keepdims=True)
+    return np.einsum("hts,shd->thd", p, v), np.where(future, 0, raw), p
+
+
+@ATTENTIONS
+@given(seed=seeds(), T=st.integers(1, 7), past=st.integers(0, 9))
+def test_attention_is_a_masked_softmax(attention, seed, T, past):
+    q, k, v = arguments(seed, T, T + past)
+    kq, p = np.zeros((2, 6, T, T + past), np.float32)
+    out = attention(q, k, v, 0.4, kq, p)
+    for got, want in zip((out, kq, p), whole_matrix(q, k, v, 0.4), strict=True):
+        near(got, want, ulps=8)  # exp of a score of size 4 carries its error times 4
+
+
+@ATTENTIONS
+@given(seed=seeds(), T=st.integers(2, 7), data=st.data())
+def test_any_split_and_any_onlooker_leave_the_bits(attention, seed, T, data):
+    q, k, v = arguments(seed, T, T)
+    cut = data.draw(st.integers(1, T - 1))
+    looked = attention(q, k, v, 0.4, *np.zeros((2, 6, T, T), np.float32))
+    first = attention(q[:cut], k[:cut], v[:cut], 0.4, NOBODY, NOBODY)
+    second = attention(q[cut:], k, v, 0.4, NOBODY, NOBODY)
+    same_bits(np.concatenate([first, second]), looked)
+
+
+@ATTENTIONS
+@given(seed=seeds())
+def test_enormous_scores_do_not_overflow(attention, seed):
+    q, k, v = arguments(seed, 3, 3)
+    assert np.isfinite(attention(q * 1e18, k * 1e18, v, 1.0, NOBODY, NOBODY)).all()

@@ -1,0 +1,85 @@
+"""Norms, activations and rotary embedding: each against its definition in float64, and its laws."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from near import near, same_bits
+from strategies import seeds
+
+from refmodel.ops.activation import sigmoid, silu, softplus, swiglu
+from refmodel.ops.norm import rms_norm
+from refmodel.ops.rope import Rope, rope
+
+EXACT = {
+    sigmoid: lambda x: 1 / (1 + np.exp(-x)),
+    silu: lambda x: x / (1 + np.exp(-x)),
+    softplus: lambda x: np.logaddexp(0, x),
+}
+
+
+@pytest.mark.parametrize("f", EXACT, ids=lambda f: f.__name__)
+@given(seed=seeds())
+def test_activations(f, seed):
+    x = (8 * np.random.default_rng(seed).standard_normal(50)).astype(np.float32)
+    near(f(x), EXACT[f](x.astype(float)), ulps=3)
+
+
+@pytest.mark.parametrize("f", EXACT, ids=lambda f: f.__name__)
+def test_activations_have_their_limits(f):
+    x = np.array([-1e30, -200, -100, 0, 100, 1e30], np.float32)
+    limits = {sigmoid: [0, 0, 0, 0.5, 1, 1], silu: [0, 0, 0, 0, 100, 1e30], softplus: [0, 0, 0, np.log(2), 100, 1e30]}
+    assert np.allclose(f(x), np.array(limits[f], np.float32), rtol=2e-7, atol=1e-37)
+
+
+@given(seed=seeds())
+def test_swiglu_is_silu_times_up(seed):
+    gate, up = np.random.default_rng(seed).standard_normal((2, 3, 7)).astype(np.float32)
+    same_bits(swiglu(gate, up), silu(gate) * up)
+
+
+@given(seed=seeds(), T=st.integers(1, 4))
+def test_rms_norm_gives_rows_of_size_one_each_by_itself(seed, T):
+    x = np.random.default_rng(seed).standard_normal((T, 19)).astype(np.float32)
+    exact = x / np.sqrt((x.astype(float) ** 2).mean(-1, keepdims=True) + 1e-6)
+    near(rms_norm(x, 1e-6), exact, ulps=3)
+    same_bits(rms_norm(x[:1], 1e-6), rms_norm(x, 1e-6)[:1])
+
+
+def turning(n_rot, adjacent, factors=None):
+    return Rope(10000.0, n_rot, adjacent, 1.0, factors or (1.0,) * (n_rot // 2))
+
+
+@pytest.mark.parametrize("adjacent", [False, True])
+@given(seed=seeds(), shift=st.integers(0, 1000))
+def test_scores_of_rotated_heads_depend_on_the_distance_alone(adjacent, seed, shift):
+    q, k = np.random.default_rng(seed).standard_normal((2, 1, 1, 10))
+    how = turning(10, adjacent)
+    score = lambda i, j: np.vdot(rope(q, np.array([i]), how), rope(k, np.array([j]), how))
+    assert abs(score(5 + shift, 2 + shift) - score(5, 2)) < 1e-10 * np.linalg.norm(q) * np.linalg.norm(k)
+
+
+@pytest.mark.parametrize("adjacent", [False, True])
+@given(seed=seeds())
+def test_only_the_first_n_rot_dims_turn_and_position_zero_turns_nothing(adjacent, seed):
+    x = np.random.default_rng(seed).standard_normal((3, 2, 10)).astype(np.float32)
+    y = rope(x, np.array([0, 4, 9]), turning(6, adjacent))
+    same_bits(y[:, :, 6:], x[:, :, 6:])
+    same_bits(y[0], x[0])
+    assert (y[1:, :, :6] != x[1:, :, :6]).all()
+
+
+def test_pairs_are_adjacent_or_half_apart():
+    x = np.zeros((1, 1, 8))
+    x[0, 0, 0] = 1
+    for adjacent, partner in ((True, 1), (False, 3)):
+        y = rope(x, np.array([1]), turning(6, adjacent))[0, 0]
+        assert np.flatnonzero(y).tolist() == [0, partner]
+        assert y[0] == np.cos(1.0)
+        assert y[partner] == np.sin(1.0)
+
+
+def test_a_pair_with_an_infinite_divisor_never_turns():
+    x = np.arange(1.0, 7.0).reshape(1, 1, 6)
+    y = rope(x, np.array([7]), turning(6, False, (1.0, np.inf, 2.0)))
+    assert np.flatnonzero(x != y).tolist() == [0, 2, 3, 5]

@@ -1,0 +1,47 @@
+"""What Hypothesis draws: shapes in which no two axes agree, and arrays of trained magnitudes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import strategies as st
+
+
+def seeds() -> st.SearchStrategy[int]:
+    return st.integers(0, 2**32 - 1)
+
+
+@dataclass(frozen=True)
+class DeltaRule:
+    """Arguments of the gated delta rule, float32."""
+
+    q: np.ndarray
+    k: np.ndarray
+    v: np.ndarray
+    log_decay: np.ndarray
+    beta: np.ndarray
+    state: np.ndarray
+
+    @property
+    def args(self) -> tuple[np.ndarray, ...]:
+        return self.q, self.k, self.v, self.log_decay, self.beta, self.state
+
+    def tokens(self, part: slice, state: np.ndarray) -> tuple[np.ndarray, ...]:
+        return self.q[part], self.k[part], self.v[part], self.log_decay[part], self.beta[part], state
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def delta_rule(seed: int, T: int, Hv: int = 3, Dk: int = 7, Dv: int = 11) -> DeltaRule:
+    r = np.random.default_rng(seed)
+    f = lambda *shape: r.standard_normal(shape)
+    arrays = (
+        unit(f(T, Hv, Dk)),
+        unit(f(T, Hv, Dk)),
+        f(T, Hv, Dv),
+        -np.exp(r.uniform(-7, 2, (T, Hv))),  # decays from 0.999 to 1e-3 a token
+        r.uniform(0.01, 0.99, (T, Hv)),
+        f(Hv, Dv, Dk),
+    )
+    return DeltaRule(*(a.astype(np.float32) for a in arrays))
