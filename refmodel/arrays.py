@@ -15,6 +15,17 @@ F = NDArray[np.floating[Any]]
 F32 = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
+NDInt = NDArray[np.integer[Any]]
+Blocks = NDArray[np.void]
+
+
+class Quant(Protocol):
+    """A module of quants/: the layout of one tensor type. BLOCK is a block's structured dtype, WEIGHTS how many it holds."""
+
+    BLOCK: np.dtype[np.void]
+    WEIGHTS: int
+
+    def dequantize(self, blocks: Blocks) -> F32: ...
 
 
 class Matrix(Protocol):

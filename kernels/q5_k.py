@@ -1,0 +1,25 @@
+"""Twin of quants.q5_k: rows of packed blocks -> float32, bit for bit."""
+
+import numpy as np
+from numba import njit, prange
+
+from .half import half
+from .k_scales import scale_and_minimum
+
+BLOCK = 176  # bytes: d and dmin (f16), 12 of packed scales and minima, 32 of fifth bits, 128 of codes
+
+
+@njit(parallel=True, cache=True)
+def dequantize(rows, out):
+    """rows [O, bytes], out [O, I] float32: overwritten."""
+    for o in prange(rows.shape[0]):
+        for b in range(out.shape[1] // 256):
+            block, to = rows[o, BLOCK * b : BLOCK * (b + 1)], out[o, 256 * b : 256 * (b + 1)]
+            d, dmin = half(block[0], block[1]), half(block[2], block[3])
+            fifth = block[16:48]
+            for j in range(8):
+                scale, minimum = scale_and_minimum(block[4:16], j)
+                s, m = d * np.float32(scale), dmin * np.float32(minimum)
+                codes, part, shift = block[48 + 32 * (j // 2) : 80 + 32 * (j // 2)], to[32 * j : 32 * j + 32], 4 * (j % 2)
+                for i in range(32):
+                    part[i] = s * np.float32(((codes[i] >> shift) & 15) | (((fifth[i] >> j) & 1) << 4)) - m

@@ -1,0 +1,172 @@
+"""Typed look-ups in a file's metadata, which name the key, the file and the type when they fail."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGUFValueType
+
+from ..errors import MetadataError
+from .format import SCALARS
+
+REQUIRED: Any = object()
+INTEGERS = {t for t in SCALARS if SCALARS[t].kind in "iu"} - {GGUFValueType.BOOL}
+FLOATS = {GGUFValueType.FLOAT32, GGUFValueType.FLOAT64}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One value, located and bounded but not decoded.
+
+    type   its GGUF type; ARRAY with the type of its items
+    item   the item type of an array, else None
+    count  items of an array, else 1
+    raw    the bytes of the value as the file has them; an array's begin with its item type and count
+    """
+
+    type: GGUFValueType
+    item: GGUFValueType | None
+    count: int
+    raw: memoryview
+
+    def value(self) -> Any:
+        """int, float, bool or str; for arrays a NumPy array, a Strings, or a list of arrays."""
+        if self.type == GGUFValueType.STRING:
+            return str(self.raw[8:], "utf-8", "replace")
+        if self.type != GGUFValueType.ARRAY:
+            return scalar(self.type, self.raw)
+        body = self.raw[12:]
+        if self.item == GGUFValueType.STRING:
+            return Strings(body, self.count)
+        if self.item == GGUFValueType.ARRAY:
+            return nested(body, self.count)
+        array = np.frombuffer(body, SCALARS[GGUFValueType(self.item)])
+        return array.astype(bool) if self.item == GGUFValueType.BOOL else array
+
+
+def scalar(kind: GGUFValueType, raw: memoryview) -> int | float | bool:
+    value = np.frombuffer(raw, SCALARS[kind])[0].item()
+    return bool(value) if kind == GGUFValueType.BOOL else value
+
+
+def nested(body: memoryview, count: int) -> list[Any]:
+    """The inner arrays of an array of arrays; the reader has checked every bound."""
+    out, at = [], 0
+    for _ in range(count):
+        item, n = GGUFValueType(int.from_bytes(body[at : at + 4], "little")), int.from_bytes(body[at + 4 : at + 12], "little")
+        end = at + 12
+        if item == GGUFValueType.STRING:
+            for _ in range(n):
+                end += 8 + int.from_bytes(body[end : end + 8], "little")
+        elif item == GGUFValueType.ARRAY:
+            raise MetadataError("an array of arrays of arrays cannot be decoded")
+        else:
+            end += n * SCALARS[item].itemsize
+        out.append(Field(GGUFValueType.ARRAY, item, n, body[at:end]).value())
+        at = end
+    return out
+
+
+class Strings(Sequence[str]):
+    """An array of strings, decoded when they are first asked for. Bytes that are no UTF-8 become U+FFFD in `str`; `raw` has them."""
+
+    def __init__(self, body: memoryview, count: int) -> None:
+        self._body, self._count = body, count
+        self._decoded: list[bytes] | None = None
+
+    @property
+    def raw(self) -> list[bytes]:
+        if self._decoded is None:
+            data, at, out = bytes(self._body), 0, []
+            for _ in range(self._count):
+                end = at + 8 + int.from_bytes(data[at : at + 8], "little")
+                out.append(data[at + 8 : end])
+                at = end
+            self._decoded = out
+        return self._decoded
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [text.decode("utf-8", "replace") for text in self.raw[index]]
+        return self.raw[index].decode("utf-8", "replace")
+
+
+class Metadata(Mapping[str, Any]):
+    """The key/value pairs of a file, in its order. Arrays are decoded when asked for."""
+
+    def __init__(self, path: Path, fields: Mapping[str, Field]) -> None:
+        self.path, self.fields = path, fields
+
+    def __getitem__(self, key: str) -> Any:
+        return self.fields[key].value()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.fields)
+
+    def __len__(self) -> int:
+        return len(self.fields)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.fields
+
+    def _field(self, key: str) -> Field:
+        if key not in self.fields:
+            raise MetadataError(f"{self.path}: metadata key {key} is missing; this model needs it")
+        return self.fields[key]
+
+    def _wrong(self, key: str, expected: str) -> MetadataError:
+        field = self.fields[key]
+        found = f"an array of {field.count} {field.item.name}" if field.item is not None else field.type.name
+        return MetadataError(f"{self.path}: metadata key {key} is {found}; expected {expected}")
+
+    def _scalar(self, key: str, default: Any, types: set[GGUFValueType], expected: str) -> Any:
+        if key not in self.fields and default is not REQUIRED:
+            return default
+        field = self._field(key)
+        if field.type not in types:
+            raise self._wrong(key, expected)
+        return field.value()
+
+    def str(self, key: str, default: Any = REQUIRED) -> str:
+        return self._scalar(key, default, {GGUFValueType.STRING}, "a string")
+
+    def int(self, key: str, default: Any = REQUIRED) -> int:
+        return self._scalar(key, default, INTEGERS, "an integer")
+
+    def float(self, key: str, default: Any = REQUIRED) -> float:
+        return self._scalar(key, default, FLOATS, "a float")
+
+    def bool(self, key: str, default: Any = REQUIRED) -> bool:
+        return self._scalar(key, default, {GGUFValueType.BOOL}, "a bool")
+
+    def strings(self, key: str) -> Strings:
+        field = self._field(key)
+        if field.item != GGUFValueType.STRING:
+            raise self._wrong(key, "an array of strings")
+        return field.value()
+
+    def array(self, key: str, types: set[GGUFValueType], expected: str, length: Any = None) -> Any:
+        """A numeric array whose item type is one of `types`, of that length if one is given."""
+        field = self._field(key)
+        if field.item not in types or length not in (None, field.count):
+            raise self._wrong(key, expected if length is None else f"{expected} of length {length}")
+        return field.value()
+
+    def ints(self, key: str, length: Any = None) -> tuple[Any, ...]:
+        return tuple(self.array(key, INTEGERS | {GGUFValueType.BOOL}, "an array of integers", length).tolist())
+
+    def floats(self, key: str, length: Any = None) -> tuple[Any, ...]:
+        return tuple(self.array(key, FLOATS, "an array of floats", length).tolist())
+
+    def per_block(self, key: str, count: Any, default: Any = REQUIRED) -> tuple[Any, ...]:
+        """One integer (or bool) for each of `count` blocks: an array of exactly that length, or one number for all."""
+        if key not in self.fields and default is not REQUIRED:
+            return (default,) * count
+        if self._field(key).type == GGUFValueType.ARRAY:
+            return self.ints(key, count)
+        return (self._scalar(key, REQUIRED, INTEGERS | {GGUFValueType.BOOL}, "an integer, or an array of them"),) * count

@@ -1,0 +1,119 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refmodel.errors import RouteError
+from refmodel.route import Route
+
+
+def routes() -> st.SearchStrategy[Route]:
+    return st.integers(1, 12).flatmap(
+        lambda n: st.lists(st.integers(0, n - 1), min_size=1, max_size=30).map(lambda layers: Route(tuple(layers), n))
+    )
+
+
+def rys(n, pairs):
+    """RYS in its own words: each window is put behind the last place of its last block."""
+    layers = list(range(n))
+    for i, j in pairs:
+        last = max(p for p, layer in enumerate(layers) if layer == j - 1)
+        layers[last + 1 : last + 1] = range(i, j)
+    return tuple(layers)
+
+
+def windows(n):
+    return st.lists(st.tuples(st.integers(0, n - 1), st.integers(1, n)).filter(lambda w: w[0] < w[1]), max_size=4)
+
+
+def test_the_route_that_everybody_runs():
+    route = Route.parse("blocks:15,20", 64)
+    assert route.layers == (*range(20), *range(15, 64))
+    assert len(route.layers) == 69
+    assert route.seams == [(19, 19), (20, 15), (24, 19), (25, 20)]
+    assert route.overhead == pytest.approx(7.8125)
+    assert route.describe()["notations"] == {
+        "canonical": "blocks:15,20",
+        "layers": "layers:0..19,15..63",
+        "PEFT layer_replication": "[[0, 20], [15, 64]]",
+        "mergekit layer_range": "[0, 20] [15, 64]",
+        "RYS (i, j)": "(15, 20)",
+    }
+
+
+@given(data=st.data(), n=st.integers(1, 12))
+def test_windows_are_applied_in_sequence(data, n):
+    pairs = data.draw(windows(n))
+    text = ";".join(data.draw(st.sampled_from([f"{i},{j}", f"({i},{j})", f" ( {i} , {j} ) "])) for i, j in pairs) or "0,0"
+    assert Route.parse(f"blocks:{text}", n).layers == rys(n, pairs)
+
+
+@given(routes())
+def test_every_notation_of_a_route_reads_back_as_that_route(route):
+    assert Route.parse(route.canonical, route.n_layer) == route
+    assert Route.parse(route.as_layers, route.n_layer) == route
+    assert tuple(layer for a, b in route.slices for layer in range(a, b)) == route.layers
+
+
+@given(data=st.data(), n=st.integers(1, 12))
+def test_one_window_is_written_as_one_window(data, n):
+    i, j = data.draw(st.tuples(st.integers(0, n - 1), st.integers(1, n)).filter(lambda w: w[0] < w[1]))
+    route = Route.parse(f"({i},{j})", n)
+    assert route.layers == (*range(j), *range(i, n))
+    assert route.canonical == f"blocks:{i},{j}"
+
+
+@given(routes())
+def test_between_seams_the_source_goes_on_at_one_visit(route):
+    at_seam = {p for p, _ in route.seams}
+    for p in range(len(route.layers) - 1):
+        if p not in at_seam or p + 1 not in at_seam:
+            assert route.layers[p + 1] == route.layers[p] + 1
+            assert route.visits[p + 1] == route.visits[p]
+
+
+@pytest.mark.parametrize("text", ["", "(0,0)", "blocks:0,0", "layers:0..7"])
+def test_the_identity(text):
+    route = Route.parse(text, 8)
+    assert route.is_identity
+    assert (route.canonical, route.seams, route.overhead) == ("blocks:0,0", [], 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("3,6", "two bare numbers are ambiguous; write blocks:3,6 .* or layers:3,6"),
+        ("blocks:6,3", "6 is not before 3.*did you mean blocks:3,6"),
+        ("blocks:3,3", "3 is not before 3"),
+        ("blocks:1", "is not a pair i,j"),
+        ("blocks:1,99", "block 98 is out of range; the model has blocks 0 to 7"),
+        ("layers:0..9", "block 9 is out of range"),
+        ("layers:5..3", "the range 5..3 falls"),
+        ("layers:", "is not a block or a range"),
+        ("layers:1,,2", "is not a block or a range"),
+        ("layers:0..999999999", "out of range"),
+        ("blocks:" + ";".join(["0,8"] * 600), "more than 4096 positions"),
+        ("something", "not a route; expected"),
+    ],
+)
+def test_what_does_not_fit_is_said(text, words):
+    with pytest.raises(RouteError, match=words):
+        Route.parse(text, 8)
+
+
+@given(st.text(alphabet="blocksayer:.,;()0123456789 -x", max_size=30))
+def test_any_text_is_a_route_or_a_route_error(text):
+    try:
+        Route.parse(text, 8)
+    except RouteError as error:
+        assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("layers", [[], [0, 8], [-1], [0] * 5000])
+def test_lists_are_checked(layers):
+    with pytest.raises(RouteError):
+        Route.of(layers, 8)
+
+
+def test_a_route_belongs_to_its_number_of_blocks():
+    with pytest.raises(RouteError, match="for 6 blocks, the model has 8"):
+        Route.of(Route.identity(6), 8)
