@@ -1,1 +1,29 @@
-"""A readable reference interpreter for GGUF language models."""
+"""A readable reference interpreter for GGUF language models: any layer route, every intermediate, diffed against llama.cpp."""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import RefmodelError
+    from .model import Model, Session, load
+    from .numerics import ORACLE, REFERENCE, Numerics
+    from .route import Route
+
+__version__ = version("refmodel")
+__all__ = ["ORACLE", "REFERENCE", "Model", "Numerics", "RefmodelError", "Route", "Session", "__version__", "load"]
+
+_HOMES = {
+    "errors": ["RefmodelError"],
+    "model": ["Model", "Session", "load"],
+    "numerics": ["ORACLE", "REFERENCE", "Numerics"],
+    "route": ["Route"],
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for: commands that run no model start without Numba."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f".{module}", __name__), name)
+    raise AttributeError(f"module 'refmodel' has no attribute {name!r}")

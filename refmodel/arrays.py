@@ -12,6 +12,7 @@ from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
 F = NDArray[np.floating[Any]]
+DType = type[np.floating[Any]]
 F32 = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from .arrays import F, Ints, Matrix
+from .arrays import DType, F, Ints, Matrix
 from .errors import RefmodelError
 from .kernels import attention, deltanet
 from .kernels import linear as kernels
@@ -26,8 +25,8 @@ class Numerics:
     """
 
     name: str
-    dtype: type[np.floating[Any]]
-    embed: Callable[[Matrix, Ints, type[np.floating[Any]]], F]
+    dtype: DType
+    embed: Callable[[Matrix, Ints, DType], F]
     linear: Callable[[Matrix, F], F]
     rms_norm: Callable[[F, float], F]
     sigmoid: Callable[[F], F]
@@ -41,7 +40,7 @@ class Numerics:
     gated_delta_rule: Callable[[F, F, F, F, F, F], tuple[F, F]]
 
 
-def embed(w: Matrix, tokens: Ints, dtype: type[np.floating[Any]]) -> F:
+def embed(w: Matrix, tokens: Ints, dtype: DType) -> F:
     """The rows of the embedding [V, E] that the tokens [T] name, decoded: [T, E]."""
     return dequantize(w.type, w.rows[tokens]).astype(dtype)
 

@@ -1,9 +1,9 @@
 """Routes: which source block runs at each position. The only place that knows the notations.
 
-    blocks:15,20               run blocks 15..19 twice: the window [15, 20) is repeated right behind itself
-    blocks:3,6;4,6             several windows, applied in sequence, each behind the last j-1 of the route so far
-    (15,20)                    one window; (0,0) is the identity
-    layers:0..14,12,13,14..39  explicit, `..` inclusive and rising
+blocks:15,20               run blocks 15..19 twice: the window [15, 20) is repeated right behind itself
+blocks:3,6;4,6             several windows, applied in sequence, each behind the last j-1 of the route so far
+(15,20)                    one window; (0,0) is the identity
+layers:0..14,12,13,14..39  explicit, `..` inclusive and rising
 """
 
 import re
@@ -140,7 +140,9 @@ def windows(body: str, n_layer: int, text: str) -> list[int]:
     for part in body.split(";"):
         match = WINDOW.fullmatch(part.strip())
         if not match or part.count("(") != part.count(")"):
-            raise RouteError(f"--route {text}: {part.strip()!r} is not a pair i,j; expected for example blocks:15,20 or blocks:3,6;4,6")
+            raise RouteError(
+                f"--route {text}: {part.strip()!r} is not a pair i,j; expected for example blocks:15,20 or blocks:3,6;4,6"
+            )
         i, j = int(match[1]), int(match[2])
         if (i, j) == (0, 0):
             continue
@@ -163,7 +165,9 @@ def listed(body: str, n_layer: int, text: str) -> list[int]:
     for part in body.split(","):
         match = PIECE.fullmatch(part)
         if not match:
-            raise RouteError(f"--route {text}: {part.strip()!r} is not a block or a range a..b; expected for example layers:0..14,12,13")
+            raise RouteError(
+                f"--route {text}: {part.strip()!r} is not a block or a range a..b; expected for example layers:0..14,12,13"
+            )
         a, b = int(match[1]), int(match[2] or match[1])
         if b < a:
             raise RouteError(f"--route {text}: the range {a}..{b} falls; list its blocks one by one to run them backwards")

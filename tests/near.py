@@ -10,7 +10,7 @@ def same_bits(a: Any, b: Any) -> None:
     a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
     assert a.dtype == b.dtype
     assert a.shape == b.shape
-    differ = np.flatnonzero((a.reshape(-1).view(np.uint8) != b.reshape(-1).view(np.uint8)))
+    differ = np.flatnonzero(a.reshape(-1).view(np.uint8) != b.reshape(-1).view(np.uint8))
     at = differ[0] // a.itemsize if differ.size else 0
     assert not differ.size, f"{differ.size} bytes differ, first at element {at}: {a.reshape(-1)[at]} and {b.reshape(-1)[at]}"
 

@@ -55,7 +55,10 @@ def nested(body: memoryview, count: int) -> list[Any]:
     """The inner arrays of an array of arrays; the reader has checked every bound."""
     out, at = [], 0
     for _ in range(count):
-        item, n = GGUFValueType(int.from_bytes(body[at : at + 4], "little")), int.from_bytes(body[at + 4 : at + 12], "little")
+        item, n = (
+            GGUFValueType(int.from_bytes(body[at : at + 4], "little")),
+            int.from_bytes(body[at + 4 : at + 12], "little"),
+        )
         end = at + 12
         if item == GGUFValueType.STRING:
             for _ in range(n):

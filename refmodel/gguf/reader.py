@@ -167,7 +167,9 @@ def read_entry(cursor: Cursor) -> Entry:
     ne = [cursor.u64(f"the shape of {name}") for _ in range(n_dims)]
     number, offset = cursor.u32(f"the type of {name}"), cursor.u64(f"the offset of {name}")
     if number not in GGMLQuantizationType.__members__.values():
-        raise FileError(f"{cursor.path}: {name} has tensor type {number}, which the installed gguf package does not know; upgrade it")
+        raise FileError(
+            f"{cursor.path}: {name} has tensor type {number}, which the installed gguf package does not know; upgrade it"
+        )
     kind = GGMLQuantizationType(number)
     weights, size = GGML_QUANT_SIZES[kind]
     if min(ne) < 1 or prod(ne) >= 1 << 63:
@@ -197,7 +199,9 @@ def read_part(path: Path) -> GgufFile:
         raise FileError(f"{path}: starts with {magic!r}, not with {MAGIC!r}; this is not a GGUF")
     version = cursor.u32("the version")
     if version not in VERSIONS and version & 0xFFFF == 0:
-        raise FileError(f"{path}: is a big-endian GGUF (version {version >> 24} read backwards); only little-endian files are supported")
+        raise FileError(
+            f"{path}: is a big-endian GGUF (version {version >> 24} read backwards); only little-endian files are supported"
+        )
     if version not in VERSIONS:
         raise FileError(f"{path}: is GGUF version {version}; versions {' and '.join(map(str, VERSIONS))} are supported")
     n_tensors, n_fields = cursor.u64("the tensor count"), cursor.u64("the metadata count")

@@ -1,0 +1,111 @@
+"""The other side of a diff: a live llama.cpp, or a recorded trace, with what is needed to judge it."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gguf import GGMLQuantizationType
+
+from .arrays import F
+from .diff import Diff, diff
+from .errors import TraceError
+from .gguf.reader import read
+from .llamacpp import PROFILES, record
+from .model import Model
+from .numerics import numerics_of
+from .route import Route
+from .surgery import dequantized as dequantized_copy
+from .surgery import routed
+from .tolerance import tolerance_for
+from .trace import Trace
+
+
+@dataclass(frozen=True)
+class Other:
+    """One recorded run.
+
+    taps         tap name -> array
+    calls        the token ids of each call
+    route        the route it ran, in canonical notation
+    who          one phrase for the headline: build and profile
+    types        tensor types of the matrices that it multiplied
+    exact_cache  keys and values kept in float32
+    emitted      how many nodes it computed, and why those were left out that are not compared: name -> reason
+    """
+
+    taps: Mapping[str, F]
+    calls: Sequence[Sequence[int]]
+    route: str
+    who: str
+    types: set[GGMLQuantizationType]
+    exact_cache: bool
+    emitted: int
+    left_out: Mapping[str, str]
+
+
+def matrix_types(model: Model) -> set[GGMLQuantizationType]:
+    return {w.type for w in model.weights.values() if len(w.shape) > 1}
+
+
+def llamacpp(
+    model: Model,
+    route: Route,
+    calls: Sequence[Sequence[int]],
+    profile: str,
+    lib: Path | None,
+    dequantize: bool,
+    folder: Path,
+) -> Other:
+    """Run llama.cpp on the file, or on a copy in `folder` that the route (and --dequantized) made, and take every tensor."""
+    if profile not in PROFILES:
+        raise TraceError(f"--profile {profile}: not one of {', '.join(PROFILES)}")
+    path = model.path
+    if not route.is_identity:
+        path = routed(model.file, route, folder / "routed.gguf")
+    if dequantize:
+        path = dequantized_copy(read(path), folder / "dequantized.gguf")
+    recording = record(path, calls, PROFILES[profile], folder / "llamacpp.safetensors", lib)
+    types = {GGMLQuantizationType.F32} if dequantize else matrix_types(model)
+    return from_trace(Trace(recording.path), types)
+
+
+def recorded(model: Model, path: Path, calls: Sequence[Sequence[int]] | None = None, route: Route | None = None) -> Other:
+    """A trace file, ours or llama.cpp's. It must be of this file, and of these tokens and this route where they are given."""
+    trace = Trace(path)
+    try:
+        provenance = json.loads(trace.metadata["provenance"])
+        other = from_trace(trace, matrix_types(model))
+    except (KeyError, ValueError, TypeError):
+        raise TraceError(f"{path}: has no provenance that names its tokens; record it with `refmodel trace`") from None
+    if calls is not None and [list(call) for call in calls] != other.calls:
+        raise TraceError(f"{path}: was recorded for other tokens, {other.calls}; leave out -p and --tokens to use those")
+    if route is not None and other.route != route.canonical:
+        raise TraceError(f"{path}: was recorded for route {other.route}, this run has {route.canonical}")
+    theirs, ours = provenance.get("sha256"), model.file.sha256()
+    if theirs and theirs != ours:
+        raise TraceError(f"{path}: was recorded for another file, sha256 {theirs[:12]}…; {model.path} has {ours[:12]}…")
+    return other
+
+
+def from_trace(trace: Trace, types: set[GGMLQuantizationType]) -> Other:
+    provenance: dict[str, Any] = json.loads(trace.metadata["provenance"])
+    nodes = json.loads(trace.metadata.get("nodes", "[]"))
+    flat = [node for call in nodes for node in call]
+    profile = provenance.get("profile", {})
+    return Other(
+        taps=trace,
+        calls=[list(map(int, call)) for call in provenance["calls"]],
+        route=provenance["route"],
+        who=provenance.get("who", provenance.get("producer", str(trace.path))),
+        types=types if "llama" in provenance.get("producer", "") else {GGMLQuantizationType.F32},
+        exact_cache=profile.get("kv", "f32") == "f32" and profile.get("flash_attn", "off") == "off",
+        emitted=len(flat) or len(trace),
+        left_out={node["name"]: node["reason"] for node in flat if node.get("reason")},
+    )
+
+
+def compare(model: Model, route: Route, other: Other, numerics: str, anchor: bool, seen: Callable[[str], None]) -> Diff:
+    tolerance = tolerance_for(numerics, other.types, other.exact_cache, len(route.layers))
+    return diff(model, other.calls, other.taps, route, numerics_of(numerics), tolerance, anchor, seen)

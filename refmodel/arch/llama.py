@@ -1,0 +1,111 @@
+"""llama: Llama 2 and 3, Mistral, TinyLlama, SmolLM. Pre-norm blocks of grouped-query attention and SwiGLU.
+
+Source: arXiv:2302.13971; llama.cpp src/models/llama.cpp.
+"""
+
+from dataclasses import dataclass
+
+from ..arrays import DType, F
+from ..call import Call
+from ..gguf.metadata import Metadata
+from ..ops.rope import Rope
+from ..state import KeyValues
+from ..weights import Block, Weight
+from .keys import linear_rope, require
+
+EMBED = "embd"
+
+
+@dataclass(frozen=True)
+class Hparams:
+    n_layer: int
+    n_nextn: int
+    n_embd: int
+    n_ff: int
+    n_head: int
+    n_head_kv: int
+    head_dim: int
+    eps: float
+    rope: Rope
+
+
+def hparams(md: Metadata, rope_freqs: tuple[float, ...]) -> Hparams:
+    a = "llama"
+    n_embd, n_head = md.int(f"{a}.embedding_length"), md.int(f"{a}.attention.head_count")
+    head_dim = md.int(f"{a}.attention.key_length", n_embd // n_head)
+    require(md, f"{a}.attention.value_length", md.int(f"{a}.attention.value_length", head_dim), head_dim)
+    require(md, f"{a}.rope.dimension_count", md.int(f"{a}.rope.dimension_count", head_dim), head_dim)
+    require(md, f"{a}.expert_count", md.int(f"{a}.expert_count", 0), 0)
+    return Hparams(
+        n_layer=md.int(f"{a}.block_count"),
+        n_nextn=0,
+        n_embd=n_embd,
+        n_ff=md.int(f"{a}.feed_forward_length"),
+        n_head=n_head,
+        n_head_kv=md.int(f"{a}.attention.head_count_kv", n_head),
+        head_dim=head_dim,
+        eps=md.float(f"{a}.attention.layer_norm_rms_epsilon"),
+        rope=linear_rope(md, a, head_dim, adjacent=True, factors=rope_freqs),
+    )
+
+
+def globals(hp: Hparams, n_vocab: int) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+    required = {"token_embd.weight": (n_vocab, hp.n_embd), "output_norm.weight": (hp.n_embd,)}
+    return required, {"output.weight": (n_vocab, hp.n_embd), "rope_freqs.weight": (hp.rope.n_rot // 2,)}
+
+
+def shapes(hp: Hparams, index: int) -> dict[str, tuple[int, ...]]:
+    E, Q, KV = hp.n_embd, hp.n_head * hp.head_dim, hp.n_head_kv * hp.head_dim
+    return {
+        "attn_norm.weight": (E,),
+        "attn_q.weight": (Q, E),
+        "attn_k.weight": (KV, E),
+        "attn_v.weight": (KV, E),
+        "attn_output.weight": (E, Q),
+        "ffn_norm.weight": (E,),
+        "ffn_gate.weight": (hp.n_ff, E),
+        "ffn_up.weight": (hp.n_ff, E),
+        "ffn_down.weight": (E, hp.n_ff),
+    }
+
+
+def kind(hp: Hparams, index: int) -> str:
+    return "attention"
+
+
+def new_state(hp: Hparams, index: int, dtype: DType) -> KeyValues:
+    return KeyValues(hp.n_head_kv, hp.head_dim, dtype)
+
+
+def block(x: F, w: Block, s: KeyValues, c: Call) -> F:
+    """One decoder block, [T, E] -> [T, E]."""
+    h = c.norm("attn_norm", x, w.attn_norm)
+    x = c.tap("ffn_inp", x + c.tap("attn_out", attention(h, w, s, c)))
+    h = c.norm("ffn_norm", x, w.ffn_norm, normed="norm#1")
+    return c.tap("l_out", x + c.tap("ffn_out", swiglu(h, w, c)))
+
+
+def attention(h: F, w: Block, s: KeyValues, c: Call) -> F:
+    """Grouped-query attention with rotated heads. [T, E] -> [T, E]"""
+    hp, num, T = c.hp, c.num, len(h)
+    q = c.tap("Qcur", num.linear(w.attn_q, h)).reshape(T, hp.n_head, hp.head_dim)  # [T, H, D]
+    v = c.tap("Vcur", num.linear(w.attn_v, h)).reshape(T, hp.n_head_kv, hp.head_dim)  # [T, G, D]
+    k = c.tap("Kcur", num.linear(w.attn_k, h)).reshape(v.shape)
+    q = c.tap("Qcur#2", num.rope(q, c.pos, hp.rope))
+    k = c.tap("Kcur#2", num.rope(k, c.pos, hp.rope))
+    k, v = s.append(num.store(k), num.store(v))  # [S, G, D]
+    k, v = c.tap("cache_k", k), c.tap("cache_v", v)
+    o = c.tap("kqv_out", c.attention(q, k, v, hp.head_dim**-0.5))  # [T, H*D]
+    return num.linear(w.attn_output, o)
+
+
+def swiglu(h: F, w: Block, c: Call) -> F:
+    """down(silu(gate(h)) · up(h)). [T, E] -> [T, E]"""
+    gate = c.tap("ffn_gate", c.num.linear(w.ffn_gate, h))
+    up = c.tap("ffn_up", c.num.linear(w.ffn_up, h))
+    return c.num.linear(w.ffn_down, c.tap("ffn_swiglu", c.num.swiglu(gate, up)))
+
+
+def head(x: F, output_norm: Weight, output: Weight, c: Call) -> F:
+    """Final norm and logits, [T, E] -> [T, V]."""
+    return c.tap("result_output", c.num.linear(output, c.norm("result_norm", x, output_norm)))

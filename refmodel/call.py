@@ -1,0 +1,58 @@
+"""What one call of a model hands to its blocks: hyperparameters, numerics, positions, and the tap."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .arrays import F, Ints
+from .numerics import Numerics
+from .trace import SILENT, Tapper
+from .weights import Weight
+
+
+@dataclass(frozen=True)
+class Call:
+    """The context (c) of every step of an architecture.
+
+    hp        the architecture's Hparams
+    num       the numerics
+    pos       [T] positions of the new tokens
+    tapper    who looks at intermediates
+    position  where in the route the block stands, N in a tap's name; -1 outside of blocks
+    """
+
+    hp: Any
+    num: Numerics
+    pos: Ints
+    tapper: Tapper
+    position: int = -1
+
+    def at(self, position: int) -> "Call":
+        return replace(self, position=position)
+
+    def tap(self, name: str, x: F) -> F:
+        """Show x under llama.cpp's name; the pass goes on with what comes back. `name#k` becomes `name-N#k`."""
+        return x if self.tapper is SILENT else self.tapper(self.full_name(name), x)
+
+    def full_name(self, name: str) -> str:
+        if self.position < 0:
+            return name
+        stem, mark, count = name.partition("#")
+        return f"{stem}-{self.position}{mark}{count}"
+
+    def norm(self, name: str, x: F, weight: Weight, normed: str = "norm") -> F:
+        """RMS norm times its weight; `normed` is the tap in between."""
+        return self.tap(name, self.tap(normed, self.num.rms_norm(x, self.hp.eps)) * weight.dense(self.num.dtype))
+
+    def attention(self, q: F, k: F, v: F, scale: float) -> F:
+        """Attention of q [T, H, D] over the whole cache k, v [S, G, D], with llama.cpp's three taps: [T, H*D]."""
+        T, H, D = q.shape
+        wanted = self.tapper.wants(self.full_name("kq")) or self.tapper.wants(self.full_name("kq_soft_max"))
+        shape = (H, T, len(k)) if wanted else (0, 0, 0)
+        kq, kq_soft_max = np.zeros(shape, q.dtype), np.zeros(shape, q.dtype)
+        out = self.num.attention(np.ascontiguousarray(q), k, v, scale, kq, kq_soft_max)
+        if wanted:
+            self.tap("kq", kq)
+            self.tap("kq_soft_max", kq_soft_max)
+        return self.tap("kqv", out.transpose(1, 0, 2)).transpose(1, 0, 2).reshape(T, H * D)

@@ -1,0 +1,248 @@
+"""Arguments -> one call -> exit status: 0 done and within tolerance, 1 out of tolerance, 2 could not do it."""
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from . import __version__
+from .errors import RefmodelError, TokenError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False)
+
+ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A GGUF, or the first part of a split one.")]
+RouteText = Annotated[str, typer.Option("--route", help="blocks:i,j · layers:0..14,12,13 · (i,j); the file's own order if absent.")]
+Prompt = Annotated[str, typer.Option("-p", "--prompt", help="Text to run.")]
+TokenText = Annotated[str, typer.Option("--tokens", help="Token ids instead of text: 1,2,3")]
+NumericsName = Annotated[str, typer.Option("--numerics", help="reference (float32) or oracle (float64).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    out.print(__version__)
+
+
+@app.command()
+def demo() -> None:
+    """Run a small Qwen3.5-type model under a route, beside llama.cpp's record of the same. Offline."""
+    from . import show
+    from .demo import demo as run_demo
+
+    with show.watching(err, "compiling and comparing") as seen:
+        shown = run_demo(seen)
+    out.print(
+        show.pairs(
+            {
+                "model": f"{shown.model.path.name}: {shown.model.architecture}, {shown.model.n_layer} blocks ({', '.join(shown.model.kinds)})",
+                "route": f"{shown.route.canonical}: runs source blocks {', '.join(map(str, shown.route.layers))}",
+                "tokens": str(shown.other.calls),
+            }
+        )
+    )
+    out.print(show.diff_table(shown.result, every=False))
+    out.print(show.diff_headline(shown.result, shown.other, "reference"), markup=False)
+    raise typer.Exit(1 if shown.result.first_wrong else 0)
+
+
+@app.command()
+def info(
+    model: ModelPath, as_json: AsJson = False, tensors: Annotated[bool, typer.Option(help="List every tensor.")] = False
+) -> None:
+    """Show what a file holds: architecture, layer table, tokenizer, and every inconsistency."""
+    from . import inspect, show
+    from .model import load
+
+    loaded = load(model)
+    summary, rows, findings = inspect.summary(loaded), inspect.layer_table(loaded), inspect.inconsistencies(loaded)
+    if as_json:
+        print(json.dumps({"summary": summary, "layers": [vars(row) for row in rows], "inconsistencies": findings}, indent=1))
+        return
+    out.print(show.pairs(summary))
+    out.print(show.layers(rows, tensors))
+    out.print("\n".join(f"! {line}" for line in findings) or "no inconsistencies found", markup=False)
+
+
+@app.command()
+def run(
+    model: ModelPath,
+    prompt: Prompt = "",
+    tokens: TokenText = "",
+    route: RouteText = "",
+    numerics: NumericsName = "reference",
+    n: Annotated[int, typer.Option("-n", min=1, help="Tokens to write at most.")] = 64,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
+    top_k: Annotated[int, typer.Option(min=1)] = 40,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    special: Annotated[bool, typer.Option("--special", help="Read special tokens such as <|im_start|> in the prompt.")] = False,
+) -> None:
+    """Generate text, greedily or by seeded sampling."""
+    from .generate import generate
+    from .model import load
+
+    loaded = load(model)
+    ids = token_ids(loaded, prompt, tokens, special)
+    tokenizer = loaded.tokenizer
+    session, start, first, written = loaded.session(route, numerics), time.perf_counter(), 0.0, list[int]()
+    with err.status(f"reading {len(ids)} tokens") as status:
+        shown = ""
+        for token in generate(session, ids, n, temperature, top_k, seed):
+            if not written:
+                first = time.perf_counter()
+                status.stop()
+            written.append(token)
+            if token in tokenizer.eog:
+                break
+            text = tokenizer.decode(written)
+            if not text.endswith("�"):
+                print(text[len(shown) :], end="", flush=True)
+                shown = text
+    print()
+    end = time.perf_counter()
+    later = f"{(len(written) - 1) / (end - first):.1f} tokens/s" if len(written) > 1 else "one token"
+    err.print(
+        f"{len(ids)} tokens read in {first - start:.2f} s; {len(written)} written, {later} after the first ({numerics})",
+        style="dim",
+    )
+
+
+@app.command()
+def route(
+    text: Annotated[str, typer.Argument(metavar="ROUTE", help="blocks:i,j · layers:0..14,12,13 · (i,j)")],
+    layers: Annotated[int, typer.Option("--layers", min=1, help="Blocks of the source model.")],
+    as_json: AsJson = False,
+) -> None:
+    """Explain a route: the output-to-source map, the seams, the cost, and other notations of it."""
+    from . import show
+    from .route import Route
+
+    described = Route.parse(text, layers).describe()
+    if as_json:
+        print(json.dumps(described, indent=1))
+    else:
+        show.route(out, described)
+
+
+@app.command()
+def trace(
+    model: ModelPath,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Trace file: .safetensors or .npz")],
+    prompt: Prompt = "",
+    tokens: TokenText = "",
+    route: RouteText = "",
+    numerics: NumericsName = "reference",
+    keep: Annotated[str, typer.Option("--filter", help="Keep only names in which this regular expression is found.")] = "",
+    decode: Annotated[int, typer.Option(min=0, help="Feed the last so many tokens one at a time.")] = 0,
+    special: Annotated[bool, typer.Option("--special", help="Read special tokens in the prompt.")] = False,
+) -> None:
+    """Record every intermediate under llama.cpp's names."""
+    from .model import load
+    from .show import watching
+    from .trace import Recorder, Spool
+
+    loaded = load(model)
+    calls = split(token_ids(loaded, prompt, tokens, special), decode)
+    chosen = loaded.route(route)
+    provenance = {
+        "producer": f"refmodel {__version__}",
+        "sha256": loaded.file.sha256(),
+        "calls": calls,
+        "route": chosen.canonical,
+        "numerics": numerics,
+    }
+    with Spool(output, {"provenance": json.dumps(provenance)}) as writer, watching(err, "tracing") as seen:
+        recorder = Recorder(writer, keep, seen)
+        session = loaded.session(chosen, numerics, recorder)
+        for call, ids in enumerate(calls):
+            recorder.call = call
+            session.forward(ids)
+    out.print(f"{output}: {len(writer)} tensors, {output.stat().st_size:,} bytes", markup=False)
+
+
+@app.command()
+def diff(
+    model: ModelPath,
+    against: Annotated[str, typer.Option(help="llamacpp, or a trace file.")] = "llamacpp",
+    prompt: Prompt = "",
+    tokens: TokenText = "",
+    route: RouteText = "",
+    numerics: NumericsName = "reference",
+    profile: Annotated[
+        str, typer.Option(help="exact (no flash attention, F32 cache, one thread) or default (llama.cpp's own).")
+    ] = "exact",
+    llama_lib: Annotated[Path | None, typer.Option(help="A libllama, or the folder that holds it.")] = None,
+    decode: Annotated[int, typer.Option(min=0, help="Feed the last so many tokens one at a time.")] = 0,
+    anchor: Annotated[bool, typer.Option("--anchor", help="Start every block from the other side's own input.")] = False,
+    dequantized: Annotated[bool, typer.Option("--dequantized", help="Let llama.cpp run the file's weights as F32.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Show every row, not one for each block.")] = False,
+    special: Annotated[bool, typer.Option("--special", help="Read special tokens in the prompt.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare with llama.cpp, or with a recorded trace, tensor by tensor."""
+    from . import against as other_side
+    from . import show
+    from .model import load
+
+    loaded = load(model)
+    chosen = loaded.route(route)
+    with tempfile.TemporaryDirectory(prefix="refmodel-") as folder:
+        if against == "llamacpp":
+            calls = split(token_ids(loaded, prompt, tokens, special), decode)
+            with err.status(f"llama.cpp computes {sum(map(len, calls))} tokens"):
+                other = other_side.llamacpp(loaded, chosen, calls, profile, llama_lib, dequantized, Path(folder))
+        else:
+            given = split(token_ids(loaded, prompt, tokens, special), decode) if prompt or tokens else None
+            other = other_side.recorded(loaded, Path(against), given, chosen if route else None)
+            chosen = loaded.route(other.route)
+        with show.watching(err, "comparing") as seen:
+            result = other_side.compare(loaded, chosen, other, numerics, anchor, seen)
+    if as_json:
+        print(json.dumps(show.diff_json(result, other, numerics), indent=1))
+    else:
+        out.print(show.diff_table(result, every))
+        out.print(show.diff_headline(result, other, numerics), markup=False)
+    raise typer.Exit(1 if result.first_wrong else 0)
+
+
+def token_ids(loaded: "Model", prompt: str, tokens: str, special: bool) -> list[int]:  # type: ignore[name-defined] # noqa: F821
+    """The ids that --tokens lists, or those of the prompt's text."""
+    if bool(prompt) == bool(tokens):
+        raise TokenError("give either a text with -p, or token ids with --tokens 1,2,3")
+    if prompt:
+        ids: list[int] = loaded.tokenizer.encode(prompt, add_special=True, parse_special=special)
+        return ids
+    try:
+        return [int(word) for word in tokens.split(",")]
+    except ValueError:
+        raise TokenError(f"--tokens {tokens}: expected whole numbers between commas, such as 1,2,3") from None
+
+
+def split(ids: list[int], decode: int) -> list[list[int]]:
+    """The calls of a session: the prompt, then the last `decode` tokens one at a time."""
+    if decode >= len(ids):
+        raise TokenError(f"--decode {decode} leaves no prompt: there are {len(ids)} tokens")
+    return [ids[: len(ids) - decode], *([token] for token in ids[len(ids) - decode :])]
+
+
+def main() -> None:
+    try:
+        app()
+    except RefmodelError as error:
+        err.print(f"refmodel: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(2)
+    except OSError as error:
+        err.print(f"refmodel: {error.filename or ''}: {error.strerror or error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

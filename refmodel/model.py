@@ -1,0 +1,152 @@
+"""A model: a GGUF that passed every check, and its forward pass under any route and numerics."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .arch import ARCHITECTURES
+from .arrays import F
+from .call import Call
+from .errors import MetadataError, RefmodelError, TensorError, TokenError
+from .gguf.reader import GgufFile, read
+from .numerics import Numerics, numerics_of
+from .quants import dequantize
+from .route import Route
+from .tokenizer import Tokenizer
+from .trace import SILENT, Tapper
+from .weights import Block, Weight
+
+RouteLike = Route | str | Sequence[int] | None
+
+
+class Model:
+    """A loaded model. Weights stay packed over the file's mapping; nothing is decoded at loading."""
+
+    def __init__(self, file: GgufFile) -> None:
+        self.file, self.path, md = file, file.path, file.metadata
+        self.architecture = md.str("general.architecture")
+        if self.architecture not in ARCHITECTURES:
+            known = ", ".join(ARCHITECTURES)
+            raise MetadataError(f"{self.path}: general.architecture is {self.architecture!r}; known are {known}")
+        self.arch: Any = ARCHITECTURES[self.architecture]
+        self.hp: Any = self.arch.hparams(md, rope_freqs(file))
+        self.weights = {name: Weight(tensor) for name, tensor in file.tensors.items()}
+        self.n_vocab = int(self._known("token_embd.weight", "the whole model").shape[0])
+        self._check_shapes()
+        self.blocks = [Block(i, self.weights) for i in range(self.n_layer)]
+
+    @property
+    def n_layer(self) -> int:
+        """Blocks of the trunk: those that a route may name."""
+        return int(self.hp.n_layer)
+
+    @property
+    def kinds(self) -> list[str]:
+        return [self.arch.kind(self.hp, i) for i in range(self.n_layer)]
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        return Tokenizer.from_metadata(self.file.metadata)
+
+    @property
+    def output(self) -> Weight:
+        """The head's matrix: its own, or the tied embedding."""
+        return self.weights.get("output.weight", self.weights["token_embd.weight"])
+
+    def route(self, value: RouteLike = None) -> Route:
+        return Route.of(value, self.n_layer)
+
+    def session(self, route: RouteLike = None, numerics: Numerics | str = "reference", tapper: Tapper = SILENT) -> "Session":
+        """A sequence that is fed piece by piece; state is carried between the calls."""
+        return Session(self, self.route(route), numerics_of(numerics), tapper)
+
+    def forward(
+        self,
+        tokens: Sequence[int],
+        route: RouteLike = None,
+        numerics: Numerics | str = "reference",
+        logits: str = "all",
+        tapper: Tapper = SILENT,
+    ) -> F:
+        """The logits of a sequence from its start.
+
+        tokens    T token ids
+        route     a Route, its text, a list of source blocks, or None for the file's own order
+        numerics  a policy or its name
+        logits    "all" -> [T, V]; "last" -> [1, V]
+        """
+        return self.session(route, numerics, tapper).forward(tokens, logits)
+
+    def _known(self, name: str, who: str) -> Weight:
+        if name not in self.weights:
+            raise TensorError(f"{self.path}: tensor {name} is missing; {who} needs it")
+        return self.weights[name]
+
+    def _check_shapes(self) -> None:
+        """Every tensor that the architecture reads is there in its shape, and there is no tensor that it would ignore."""
+        required, optional = self.arch.globals(self.hp, self.n_vocab)
+        expected = {name: (shape, "the whole model") for name, shape in required.items()}
+        expected |= {name: (shape, "the whole model") for name, shape in optional.items() if name in self.weights}
+        for i in range(self.n_layer):
+            who = f"block {i} ({self.arch.kind(self.hp, i)})"
+            expected |= {f"blk.{i}.{name}": (shape, who) for name, shape in self.arch.shapes(self.hp, i).items()}
+        for name, (shape, who) in expected.items():
+            found = self._known(name, who).shape
+            if found != shape:
+                raise TensorError(
+                    f"{self.path}: {name} has shape {found}; {who} of this {self.architecture} needs {shape} (rows, columns)"
+                )
+        skipped = tuple(f"blk.{self.n_layer + i}." for i in range(self.hp.n_nextn))
+        for name in self.weights:
+            if name not in expected and not name.startswith(skipped or "\0"):
+                raise TensorError(
+                    f"{self.path}: {name} is a tensor that {self.architecture} does not read; ignoring it would be wrong"
+                )
+
+
+class Session:
+    """One sequence under one route and one policy: states by position, and the number of tokens seen."""
+
+    def __init__(self, model: Model, route: Route, num: Numerics, tapper: Tapper = SILENT) -> None:
+        self.model, self.route, self.num, self.tapper = model, route, num, tapper
+        self.n_past = 0
+        self.states = [model.arch.new_state(model.hp, source, num.dtype) for source in route.layers]
+
+    def forward(self, tokens: Sequence[int], logits: str = "all") -> F:
+        """Feed T >= 1 more tokens; logits [T, V], or [1, V] of the last. Any split of a prompt gives the same bits."""
+        model, ids = self.model, checked_tokens(tokens, self.model.n_vocab)
+        if logits not in ("all", "last"):
+            raise RefmodelError(f"logits is {logits!r}; expected 'all' or 'last'")
+        pos = np.arange(self.n_past, self.n_past + len(ids))
+        c = Call(model.hp, self.num, pos, self.tapper)
+        x = c.tap(model.arch.EMBED, self.num.embed(model.weights["token_embd.weight"], ids, self.num.dtype))
+        for position, source in enumerate(self.route.layers):
+            x = model.arch.block(x, model.blocks[source], self.states[position], c.at(position))
+        self.n_past += len(ids)
+        rows = x if logits == "all" else x[-1:]
+        return model.arch.head(rows, model.weights["output_norm.weight"], model.output, c)
+
+
+def checked_tokens(tokens: Sequence[int], n_vocab: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    ids = np.asarray(tokens, dtype=np.int64)
+    if ids.ndim != 1 or not ids.size:
+        raise TokenError(f"expected a list of at least one token id, found shape {ids.shape}")
+    for i in np.flatnonzero((ids < 0) | (ids >= n_vocab))[:1]:
+        raise TokenError(f"token {ids[i]} at place {i} is outside the vocabulary; ids run from 0 to {n_vocab - 1}")
+    return ids
+
+
+def rope_freqs(file: GgufFile) -> tuple[float, ...]:
+    """The values of the optional tensor rope_freqs.weight, or none."""
+    if "rope_freqs.weight" not in file.tensors:
+        return ()
+    tensor = file.tensors["rope_freqs.weight"]
+    return tuple(map(float, dequantize(tensor.type, tensor.rows).ravel()))
+
+
+def load(path: str | Path) -> Model:
+    """Open a GGUF (or the first part of a split one) and check it whole. Raises FileError, MetadataError, TensorError."""
+    return Model(read(path))

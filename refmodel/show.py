@@ -1,0 +1,147 @@
+"""Rows -> rich tables and JSON. Nothing is computed here."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from .against import Other
+from .diff import Diff, LogitRow, Row
+from .inspect import LayerRow
+
+
+@contextmanager
+def watching(console: Console, what: str) -> Iterator[Callable[[str], None]]:
+    """A spinner that names the tap being made; it appears on a terminal only, and leaves nothing behind."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(pulse_style="cyan"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda name: progress.update(task, description=f"{what} {name}")
+
+
+def plain_table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
+    return table
+
+
+def pairs(values: Mapping[str, str]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for key, value in values.items():
+        table.add_row(key, escape(value))
+    return table
+
+
+def layers(rows: Sequence[LayerRow], tensors: bool) -> Table:
+    table = plain_table("block", "kind", "MB", "types")
+    for row in rows:
+        table.add_row(str(row.index), row.kind, f"{row.bytes / 1e6:.2f}", row.types)
+        if tensors:
+            for line in row.tensors:
+                table.add_row("", "", "", escape(line))
+    return table
+
+
+def route(console: Console, described: Mapping[str, Any]) -> None:
+    """The map in words, the seam table, and the other notations."""
+    n, positions = described["source_layers"], described["positions"]
+    console.print(
+        pairs(
+            {
+                "positions": f"{positions} of {n} source blocks, {described['overhead_percent']:+g} %",
+                "skipped": ", ".join(map(str, described["skipped"])) or "none",
+                "map": " ".join(map(str, described["map"])),
+                **described["notations"],
+            }
+        )
+    )
+    table = plain_table("seam: position", "source block")
+    for position, source in described["seams"]:
+        table.add_row(str(position), str(source))
+    console.print(table if described["seams"] else "no seams: the blocks run in their own order")
+
+
+def row_cells(row: Row) -> list[str]:
+    verdict = "[green]ok[/]" if row.within else "[bold red]OUT[/]"
+    if row.problem:
+        return [escape(row.name), "", "", "", "", verdict + " " + escape(row.problem)]
+    return [
+        escape(row.name),
+        str(list(row.shape)),
+        f"{row.nmse:.1e}",
+        f"{row.nmse_var:.1e}",
+        f"{row.max_abs:.1e}",
+        verdict,
+    ]
+
+
+def chosen_rows(result: Diff, every: bool) -> list[Row]:
+    """All rows; or one for each block and the head, and those out of tolerance (the first twenty)."""
+    if every:
+        return result.rows
+    ends = ("l_out", "result_norm", "result_output")
+    wrong = [row for row in result.rows if not row.within][:20]
+    return [row for row in result.rows if row in wrong or row.name.startswith(ends)]
+
+
+def diff_table(result: Diff, every: bool) -> Table:
+    table = plain_table("tensor", "shape", "NMSE", "NMSE (var)", "max |a-b|", "verdict")
+    for row in chosen_rows(result, every):
+        table.add_row(*row_cells(row))
+    return table
+
+
+def diff_headline(result: Diff, other: Other, numerics: str) -> str:
+    first, t = result.first_wrong, result.tolerance
+    compared = [row for row in result.rows if not row.problem]
+    worst = max(compared, key=lambda row: row.nmse, default=None)
+    lines = [f"{numerics} against {other.who}"]
+    lines.append(
+        f"compared {len(compared)} of {other.emitted} nodes; the others repeat or move numbers, golden/names has a reason for each"
+    )
+    if worst:
+        lines.append(f"largest NMSE {worst.nmse:.1e} at {worst.name}; allowed {t.tensors:.0e}, logits {t.logits:.0e}: {t.reason}")
+    lines += logit_lines(result.logits)
+    lines.append("WITHIN TOLERANCE" if first is None else f"OUT OF TOLERANCE, first at {first.name}: {wrong_because(first)}")
+    return "\n".join(lines)
+
+
+def wrong_because(row: Row) -> str:
+    return row.problem or f"NMSE {row.nmse:.1e}, allowed {row.allowed:.0e}"
+
+
+def logit_lines(rows: Sequence[LogitRow]) -> list[str]:
+    if not rows:
+        return ["logits were not compared"]
+    decided = [row for row in rows if not row.near_tie]
+    agree = sum(row.top1_ours == row.top1_theirs for row in decided)
+    worst = max(rows, key=lambda row: row.kl)
+    return [
+        f"logits: largest NMSE {max(row.nmse for row in rows):.1e}, largest KL {worst.kl:.1e} nats (token {worst.token}); "
+        f"top-1 agrees at {agree} of {len(decided)} tokens, {len(rows) - len(decided)} near ties abstain"
+    ]
+
+
+def diff_json(result: Diff, other: Other, numerics: str) -> dict[str, Any]:
+    first = result.first_wrong
+    return {
+        "verdict": "within" if first is None else "out",
+        "first": first and first.name,
+        "numerics": numerics,
+        "against": other.who,
+        "compared": sum(not row.problem for row in result.rows),
+        "emitted": other.emitted,
+        "left_out": dict(other.left_out),
+        "tolerance": asdict(result.tolerance),
+        "rows": [{**asdict(row), "within": row.within} for row in result.rows],
+        "logits": [asdict(row) for row in result.logits],
+    }

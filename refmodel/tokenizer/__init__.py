@@ -1,0 +1,161 @@
+"""Text to token ids and back, with the file's own vocabulary and llama.cpp's rules.
+
+Opening is lazy: `Tokenizer.from_metadata` looks at a few scalar keys and never fails for want of a tokenizer; the
+vocabulary is read by the first call that needs it. Source: llama.cpp src/llama-vocab.cpp.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from refmodel.errors import TokenError
+from refmodel.gguf.metadata import Metadata
+from refmodel.tokenizer import bpe, spm
+from refmodel.tokenizer.bpe import Bpe
+from refmodel.tokenizer.pre import PRE
+from refmodel.tokenizer.spm import Spm
+from refmodel.tokenizer.vocab import SPECIAL, Vocab, partition, per_token, special_id
+
+NONE = ("none", "no_vocab")
+KNOWN = ("gpt2", "llama")
+IDS = "--tokens takes ids directly"
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """The tokenizer of one file. `bos`, `eos`: ids or None; `add_*`: what `encode` adds when asked for specials."""
+
+    md: Metadata = field(repr=False)
+    model: str  # tokenizer.ggml.model
+    pre: str  # tokenizer.ggml.pre
+    n_vocab: int
+    bos: int | None
+    eos: int | None
+    add_bos: bool
+    add_eos: bool
+    space_prefix: bool  # a fragment of text that follows a special token, or nothing, gets a space in front
+
+    @staticmethod
+    def from_metadata(md: Metadata) -> "Tokenizer":
+        """Read what is cheap. A file without a tokenizer, or with an unknown one, fails in `encode` and `decode`."""
+        model = md.str("tokenizer.ggml.model", default="none")
+        pre = md.str("tokenizer.ggml.pre", default="") or "default"
+        arch = md.str("general.architecture", default="")
+        key = "tokenizer.ggml.tokens"
+        count = len(md.strings(key)) if key in md else md.int(f"{arch}.vocab_size", default=0)
+        spm_like, cuts = model == "llama", PRE.get(pre, PRE["default"])
+        bos, eos = {"llama": (1, 2), "gpt2": (cuts.bos, 11)}.get(model, (None, None))
+        return Tokenizer(
+            md=md,
+            model=model,
+            pre=pre,
+            n_vocab=count,
+            bos=special_id(md, "bos", bos, count),
+            eos=special_id(md, "eos", eos, count),
+            add_bos=md.bool("tokenizer.ggml.add_bos_token", default=spm_like or (model == "gpt2" and cuts.add_bos)),
+            add_eos=md.bool("tokenizer.ggml.add_eos_token", default=False),
+            space_prefix=md.bool("tokenizer.ggml.add_space_prefix", default=spm_like),
+        )
+
+    @property
+    def problem(self) -> str | None:
+        """Why this file's text cannot be encoded, in one line; None if it can."""
+        if self.model in NONE:
+            return f"The file has no tokenizer (tokenizer.ggml.model is absent or 'none'); {IDS}."
+        if self.model not in KNOWN:
+            return f"tokenizer.ggml.model is {self.model!r}; known are {', '.join(KNOWN)}. {IDS}."
+        if self.model == "gpt2" and self.pre not in PRE:
+            return f"tokenizer.ggml.pre is {self.pre!r}; known are {', '.join(sorted(PRE))}. {IDS}."
+        return None
+
+    @cached_property
+    def vocab(self) -> Vocab:
+        """All texts and attributes; read on first use."""
+        if self.problem:
+            raise TokenError(self.problem)
+        return Vocab.from_metadata(self.md, self.eos)
+
+    @cached_property
+    def engine(self) -> Bpe | Spm:
+        """What turns text without special tokens into ids; built on first use."""
+        vocab = self.vocab
+        if self.model == "llama":
+            return Spm(vocab, per_token(self.md, "tokenizer.ggml.scores", self.n_vocab))
+        return Bpe(vocab, self.md.strings("tokenizer.ggml.merges"), PRE[self.pre])
+
+    @property
+    def eog(self) -> frozenset[int]:
+        """The tokens that end a generation: by key (eos, eot, eom) and by text. Empty without a tokenizer."""
+        return frozenset() if self.problem else self.vocab.eog
+
+    def encode(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        """The ids of text, the same as llama.cpp's.
+
+        add_special    add the begin and end tokens that the file asks for
+        parse_special  read control tokens such as <|im_start|> in the text; otherwise they are ordinary text
+
+        Raises TokenError for text that is not valid Unicode and where the file has no usable tokenizer.
+        """
+        vocab, ids = self.vocab, self._begin() if add_special else []
+        try:
+            text.encode()
+        except UnicodeEncodeError as e:
+            lone = f"U+{ord(text[e.start]):04X}"
+            raise TokenError(f"Character {e.start} of the text is the lone surrogate {lone}; give valid Unicode.") from None
+        after_special = True
+        for part in partition(text, vocab, parse_special):
+            if isinstance(part, int):
+                ids.append(part)
+            else:
+                ids += self.engine.encode(" " + part if self.prefixes and after_special else part)
+            after_special = isinstance(part, int)
+        return ids + (self._end() if add_special else [])
+
+    @property
+    def prefixes(self) -> bool:
+        """Whether encoding adds spaces; a byte-pair vocabulary never does."""
+        return self.space_prefix and self.model == "llama"
+
+    def _begin(self) -> list[int]:
+        return [self._asked("bos", self.bos)] if self.add_bos else []
+
+    def _end(self) -> list[int]:
+        return [self._asked("eos", self.eos)] if self.add_eos else []
+
+    def _asked(self, name: str, token: int | None) -> int:
+        if token is None:
+            key = f"tokenizer.ggml.{name}_token_id"
+            raise TokenError(f"tokenizer.ggml.add_{name}_token is set, but {key} names no token of the vocabulary.")
+        return token
+
+    def piece(self, token: int) -> bytes:
+        """The bytes one token prints as; several tokens may share one character. A control token prints its text."""
+        if not 0 <= token < self.n_vocab:
+            raise TokenError(f"Token {token} is outside the vocabulary; ids are 0 to {self.n_vocab - 1}.")
+        decode: Callable[[str], bytes] = spm.decode if self.model == "llama" else bpe.decode
+        return self.vocab.piece(token, decode)
+
+    def decode(self, ids: Iterable[int], *, skip_special: bool = False) -> str:
+        """The text of token ids; bytes that are not UTF-8 become U+FFFD. With `skip_special` control tokens vanish.
+
+        The space that `encode` put before the first word is taken away again. Raises TokenError for an unknown id.
+        """
+        pieces = [b"" if skip_special and self._is_special(i) else self.piece(i) for i in ids]
+        if pieces and self.space_prefix:
+            pieces[0] = pieces[0].removeprefix(b" ")
+        return b"".join(pieces).decode("utf-8", "replace")
+
+    def _is_special(self, token: int) -> bool:
+        return 0 <= token < self.n_vocab and bool(self.vocab.attrs[token] & SPECIAL)
+
+    def describe(self) -> dict[str, str]:
+        """What `info` shows, without reading the vocabulary."""
+        show = {
+            "model": self.model,
+            "pre-tokenizer": self.pre if self.model == "gpt2" else "",
+            "tokens": str(self.n_vocab),
+        }
+        adds = [name for name, on in (("bos", self.add_bos), ("eos", self.add_eos)) if on]
+        ends = {"bos": "" if self.bos is None else str(self.bos), "eos": "" if self.eos is None else str(self.eos)}
+        show |= ends | {"adds": ", ".join(adds) or "nothing", "problem": self.problem or ""}
+        return {key: value for key, value in show.items() if value}

@@ -1,0 +1,80 @@
+"""SentencePiece vocabularies (`llama`), on the `sentencepiece` package: characters are merged by the score of the result.
+
+llama.cpp differs from SentencePiece around the algorithm, not in it: any token may be the result of a merge, whatever its
+type; user-defined tokens are found in the raw text; a character that is no token becomes byte tokens even if some byte
+tokens are missing. So the package is given every token as a normal piece, no normalizer, no byte fallback, and one extra
+piece for the unknown, whose characters are spelled in bytes here.
+Source: llama.cpp src/llama-vocab.cpp, llm_tokenizer_spm_session and byte_to_token.
+"""
+
+import struct
+
+import numpy as np
+from numpy.typing import NDArray
+from sentencepiece import SentencePieceProcessor
+
+from refmodel.errors import TokenError
+from refmodel.tokenizer.vocab import Vocab
+
+SPACE = "\u2581"
+NORMAL, UNKNOWN, BPE = 1, 2, 2  # SentencePiece.Type and TrainerSpec.ModelType of sentencepiece_model.proto
+
+
+def varint(value: int) -> bytes:
+    """A whole number in protobuf's base-128 form."""
+    low, high = value & 127, value >> 7
+    return bytes([low | 128]) + varint(high) if high else bytes([low])
+
+
+def number(field: int, value: int) -> bytes:
+    """A protobuf field that holds a whole number."""
+    return varint(field << 3) + varint(value)
+
+
+def block(field: int, content: bytes) -> bytes:
+    """A protobuf field that holds a string or a message."""
+    return varint(field << 3 | 2) + varint(len(content)) + content
+
+
+def piece(text: str, score: float, kind: int) -> bytes:
+    """One entry of ModelProto.pieces: text (1), score (2, a float), type (3)."""
+    return block(1, block(1, text.encode()) + varint(2 << 3 | 5) + struct.pack("<f", score) + number(3, kind))
+
+
+def model(vocab: Vocab, scores: NDArray[np.float64]) -> bytes:
+    """A serialized ModelProto: pieces (1), trainer_spec (2: model_type 3), normalizer_spec (3: 3, 4, 5 switched off)."""
+    unknown = " "
+    while unknown in vocab.index:
+        unknown += " "
+    pieces = [piece(text, score, NORMAL) for text, score in zip(vocab.texts, scores.tolist(), strict=True)]
+    off = number(3, 0) + number(4, 0) + number(5, 0)  # add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces
+    return b"".join([*pieces, piece(unknown, 0.0, UNKNOWN), block(2, number(3, BPE)), block(3, off)])
+
+
+def decode(text: str) -> bytes:
+    """A token's text as the bytes it stands for."""
+    return text.replace(SPACE, " ").encode()
+
+
+class Spm:
+    """The scores of one vocabulary, ready to run."""
+
+    def __init__(self, vocab: Vocab, scores: NDArray[np.float64] | None) -> None:
+        """`scores`: one per token, higher is merged first; zeros where the file has none."""
+        self.index, self.unknown = vocab.index, len(vocab.texts)
+        self.engine = SentencePieceProcessor(model_proto=model(vocab, np.zeros(self.unknown) if scores is None else scores))
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of text without special tokens. TokenError if a byte of it has no token."""
+        found = self.engine.encode(text.replace(" ", SPACE), out_type="immutable_proto")
+        ids: list[int] = []
+        for part in found.pieces:
+            ids += [self.byte(b) for b in part.surface.encode()] if part.id == self.unknown else [part.id]
+        return ids
+
+    def byte(self, value: int) -> int:
+        """The token of one byte: <0xXX>, or the character itself."""
+        for text in (f"<0x{value:02X}>", chr(value) if value < 128 else ""):
+            if text in self.index:
+                return self.index[text]
+        raise TokenError(f"The vocabulary has no token for byte 0x{value:02X}; leave its character out, or use --tokens.")

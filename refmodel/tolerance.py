@@ -1,0 +1,63 @@
+"""The one table of allowed differences, a reason beside every number. NMSE is Σ(a−b)² / Σb²."""
+
+from dataclasses import dataclass
+
+from gguf import GGMLQuantizationType
+
+FLOATS = {GGMLQuantizationType.F32}
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What is allowed between one of our numerics and a recorded run.
+
+    tensors  largest NMSE of any intermediate
+    logits   largest NMSE of the logits
+    reason   why these numbers
+    """
+
+    tensors: float
+    logits: float
+    reason: str
+
+    def of(self, name: str) -> float:
+        """The bound for a tap, whichever call and position it belongs to."""
+        return self.logits if name.partition("@")[0] == "result_output" else self.tensors
+
+    def deeper(self, n_blocks: int) -> "Tolerance":
+        """The same for a deeper route: beyond 8 blocks the bounds grow in proportion, as rounding accumulates by block."""
+        factor = max(1.0, n_blocks / 8)
+        return Tolerance(self.tensors * factor, self.logits * factor, self.reason)
+
+
+SAME_FLOATS = Tolerance(
+    tensors=1e-10,
+    logits=1e-10,
+    reason="both sides compute float32 products of the same float32 weights; only the order of sums differs",
+)
+ORACLE_FLOATS = Tolerance(
+    tensors=1e-10,
+    logits=1e-11,
+    reason="float64 beside llama.cpp's float32: what is left is llama.cpp's own rounding, 1e-13 to 1e-12 by block",
+)
+HALF_CACHE = Tolerance(
+    tensors=1e-5,
+    logits=1e-6,
+    reason="llama.cpp keeps keys and values (and, in flash attention, the sum of values) in float16: steps of 2^-11",
+)
+QUANTIZED = Tolerance(
+    tensors=2e-1,
+    logits=2e-2,
+    reason="llama.cpp rounds activations to 8 bits before every product with a quantized matrix; two runs of llama.cpp itself, "
+    "on the file and on its dequantized copy, differ by 4e-3 to 1e-2 in the logits, and single intermediates by more; "
+    "`--dequantized` removes this noise",
+)
+
+
+def tolerance_for(numerics: str, types: set[GGMLQuantizationType], exact_cache: bool, n_blocks: int) -> Tolerance:
+    """The row of the table for our numerics, the types of the file's matrices, and how llama.cpp keeps its cache."""
+    if types - FLOATS:
+        return QUANTIZED
+    if not exact_cache:
+        return HALF_CACHE.deeper(n_blocks)
+    return {"oracle": ORACLE_FLOATS}.get(numerics, SAME_FLOATS).deeper(n_blocks)

@@ -1,0 +1,64 @@
+"""Packed weights and the blocks they form; nothing is decoded before an operation asks for it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gguf import GGMLQuantizationType
+
+from .arrays import Bytes, DType, F
+from .errors import TensorError
+from .gguf.reader import Tensor
+from .quants import dequantize
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One tensor of the file. A matrix stays packed (`rows`); a vector is decoded once for each dtype (`dense`)."""
+
+    tensor: Tensor
+    _decoded: dict[Any, F] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        return self.tensor.name
+
+    @property
+    def type(self) -> GGMLQuantizationType:
+        return self.tensor.type
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.tensor.shape
+
+    @property
+    def rows(self) -> Bytes:
+        return self.tensor.rows
+
+    def dense(self, dtype: DType) -> F:
+        """The whole tensor in its shape; kept, so meant for norms, biases and convolution kernels."""
+        if dtype not in self._decoded:
+            value = dequantize(self.type, self.rows).reshape(self.shape).astype(dtype)
+            value.setflags(write=False)
+            self._decoded[dtype] = value
+        return self._decoded[dtype]
+
+
+class Block:
+    """The weights of one source block: `block.attn_q` is blk.N.attn_q.weight, `block.ssm_dt_bias` blk.N.ssm_dt.bias."""
+
+    def __init__(self, index: int, weights: Mapping[str, Weight]) -> None:
+        self.index = index
+        prefix = f"blk.{index}."
+        self._weights = {attribute(name.removeprefix(prefix)): w for name, w in weights.items() if name.startswith(prefix)}
+
+    def __getattr__(self, name: str) -> Weight:
+        try:
+            return self.__dict__["_weights"][name]
+        except KeyError:
+            raise TensorError(f"blk.{self.index}.{name} is not in this file, but the architecture asked for it") from None
+
+
+def attribute(name: str) -> str:
+    """The attribute that stands for a tensor: attn_q.weight -> attn_q, ssm_dt.bias -> ssm_dt_bias, ssm_a -> ssm_a."""
+    return name.removesuffix(".weight").replace(".", "_")

@@ -1,0 +1,114 @@
+"""A second forward pass in float64, straight from the formulas, that shares nothing with refmodel: loops over tokens and heads.
+
+It reads the file with the gguf package, keeps no state (the whole sequence is recomputed) and knows three architectures.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+from gguf.quants import dequantize
+
+
+class File:
+    def __init__(self, path: Path) -> None:
+        reader = gguf.GGUFReader(path)
+        self.keys = {name: field.contents() for name, field in reader.fields.items()}
+        self.arch = self.keys["general.architecture"]
+        self.weights = {
+            t.name: dequantize(t.data, t.tensor_type).astype(np.float64).reshape(t.shape[::-1].tolist()) for t in reader.tensors
+        }
+
+    def key(self, name: str, default: Any = None) -> Any:
+        return self.keys.get(f"{self.arch}.{name}", default)
+
+    def recurrent(self, block: int) -> bool:
+        if self.arch != "qwen35":
+            return False
+        listed = self.key("attention.recurrent_layers")
+        return bool(listed[block]) if listed is not None else (block + 1) % self.key("full_attention_interval", 4) != 0
+
+
+def logistic(x: Any) -> Any:
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def normed(x: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray:
+    return (
+        np.array([row / math.sqrt(sum(row * row) / len(row) + eps) for row in x.reshape(-1, x.shape[-1])]).reshape(x.shape) * weight
+    )
+
+
+def turned(head: np.ndarray, position: int, f: File) -> np.ndarray:
+    n, out = f.key("rope.dimension_count", len(head)), head.copy()
+    divisors = f.weights.get("rope_freqs.weight", np.ones(n // 2))
+    for i in range(n // 2):
+        angle = position * f.key("rope.freq_base", 10000.0) ** (-2.0 * i / n) / divisors[i]
+        a, b = (2 * i, 2 * i + 1) if f.arch == "llama" else (i, i + n // 2)
+        out[a] = head[a] * math.cos(angle) - head[b] * math.sin(angle)
+        out[b] = head[a] * math.sin(angle) + head[b] * math.cos(angle)
+    return out
+
+
+def attend(h: np.ndarray, w: dict[str, np.ndarray], f: File, eps: float) -> np.ndarray:
+    T, H, G, D = len(h), f.key("attention.head_count"), f.key("attention.head_count_kv"), f.key("attention.key_length")
+    gated = f.arch == "qwen35"
+    rows = w["attn_q.weight"].reshape(H, 2 if gated else 1, D, -1)  # of each head: query rows, then gate rows
+    out = np.zeros((T, H * D))
+    for head in range(H):
+        group = slice(head // (H // G) * D, (head // (H // G) + 1) * D)
+        q, k, v = h @ rows[head, 0].T, h @ w["attn_k.weight"][group].T, h @ w["attn_v.weight"][group].T
+        if "attn_q_norm.weight" in w:
+            q, k = normed(q, w["attn_q_norm.weight"], eps), normed(k, w["attn_k_norm.weight"], eps)
+        q, k = (np.array([turned(row, t, f) for t, row in enumerate(x)]) for x in (q, k))
+        for t in range(T):
+            scores = np.array([q[t] @ k[s] for s in range(t + 1)]) / math.sqrt(D)
+            p = np.exp(scores - max(scores))
+            mixed = sum(p[s] / sum(p) * v[s] for s in range(t + 1))
+            out[t, head * D : (head + 1) * D] = mixed * logistic(rows[head, 1] @ h[t]) if gated else mixed
+    return out @ w["attn_output.weight"].T
+
+
+def remember(h: np.ndarray, w: dict[str, np.ndarray], f: File, eps: float) -> np.ndarray:
+    """The DeltaNet layer. Value head i reads key head i modulo the number of key heads."""
+    T, S, Hk, Hv = len(h), f.key("ssm.state_size"), f.key("ssm.group_count"), f.key("ssm.time_step_rank")
+    mixed, taps = h @ w["attn_qkv.weight"].T, w["ssm_conv1d.weight"].shape[1]
+    convolved = np.zeros_like(mixed)
+    for t in range(T):
+        for j in range(taps):
+            if t - j >= 0:
+                convolved[t] += mixed[t - j] * w["ssm_conv1d.weight"][:, taps - 1 - j]
+    convolved = convolved * logistic(convolved)
+    queries, keys = convolved[:, : Hk * S].reshape(T, Hk, S), convolved[:, Hk * S : 2 * Hk * S].reshape(T, Hk, S)
+    values, z = convolved[:, 2 * Hk * S :].reshape(T, Hv, S), (h @ w["attn_gate.weight"].T).reshape(T, Hv, S)
+    out = np.zeros((T, Hv, S))
+    for head in range(Hv):
+        memory = np.zeros((S, S))  # value index, key index
+        for t in range(T):
+            q, k = (x[t, head % Hk] / math.sqrt(x[t, head % Hk] @ x[t, head % Hk] + eps) for x in (queries, keys))
+            step = math.log1p(math.exp(w["ssm_alpha.weight"][head] @ h[t] + w["ssm_dt.bias"][head]))
+            memory = memory * math.exp(step * w["ssm_a"][head])
+            beta = logistic(w["ssm_beta.weight"][head] @ h[t])
+            memory = memory + beta * np.outer(values[t, head] - memory @ k, k)
+            out[t, head] = memory @ q / math.sqrt(S)
+    gated = normed(out, w["ssm_norm.weight"], eps) * z * logistic(z)
+    return gated.reshape(T, -1) @ w["ssm_out.weight"].T
+
+
+def forward(path: Path, tokens: list[int], route: list[int] | None = None) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Logits [T, V] and the output of each position of the route [T, E]."""
+    f = File(path)
+    eps, layers = f.key("attention.layer_norm_rms_epsilon"), f.key("block_count") - f.key("nextn_predict_layers", 0)
+    x, outputs = f.weights["token_embd.weight"][tokens], []
+    for block in range(layers) if route is None else route:
+        w = {name.split(".", 2)[2]: value for name, value in f.weights.items() if name.startswith(f"blk.{block}.")}
+        h = normed(x, w["attn_norm.weight"], eps)
+        x = x + (remember if f.recurrent(block) else attend)(h, w, f, eps)
+        h = normed(x, w["post_attention_norm.weight" if f.arch == "qwen35" else "ffn_norm.weight"], eps)
+        gate = h @ w["ffn_gate.weight"].T
+        x = x + (gate * logistic(gate) * (h @ w["ffn_up.weight"].T)) @ w["ffn_down.weight"].T
+        outputs.append(x)
+    head = f.weights.get("output.weight", f.weights["token_embd.weight"])
+    return normed(x, f.weights["output_norm.weight"], eps) @ head.T, outputs

@@ -1,0 +1,127 @@
+"""The diff on its own: what it measures, and that it lets nothing pass that it could not measure."""
+
+import numpy as np
+import pytest
+import tiny
+
+import refmodel
+from refmodel.diff import compare, compare_logits, diff
+from refmodel.numerics import REFERENCE
+from refmodel.tolerance import SAME_FLOATS
+from refmodel.trace import in_call
+
+CALLS = [[5, 6, 7, 8, 9], [10], [11]]
+
+
+class Record(dict):
+    """A tapper that keeps copies under the names of a trace."""
+
+    call = 0
+
+    def __call__(self, name, x):
+        self[in_call(name, self.call)] = np.array(x)
+        return x
+
+    def wants(self, name):
+        return True
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return refmodel.load(tiny.build(tmp_path_factory.mktemp("m") / "m.gguf", "qwen35", seed=2))
+
+
+@pytest.fixture
+def theirs(model):
+    record = Record()
+    session = model.session(tapper=record)
+    for record.call, call in enumerate(CALLS):
+        session.forward(call)
+    return record
+
+
+def run(model, theirs, anchor=False):
+    return diff(model, CALLS, theirs, model.route(), REFERENCE, SAME_FLOATS, anchor)
+
+
+@pytest.mark.parametrize("anchor", [False, True])
+def test_equal_runs_have_no_differing_row(model, theirs, anchor):
+    result = run(model, theirs, anchor)
+    assert {row.name for row in result.rows} == set(theirs)
+    assert all(row.nmse == 0 and row.cosine == 1 for row in result.rows)
+    assert len(result.logits) == sum(map(len, CALLS))
+    assert result.first_wrong is None
+
+
+def test_the_first_wrong_row_is_the_first_executed(model, theirs):
+    for name in ("ffn_out-2", "l_out-1", "result_output"):
+        theirs[name] = theirs[name] * 1.1
+    assert run(model, theirs).first_wrong.name == "l_out-1"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda x: x * np.nan, "not finite"),
+        (lambda x: np.where(np.arange(x.size).reshape(x.shape) == 3, np.inf, x), "1 of theirs"),
+        (lambda x: x[:, :-1], "shape"),
+    ],
+)
+def test_what_cannot_be_measured_is_out_of_tolerance(model, theirs, spoil, problem):
+    theirs["l_out-1"] = spoil(theirs["l_out-1"])
+    first = run(model, theirs).first_wrong
+    assert first.name == "l_out-1"
+    assert problem in first.problem
+
+
+def test_a_tensor_that_ours_lacks_is_out_of_tolerance(model, theirs):
+    theirs["something-0"] = np.zeros(3)
+    first = run(model, theirs).first_wrong
+    assert (first.name, first.within) == ("something-0", False)
+
+
+def test_an_anchored_diff_marks_the_wrong_block_alone(model, theirs):
+    """A model whose block 1 differs: freely, all later blocks differ with it; anchored, only block 1 does."""
+    wrong = model.session(tapper=(record := Scaled("attn_residual-1")))
+    for record.call, call in enumerate(CALLS):
+        wrong.forward(call)
+    blocks = lambda result: {
+        row.name.partition("@")[0][6:] for row in result.rows if row.name.startswith("l_out") and not row.within
+    }
+    last = str(model.n_layer - 1)
+    assert {"1", last} <= blocks(run(model, record))
+    assert blocks(run(model, record, anchor=True)) == {"1"}
+
+
+class Scaled(Record):
+    def __init__(self, where):
+        super().__init__()
+        self.where = where
+
+    def __call__(self, name, x):
+        return super().__call__(name, x * 1.5 if name == self.where else x)
+
+
+def test_the_two_definitions_of_nmse():
+    theirs = np.array([10.0, 11.0, 12.0, 13.0])
+    row = compare("x", theirs + 1, theirs, 1e-3)
+    assert row.nmse == pytest.approx(4 / np.sum(theirs**2))
+    assert row.nmse_var == pytest.approx(1 / np.var(theirs))
+    assert row.max_abs == 1
+
+
+def test_zeros_equal_zeros_and_nothing_else():
+    zeros = np.zeros(4)
+    assert compare("x", zeros, zeros, 0.0).within
+    assert compare("x", zeros + 1e-9, zeros, 1.0).nmse == np.inf
+
+
+def test_logits_report_rank_margin_and_abstain_on_near_ties():
+    theirs = np.array([[0.0, 5.0, 1.0], [2.0, 2.0001, 0.0]])
+    ours = np.array([[6.0, 5.0, 1.0], [2.0002, 2.0001, 0.0]])
+    clear, tie = compare_logits(ours, theirs)
+    assert (clear.top1_ours, clear.top1_theirs, clear.rank, clear.margin) == (0, 1, 1, 4.0)
+    assert tie.near_tie
+    p = np.exp(theirs[0]) / np.exp(theirs[0]).sum()
+    q = np.exp(ours[0]) / np.exp(ours[0]).sum()
+    assert clear.kl == pytest.approx((p * np.log(p / q)).sum())

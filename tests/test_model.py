@@ -1,0 +1,121 @@
+"""The forward pass: splits, routes, states, both numerics, and the second float64 forward that shares nothing with it."""
+
+import numpy as np
+import pytest
+import straight
+import tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from near import nmse, same_bits
+
+import refmodel
+from refmodel.errors import RouteError, TokenError
+
+ARCHITECTURES = ["llama", "qwen3", "qwen35"]
+TOKENS = [7, 3, 250, 9, 9, 31, 120, 64, 5, 17, 2]
+NUMERICS = pytest.mark.parametrize("numerics", ["reference", "oracle"])
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def model(request, tmp_path_factory):
+    return refmodel.load(tiny.build(tmp_path_factory.mktemp("models") / f"{request.param}.gguf", request.param, seed=5))
+
+
+def routes(n_layer: int) -> st.SearchStrategy[list[int]]:
+    return st.lists(st.integers(0, n_layer - 1), min_size=1, max_size=2 * n_layer)
+
+
+@settings(max_examples=10)
+@given(data=st.data())
+def test_oracle_is_the_straight_line_float64_forward(model, data):
+    route = data.draw(routes(model.n_layer))
+    logits, l_out = straight.forward(model.path, TOKENS, route)
+    seen = Seen()
+    ours = model.forward(TOKENS, route, "oracle", tapper=seen)
+    assert nmse(ours, logits) <= 1e-24
+    for position in range(len(route)):
+        assert nmse(seen.taps[f"l_out-{position}"], l_out[position]) <= 1e-24
+
+
+@settings(max_examples=10)
+@given(data=st.data())
+def test_reference_stays_near_the_oracle(model, data):
+    route = data.draw(routes(model.n_layer))
+    exact = model.forward(TOKENS, route, "oracle")
+    assert nmse(model.forward(TOKENS, route), exact) <= 1e-11  # float32 rounding of up to 2 n_layer blocks
+
+
+@NUMERICS
+@settings(max_examples=6)
+@given(data=st.data())
+def test_any_split_of_the_prompt_gives_the_same_bits(model, numerics, data):
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(TOKENS) - 1), max_size=4)))
+    session = model.session(numerics=numerics)
+    parts = [session.forward(TOKENS[a:b]) for a, b in zip([0, *cuts], [*cuts, len(TOKENS)])]
+    same_bits(np.concatenate(parts), model.forward(TOKENS, numerics=numerics))
+
+
+@NUMERICS
+def test_last_is_the_last_row_of_all(model, numerics):
+    same_bits(model.forward(TOKENS, numerics=numerics, logits="last"), model.forward(TOKENS, numerics=numerics)[-1:])
+
+
+@NUMERICS
+def test_the_identity_route_changes_no_bit(model, numerics):
+    same_bits(model.forward(TOKENS, list(range(model.n_layer)), numerics), model.forward(TOKENS, None, numerics))
+
+
+def test_tapping_changes_no_bit(model):
+    same_bits(model.forward(TOKENS, tapper=Seen()), model.forward(TOKENS))
+
+
+def test_later_tokens_do_not_reach_back(model):
+    same_bits(model.forward([*TOKENS[:-1], 99])[:-1], model.forward(TOKENS)[:-1])
+
+
+def test_a_block_visited_twice_has_one_kind_and_two_states(model):
+    route = model.route([0, 1, 0, 1, *range(2, model.n_layer)])
+    session = model.session(route)
+    session.forward(TOKENS)
+    assert len(session.states) == len(route.layers)
+    assert len({id(state) for state in session.states}) == len(session.states)
+    assert type(session.states[0]) is type(session.states[2])
+
+
+def test_a_new_session_remembers_nothing(model):
+    model.session().forward([1, 2, 3])
+    same_bits(model.session().forward(TOKENS), model.forward(TOKENS))
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_prompts_shorter_than_the_convolution(model, length):
+    logits, _ = straight.forward(model.path, TOKENS[:length])
+    assert nmse(model.forward(TOKENS[:length], numerics="oracle"), logits) <= 1e-24
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"), [([], "at least one"), ([1, -2], "token -2 at place 1"), ([10**9], "outside the vocabulary")]
+)
+def test_tokens_outside_the_vocabulary_are_named(model, tokens, words):
+    with pytest.raises(TokenError, match=words):
+        model.forward(tokens)
+
+
+def test_a_route_out_of_range_is_named(model):
+    with pytest.raises(RouteError, match="99"):
+        model.forward(TOKENS, [0, 99])
+
+
+class Seen:
+    """Keeps a copy of every tap."""
+
+    def __init__(self):
+        self.taps = {}
+
+    def __call__(self, name, x):
+        assert name not in self.taps, f"{name} was tapped twice"
+        self.taps[name] = np.array(x)
+        return x
+
+    def wants(self, name):
+        return True

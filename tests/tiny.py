@@ -1,0 +1,182 @@
+"""Small random models of each architecture, written by the gguf package: F32, deterministic from a seed, no two axes alike."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a model; every field may be given to `build` by name. Letters as in refmodel.arrays."""
+
+    n_layer: int = 5
+    E: int = 20
+    F: int = 28
+    H: int = 6
+    G: int = 2
+    D: int = 10
+    n_rot: int = 6
+    Hk: int = 2
+    Hv: int = 4
+    S: int = 8
+    K: int = 3
+    interval: int = 3
+    recurrent: Sequence[bool] | None = None
+    tied: bool = False
+    n_nextn: int = 0
+    rope_freqs: bool = False
+    context: int = 512
+
+    def kinds(self, arch: str) -> list[str]:
+        """The kind of each block of the trunk."""
+        recurrent = self.recurrent or [(i + 1) % self.interval != 0 for i in range(self.n_layer)]
+        return ["delta" if arch == "qwen35" and recurrent[i] else "attention" for i in range(self.n_layer)]
+
+
+DENSE = Shape(n_rot=10, n_layer=3)
+PRE = {"llama": "smollm", "qwen3": "qwen2", "qwen35": "qwen35"}
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+
+
+def build(path: Path, arch: str, seed: int = 0, **shape: Any) -> Path:
+    """Write a random model of that architecture (llama, qwen3, qwen35); fields of Shape may be given by name."""
+    s = replace(Shape() if arch == "qwen35" else DENSE, **shape)
+    tokens, merges = vocabulary()
+    w = gguf.GGUFWriter(path, arch)
+    for key, value in metadata(arch, s).items():
+        add(w, f"{arch}.{key}", value)
+    w.add_name(f"tiny {arch}")
+    w.add_tokenizer_model("gpt2")
+    w.add_tokenizer_pre(PRE[arch])
+    w.add_token_list(tokens)
+    w.add_token_types([gguf.TokenType.NORMAL] * (len(tokens) - len(SPECIAL)) + [gguf.TokenType.CONTROL] * len(SPECIAL))
+    w.add_token_merges(merges)
+    w.add_bos_token_id(len(tokens) - 3)
+    w.add_eos_token_id(len(tokens) - 1)
+    w.add_add_bos_token(False)
+    r = np.random.default_rng(seed)
+    for name, (rows, scale, shift) in tensors(arch, s, len(tokens)).items():
+        w.add_tensor(name, special(name, r, rows, scale, shift).astype(np.float32))
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+    return path
+
+
+def add(w: gguf.GGUFWriter, key: str, value: Any) -> None:
+    kinds = {bool: w.add_bool, int: w.add_uint32, float: w.add_float32, list: w.add_array}
+    kinds[type(value)](key, value)
+
+
+def metadata(arch: str, s: Shape) -> dict[str, Any]:
+    common = {
+        "context_length": s.context,
+        "embedding_length": s.E,
+        "block_count": s.n_layer + s.n_nextn,
+        "feed_forward_length": s.F,
+        "attention.head_count": s.H,
+        "attention.head_count_kv": s.G,
+        "attention.key_length": s.D,
+        "attention.value_length": s.D,
+        "attention.layer_norm_rms_epsilon": 1e-5,
+        "rope.dimension_count": s.n_rot,
+        "rope.freq_base": 10000.0,
+    }
+    if arch != "qwen35":
+        return common
+    third = s.n_rot // 2 // 3
+    hybrid = {
+        "rope.dimension_sections": [s.n_rot // 2 - 2 * third, third, third, 0],
+        "ssm.conv_kernel": s.K,
+        "ssm.inner_size": s.S * s.Hv,
+        "ssm.state_size": s.S,
+        "ssm.time_step_rank": s.Hv,
+        "ssm.group_count": s.Hk,
+        "full_attention_interval": s.interval,
+    }
+    if s.recurrent is not None:
+        hybrid["attention.recurrent_layers"] = [bool(x) for x in s.recurrent] + [False] * s.n_nextn
+    if s.n_nextn:
+        hybrid["nextn_predict_layers"] = s.n_nextn
+    return common | hybrid
+
+
+Rows = tuple[tuple[int, ...], float, float]  # shape, scale of the random part, constant part
+
+
+def tensors(arch: str, s: Shape, V: int) -> dict[str, Rows]:
+    """Name -> shape, scale and shift. Matrices are scaled so that activations stay of order one through many blocks."""
+
+    def matrix(out: int, inputs: int, gain: float = 1.0) -> Rows:
+        return (out, inputs), gain * inputs**-0.5, 0.0
+
+    def near_one(n: int) -> Rows:
+        return (n,), 0.2, 1.0
+
+    Q, KV, key, value = s.H * s.D, s.G * s.D, s.Hk * s.S, s.Hv * s.S
+    ffn = {"ffn_gate.weight": matrix(s.F, s.E), "ffn_up.weight": matrix(s.F, s.E), "ffn_down.weight": matrix(s.E, s.F)}
+    normed_heads = {"attn_q_norm.weight": near_one(s.D), "attn_k_norm.weight": near_one(s.D)}
+    attention = {
+        "attn_norm.weight": near_one(s.E),
+        "attn_q.weight": matrix(2 * Q if arch == "qwen35" else Q, s.E, 2.0),
+        "attn_k.weight": matrix(KV, s.E, 2.0),
+        "attn_v.weight": matrix(KV, s.E),
+        "attn_output.weight": matrix(s.E, Q),
+        **({} if arch == "llama" else normed_heads),
+        "post_attention_norm.weight" if arch == "qwen35" else "ffn_norm.weight": near_one(s.E),
+        **ffn,
+    }
+    delta = {
+        "attn_norm.weight": near_one(s.E),
+        "attn_qkv.weight": matrix(2 * key + value, s.E),
+        "attn_gate.weight": matrix(value, s.E),
+        "ssm_conv1d.weight": ((2 * key + value, s.K), 0.5, 0.2),
+        "ssm_dt.bias": ((s.Hv,), 1.0, 0.0),
+        "ssm_a": ((s.Hv,), 1.0, 0.0),
+        "ssm_beta.weight": matrix(s.Hv, s.E),
+        "ssm_alpha.weight": matrix(s.Hv, s.E),
+        "ssm_norm.weight": near_one(s.S),
+        "ssm_out.weight": matrix(s.E, value),
+        "post_attention_norm.weight": near_one(s.E),
+        **ffn,
+    }
+    out: dict[str, Rows] = {"token_embd.weight": ((V, s.E), 1.0, 0.0)}
+    if s.rope_freqs:
+        out["rope_freqs.weight"] = ((s.n_rot // 2,), 1.0, 2.0)
+    for i, kind in enumerate(s.kinds(arch)):
+        out |= {f"blk.{i}.{name}": rows for name, rows in (delta if kind == "delta" else attention).items()}
+    for i in range(s.n_layer, s.n_layer + s.n_nextn):
+        nextn = {
+            "eh_proj": matrix(s.E, 2 * s.E),
+            "enorm": near_one(s.E),
+            "hnorm": near_one(s.E),
+            "shared_head_norm": near_one(s.E),
+        }
+        out |= {f"blk.{i}.{name}": rows for name, rows in attention.items()}
+        out |= {f"blk.{i}.nextn.{name}.weight": rows for name, rows in nextn.items()}
+    out["output_norm.weight"] = near_one(s.E)
+    if not s.tied:
+        out["output.weight"] = matrix(V, s.E, 2.0)
+    return out
+
+
+def special(name: str, r: np.random.Generator, shape: tuple[int, ...], scale: float, shift: float) -> np.ndarray:
+    """Random values; those with a meaning of their own in its range."""
+    x = shift + scale * r.standard_normal(shape)
+    if name.endswith("ssm_a"):
+        return -np.exp(x)  # -exp(A_log)
+    return np.abs(x) + 0.5 if name == "rope_freqs.weight" else x
+
+
+def vocabulary() -> tuple[list[str], list[str]]:
+    """The 256 bytes in GPT-2's alphabet, a few merges, and three control tokens."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in printable]
+    alphabet = [chr(b) for b in printable] + [chr(256 + i) for i in range(len(others))]
+    merges = ["t h", "th e", "i n", "a n", "Ġ the", "e r", "o n", "an d", "Ġ and", "in g", "Ġ a", "l l"]
+    return [*alphabet, *(merge.replace(" ", "") for merge in merges), *SPECIAL], merges
