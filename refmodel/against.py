@@ -63,12 +63,13 @@ def llamacpp(
         raise TraceError(f"--profile {profile}: not one of {', '.join(PROFILES)}")
     path = model.path
     if not route.is_identity:
-        path = routed(model.file, route, folder / "routed.gguf")
+        path = routed(model, route, folder / "routed.gguf")
     if dequantize:
         path = dequantized_copy(read(path), folder / "dequantized.gguf")
-    recording = record(path, calls, PROFILES[profile], folder / "llamacpp.safetensors", lib)
+    provenance = {"route": route.canonical, "sha256": model.file.sha256()}
+    record(path, model.architecture, calls, PROFILES[profile], folder / "llamacpp.safetensors", lib, provenance)
     types = {GGMLQuantizationType.F32} if dequantize else matrix_types(model)
-    return from_trace(Trace(recording.path), types)
+    return from_trace(Trace(folder / "llamacpp.safetensors"), types)
 
 
 def recorded(model: Model, path: Path, calls: Sequence[Sequence[int]] | None = None, route: Route | None = None) -> Other:

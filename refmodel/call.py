@@ -46,8 +46,10 @@ class Call:
         return self.tap(name, self.tap(normed, self.num.rms_norm(x, self.hp.eps)) * weight.dense(self.num.dtype))
 
     def attention(self, q: F, k: F, v: F, scale: float) -> F:
-        """Attention of q [T, H, D] over the whole cache k, v [S, G, D], with llama.cpp's three taps: [T, H*D]."""
+        """Attention of q [T, H, D] over the whole cache k, v [S, G, D], with taps of the cache and of llama.cpp's three steps: [T, H*D]."""
         T, H, D = q.shape
+        k = self.tap("cache_k", k.reshape(len(k), -1)).reshape(k.shape)
+        v = self.tap("cache_v", v.reshape(len(v), -1)).reshape(v.shape)
         wanted = self.tapper.wants(self.full_name("kq")) or self.tapper.wants(self.full_name("kq_soft_max"))
         shape = (H, T, len(k)) if wanted else (0, 0, 0)
         kq, kq_soft_max = np.zeros(shape, q.dtype), np.zeros(shape, q.dtype)

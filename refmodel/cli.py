@@ -14,7 +14,8 @@ from . import __version__
 from .errors import RefmodelError, TokenError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False)
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)  # a pipe has no width of its own
+err = Console(stderr=True, highlight=False)
 
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A GGUF, or the first part of a split one.")]
 RouteText = Annotated[str, typer.Option("--route", help="blocks:i,j · layers:0..14,12,13 · (i,j); the file's own order if absent.")]
@@ -48,7 +49,7 @@ def demo() -> None:
         )
     )
     out.print(show.diff_table(shown.result, every=False))
-    out.print(show.diff_headline(shown.result, shown.other, "reference"), markup=False)
+    out.print(show.diff_headline(shown.result, shown.other, "reference"), markup=False, soft_wrap=True)
     raise typer.Exit(1 if shown.result.first_wrong else 0)
 
 
@@ -207,7 +208,7 @@ def diff(
         print(json.dumps(show.diff_json(result, other, numerics), indent=1))
     else:
         out.print(show.diff_table(result, every))
-        out.print(show.diff_headline(result, other, numerics), markup=False)
+        out.print(show.diff_headline(result, other, numerics), markup=False, soft_wrap=True)
     raise typer.Exit(1 if result.first_wrong else 0)
 
 

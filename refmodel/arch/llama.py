@@ -94,7 +94,6 @@ def attention(h: F, w: Block, s: KeyValues, c: Call) -> F:
     q = c.tap("Qcur#2", num.rope(q, c.pos, hp.rope))
     k = c.tap("Kcur#2", num.rope(k, c.pos, hp.rope))
     k, v = s.append(num.store(k), num.store(v))  # [S, G, D]
-    k, v = c.tap("cache_k", k), c.tap("cache_v", v)
     o = c.tap("kqv_out", c.attention(q, k, v, hp.head_dim**-0.5))  # [T, H*D]
     return num.linear(w.attn_output, o)
 

@@ -156,7 +156,6 @@ def full_attention(h: F, w: Block, s: KeyValues, c: Call) -> F:
     q = c.tap("Qcur", num.rope(c.norm("Qcur_normed", q, w.attn_q_norm, normed="norm#1"), c.pos, hp.rope))
     k = c.tap("Kcur#1", num.rope(c.norm("Kcur_normed", k, w.attn_k_norm, normed="norm#2"), c.pos, hp.rope))
     k, v = s.append(num.store(k), num.store(v))  # [S, G, D]
-    k, v = c.tap("cache_k", k), c.tap("cache_v", v)
     o = c.tap("attn_pregate", c.attention(q, k, v, hp.head_dim**-0.5))  # [T, H*D]
     o = c.tap("attn_gated", o * c.tap("gate_sigmoid", num.sigmoid(c.tap("gate_reshaped", gate))))
     return c.tap("attn_output", num.linear(w.attn_output, o))
