@@ -1,6 +1,5 @@
 """Twin of quants.f16: rows of packed blocks -> float32, bit for bit."""
 
-import numpy as np
 from numba import njit, prange
 
 from .half import half

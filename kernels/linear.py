@@ -1,6 +1,5 @@
 """Twin of ops.linear, in two steps: a panel of rows is decoded, then multiplied while it is still in the cache."""
 
-import numpy as np
 from numba import njit, prange
 
 from . import f16, q4_1, q4_k, q5_k, q6_k, q8_0

@@ -19,6 +19,10 @@ def dequantize(rows, out):
             for j in range(8):
                 scale, minimum = scale_and_minimum(block[4:16], j)
                 s, m = d * np.float32(scale), dmin * np.float32(minimum)
-                codes, part, shift = block[16 + 32 * (j // 2) : 48 + 32 * (j // 2)], to[32 * j : 32 * j + 32], 4 * (j % 2)
+                codes, part, shift = (
+                    block[16 + 32 * (j // 2) : 48 + 32 * (j // 2)],
+                    to[32 * j : 32 * j + 32],
+                    4 * (j % 2),
+                )
                 for i in range(32):
                     part[i] = s * np.float32((codes[i] >> shift) & 15) - m
