@@ -85,12 +85,12 @@ def row_cells(row: Row) -> list[str]:
 
 
 def chosen_rows(result: Diff, every: bool) -> list[Row]:
-    """All rows; or one for each block and the head, and those out of tolerance (the first twenty)."""
+    """All rows; or, of the first call, one for each block and the head, and those out of tolerance (the first twenty)."""
     if every:
         return result.rows
     ends = ("l_out", "result_norm", "result_output")
     wrong = [row for row in result.rows if not row.within][:20]
-    return [row for row in result.rows if row in wrong or row.name.startswith(ends)]
+    return [row for row in result.rows if row in wrong or (row.name.startswith(ends) and "@" not in row.name)]
 
 
 def diff_table(result: Diff, every: bool) -> Table:

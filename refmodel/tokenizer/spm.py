@@ -61,15 +61,14 @@ class Spm:
 
     def __init__(self, vocab: Vocab, scores: NDArray[np.float64] | None) -> None:
         """`scores`: one per token, higher is merged first; zeros where the file has none."""
-        self.index, self.unknown = vocab.index, len(vocab.texts)
-        self.engine = SentencePieceProcessor(model_proto=model(vocab, np.zeros(self.unknown) if scores is None else scores))
+        self.index = vocab.index
+        self.engine = SentencePieceProcessor(model_proto=model(vocab, np.zeros(len(vocab.texts)) if scores is None else scores))
 
     def encode(self, text: str) -> list[int]:
         """The ids of text without special tokens. TokenError if a byte of it has no token."""
-        found = self.engine.encode(text.replace(" ", SPACE), out_type="immutable_proto")
         ids: list[int] = []
-        for part in found.pieces:
-            ids += [self.byte(b) for b in part.surface.encode()] if part.id == self.unknown else [part.id]
+        for part in self.engine.encode(text.replace(" ", SPACE), out_type=str):  # the unknown shows the text it stands for
+            ids += [self.index[part]] if part in self.index else [self.byte(b) for b in part.encode()]
         return ids
 
     def byte(self, value: int) -> int:

@@ -1,0 +1,152 @@
+"""The only writer of golden/: tiny random models, and what llama.cpp makes of them.
+
+Needs the extra [llamacpp] (llama-cpp-python 0.3.36, built as README.md says). Run it from anywhere:
+
+    python golden/make.py
+
+Everything comes from seeds: a second run changes nothing but the dates of files whose bytes changed.
+"""
+
+import ctypes
+import datetime
+import hashlib
+import json
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
+
+import make_tokenizers  # noqa: E402
+import tiny  # noqa: E402
+
+import refmodel  # noqa: E402
+from refmodel.llamacpp import PROFILES, locate, record  # noqa: E402
+from refmodel.surgery import dequantized, routed  # noqa: E402
+
+# F32 models with short rows, at most 1 MB: name -> architecture, seed, shape
+FLOATS: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "llama": ("llama", 1, {}),
+    "llama-tied": ("llama", 2, {"tied": True, "rope_freqs": True, "H": 4, "G": 4}),
+    "qwen3": ("qwen3", 3, {}),
+    "qwen3-tied": ("qwen3", 4, {"tied": True, "H": 8, "G": 1}),
+    "qwen35": ("qwen35", 5, {"n_layer": 8, "interval": 4}),
+    "qwen35-equal-heads": ("qwen35", 6, {"Hv": 2, "tied": True, "K": 4}),
+    "qwen35-four-to-one": ("qwen35", 7, {"Hk": 2, "Hv": 8, "S": 6, "recurrent": [True, False, False, True, True]}),
+    "qwen35-nextn": ("qwen35", 8, {"n_nextn": 1, "n_layer": 3, "recurrent": [True, False, True]}),
+}
+
+# models with rows of 256, committed quantized only: name -> architecture, seed, shape
+WIDE = {"E": 256, "F": 256, "H": 8, "G": 2, "D": 32, "n_rot": 32}
+ROWS_OF_256: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "llama": ("llama", 11, {**WIDE, "n_layer": 2}),
+    "qwen3": ("qwen3", 12, {**WIDE, "n_layer": 2, "tied": True}),
+    "qwen35": ("qwen35", 13, {**WIDE, "n_layer": 4, "n_rot": 12, "Hk": 4, "Hv": 8, "S": 32, "K": 4, "recurrent": [1, 1, 0, 1]}),
+}
+FTYPES = {"Q8_0": 7, "Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18}  # llama_ftype
+
+TOKENS = [84, 104, 101, 220, 116, 104, 105, 110, 103, 9, 77]
+CALLS = [TOKENS, [12], [200]]
+ROUTE = "blocks:2,6"
+
+
+def main() -> None:
+    for name in ("models", "traces"):
+        (HERE / name).mkdir(exist_ok=True)
+    library, notes = locate(), dict[str, dict[str, Any]]()
+    for name, (arch, seed, shape) in FLOATS.items():
+        path = tiny.build(HERE / "models" / f"{name}.gguf", arch, seed, **shape)
+        notes[f"models/{name}.gguf"] = {"producer": "gguf package, tests/tiny.py", "seed": seed}
+        trace_logits(path, notes)
+    for name, (arch, seed, shape) in ROWS_OF_256.items():
+        with tempfile.TemporaryDirectory() as folder:
+            parent = tiny.build(Path(folder) / "parent.gguf", arch, seed, **shape)
+            for ftype, number in FTYPES.items():
+                path = HERE / "models" / f"{name}-{ftype}.gguf"
+                quantize(parent, path, number)
+                notes[f"models/{path.name}"] = {"producer": "llama_model_quantize", "seed": seed, "flags": ftype}
+                note = trace_logits(path, notes)
+                note["nmse_of_dequantized"] = distance_to_dequantized(path)
+    trace_route(notes)
+    for path in make_tokenizers.make(HERE / "tokenizers", library):
+        notes[f"tokenizers/{path.name}"] = {"producer": "gguf package" if path.suffix == ".gguf" else "llama_tokenize"}
+    for path in sorted((HERE / "names").glob("*.txt")):
+        notes[f"names/{path.name}"] = {"producer": "nodes seen by the scheduler's callback, reasons by hand"}
+    for path in sorted((HERE / "hf").glob("*")):
+        notes[f"hf/{path.name}"] = {"producer": "golden/make_hf.py, transformers 5.23.0, torch 2.13.0"}
+        notes["models/qwen35-hf.gguf"] = {"producer": "golden/make_hf.py, gguf package"}
+    write_manifest(notes)
+
+
+def quantize(source: Path, target: Path, ftype: int) -> None:
+    """llama.cpp's own quantizer, one thread."""
+    import llama_cpp
+
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype, params.nthread = ftype, 1
+    if llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params)):
+        raise SystemExit(f"{target}: llama_model_quantize failed")
+
+
+def provenance(path: Path, route: str) -> dict[str, Any]:
+    return {"route": route, "sha256": sha256(path), "model": path.name}
+
+
+def trace_logits(path: Path, notes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """llama.cpp's logits for a prompt and two single tokens behind it."""
+    model = refmodel.load(path)
+    out = HERE / "traces" / path.stem / "logits.safetensors"
+    out.parent.mkdir(exist_ok=True)
+    record(path, model.architecture, CALLS, PROFILES["exact"], out, provenance=provenance(path, model.route().canonical), taps=False)
+    note = notes[f"traces/{path.stem}/{out.name}"] = {"producer": "llama_decode", "flags": "profile exact", "inputs": str(CALLS)}
+    return note
+
+
+def distance_to_dequantized(path: Path) -> float:
+    """NMSE of llama.cpp's logits on the quantized file, from its own on the dequantized copy: what 8-bit activations cost."""
+    from refmodel.trace import Trace
+
+    model = refmodel.load(path)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = dequantized(model.file, Path(folder) / "dequantized.gguf")
+        out = Path(folder) / "logits.safetensors"
+        record(copy, model.architecture, CALLS, PROFILES["exact"], out, taps=False)
+        exact, rounded = Trace(out), Trace(HERE / "traces" / path.stem / "logits.safetensors")
+        lost = sum(float(((rounded[n] - exact[n]).astype(float) ** 2).sum()) for n in exact)
+        return float(f"{lost / sum(float((exact[n].astype(float) ** 2).sum()) for n in exact):.3e}")
+
+
+def trace_route(notes: dict[str, dict[str, Any]]) -> None:
+    """Every node of llama.cpp's run of a materialised route: what `refmodel demo` compares with."""
+    path, out = HERE / "models" / "qwen35.gguf", HERE / "traces" / "qwen35" / "route.safetensors"
+    model = refmodel.load(path)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = routed(model, model.route(ROUTE), Path(folder) / "routed.gguf")
+        record(copy, model.architecture, CALLS, PROFILES["exact"], out, provenance=provenance(path, ROUTE))
+    notes[f"traces/qwen35/{out.name}"] = {"producer": "llama_decode, every node", "flags": f"profile exact, {ROUTE}", "inputs": str(CALLS)}
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_manifest(notes: dict[str, dict[str, Any]]) -> None:
+    """Every file with its hash, size, origin, and the date on which its bytes last changed."""
+    manifest = HERE / "manifest.toml"
+    before = tomllib.loads(manifest.read_text()) if manifest.exists() else {}
+    today = datetime.date.today().isoformat()
+    lines = ['# Written by golden/make.py. llama.cpp is 0c1e57098 (llama-cpp-python 0.3.36), AVX2, GCC 12.\ncommit = "0c1e57098"\n']
+    for name, note in sorted(notes.items()):
+        path, old = HERE / name, before.get("files", {}).get(name, {})
+        digest = sha256(path)
+        entry = {"sha256": digest, "bytes": path.stat().st_size, **note}
+        entry["date"] = old.get("date", today) if old.get("sha256") == digest else today
+        lines.append(f'\n[files."{name}"]\n' + "".join(f"{key} = {json.dumps(value)}\n" for key, value in entry.items()))
+    manifest.write_text("".join(lines))
+
+
+if __name__ == "__main__":
+    main()
