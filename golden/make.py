@@ -100,7 +100,9 @@ def trace_logits(path: Path, notes: dict[str, dict[str, Any]]) -> dict[str, Any]
     model = refmodel.load(path)
     out = HERE / "traces" / path.stem / "logits.safetensors"
     out.parent.mkdir(exist_ok=True)
-    record(path, model.architecture, CALLS, PROFILES["exact"], out, provenance=provenance(path, model.route().canonical), taps=False)
+    record(
+        path, model.architecture, CALLS, PROFILES["exact"], out, provenance=provenance(path, model.route().canonical), taps=False
+    )
     note = notes[f"traces/{path.stem}/{out.name}"] = {"producer": "llama_decode", "flags": "profile exact", "inputs": str(CALLS)}
     return note
 
@@ -126,7 +128,11 @@ def trace_route(notes: dict[str, dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         copy = routed(model, model.route(ROUTE), Path(folder) / "routed.gguf")
         record(copy, model.architecture, CALLS, PROFILES["exact"], out, provenance=provenance(path, ROUTE))
-    notes[f"traces/qwen35/{out.name}"] = {"producer": "llama_decode, every node", "flags": f"profile exact, {ROUTE}", "inputs": str(CALLS)}
+    notes[f"traces/qwen35/{out.name}"] = {
+        "producer": "llama_decode, every node",
+        "flags": f"profile exact, {ROUTE}",
+        "inputs": str(CALLS),
+    }
 
 
 def sha256(path: Path) -> str:

@@ -184,7 +184,13 @@ class Llama:
             raise Refused(f"llama.cpp does not load {request['model']}: {self.last_message()}")
         longest, total = max(map(len, request["calls"])), sum(map(len, request["calls"]))
         p = L.llama_context_default_params()
-        p.n_ctx, p.n_batch, p.n_ubatch, p.n_outputs_max, p.n_outputs_max_per_seq = max(256, total), longest, longest, longest, longest
+        p.n_ctx, p.n_batch, p.n_ubatch, p.n_outputs_max, p.n_outputs_max_per_seq = (
+            max(256, total),
+            longest,
+            longest,
+            longest,
+            longest,
+        )
         p.n_threads = p.n_threads_batch = profile["threads"]
         p.flash_attn_type, p.type_k, p.type_v = FLASH[profile["flash_attn"]], KV_TYPES[profile["kv"]], KV_TYPES[profile["kv"]]
         if request["taps"]:

@@ -1,0 +1,95 @@
+"""What golden/ says about other programs, held against what we compute now. Only golden/make.py writes there."""
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import straight
+from near import nmse
+
+import refmodel
+from refmodel.against import compare, recorded
+from refmodel.trace import Trace, in_call
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+MANIFEST = tomllib.loads((GOLDEN / "manifest.toml").read_text())["files"]
+MODELS = sorted(path.stem for path in (GOLDEN / "models").glob("*.gguf") if path.stem != "qwen35-hf")
+QUANTIZED = [
+    name for name in MODELS if (GOLDEN / "models" / f"{name}.gguf").stem.split("-")[-1] in ("Q8_0", "Q4_K_M", "Q5_K_M", "Q6_K")
+]
+FLOATS = [name for name in MODELS if name not in QUANTIZED]
+SCRIPTS = {"make.py", "make_hf.py", "make_tokenizers.py", "manifest.toml", "README.md"}
+
+
+def files():
+    return {str(p.relative_to(GOLDEN)): p for p in GOLDEN.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+
+
+def test_every_file_is_in_the_manifest_and_unchanged():
+    found = {name: path for name, path in files().items() if name not in SCRIPTS}
+    assert set(found) == set(MANIFEST), "run golden/make.py"
+    for name, path in found.items():
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == MANIFEST[name]["sha256"], f"{name} changed; run golden/make.py"
+
+
+def test_golden_stays_small():
+    sizes = {name: path.stat().st_size for name, path in files().items()}
+    assert sum(sizes.values()) < 20e6
+    assert all(sizes[f"models/{name}.gguf"] <= 1e6 for name in FLOATS)
+
+
+def logits(name, numerics):
+    """Ours and llama.cpp's for the recorded calls, [T, V] each."""
+    model, trace = refmodel.load(GOLDEN / "models" / f"{name}.gguf"), Trace(GOLDEN / "traces" / name / "logits.safetensors")
+    session, calls = model.session(numerics=numerics), json.loads(trace.metadata["provenance"])["calls"]
+    ours = np.concatenate([session.forward(call) for call in calls])
+    theirs = np.concatenate([trace[in_call("result_output", k)].reshape(len(call), -1) for k, call in enumerate(calls)])
+    return ours, theirs
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_float_models_agree_with_llama_cpp(name):
+    oracle, theirs = logits(name, "oracle")
+    reference, _ = logits(name, "reference")
+    assert nmse(oracle, theirs) <= 1e-11  # what is left is llama.cpp's own float32 rounding
+    assert nmse(reference, theirs) <= 1e-10
+    assert nmse(reference, oracle) <= 1e-10
+    assert nmse(reference, oracle) <= 10 * nmse(theirs, oracle), "float32 here is much further from the truth than llama.cpp's"
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_the_straight_line_forward_agrees_too(name):
+    trace = Trace(GOLDEN / "traces" / name / "logits.safetensors")
+    calls = json.loads(trace.metadata["provenance"])["calls"]
+    exact, _ = straight.forward(GOLDEN / "models" / f"{name}.gguf", [token for call in calls for token in call])
+    ours, theirs = logits(name, "oracle")
+    assert nmse(exact, theirs) <= 1e-11
+    assert nmse(ours, exact) <= 1e-24
+
+
+@pytest.mark.parametrize("name", QUANTIZED)
+def test_quantized_models_differ_by_what_llama_cpp_rounds(name):
+    """llama.cpp rounds activations to 8 bits: its own distance from its run on the dequantized file, twice, is the bound."""
+    ours, theirs = logits(name, "reference")
+    assert nmse(ours, theirs) <= 2 * MANIFEST[f"traces/{name}/logits.safetensors"]["nmse_of_dequantized"]
+
+
+def test_every_node_of_a_routed_run_agrees():
+    model = refmodel.load(GOLDEN / "models" / "qwen35.gguf")
+    other = recorded(model, GOLDEN / "traces" / "qwen35" / "route.safetensors")
+    for numerics in ("reference", "oracle"):
+        for anchor in (False, True):
+            result = compare(model, model.route(other.route), other, numerics, anchor, lambda name: None)
+            assert result.first_wrong is None
+            assert len(result.rows) == len(other.taps) > 1000
+
+
+def test_transformers_agrees():
+    facts = json.loads((GOLDEN / "hf" / "qwen35-hf.json").read_text())
+    model = refmodel.load(GOLDEN / "models" / "qwen35-hf.gguf")
+    theirs = np.load(GOLDEN / "hf" / "qwen35-hf.logits.npy")
+    assert nmse(model.forward(facts["tokens"], numerics="oracle"), theirs) <= 1e-10
+    assert nmse(model.forward(facts["tokens"]), theirs) <= 1e-10

@@ -1,0 +1,175 @@
+"""Beside a real llama.cpp: every node, random routes, quantized files, a trained model. Skipped by name where none is installed."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from near import nmse, same_bits
+
+import refmodel
+from refmodel.against import compare, from_trace, llamacpp, matrix_types
+from refmodel.errors import OracleError, RouteError
+from refmodel.llamacpp import PROFILES, locate, record
+from refmodel.surgery import HYBRID, dequantized
+from refmodel.trace import Trace, in_call
+
+pytestmark = pytest.mark.live
+
+ARCHITECTURES = ["llama", "qwen3", "qwen35"]
+PROMPT, STEPS = [84, 104, 101, 220, 9, 77, 31, 200, 5], [[12], [200], [44], [7], [7], [90], [131], [2]]
+TEXT = (
+    "It was a bright cold day in spring, and the clocks of the town were striking noon. The old man at the window looked out "
+    "over the harbour, where the boats lay at anchor and the gulls turned in the wind. He had come here every year since the "
+    "war, always in the same week, and always alone. In the evening he would walk along the shore to the lighthouse, count the "
+    "steps as he climbed them, and stand for a while beside the great lamp. Nobody asked him why. The keeper, who was a quiet "
+    "man himself, brought him tea and went back to his book. There were one hundred and ninety-nine steps; he had counted them "
+    "so often that he no longer needed to think of the number. This year the door was locked. A notice said that the light was "
+    "now controlled by a computer in another city, and that visitors should apply in writing to the office. He read it twice, "
+    "slowly, and then he laughed aloud, for the first time in many months, because he had been a writer of letters all his life. "
+    "The next morning he bought paper, ink and four stamps, and asked the woman in the shop how long the post took to arrive."
+)
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def model(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp("live") / f"{request.param}.gguf"
+    return refmodel.load(
+        tiny.build(path, request.param, seed=22, **({"n_layer": 4, "interval": 2} if request.param == "qwen35" else {}))
+    )
+
+
+def other_side(model, route, calls, folder, lib, profile="exact", dequantize=False):
+    return llamacpp(model, model.route(route), calls, profile, lib, dequantize, folder)
+
+
+def judged(model, other, numerics, anchor=False):
+    return compare(model, model.route(other.route), other, numerics, anchor, lambda name: None)
+
+
+@pytest.mark.parametrize("anchor", [False, True])
+@pytest.mark.parametrize("numerics", ["reference", "oracle"])
+def test_every_node_of_prefill_and_eight_steps(model, numerics, anchor, tmp_path, llama_lib):
+    result = judged(model, other := other_side(model, None, [PROMPT, *STEPS], tmp_path, llama_lib), numerics, anchor)
+    assert result.first_wrong is None
+    assert len(result.logits) == len(PROMPT) + len(STEPS)
+    assert {row.name for row in result.rows} == set(other.taps)
+
+
+def test_every_emitted_node_is_compared_or_has_a_reason(model, tmp_path, llama_lib):
+    for name in PROFILES:
+        record(model.path, model.architecture, [PROMPT, [3]], PROFILES[name], out := tmp_path / f"{name}.safetensors", llama_lib)
+        trace = Trace(out)
+        for call, nodes in enumerate(json.loads(trace.metadata["nodes"])):
+            assert len(nodes) > 50
+            for node in nodes:
+                assert node["reason"] or in_call(node["tap"], call) in trace
+
+
+@settings(max_examples=50)
+@given(data=st.data())
+def test_fifty_random_routes(model, tmp_path, llama_lib, data):
+    """Skips, reversals, triple visits, several windows, against the materialised file."""
+    n = model.n_layer
+    windows = st.lists(st.tuples(st.integers(0, n - 1), st.integers(1, n)).filter(lambda w: w[0] < w[1]), min_size=1, max_size=2)
+    texts = windows.map(lambda ws: "blocks:" + ";".join(f"{i},{j}" for i, j in ws))
+    route = model.route(data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=2 * n) | texts))
+    assume(model.architecture not in HYBRID or len({model.kinds[layer] for layer in route.layers}) == 2)
+    calls = [PROMPT, *STEPS[:2]]
+    other = other_side(model, route, calls, tmp_path, llama_lib)
+    oracle, reference = (judged(model, other, numerics) for numerics in ("oracle", "reference"))
+    assert oracle.first_wrong is None
+    assert reference.first_wrong is None
+
+
+def test_reference_is_no_further_from_the_truth_than_ten_times_llama_cpp(model, tmp_path, llama_lib):
+    other = other_side(model, None, [PROMPT], tmp_path, llama_lib)
+    exact, theirs = model.forward(PROMPT, numerics="oracle"), other.taps["result_output"]
+    assert nmse(model.forward(PROMPT), exact) <= 10 * nmse(theirs, exact)
+
+
+def test_taking_tensors_changes_no_bit(model, tmp_path, llama_lib):
+    calls = [PROMPT, *STEPS[:3]]
+    for profile in PROFILES.values():
+        with_taps, without = (
+            Trace(record(model.path, model.architecture, calls, profile, tmp_path / f"{taps}.safetensors", llama_lib, taps=taps))
+            for taps in (True, False)
+        )
+        for call in range(len(calls)):
+            name = in_call("result_output", call)
+            same_bits(with_taps[name].reshape(-1), without[name].reshape(-1))
+
+
+def test_a_hybrid_with_one_kind_of_block_is_reported_before_llama_cpp_aborts(tmp_path, llama_lib):
+    model = refmodel.load(tiny.build(tmp_path / "m.gguf", "qwen35", seed=1))
+    with pytest.raises(RouteError, match="keeps only delta blocks: llama.cpp aborts"):
+        other_side(model, [0, 1, 0], [PROMPT], tmp_path, llama_lib)
+    only = tiny.build(tmp_path / "only.gguf", "qwen35", seed=1, n_layer=2, recurrent=[True, True])
+    with pytest.raises(OracleError, match=r"llama\.cpp was ended by SIGABRT: .*GGML_ASSERT"):
+        record(only, "qwen35", [PROMPT], PROFILES["exact"], tmp_path / "t.safetensors", llama_lib)
+    assert not (tmp_path / "t.safetensors").exists()
+
+
+def test_a_file_that_llama_cpp_refuses_is_reported_with_its_words(tmp_path, llama_lib):
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF" + bytes(20))
+    with pytest.raises(OracleError, match=r"does not load .*bad\.gguf: .*\w"):
+        record(tmp_path / "bad.gguf", "llama", [PROMPT], PROFILES["exact"], tmp_path / "t.safetensors", llama_lib)
+
+
+@pytest.mark.parametrize("name", ["llama-Q4_K_M", "qwen3-Q5_K_M", "qwen35-Q4_K_M", "qwen35-Q6_K", "qwen35-Q8_0"])
+def test_quantized_files_agree_when_llama_cpp_runs_their_dequantized_copy(name, golden, tmp_path, llama_lib):
+    model = refmodel.load(golden / "models" / f"{name}.gguf")
+    for numerics in ("reference", "oracle"):
+        other = other_side(model, None, [PROMPT, *STEPS[:2]], tmp_path, llama_lib, dequantize=True)
+        assert judged(model, other, numerics).first_wrong is None
+
+
+@pytest.mark.parametrize("name", ["qwen35-Q4_K_M", "llama-Q8_0"])
+def test_dequantized_weights_have_the_bits_of_gguf_py(name, golden, tmp_path):
+    import gguf
+    from gguf.quants import dequantize
+
+    model = refmodel.load(golden / "models" / f"{name}.gguf")
+    theirs = gguf.GGUFReader(golden / "models" / f"{name}.gguf")
+    ours = gguf.GGUFReader(dequantized(model.file, tmp_path / "d.gguf"))
+    for a, b in zip(ours.tensors, theirs.tensors, strict=True):
+        same_bits(np.array(a.data).reshape(-1), dequantize(b.data, b.tensor_type).astype(np.float32).reshape(-1))
+
+
+def test_a_trained_model_over_a_few_hundred_tokens(smollm2, tmp_path, llama_lib):
+    model = refmodel.load(smollm2)
+    ids = model.tokenizer.encode(TEXT)
+    assert len(ids) > 200
+    exact = other_side(model, None, [ids], tmp_path, llama_lib, dequantize=True)
+    result = judged(model, exact, "reference")
+    assert result.first_wrong is None
+    assert all(row.top1_ours == row.top1_theirs for row in result.logits if not row.near_tie)
+    rounded = other_side(model, None, [ids], tmp_path, llama_lib)
+    by_rounding = nmse(rounded.taps["result_output"], exact.taps["result_output"])
+    assert nmse(model.forward(ids), rounded.taps["result_output"]) <= 2 * by_rounding
+    assert rounded.types == matrix_types(model)
+
+
+def test_a_trained_model_writes_english(smollm2):
+    from refmodel.generate import generate
+
+    model = refmodel.load(smollm2)
+    prompt = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
+    ids = model.tokenizer.encode(prompt, parse_special=True)
+    written = model.tokenizer.decode(generate(model.session(), ids, 12))
+    assert "Paris" in written
+
+
+def test_the_library_is_found_where_it_is_said_to_be(llama_lib, monkeypatch):
+    assert locate(llama_lib) == llama_lib.resolve()
+    assert locate(llama_lib.parent).parent == llama_lib.resolve().parent
+    monkeypatch.setenv("REFMODEL_LLAMA_LIB", str(llama_lib))
+    assert locate() == llama_lib.resolve()
+
+
+def test_a_record_can_be_compared_again(model, tmp_path, llama_lib):
+    other_side(model, None, [PROMPT], tmp_path, llama_lib)
+    again = from_trace(Trace(tmp_path / "llamacpp.safetensors"), matrix_types(model))
+    assert judged(model, again, "reference").first_wrong is None
