@@ -41,7 +41,7 @@ TEXTS = [
     'if (a[i] != b->c && x <= 10) { return f(&y, "z\\n"); } // ok?\n',
     "def f(x):\n    return x**2  # square\n\n\nclass A:\n\tpass\n",
     "https://example.org/a?b=c&d=%20#e foo@bar.com $9.99 50% C++ -- ... !!! ?!\n\n...\n",
-    "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 \U0001f44d\U0001f3fd \U0001f1e9\U0001f1ea \u2764\ufe0f x\U0001f600y",
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 \U0001f44d\U0001f3fd \U0001f1e9\U0001f1ea \u2764\ufe0f x\U0001f600y",  # noqa: E501
     "e\u0301 e\u0301e\u0301 Ame\u0301lie a\u0300\u0301\u0302b \u0301x .\u0301. 1\u0301 \u0301 \u0301\u0301\n\u0301",
     "q\u0307\u0323 \u0e01\u0e33\u0e25\u0e31\u0e07 \u0928\u092e\u0938\u094d\u0924\u0947 \u0ba8\u0bbf \u1112\u1161\u11ab",
     "你好，世界！ 我有3只猫。日本語のテキスト、カタカナ。 한국어 텍스트입니다. 𠀀𠀁",

@@ -2,11 +2,14 @@
 
 from numba import njit, prange
 
-from . import f16, q4_1, q4_k, q5_k, q6_k, q8_0
+from . import bf16, f16, f32, q4_0, q4_1, q4_k, q5_k, q6_k, q8_0
 
 PANEL = 1 << 18  # weights decoded at once: 1 MB of float32
 DECODERS = {
+    "F32": f32.dequantize,
     "F16": f16.dequantize,
+    "BF16": bf16.dequantize,
+    "Q4_0": q4_0.dequantize,
     "Q4_1": q4_1.dequantize,
     "Q8_0": q8_0.dequantize,
     "Q4_K": q4_k.dequantize,

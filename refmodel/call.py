@@ -46,7 +46,7 @@ class Call:
         return self.tap(name, self.tap(normed, self.num.rms_norm(x, self.hp.eps)) * weight.dense(self.num.dtype))
 
     def attention(self, q: F, k: F, v: F, scale: float) -> F:
-        """Attention of q [T, H, D] over the whole cache k, v [S, G, D], with taps of the cache and of llama.cpp's three steps: [T, H*D]."""
+        """Attention of q [T, H, D] over the whole cache k, v [S, G, D], with the taps of llama.cpp's steps: [T, H*D]."""
         T, H, D = q.shape
         k = self.tap("cache_k", k.reshape(len(k), -1)).reshape(k.shape)
         v = self.tap("cache_v", v.reshape(len(v), -1)).reshape(v.shape)

@@ -42,7 +42,8 @@ def demo() -> None:
     out.print(
         show.pairs(
             {
-                "model": f"{shown.model.path.name}: {shown.model.architecture}, {shown.model.n_layer} blocks ({', '.join(shown.model.kinds)})",
+                "model": f"{shown.model.path.name}: {shown.model.architecture}, {shown.model.n_layer} blocks: "
+                + ", ".join(shown.model.kinds),
                 "route": f"{shown.route.canonical}: runs source blocks {', '.join(map(str, shown.route.layers))}",
                 "tokens": str(shown.other.calls),
             }

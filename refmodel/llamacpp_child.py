@@ -18,7 +18,12 @@ import numpy as np
 from .names import Namer, table_for
 from .trace import Spool, in_call
 
-DTYPES = {0: np.dtype("<f4"), 1: np.dtype("<f2"), 26: np.dtype("<i4"), 27: np.dtype("<i8")}  # ggml_type -> NumPy
+DTYPES: dict[int, np.dtype[Any]] = {
+    0: np.dtype("<f4"),
+    1: np.dtype("<f2"),
+    26: np.dtype("<i4"),
+    27: np.dtype("<i8"),
+}  # ggml_type -> NumPy
 KV_TYPES = {"f32": 0, "f16": 1}
 FLASH = {"auto": -1, "off": 0, "on": 1}
 
@@ -129,8 +134,8 @@ def load_library(path: Path) -> tuple[Any, Any, Any]:
     """(libllama, libggml-base, who): the libraries beside `path`, opened in the order of their dependence."""
     folder = path.parent
     for pattern in ("libggml-base.so*", "libggml-cpu.so*", "libggml.so*", "libggml.v*.so"):
-        for name in sorted(folder.glob(pattern))[:1]:
-            ctypes.CDLL(str(name), mode=ctypes.RTLD_GLOBAL)
+        for found in sorted(folder.glob(pattern))[:1]:
+            ctypes.CDLL(str(found), mode=ctypes.RTLD_GLOBAL)
     try:
         llama = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
         base = ctypes.CDLL(str(sorted(folder.glob("libggml-base.so*"))[0]), mode=ctypes.RTLD_GLOBAL)
@@ -150,7 +155,7 @@ def load_library(path: Path) -> tuple[Any, Any, Any]:
 
 def layout(who: dict[str, str], path: Path) -> type[ctypes.Structure]:
     for commit, params in LAYOUTS.items():
-        if who["commit"].startswith(commit) or commit.startswith(who["commit"]) and len(who["commit"]) >= 7:
+        if who["commit"].startswith(commit):
             return params
     raise Refused(
         f"{path}: is a llama.cpp with ggml {who['ggml']}, commit {who['commit']}, whose structs are not known; "

@@ -18,7 +18,7 @@ ROWS = [
     {"demo"},
     {"against", "inspect"},
     {"diff", "surgery", "generate"},
-    {"model", "llamacpp", "tolerance"},
+    {"model", "llamacpp", "llamacpp_child", "tolerance"},
     {"arch"},
     {"call"},
     {"numerics", "state", "trace", "names"},
@@ -48,7 +48,7 @@ def imported(path: Path) -> Iterator[tuple[str, ...]]:
             base = here[: len(here) - node.level] if node.level else ()
             base += tuple((node.module or "").split(".")) if node.module else ()
             yield base
-            yield from (base + (alias.name,) for alias in node.names)
+            yield from ((*base, alias.name) for alias in node.names)
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if p != PACKAGE / "__init__.py"], ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -59,7 +59,7 @@ def test_imports_point_down(path):
 
 
 def test_every_module_has_a_row():
-    assert {room(path) for path in MODULES} - {"__init__"} == set(LEVEL)
+    assert {room(path) for path in MODULES} - {"__init__"} == set(LEVEL) - {"kernels"}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "kernels").glob("*.py")), ids=lambda p: p.name)

@@ -104,7 +104,7 @@ def test_taking_tensors_changes_no_bit(model, tmp_path, llama_lib):
 
 def test_a_hybrid_with_one_kind_of_block_is_reported_before_llama_cpp_aborts(tmp_path, llama_lib):
     model = refmodel.load(tiny.build(tmp_path / "m.gguf", "qwen35", seed=1))
-    with pytest.raises(RouteError, match="keeps only delta blocks: llama.cpp aborts"):
+    with pytest.raises(RouteError, match=r"keeps only delta blocks: llama\.cpp aborts"):
         other_side(model, [0, 1, 0], [PROMPT], tmp_path, llama_lib)
     only = tiny.build(tmp_path / "only.gguf", "qwen35", seed=1, n_layer=2, recurrent=[True, True])
     with pytest.raises(OracleError, match=r"llama\.cpp was ended by SIGABRT: .*GGML_ASSERT"):

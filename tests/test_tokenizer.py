@@ -1,15 +1,20 @@
 """The same ids as llama.cpp: its recorded answers for every vocabulary in golden/tokenizers, and live with a trained model."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from refmodel.errors import TokenError
+from refmodel.errors import MetadataError, TokenError
 from refmodel.gguf.reader import read
 from refmodel.tokenizer import Tokenizer
+from refmodel.tokenizer.pre import PRE
 
 FOLDER = Path(__file__).parent.parent / "golden" / "tokenizers"
+sys.path.insert(0, str(FOLDER.parent))
+import make_tokenizers as make  # noqa: E402
+
 TEXTS = json.loads((FOLDER / "texts.json").read_text())
 NAMES = sorted(path.stem for path in FOLDER.glob("*.gguf"))
 
@@ -64,15 +69,111 @@ def test_what_cannot_be_encoded_is_said():
         tokenizer.piece(10**6)
 
 
+A, B, AB = ("a", make.NORMAL), ("b", make.NORMAL), ("ab", make.NORMAL)
+PLAIN = {"tokenizer.ggml.merges": ["a b"], "tokenizer.ggml.pre": "qwen2"}
+
+
+def written(folder, model, tokens, keys):
+    make.write(folder / "made.gguf", model, tokens, keys)
+    return Tokenizer.from_metadata(read(folder / "made.gguf").metadata)
+
+
+@pytest.mark.parametrize(
+    ("model", "keys", "message"),
+    [
+        ("none", {}, "has no tokenizer .*--tokens takes ids directly"),
+        ("no_vocab", {}, "has no tokenizer .*--tokens takes ids directly"),
+        ("bert", {}, "tokenizer.ggml.model is 'bert'; known are gpt2, llama.*--tokens"),
+        ("gpt2", PLAIN | {"tokenizer.ggml.pre": "tekken"}, "tokenizer.ggml.pre is 'tekken'; known are .*qwen35.*--tokens"),
+    ],
+)
+def test_a_file_without_a_known_tokenizer_opens_and_says_so_on_use(tmp_path, model, keys, message):
+    tokenizer = written(tmp_path, model, [A, B], keys)
+    assert tokenizer.eog == frozenset()
+    assert "--tokens" in tokenizer.describe()["problem"]
+    for use in (lambda: tokenizer.encode("ab"), lambda: tokenizer.decode([0]), lambda: tokenizer.piece(0)):
+        with pytest.raises(TokenError, match=f"made.gguf: .*{message}"):
+            use()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "keys", "message"),
+    [
+        ([A, B, A], PLAIN, "tokenizer.ggml.tokens has 'a' twice"),
+        ([A, B], {"tokenizer.ggml.pre": "qwen2"}, "tokenizer.ggml.merges is missing"),
+        ([A, B], PLAIN | {"tokenizer.ggml.merges": [1, 2]}, "tokenizer.ggml.merges is .*expected an array of strings"),
+    ],
+)
+def test_a_damaged_vocabulary_is_named(tmp_path, tokens, keys, message):
+    tokenizer = written(tmp_path, "gpt2", tokens, keys)
+    with pytest.raises(MetadataError, match=f"made.gguf: .*{message}"):
+        tokenizer.encode("ab")
+
+
+def test_scores_must_cover_the_vocabulary(tmp_path):
+    tokenizer = written(tmp_path, "llama", [A, B, AB], {"tokenizer.ggml.scores": [0.0, 1.0]})
+    with pytest.raises(MetadataError, match=r"tokenizer\.ggml\.scores has 2 values for 3 tokens"):
+        tokenizer.encode("ab", add_special=False)
+
+
+def test_a_begin_token_that_is_asked_for_must_exist(tmp_path):
+    tokenizer = written(tmp_path, "gpt2", [A, B], PLAIN | {"tokenizer.ggml.add_bos_token": True})
+    assert tokenizer.encode("ab", add_special=False) == [0, 1]
+    with pytest.raises(TokenError, match="bos_token_id names no token"):
+        tokenizer.encode("ab")
+
+
+def test_a_byte_without_a_token_is_an_error_in_sentence_pieces(tmp_path):
+    tokenizer = written(tmp_path, "llama", [A, B, AB, ("<0xC3>", make.BYTE)], {"tokenizer.ggml.add_space_prefix": False})
+    assert tokenizer.encode("abba", add_special=False) == [2, 1, 0]
+    with pytest.raises(TokenError, match="no token for byte 0xA9"):
+        tokenizer.encode("a\u00e9", add_special=False)
+
+
+def test_a_run_of_unknown_characters_is_not_taken_for_the_token_of_its_text(tmp_path):
+    bytes_ = [(f"<0x{b:02X}>", make.BYTE) for b in range(256)]
+    tokenizer = written(tmp_path, "llama", [*bytes_, ("xyz", make.NORMAL)], {"tokenizer.ggml.add_space_prefix": False})
+    assert tokenizer.encode("xyz", add_special=False) == [ord("x"), ord("y"), ord("z")]  # no merge leads to xyz
+
+
+def test_the_vocabulary_is_read_on_first_use(tmp_path):
+    metadata = read(FOLDER / "qwen35.gguf").metadata
+    tokenizer = Tokenizer.from_metadata(metadata)
+    tokenizer.describe()
+    assert not {"vocab", "engine"} & set(vars(tokenizer))
+    tokenizer.encode("a")
+    assert {"vocab", "engine"} <= set(vars(tokenizer))
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("name", sorted(PRE))
+def test_live_every_name_of_a_pre_tokenizer(tmp_path, llama_lib, name):
+    make.byte_pair(tmp_path, "made", name)
+    ours = Tokenizer.from_metadata(read(tmp_path / "made.gguf").metadata)
+    with make.llama_vocab(llama_lib, tmp_path / "made.gguf") as theirs:
+        assert [-1 if i is None else i for i in (ours.bos, ours.eos)] == theirs.begin_and_end()[:2]
+        for text in TEXTS:
+            for special in (False, True):
+                assert ours.encode(text, parse_special=special) == list(theirs.encode(text, True, special)), text
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("name", NAMES)
+def test_live_texts_of_ids(llama_lib, name):
+    ours = Tokenizer.from_metadata(read(FOLDER / f"{name}.gguf").metadata)
+    tidied = {"default", "gpt-2", "llama-bpe"}  # llama_detokenize drops spaces before punctuation there
+    texts = TEXTS if name not in tidied else [text for text in TEXTS if not {*" '"} & {*text}]
+    with make.llama_vocab(llama_lib, FOLDER / f"{name}.gguf") as theirs:
+        for text in texts:
+            ids = ours.encode(text, parse_special=True)
+            for skip in (False, True):
+                assert ours.decode(ids, skip_special=skip) == theirs.decode(ids, skip), text
+
+
 @pytest.mark.live
 def test_live_ids_of_the_trained_model(smollm2, llama_lib):
-    import sys
-
-    sys.path.insert(0, str(FOLDER.parent))
-    from make_tokenizers import llama_vocab
-
     tokenizer = Tokenizer.from_metadata(read(smollm2).metadata)
-    with llama_vocab(llama_lib, smollm2) as theirs:
+    with make.llama_vocab(llama_lib, smollm2) as theirs:
         for text in TEXTS:
             for special in (False, True):
                 assert tokenizer.encode(text, parse_special=special) == list(theirs.encode(text, True, special)), text

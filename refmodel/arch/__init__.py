@@ -3,7 +3,6 @@
 from types import ModuleType
 from typing import Any, Protocol
 
-
 from ..arrays import DType, F
 from ..call import Call
 from ..gguf.metadata import Metadata

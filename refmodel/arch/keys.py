@@ -14,6 +14,25 @@ def require(md: Metadata, key: str, found: Any, expected: Any) -> None:
         raise MetadataError(f"{md.path}: {key} is {found}; this architecture is defined only for {expected}")
 
 
+MAX_BLOCKS = 512  # LLAMA_MAX_LAYERS
+
+
+def counted(md: Metadata, key: str, value: int, least: int = 1, most: int = 1 << 31) -> int:
+    """A size that the metadata states, between its bounds: whatever is made of it is made of a sane number."""
+    if not least <= value <= most:
+        raise MetadataError(f"{md.path}: {key} is {value}; expected {least} to {most}")
+    return value
+
+
+def head_counts(md: Metadata, arch: str, n_all: int) -> tuple[int, int]:
+    """Query heads and key/value heads, those of block 0 as llama.cpp reads them; the former a multiple of the latter."""
+    n_head = counted(md, f"{arch}.attention.head_count", md.per_block(f"{arch}.attention.head_count", n_all)[0])
+    key = f"{arch}.attention.head_count_kv"
+    n_head_kv = counted(md, key, md.per_block(key, n_all, n_head)[0], most=n_head)
+    require(md, f"{arch}.attention.head_count modulo {key}", n_head % n_head_kv, 0)
+    return n_head, n_head_kv
+
+
 def linear_rope(md: Metadata, arch: str, n_rot: int, adjacent: bool, factors: tuple[float, ...]) -> Rope:
     """The rotary embedding of an architecture with no scaling or a linear one; `factors` is empty for all ones.
 

@@ -11,7 +11,7 @@ from ..gguf.metadata import Metadata
 from ..ops.rope import Rope
 from ..state import KeyValues
 from ..weights import Block, Weight
-from .keys import linear_rope, require
+from .keys import MAX_BLOCKS, counted, head_counts, linear_rope, require
 
 EMBED = "embd"
 
@@ -31,17 +31,20 @@ class Hparams:
 
 def hparams(md: Metadata, rope_freqs: tuple[float, ...]) -> Hparams:
     a = "qwen3"
-    n_embd, n_head = md.int(f"{a}.embedding_length"), md.int(f"{a}.attention.head_count")
-    head_dim = md.int(f"{a}.attention.key_length", n_embd // n_head)
+    n_layer = counted(md, f"{a}.block_count", md.int(f"{a}.block_count"), most=MAX_BLOCKS)
+    n_embd = counted(md, f"{a}.embedding_length", md.int(f"{a}.embedding_length"))
+    n_head, n_head_kv = head_counts(md, a, n_layer)
+    head_dim = counted(md, f"{a}.attention.key_length", md.int(f"{a}.attention.key_length", n_embd // n_head))
+    md.int(f"{a}.context_length")
     require(md, f"{a}.attention.value_length", md.int(f"{a}.attention.value_length", head_dim), head_dim)
     require(md, f"{a}.rope.dimension_count", md.int(f"{a}.rope.dimension_count", head_dim), head_dim)
     return Hparams(
-        n_layer=md.int(f"{a}.block_count"),
+        n_layer=n_layer,
         n_nextn=0,
         n_embd=n_embd,
-        n_ff=md.int(f"{a}.feed_forward_length"),
+        n_ff=md.per_block(f"{a}.feed_forward_length", n_layer)[0],
         n_head=n_head,
-        n_head_kv=md.int(f"{a}.attention.head_count_kv", n_head),
+        n_head_kv=n_head_kv,
         head_dim=head_dim,
         eps=md.float(f"{a}.attention.layer_norm_rms_epsilon"),
         rope=linear_rope(md, a, head_dim, adjacent=False, factors=()),

@@ -4,6 +4,7 @@ Source: arXiv:2412.06464 for the delta rule; llama.cpp src/models/qwen35.cpp and
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from ..gguf.metadata import Metadata
 from ..ops.rope import Rope
 from ..state import KeyValues, Recurrent, State
 from ..weights import Block, Weight
-from .keys import linear_rope, require, turned_by_text
+from .keys import MAX_BLOCKS, counted, head_counts, linear_rope, require, turned_by_text
 
 EMBED = "model.input_embed"
 
@@ -51,16 +52,20 @@ class Hparams:
 
 def hparams(md: Metadata, rope_freqs: tuple[float, ...]) -> Hparams:
     a = "qwen35"
-    n_all, n_nextn = md.int(f"{a}.block_count"), md.int(f"{a}.nextn_predict_layers", 0)
-    n_embd, n_head = md.int(f"{a}.embedding_length"), md.per_block(f"{a}.attention.head_count", n_all)[0]
-    head_dim = md.int(f"{a}.attention.key_length", n_embd // n_head)
+    n_all = counted(md, f"{a}.block_count", md.int(f"{a}.block_count"), most=MAX_BLOCKS)
+    n_nextn = counted(md, f"{a}.nextn_predict_layers", md.int(f"{a}.nextn_predict_layers", 0), 0, n_all - 1)
+    n_embd = counted(md, f"{a}.embedding_length", md.int(f"{a}.embedding_length"))
+    n_head, n_head_kv = head_counts(md, a, n_all)
+    head_dim = counted(md, f"{a}.attention.key_length", md.int(f"{a}.attention.key_length", n_embd // n_head))
     require(md, f"{a}.attention.value_length", md.int(f"{a}.attention.value_length", head_dim), head_dim)
-    n_rot = md.int(f"{a}.rope.dimension_count", head_dim)
+    n_rot = counted(md, f"{a}.rope.dimension_count", md.int(f"{a}.rope.dimension_count", head_dim), 2, head_dim)
     factors = turned_by_text(md.ints(f"{a}.rope.dimension_sections", 4), n_rot // 2)
-    d_state, n_v_head = md.int(f"{a}.ssm.state_size"), md.int(f"{a}.ssm.time_step_rank")
+    d_conv, d_state, n_v_head, n_k_head = (
+        counted(md, f"{a}.ssm.{key}", md.int(f"{a}.ssm.{key}"), least)
+        for key, least in (("conv_kernel", 2), ("state_size", 1), ("time_step_rank", 1), ("group_count", 1))
+    )
     require(md, f"{a}.ssm.inner_size", md.int(f"{a}.ssm.inner_size"), d_state * n_v_head)
-    n_k_head = md.int(f"{a}.ssm.group_count")
-    require(md, f"{a}.ssm.time_step_rank modulo {a}.ssm.group_count", n_v_head % max(n_k_head, 1), 0)
+    require(md, f"{a}.ssm.time_step_rank modulo {a}.ssm.group_count", n_v_head % n_k_head, 0)
     md.int(f"{a}.context_length")
     return Hparams(
         n_layer=n_all - n_nextn,
@@ -68,12 +73,12 @@ def hparams(md: Metadata, rope_freqs: tuple[float, ...]) -> Hparams:
         n_embd=n_embd,
         n_ff=md.per_block(f"{a}.feed_forward_length", n_all)[0],
         n_head=n_head,
-        n_head_kv=md.per_block(f"{a}.attention.head_count_kv", n_all, n_head)[0],
+        n_head_kv=n_head_kv,
         head_dim=head_dim,
         eps=md.float(f"{a}.attention.layer_norm_rms_epsilon"),
         rope=linear_rope(md, a, n_rot, adjacent=False, factors=factors),
         recurrent=recurrent_blocks(md, n_all, n_nextn),
-        d_conv=md.int(f"{a}.ssm.conv_kernel"),
+        d_conv=d_conv,
         d_state=d_state,
         n_k_head=n_k_head,
         n_v_head=n_v_head,
@@ -81,7 +86,7 @@ def hparams(md: Metadata, rope_freqs: tuple[float, ...]) -> Hparams:
 
 
 def recurrent_blocks(md: Metadata, n_all: int, n_nextn: int) -> tuple[bool, ...]:
-    """Which of all blocks are recurrent: the file's own list, else every block but each interval-th. Source: section `load_arch_hparams`."""
+    """Which of all blocks are recurrent: the file's own list, else every block but each interval-th. Source: load_arch_hparams."""
     if "qwen35.attention.recurrent_layers" in md:
         return tuple(bool(kind) for kind in md.per_block("qwen35.attention.recurrent_layers", n_all))
     interval = md.int("qwen35.full_attention_interval", 4)
@@ -138,7 +143,7 @@ def new_state(hp: Hparams, index: int, dtype: DType) -> State:
     return Recurrent(conv, np.zeros((hp.n_v_head, hp.d_state, hp.d_state), dtype))
 
 
-def block(x: F, w: Block, s: State, c: Call) -> F:
+def block(x: F, w: Block, s: Any, c: Call) -> F:
     """One decoder block, [T, E] -> [T, E]."""
     mix, last_norm = (delta_net, "norm#2") if c.hp.recurrent[w.index] else (full_attention, "norm#3")
     x = c.tap("attn_residual", x + mix(c.norm("attn_norm", x, w.attn_norm), w, s, c))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from gguf import GGUFValueType
@@ -11,6 +11,11 @@ from gguf import GGUFValueType
 from ..errors import MetadataError
 from .format import SCALARS
 
+# Within the class the short names are its methods.
+Key: TypeAlias = str
+Whole: TypeAlias = int
+Real: TypeAlias = float
+Flag: TypeAlias = bool
 REQUIRED: Any = object()
 INTEGERS = {t for t in SCALARS if SCALARS[t].kind in "iu"} - {GGUFValueType.BOOL}
 FLOATS = {GGUFValueType.FLOAT32, GGUFValueType.FLOAT64}
@@ -73,7 +78,7 @@ def nested(body: memoryview, count: int) -> list[Any]:
 
 
 class Strings(Sequence[str]):
-    """An array of strings, decoded when they are first asked for. Bytes that are no UTF-8 become U+FFFD in `str`; `raw` has them."""
+    """An array of strings, decoded when first asked for. Bytes that are no UTF-8 become U+FFFD; `raw` has them."""
 
     def __init__(self, body: memoryview, count: int) -> None:
         self._body, self._count = body, count
@@ -99,35 +104,35 @@ class Strings(Sequence[str]):
         return self.raw[index].decode("utf-8", "replace")
 
 
-class Metadata(Mapping[str, Any]):
+class Metadata(Mapping[Key, Any]):
     """The key/value pairs of a file, in its order. Arrays are decoded when asked for."""
 
-    def __init__(self, path: Path, fields: Mapping[str, Field]) -> None:
+    def __init__(self, path: Path, fields: Mapping[Key, Field]) -> None:
         self.path, self.fields = path, fields
 
-    def __getitem__(self, key: str) -> Any:
+    def __getitem__(self, key: Key) -> Any:
         return self.fields[key].value()
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[Key]:
         return iter(self.fields)
 
-    def __len__(self) -> int:
+    def __len__(self) -> Whole:
         return len(self.fields)
 
-    def __contains__(self, key: object) -> bool:
+    def __contains__(self, key: object) -> Flag:
         return key in self.fields
 
-    def _field(self, key: str) -> Field:
+    def _field(self, key: Key) -> Field:
         if key not in self.fields:
             raise MetadataError(f"{self.path}: metadata key {key} is missing; this model needs it")
         return self.fields[key]
 
-    def _wrong(self, key: str, expected: str) -> MetadataError:
+    def _wrong(self, key: Key, expected: Key) -> MetadataError:
         field = self.fields[key]
         found = f"an array of {field.count} {field.item.name}" if field.item is not None else field.type.name
         return MetadataError(f"{self.path}: metadata key {key} is {found}; expected {expected}")
 
-    def _scalar(self, key: str, default: Any, types: set[GGUFValueType], expected: str) -> Any:
+    def _scalar(self, key: Key, default: Any, types: set[GGUFValueType], expected: Key) -> Any:
         if key not in self.fields and default is not REQUIRED:
             return default
         field = self._field(key)
@@ -135,38 +140,38 @@ class Metadata(Mapping[str, Any]):
             raise self._wrong(key, expected)
         return field.value()
 
-    def str(self, key: str, default: Any = REQUIRED) -> str:
+    def str(self, key: Key, default: Any = REQUIRED) -> Key:
         return self._scalar(key, default, {GGUFValueType.STRING}, "a string")
 
-    def int(self, key: str, default: Any = REQUIRED) -> int:
+    def int(self, key: Key, default: Any = REQUIRED) -> Whole:
         return self._scalar(key, default, INTEGERS, "an integer")
 
-    def float(self, key: str, default: Any = REQUIRED) -> float:
+    def float(self, key: Key, default: Any = REQUIRED) -> Real:
         return self._scalar(key, default, FLOATS, "a float")
 
-    def bool(self, key: str, default: Any = REQUIRED) -> bool:
+    def bool(self, key: Key, default: Any = REQUIRED) -> Flag:
         return self._scalar(key, default, {GGUFValueType.BOOL}, "a bool")
 
-    def strings(self, key: str) -> Strings:
+    def strings(self, key: Key) -> Strings:
         field = self._field(key)
         if field.item != GGUFValueType.STRING:
             raise self._wrong(key, "an array of strings")
         return field.value()
 
-    def array(self, key: str, types: set[GGUFValueType], expected: str, length: Any = None) -> Any:
+    def array(self, key: Key, types: set[GGUFValueType], expected: Key, length: Any = None) -> Any:
         """A numeric array whose item type is one of `types`, of that length if one is given."""
         field = self._field(key)
         if field.item not in types or length not in (None, field.count):
             raise self._wrong(key, expected if length is None else f"{expected} of length {length}")
         return field.value()
 
-    def ints(self, key: str, length: Any = None) -> tuple[Any, ...]:
+    def ints(self, key: Key, length: Any = None) -> tuple[Any, ...]:
         return tuple(self.array(key, INTEGERS | {GGUFValueType.BOOL}, "an array of integers", length).tolist())
 
-    def floats(self, key: str, length: Any = None) -> tuple[Any, ...]:
+    def floats(self, key: Key, length: Any = None) -> tuple[Any, ...]:
         return tuple(self.array(key, FLOATS, "an array of floats", length).tolist())
 
-    def per_block(self, key: str, count: Any, default: Any = REQUIRED) -> tuple[Any, ...]:
+    def per_block(self, key: Key, count: Any, default: Any = REQUIRED) -> tuple[Any, ...]:
         """One integer (or bool) for each of `count` blocks: an array of exactly that length, or one number for all."""
         if key not in self.fields and default is not REQUIRED:
             return (default,) * count

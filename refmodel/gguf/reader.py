@@ -94,9 +94,12 @@ class Cursor:
         if length > MAX_NAME:
             self.fail(f"{what} is {length} bytes long; at most {MAX_NAME} are allowed")
         try:
-            return str(self.take(length, what), "utf-8")
+            text = str(self.take(length, what), "utf-8")
         except UnicodeDecodeError:
             self.fail(f"{what} is not UTF-8")
+        if not text.isprintable():  # it would break every message that names it
+            self.fail(f"{what} has control characters")
+        return text
 
     def skip_strings(self, count: int, what: str) -> None:
         """Move past strings, checking each length: the walk over a large vocabulary, so it is a tight loop."""
@@ -193,7 +196,7 @@ def mapped(path: Path) -> Bytes:
 def read_part(path: Path) -> GgufFile:
     """One file by itself."""
     data = mapped(path)
-    cursor = Cursor(path, memoryview(data))
+    cursor = Cursor(path, data.data)
     magic = bytes(cursor.take(4, "the magic"))
     if magic != MAGIC:
         raise FileError(f"{path}: starts with {magic!r}, not with {MAGIC!r}; this is not a GGUF")
@@ -234,7 +237,7 @@ def placed(path: Path, data: Bytes, entries: list[Entry], start: int, alignment:
             raise FileError(f"{path}: {e.name} starts at offset {e.offset}, which is not a multiple of {alignment}")
         if first + e.nbytes > data.size:
             raise FileError(
-                f"{path}: {e.name} is said to end at byte {first + e.nbytes}, the file ends at {data.size}; was it downloaded whole?"
+                f"{path}: {e.name} should end at byte {first + e.nbytes}, the file ends at {data.size}; was it downloaded whole?"
             )
         if first < end:
             raise FileError(f"{path}: {e.name} overlaps the tensor before it")

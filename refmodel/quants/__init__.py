@@ -33,12 +33,16 @@ def dequantize(kind: T, rows: Bytes) -> F32:
 
     Types without a module here go through the gguf package. Raises TensorError where that cannot decode them either.
     """
-    if kind not in QUANTS:
-        try:
-            return gguf.quants.dequantize(rows, kind)
-        except NotImplementedError:
-            raise TensorError(f"tensor type {kind.name} cannot be decoded; known are {', '.join(t.name for t in QUANTS)}") from None
-    quant = QUANTS[kind]
-    blocks = np.ascontiguousarray(rows).view(quant.BLOCK)  # [O, blocks of a row]
     with np.errstate(invalid="ignore", over="ignore"):  # a scale may be inf or NaN: then so are its weights
+        if kind not in QUANTS:
+            return _by_gguf(kind, rows)
+        quant = QUANTS[kind]
+        blocks = np.ascontiguousarray(rows).view(quant.BLOCK)  # [O, blocks of a row]
         return quant.dequantize(blocks).reshape(len(rows), blocks.shape[1] * quant.WEIGHTS)
+
+
+def _by_gguf(kind: T, rows: Bytes) -> F32:
+    try:
+        return gguf.quants.dequantize(rows, kind)
+    except NotImplementedError:
+        raise TensorError(f"tensor type {kind.name} cannot be decoded; known are {', '.join(t.name for t in QUANTS)}") from None

@@ -72,7 +72,7 @@ class Tokenizer:
     def vocab(self) -> Vocab:
         """All texts and attributes; read on first use."""
         if self.problem:
-            raise TokenError(self.problem)
+            raise TokenError(f"{self.md.path}: {self.problem}")
         return Vocab.from_metadata(self.md, self.eos)
 
     @cached_property
@@ -125,20 +125,22 @@ class Tokenizer:
     def _asked(self, name: str, token: int | None) -> int:
         if token is None:
             key = f"tokenizer.ggml.{name}_token_id"
-            raise TokenError(f"tokenizer.ggml.add_{name}_token is set, but {key} names no token of the vocabulary.")
+            raise TokenError(f"{self.md.path}: tokenizer.ggml.add_{name}_token is set, but {key} names no token.")
         return token
 
     def piece(self, token: int) -> bytes:
         """The bytes one token prints as; several tokens may share one character. A control token prints its text."""
+        vocab = self.vocab
         if not 0 <= token < self.n_vocab:
             raise TokenError(f"Token {token} is outside the vocabulary; ids are 0 to {self.n_vocab - 1}.")
         decode: Callable[[str], bytes] = spm.decode if self.model == "llama" else bpe.decode
-        return self.vocab.piece(token, decode)
+        return vocab.piece(token, decode)
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = False) -> str:
         """The text of token ids; bytes that are not UTF-8 become U+FFFD. With `skip_special` control tokens vanish.
 
-        The space that `encode` put before the first word is taken away again. Raises TokenError for an unknown id.
+        The space that `encode` put before the first word is taken away again. Nothing else is: llama_detokenize also drops
+        some spaces before punctuation for some pre-tokenizers, llama.cpp's generation does not. TokenError for an unknown id.
         """
         pieces = [b"" if skip_special and self._is_special(i) else self.piece(i) for i in ids]
         if pieces and self.space_prefix:

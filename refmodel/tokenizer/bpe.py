@@ -27,8 +27,8 @@ BYTES = byte_letters()
 
 def decode(text: str) -> bytes:
     """A token's text, in byte letters, as the bytes it stands for; other letters are shown as llama.cpp shows them."""
-    unknown = lambda letter: f"[UNK_BYTE_0x{letter.encode().hex()}{text}]".encode()
-    return b"".join(bytes([BYTES[letter]]) if letter in BYTES else unknown(letter) for letter in text)
+    unknown = "[UNK_BYTE_0x{}" + text + "]"
+    return b"".join(bytes([BYTES[c]]) if c in BYTES else unknown.replace("{}", c.encode().hex(), 1).encode() for c in text)
 
 
 class Bpe:
@@ -52,7 +52,8 @@ class Bpe:
             if at > 0 and right:
                 pairs[left, right] = None
         for left, right in pairs:
-            know(left), know(right), know(left + right)
+            for piece in (left, right, left + right):
+                know(piece)
         missing = " "  # a space is never a byte letter; longer until it is nobody's text
         while missing in ids:
             missing += " "

@@ -61,15 +61,17 @@ class Spm:
 
     def __init__(self, vocab: Vocab, scores: NDArray[np.float64] | None) -> None:
         """`scores`: one per token, higher is merged first; zeros where the file has none."""
-        self.index = vocab.index
-        self.engine = SentencePieceProcessor(model_proto=model(vocab, np.zeros(len(vocab.texts)) if scores is None else scores))
+        self.index, self.unknown = vocab.index, len(vocab.texts)
+        self.engine = SentencePieceProcessor(model_proto=model(vocab, np.zeros(self.unknown) if scores is None else scores))
 
     def encode(self, text: str) -> list[int]:
         """The ids of text without special tokens. TokenError if a byte of it has no token."""
-        ids: list[int] = []
-        for part in self.engine.encode(text.replace(" ", SPACE), out_type=str):  # the unknown shows the text it stands for
-            ids += [self.index[part]] if part in self.index else [self.byte(b) for b in part.encode()]
-        return ids
+        text = text.replace(" ", SPACE)
+        ids: list[int] = self.engine.encode(text, out_type=int)
+        if self.unknown not in ids:
+            return ids
+        shown = zip(ids, self.engine.encode(text, out_type=str), strict=True)  # a run of unknown characters shows itself
+        return [i for token, run in shown for i in ([token] if token != self.unknown else map(self.byte, run.encode()))]
 
     def byte(self, value: int) -> int:
         """The token of one byte: <0xXX>, or the character itself."""

@@ -5,12 +5,14 @@ mark their control tokens wrongly; the corrections decide which words of a promp
 Source: llama.cpp src/llama-vocab.cpp, llama_vocab::impl::load.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 from functools import cached_property
 
 import numpy as np
+from gguf import GGUFValueType
 from numpy.typing import NDArray
 
 from refmodel.errors import MetadataError
@@ -102,7 +104,7 @@ class Vocab:
         index = {text: i for i, text in enumerate(texts)}
         if len(index) != len(texts):
             twice = next(text for i, text in enumerate(texts) if index[text] != i)
-            raise MetadataError(f"tokenizer.ggml.tokens: {twice!r} is there twice; every token needs a text of its own.")
+            raise MetadataError(f"{md.path}: tokenizer.ggml.tokens has {twice!r} twice; every token needs a text of its own.")
         attrs = attributes(md, len(texts))
         eog = endings(md, eos, index, attrs)
         strip_neighbours(md, index, attrs)
@@ -121,16 +123,17 @@ class Vocab:
             return text.encode()
         if attr & Attr.NORMAL:
             return decode(text)
-        return bytes([int(text[3:5], 16)]) if attr & Attr.BYTE else b""
+        byte = re.match("[0-9a-fA-F]*", text[3:5]) if attr & Attr.BYTE else None
+        return b"" if byte is None else bytes([int(byte[0] or "0", 16)])
 
 
 def per_token(md: Metadata, key: str, count: int) -> NDArray[np.float64] | None:
-    """A numeric array with at least one value per token, or None where the key is absent."""
+    """An int32 or float32 array with at least one value per token, or None where the key is absent."""
     if key not in md:
         return None
-    values = np.asarray(md[key], np.float64)
-    if len(values) < count:
-        raise MetadataError(f"{key} has {len(values)} values for {count} tokens; it needs one per token.")
+    values = md.array(key, {GGUFValueType.INT32, GGUFValueType.FLOAT32}, "an array of int32 or float32").astype(np.float64)
+    if len(values) < count or np.isnan(values).any():
+        raise MetadataError(f"{md.path}: {key} has {len(values)} values for {count} tokens; it needs one number per token.")
     return values[:count]
 
 
@@ -139,7 +142,7 @@ def attributes(md: Metadata, count: int) -> list[int]:
     types = per_token(md, "tokenizer.ggml.token_type", count)
     if types is None:
         return [int(Attr.NORMAL)] * count
-    return [TYPES[kind] if 0 <= kind < len(TYPES) else 0 for kind in types.astype(np.int64).tolist()]
+    return [TYPES[int(kind)] if 0 <= kind < len(TYPES) else 0 for kind in types.tolist()]
 
 
 def endings(md: Metadata, eos: int | None, index: dict[str, int], attrs: list[int]) -> frozenset[int]:
@@ -190,7 +193,7 @@ def strip_neighbours(md: Metadata, index: dict[str, int], attrs: list[int]) -> N
     if any(part in pre for part in ("jina-v2-de", "jina-v2-es", "jina-v2-code")):
         marks = {index.get("<mask>", -1): Attr.LSTRIP}
     elif "phi-3" in name or "phi3" in name:
-        marks = {i: Attr.RSTRIP for i, attr in enumerate(attrs) if attr & SHOWN} | {index.get("</s>", -1): Attr.RSTRIP}
+        marks = {i: int(Attr.RSTRIP) for i, attr in enumerate(attrs) if attr & SHOWN} | {index.get("</s>", -1): int(Attr.RSTRIP)}
         marks |= {index.get(text, -1): 0 for text in ("<unk>", "<s>", "<|endoftext|>")}
     elif "modern-bert" in name:
         marks = {index.get("[MASK]", -1): Attr.LSTRIP}

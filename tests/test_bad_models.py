@@ -1,0 +1,85 @@
+"""Files that are good GGUFs and bad models: the missing or contradicting key or tensor is named, and who needs it."""
+
+import gguf
+import pytest
+import tiny
+
+import refmodel
+from refmodel.errors import RefmodelError
+from refmodel.gguf.reader import read
+from refmodel.gguf.writer import field, write
+
+REQUIRED = ["block_count", "embedding_length", "context_length", "attention.head_count", "attention.layer_norm_rms_epsilon"]
+REQUIRED += [
+    "rope.dimension_sections",
+    *(f"ssm.{k}" for k in ("conv_kernel", "inner_size", "state_size", "time_step_rank", "group_count")),
+]
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    return read(tiny.build(tmp_path_factory.mktemp("good") / "m.gguf", "qwen35", seed=1))
+
+
+def loaded(tmp_path, fields, tensors):
+    return refmodel.load(write(tmp_path / "bad.gguf", fields, tensors.values()))
+
+
+@pytest.mark.parametrize("key", REQUIRED)
+def test_a_missing_key_is_named(good, tmp_path, key):
+    fields = {k: v for k, v in good.metadata.fields.items() if k != f"qwen35.{key}"}
+    with pytest.raises(RefmodelError, match=rf"bad\.gguf: metadata key qwen35\.{key} is missing"):
+        loaded(tmp_path, fields, good.tensors)
+
+
+@pytest.mark.parametrize("name", ["token_embd.weight", "output_norm.weight", "blk.1.ssm_a", "blk.2.attn_k_norm.weight"])
+def test_a_missing_tensor_is_named_with_its_block(good, tmp_path, name):
+    tensors = {k: v for k, v in good.tensors.items() if k != name}
+    who = "block 1 .delta." if ".1." in name else "block 2 .attention." if ".2." in name else "the whole model"
+    with pytest.raises(RefmodelError, match=rf"tensor {name} is missing; {who} needs it"):
+        loaded(tmp_path, good.metadata.fields, tensors)
+
+
+def test_a_tensor_that_would_be_ignored_is_refused(good, tmp_path):
+    from dataclasses import replace
+
+    extra = replace(good.tensors["output_norm.weight"], name="blk.0.attn_q.bias")
+    with pytest.raises(RefmodelError, match=r"blk\.0\.attn_q\.bias is a tensor that qwen35 does not read"):
+        loaded(tmp_path, good.metadata.fields, {**good.tensors, extra.name: extra})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("feed_forward_length", 30, r"ffn_gate\.weight has shape .28, 20.; .* needs .30, 20."),
+        ("attention.head_count_kv", 3, r"attn_k\.weight has shape"),
+        ("ssm.inner_size", 30, "inner_size is 30; .* only for 32"),
+        ("ssm.group_count", 3, "modulo"),
+        ("ssm.group_count", 0, "group_count"),
+        ("attention.head_count", 0, "head_count"),
+        ("attention.head_count_kv", 0, "head_count_kv"),
+        ("ssm.conv_kernel", 0, "conv_kernel"),
+        ("rope.dimension_count", 5, "even"),
+        ("rope.dimension_count", 900, "dimension_count"),
+        ("full_attention_interval", 0, "interval"),
+        ("full_attention_interval", 2, "missing|shape"),
+        ("block_count", 0, "block_count"),
+        ("block_count", 6, "blk.5.* is missing"),
+        ("block_count", 4, "blk.4.* does not read"),
+        ("block_count", 2**31, "block_count"),
+        ("nextn_predict_layers", 9, "nextn_predict_layers"),
+        ("embedding_length", 0, "embedding_length|shape"),
+    ],
+)
+def test_a_contradiction_is_named(good, tmp_path, key, value, words):
+    fields = dict(good.metadata.fields) | {f"qwen35.{key}": field(gguf.GGUFValueType.UINT32, value)}
+    with pytest.raises(RefmodelError, match=words) as caught:
+        loaded(tmp_path, fields, good.tensors)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("length", [4, 6])
+def test_a_list_of_kinds_has_one_value_for_each_block(good, tmp_path, length):
+    kinds = field(gguf.GGUFValueType.ARRAY, [True] * length, gguf.GGUFValueType.BOOL)
+    with pytest.raises(RefmodelError, match=rf"an array of {length} BOOL; expected .* of length 5"):
+        loaded(tmp_path, dict(good.metadata.fields) | {"qwen35.attention.recurrent_layers": kinds}, good.tensors)

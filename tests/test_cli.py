@@ -1,0 +1,145 @@
+"""Every command as a user runs it: --help, a success, and failures with their one line and exit status 2."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import tiny
+
+COMMANDS = ["demo", "info", "run", "route", "trace", "diff", "version"]
+
+
+def refmodel(*words, **environment):
+    env = {key: value for key, value in os.environ.items() if key != "REFMODEL_LLAMA_LIB"} | environment
+    return subprocess.run(
+        [sys.executable, "-m", "refmodel", *map(str, words)], capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL
+    )
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny.build(tmp_path_factory.mktemp("cli") / "m.gguf", "qwen35", seed=3)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command):
+    done = refmodel(command, "--help")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+
+
+def test_version():
+    from refmodel import __version__
+
+    assert refmodel("version").stdout.strip() == __version__
+
+
+def test_demo_agrees_with_the_record_of_llama_cpp():
+    done = refmodel("demo")
+    assert done.returncode == 0, done.stderr
+    assert "blocks:2,6" in done.stdout
+    assert done.stdout.rstrip().endswith("WITHIN TOLERANCE")
+
+
+def test_route_prints_the_map_the_seams_and_other_notations():
+    done = refmodel("route", "blocks:15,20", "--layers", 64)
+    assert done.returncode == 0
+    lines = [line.split() for line in done.stdout.splitlines()]
+    for seam in (["19", "19"], ["20", "15"], ["24", "19"], ["25", "20"]):
+        assert seam in lines
+    assert "layers:0..19,15..63" in done.stdout
+    assert json.loads(refmodel("route", "(15,20)", "--layers", 64, "--json").stdout)["positions"] == 69
+
+
+def test_info(model):
+    done = refmodel("info", model)
+    assert done.returncode == 0
+    for word in ("qwen35", "delta", "attention", "no inconsistencies"):
+        assert word in done.stdout
+    assert json.loads(refmodel("info", model, "--json").stdout)["layers"][2]["kind"] == "attention"
+
+
+def test_info_says_what_is_inconsistent(tmp_path):
+    path = tiny.build(tmp_path / "m.gguf", "qwen35", n_layer=4, recurrent=[True, False, True, True])
+    assert "disagree at blocks [1, 2]" in " ".join(refmodel("info", path).stdout.split())
+
+
+def test_run_is_reproducible(model):
+    words = ("run", model, "-p", "the thing", "-n", 5, "--temperature", "1.0", "--seed", 7, "--route", "(1,3)")
+    first, second = refmodel(*words), refmodel(*words)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == second.stdout
+    assert "tokens/s" in first.stderr
+
+
+def test_trace_then_diff(model, tmp_path):
+    out = tmp_path / "t.safetensors"
+    traced = refmodel("trace", model, "--tokens", "1,2,3,4", "--decode", 1, "-o", out, "--route", "blocks:1,3")
+    assert traced.returncode == 0, traced.stderr
+    same = refmodel("diff", model, "--against", out, "--json")
+    assert same.returncode == 0, same.stderr
+    report = json.loads(same.stdout)
+    assert report["verdict"] == "within"
+    assert report["compared"] == len(report["rows"]) > 100
+    other = tiny.build(tmp_path / "other.gguf", "qwen35", seed=4)
+    refused = refmodel("diff", other, "--against", out)
+    assert refused.returncode == 2
+    assert "another file" in refused.stderr
+
+
+def test_diff_exits_with_1_out_of_tolerance(model, tmp_path):
+    from safetensors import safe_open
+    from safetensors.numpy import load_file, save_file
+
+    out = tmp_path / "t.safetensors"
+    refmodel("trace", model, "--tokens", "1,2,3,4", "-o", out)
+    with safe_open(out, framework="numpy") as f:
+        metadata = f.metadata()
+    tensors = load_file(out)
+    tensors["ffn_out-2"] *= 1.001
+    save_file(tensors, out, metadata)
+    done = refmodel("diff", model, "--against", out)
+    assert done.returncode == 1
+    assert "OUT OF TOLERANCE, first at ffn_out-2" in done.stdout
+
+
+def broken(model, tmp_path):
+    (tmp_path / "cut.gguf").write_bytes(model.read_bytes()[:-1000])
+    (tmp_path / "magic.gguf").write_bytes(b"PK" + bytes(100))
+    gemma = model.read_bytes().replace(b"\x06\0\0\0\0\0\0\0qwen35", b"\x06\0\0\0\0\0\0\0gemma9", 1)
+    (tmp_path / "unknown.gguf").write_bytes(gemma)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["info", "{dir}/cut.gguf"], "was it downloaded whole?"),
+        (["info", "{dir}/magic.gguf"], "this is not a GGUF"),
+        (["info", "{dir}/nothing.gguf"], "cannot be opened"),
+        (["info", "{dir}/unknown.gguf"], "known are llama, qwen3, qwen35"),
+        (["run", "{model}", "-p", "a", "--route", "blocks:3,99"], "block 98 is out of range"),
+        (["run", "{model}", "-p", "a", "--route", "1,3"], "ambiguous"),
+        (["run", "{model}", "--tokens", "1,99999"], "outside the vocabulary"),
+        (["run", "{model}", "--tokens", "1,x"], "whole numbers"),
+        (["run", "{model}"], "give either"),
+        (["run", "{model}", "-p", "a", "--numerics", "exact"], "not one of reference, oracle"),
+        (["route", "nonsense", "--layers", "8"], "not a route"),
+        (["trace", "{model}", "--tokens", "1", "-o", "{dir}/t.txt"], ".safetensors or .npz"),
+        (["diff", "{model}", "--tokens", "1,2", "--llama-lib", "{dir}"], "no libllama.so there"),
+        (["diff", "{model}", "--tokens", "1,2", "--profile", "fast"], "not one of exact, default"),
+        (["diff", "{model}", "--against", "{dir}/cut.gguf"], "not a readable safetensors trace"),
+        (["diff", "{model}", "--tokens", "1", "--decode", "1"], "leaves no prompt"),
+    ],
+)
+def test_bad_input_gets_one_line_and_exit_status_2(model, tmp_path, words, message):
+    folder = broken(model, tmp_path)
+    before = sorted(folder.iterdir())
+    done = refmodel(*(word.format(dir=folder, model=model) for word in words))
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip().count("\n") == 0
+    assert sorted(folder.iterdir()) == before
