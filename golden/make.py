@@ -56,7 +56,7 @@ ROUTE = "blocks:2,6"
 def main() -> None:
     for name in ("models", "traces"):
         (HERE / name).mkdir(exist_ok=True)
-    library, notes = locate(), dict[str, dict[str, Any]]()
+    library, notes = locate().path, dict[str, dict[str, Any]]()
     for name, (arch, seed, shape) in FLOATS.items():
         path = tiny.build(HERE / "models" / f"{name}.gguf", arch, seed, **shape)
         notes[f"models/{name}.gguf"] = {"producer": "gguf package, tests/tiny.py", "seed": seed}
@@ -100,9 +100,7 @@ def trace_logits(path: Path, notes: dict[str, dict[str, Any]]) -> dict[str, Any]
     model = refmodel.load(path)
     out = HERE / "traces" / path.stem / "logits.safetensors"
     out.parent.mkdir(exist_ok=True)
-    record(
-        path, model.architecture, CALLS, PROFILES["exact"], out, provenance=provenance(path, model.route().canonical), taps=False
-    )
+    record(path, CALLS, PROFILES["exact"], out, provenance=provenance(path, model.route().canonical), taps=False)
     note = notes[f"traces/{path.stem}/{out.name}"] = {"producer": "llama_decode", "flags": "profile exact", "inputs": str(CALLS)}
     return note
 
@@ -115,7 +113,7 @@ def distance_to_dequantized(path: Path) -> float:
     with tempfile.TemporaryDirectory() as folder:
         copy = dequantized(model.file, Path(folder) / "dequantized.gguf")
         out = Path(folder) / "logits.safetensors"
-        record(copy, model.architecture, CALLS, PROFILES["exact"], out, taps=False)
+        record(copy, CALLS, PROFILES["exact"], out, taps=False)
         exact, rounded = Trace(out), Trace(HERE / "traces" / path.stem / "logits.safetensors")
         lost = sum(float(((rounded[n] - exact[n]).astype(float) ** 2).sum()) for n in exact)
         return float(f"{lost / sum(float((exact[n].astype(float) ** 2).sum()) for n in exact):.3e}")
@@ -127,7 +125,7 @@ def trace_route(notes: dict[str, dict[str, Any]]) -> None:
     model = refmodel.load(path)
     with tempfile.TemporaryDirectory() as folder:
         copy = routed(model, model.route(ROUTE), Path(folder) / "routed.gguf")
-        record(copy, model.architecture, CALLS, PROFILES["exact"], out, provenance=provenance(path, ROUTE))
+        record(copy, CALLS, PROFILES["exact"], out, provenance=provenance(path, ROUTE))
     notes[f"traces/qwen35/{out.name}"] = {
         "producer": "llama_decode, every node",
         "flags": f"profile exact, {ROUTE}",

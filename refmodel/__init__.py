@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,9 +22,22 @@ _HOMES = {
 }
 
 
+def check_links() -> None:
+    """RefmodelError if this is a checkout whose symbolic links were turned into text files."""
+    from .errors import RefmodelError
+
+    for name in ("kernels", "golden"):
+        if not (found := Path(__file__).parent / name).is_dir():
+            raise RefmodelError(
+                f"{found} is not a folder: it is a symbolic link to ../{name} that did not survive the checkout; "
+                "check out again with `git config core.symlinks true`, or install the wheel"
+            )
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for: commands that run no model start without Numba."""
     for module, names in _HOMES.items():
         if name in names:
+            check_links()
             return getattr(import_module(f".{module}", __name__), name)
     raise AttributeError(f"module 'refmodel' has no attribute {name!r}")

@@ -67,7 +67,7 @@ def llamacpp(
     if dequantize:
         path = dequantized_copy(read(path), folder / "dequantized.gguf")
     provenance = {"route": route.canonical, "sha256": model.file.sha256()}
-    record(path, model.architecture, calls, PROFILES[profile], folder / "llamacpp.safetensors", lib, provenance)
+    record(path, calls, PROFILES[profile], folder / "llamacpp.safetensors", lib, provenance)
     types = {GGMLQuantizationType.F32} if dequantize else matrix_types(model)
     return from_trace(Trace(folder / "llamacpp.safetensors"), types)
 

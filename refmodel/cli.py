@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from . import __version__
+from . import __version__, check_links
 from .errors import RefmodelError, TokenError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -235,6 +235,7 @@ def split(ids: list[int], decode: int) -> list[list[int]]:
 
 def main() -> None:
     try:
+        check_links()
         app()
     except RefmodelError as error:
         err.print(f"refmodel: {error}", style="red", markup=False, soft_wrap=True)

@@ -23,13 +23,10 @@ class Shown:
 
 
 def golden(*parts: str) -> Path:
-    """A file of golden/, which the package carries. FileError where a checkout lost its symbolic links."""
+    """A file of golden/, which the package carries."""
     path = GOLDEN.joinpath(*parts)
     if not path.exists():
-        raise FileError(
-            f"{path} is missing: refmodel/golden and refmodel/kernels are symbolic links to ../golden and ../kernels; "
-            "check out with `git config core.symlinks true`, or install the wheel"
-        )
+        raise FileError(f"{path} is missing from this installation; install refmodel again")
     return path
 
 

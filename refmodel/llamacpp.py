@@ -1,30 +1,42 @@
-"""The oracle: run a real llama.cpp on a file and tokens, and take every tensor. It runs in a child process, never in ours."""
+"""The oracle: run a real llama.cpp on a file and tokens, in a child process, and keep every intermediate it computes.
+
+Nothing foreign is loaded here. `record` starts `python -m refmodel.llamacpp_child`, which loads libllama through ctypes;
+whatever happens there, this process gets a file or an OracleError.
+"""
 
 import importlib.util
 import json
 import os
 import re
+import selectors
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .errors import OracleError
 
-LIBRARY = "libllama.so"
+ENV = "REFMODEL_LLAMA_LIB"
+THREE_WAYS = f"give a libllama or its folder with --llama-lib PATH, or in {ENV}, or pip install 'refmodel[llamacpp]'"
+FOLDERS = ("", "lib", "bin", "build/bin", "bins/linux-x64")  # where a given folder may hold it
+LIBLLAMA = re.compile(r"libllama(\.v[\d.]+)?\.so(\.\d+)*")
+VARIANT = "libggml-cpu-haswell.so"  # of builds with one library for each CPU level: the same AVX2 bits on all newer machines
+PATIENCE = 600.0  # seconds without a sign of life; the longest silence is the loading of a file from a slow disk
 
 
 @dataclass(frozen=True)
 class Profile:
-    """How llama.cpp is told to compute.
+    """How llama.cpp runs.
 
-    flash_attn  "off", "on" or "auto" (on, on a CPU)
-    kv          cache of keys and values: "f32" or "f16"
-    repack      whether matrices may be repacked at loading (use_extra_bufts)
+    flash_attn  off | on | auto (llama.cpp's default: on wherever it can)
+    kv          type of the cached keys and values, f16 | f32
+    threads     a change alters bits in long one-token attention only
+    repack      let llama.cpp rearrange quantized weights for its faster kernels, as it does by itself
     """
 
     name: str
@@ -33,31 +45,99 @@ class Profile:
     threads: int = 1
     repack: bool = True
 
+    def describe(self) -> str:
+        """`exact (flash attention off, F32 cache, 1 thread)`."""
+        threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
+        repack = "" if self.repack else ", no repacking"
+        return f"{self.name} (flash attention {self.flash_attn}, {self.kv.upper()} cache, {threads}{repack})"
 
-PROFILES = {p.name: p for p in (Profile("exact", "off", "f32"), Profile("default", "auto", "f16"))}
+
+PROFILES = {p.name: p for p in (Profile("exact", flash_attn="off", kv="f32"), Profile("default", flash_attn="auto", kv="f16"))}
 
 
-def locate(lib: Path | None = None) -> Path:
-    """The libllama to drive: given, named by REFMODEL_LLAMA_LIB, or the installed llama_cpp package's (which is not imported)."""
-    given = lib or (Path(os.environ["REFMODEL_LLAMA_LIB"]) if os.environ.get("REFMODEL_LLAMA_LIB") else None)
-    if given:
-        candidates = sorted(given.glob("libllama*.so")) if given.is_dir() else [given]
-        if not candidates or not candidates[0].is_file():
-            raise OracleError(f"{given}: no {LIBRARY} there; give the library or the folder that holds it")
-        return candidates[0].resolve()
-    package = importlib.util.find_spec("llama_cpp")
-    for folder in (package.submodule_search_locations or []) if package else []:
-        if (path := Path(folder) / "lib" / LIBRARY).is_file():
-            return path.resolve()
-    raise OracleError(
-        "no llama.cpp found; give one in any of three ways: pip install 'refmodel[llamacpp]', --llama-lib PATH, "
-        "or the environment variable REFMODEL_LLAMA_LIB=PATH"
-    )
+@dataclass(frozen=True)
+class Library:
+    """A libllama, what must be loaded before it, in order, and its CPU kernels where they are a file of their own."""
+
+    path: Path
+    before: tuple[Path, ...] = ()
+    variant: Path | None = None
+
+    @cached_property
+    def build(self) -> Mapping[str, str]:
+        """name, ggml (its version), commit, and kernels if they are a file of their own. OracleError if it is not a known build."""
+        return ask(self, {}, str(self.path), patience=60.0)["build"]
+
+    def describe(self) -> str:
+        """`llama.cpp 0c1e57098 (llama-cpp-python 0.3.36, ggml 0.25.3)`."""
+        return describe(self.build)
+
+
+def describe(build: Mapping[str, str]) -> str:
+    kernels = f", {build['kernels']} kernels" if "kernels" in build else ""
+    return f"llama.cpp {build['commit']} ({build['name']}, ggml {build['ggml']}{kernels})"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recorded run: `path` is a safetensors trace of so many tensors, whose header says the same."""
+
+    path: Path
+    build: Mapping[str, str]
+    profile: Profile
+    tensors: int
+
+    def describe(self) -> str:
+        return f"{describe(self.build)}, profile {self.profile.describe()}"
+
+
+def locate(lib: Path | None = None) -> Library:
+    """A llama.cpp: `lib` (a libllama or its folder), else the environment's, else the installed llama_cpp package's.
+
+    Raises OracleError: what a given path lacks, and the three ways to give one.
+    """
+    if lib is not None:
+        return library(Path(lib), "--llama-lib")
+    if given := os.environ.get(ENV):
+        return library(Path(given), ENV)
+    package = importlib.util.find_spec("llama_cpp")  # finds it, does not run it
+    if package is None or not package.submodule_search_locations:
+        raise OracleError(f"no llama.cpp found: {THREE_WAYS}")
+    return library(Path(package.submodule_search_locations[0]), "the installed llama_cpp")
+
+
+def library(path: Path, origin: str) -> Library:
+    """The libllama that is `path` or lies in it, with its neighbours."""
+    if not path.exists():
+        raise OracleError(f"{path} (from {origin}) does not exist: {THREE_WAYS}")
+    found = path if path.is_file() else next(_libllamas(path), None)
+    if found is None:
+        raise OracleError(f"{path} (from {origin}) holds no libllama.so: {THREE_WAYS}")
+    found = found.absolute()
+    if not list(found.parent.glob("libggml-cpu-*.so")):
+        return Library(found)  # its own references lead to its neighbours
+    variant = found.with_name(VARIANT)
+    if not variant.is_file():
+        raise OracleError(f"{found.parent} has kernels for several CPU levels, but not {VARIANT}, the one that is known here")
+    return Library(found, tuple(_neighbour(found, stem) for stem in ("libggml-base", "libggml")), variant)
+
+
+def _libllamas(folder: Path) -> Iterator[Path]:
+    for below in FOLDERS:
+        found = sorted((folder / below).glob("libllama*"), key=lambda p: (len(p.name), p.name))
+        yield from (p for p in found if LIBLLAMA.fullmatch(p.name) and p.is_file())
+
+
+def _neighbour(libllama: Path, stem: str) -> Path:
+    pattern = re.compile(rf"{stem}(\.v[\d.]+)?\.so")
+    found = sorted(p for p in libllama.parent.iterdir() if pattern.fullmatch(p.name))
+    if not found:
+        raise OracleError(f"{libllama} has no {stem}.so beside it")
+    return found[0]
 
 
 def record(
     model: Path,
-    arch: str,
     calls: Sequence[Sequence[int]],
     profile: Profile,
     out: Path,
@@ -65,42 +145,127 @@ def record(
     provenance: Mapping[str, Any] | None = None,
     taps: bool = True,
     keep: str = "",
-) -> Path:
-    """Run the calls, one after another in one sequence, and write a trace of every compared node, or of the logits alone.
+    seen: Callable[[dict[str, int]], None] = lambda message: None,
+) -> Recording:
+    """Let llama.cpp run the calls one after another, in one sequence, and write what it computes to `out` (.safetensors).
 
-    arch        names the table of nodes
-    provenance  goes into the trace's header beside the build and the profile
-    keep        a regular expression: only taps in which it is found
+    calls       token ids; each call is one ubatch (the first the prompt, later ones usually of one token)
+    provenance  what to add to the header's: sha256 of the source, route
+    taps        False: only the logits, and llama.cpp runs without a callback; the logits have the same bits
+    keep        a regular expression: only taps in which it is found are stored; logits always are
+    seen        is told {"block": N} and {"call": k} as they are done
 
-    Raises OracleError with llama.cpp's own last words when it refuses, aborts or crashes.
+    A tensor's name is its tap's (names.py), call k >= 1 adds @k; axes of length 1 are removed. The header's `nodes` lists,
+    for each call, every node in llama.cpp's order: op, name, ne, tap, and the reason why it has none.
+    Raises OracleError if there is no llama.cpp, or it refuses or crashes; then there is no file.
     """
-    request = {
-        "lib": str(locate(lib)),
-        "model": str(model),
-        "arch": arch,
-        "calls": [list(map(int, call)) for call in calls],
+    if not calls or not all(calls):
+        raise OracleError(f"{model}: llama.cpp needs a token in every call; given are calls of {list(map(len, calls))} tokens")
+    library = locate(lib)
+    header = {
+        "producer": library.describe(),
+        "who": f"{library.describe()}, profile {profile.describe()}",
         "profile": asdict(profile),
-        "out": str(out),
-        "provenance": dict(provenance or {}),
-        "taps": taps,
-        "keep": keep,
+        "calls": [list(map(int, call)) for call in calls],
+        **(provenance or {}),
     }
-    with tempfile.TemporaryDirectory(prefix="refmodel-") as folder:
-        path = Path(folder) / "request.json"
-        path.write_text(json.dumps(request))
-        environment = {**os.environ, "OMP_NUM_THREADS": str(profile.threads)}
-        command = [sys.executable, "-m", "refmodel.llamacpp_child", str(path)]
-        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
-    if done.returncode:
-        raise OracleError(why(done.returncode, done.stderr))
-    return out
+    request = {
+        "model": str(Path(model).absolute()),
+        "out": str(Path(out).absolute()),
+        "calls": header["calls"],
+        "profile": header["profile"],
+        "provenance": header,
+        "taps": taps,
+        "keep": _checked(keep),
+    }
+    done = ask(library, request, str(model), PATIENCE, seen)
+    return Recording(Path(out), done["build"], profile, done["tensors"])
 
 
-def why(status: int, stderr: str) -> str:
-    """One line from what a failed child left behind."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    if refused := [line.removeprefix("refused: ") for line in lines if line.startswith("refused: ")]:
-        return refused[-1]
-    telling = [line for line in lines if re.search(r"GGML_ASSERT|Error|error|failed", line)] or lines or ["it said nothing"]
-    how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-    return f"llama.cpp {how}: {telling[-1]}"
+def _checked(keep: str) -> str:
+    try:
+        return re.compile(keep).pattern
+    except re.error as error:
+        raise OracleError(f"--filter {keep}: not a regular expression ({error})") from None
+
+
+def ask(
+    library: Library,
+    request: Mapping[str, Any],
+    subject: str,
+    patience: float,
+    seen: Callable[[dict[str, int]], None] = lambda message: None,
+) -> dict[str, Any]:
+    """Have a fresh child do one thing with the library. OracleError about `subject` if it comes back without."""
+    files = {"files": [str(p) for p in (*library.before, library.path)], "variant": str(library.variant or "")}
+    command = [sys.executable, "-P", "-m", "refmodel.llamacpp_child"]
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment()) as child,
+    ):
+        try:
+            _hand_over(child, files | dict(request))
+            for message in _messages(child, patience, subject):
+                if "done" in message:
+                    return message["done"]
+                if "error" in message:
+                    raise OracleError(f"{subject}: {message['error']}")
+                if "refused" in message:
+                    raise OracleError(f"{subject} {message['refused']}: {reason(log)}")
+                seen(message)
+            raise OracleError(f"{subject}: llama.cpp {_end(child.wait())}: {reason(log)}")
+        finally:
+            child.kill()  # on Ctrl-C too; a child that has ended does not mind
+
+
+def environment() -> dict[str, str]:
+    """Ours, without the variables that change what llama.cpp computes, and with this package first on the path."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GGML_", "LLAMA_"))}
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), kept.get("PYTHONPATH", "")]))
+    return kept | {"PYTHONPATH": path, "GGML_NO_BACKTRACE": "1"}
+
+
+def _hand_over(child: "subprocess.Popen[bytes]", request: Mapping[str, Any]) -> None:
+    assert child.stdin
+    try:
+        with child.stdin:
+            child.stdin.write(json.dumps(request).encode())
+    except BrokenPipeError:
+        pass  # it died at once; who waits for its answer reports that
+
+
+def _messages(child: "subprocess.Popen[bytes]", patience: float, subject: str) -> Iterator[dict[str, Any]]:
+    """The child's lines, until it closes its end. OracleError after `patience` seconds without one."""
+    assert child.stdout
+    buffer, descriptor = b"", child.stdout.fileno()
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while True:
+            if not selector.select(patience):
+                raise OracleError(f"{subject}: llama.cpp gave no sign of life for {patience:g} s and was ended")
+            chunk = os.read(descriptor, 1 << 16)
+            if not chunk:
+                return
+            *lines, buffer = (buffer + chunk).split(b"\n")
+            yield from map(json.loads, lines)
+
+
+def _end(status: int) -> str:
+    return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+
+
+# The telling line of a log is the last one in which the first of these is found that is found at all.
+TELLING = ("GGML_ASSERT|GGML_ABORT|what\\(\\):", "error loading model|invalid", "[Ee]rror", "failed", "")
+MEANINGS = {
+    "GGML_ASSERT\\(buffer\\)": "llama.cpp aborts on a hybrid model with blocks of one kind only; "
+    "give the route a block of the other kind",
+}
+
+
+def reason(log: IO[bytes]) -> str:
+    """What llama.cpp last said that explains its end, and what that means where it is known."""
+    log.seek(0)
+    lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+    found = (line for telling in TELLING for line in reversed(lines) if re.search(telling, line))
+    said = re.sub(r"\S*/(?=\S+:\d+: )", "", next(found, "it said nothing"))  # without the folder it was compiled in
+    return said + next((f" ({meaning})" for pattern, meaning in MEANINGS.items() if re.search(pattern, said)), "")

@@ -1,6 +1,8 @@
-"""The child process that runs foreign code: loads a libllama, runs token calls, and spools every compared tensor.
+"""The child process in which llama.cpp runs: everything foreign happens here, and a crash ends this process only.
 
-Run as `python -m refmodel.llamacpp_child REQUEST.json`. What goes wrong in here ends this process and no other.
+`python -m refmodel.llamacpp_child` reads one request (JSON) from stdin and answers on stdout with one JSON object a line:
+{"block": N} and {"call": k} as they are done, then one of done, error (ours) and refused (llama.cpp's). What llama.cpp
+itself says goes to stderr. Source of structures and calls: llama.cpp include/llama.h, ggml/include/ggml.h, ggml-backend.h.
 """
 
 import ctypes
@@ -8,35 +10,45 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
-from ctypes import POINTER, c_bool, c_char, c_char_p, c_float, c_int8, c_int32, c_int64, c_size_t, c_uint32, c_void_p
+from collections.abc import Mapping, Sequence
+from ctypes import (
+    POINTER,
+    Structure,
+    c_bool,
+    c_char,
+    c_char_p,
+    c_float,
+    c_int,
+    c_int8,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint32,
+    c_void_p,
+)
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
-from .names import Namer, table_for
+from .arrays import F
+from .errors import OracleError, RefmodelError
+from .names import Aligner, table
 from .trace import Spool, in_call
 
-DTYPES: dict[int, np.dtype[Any]] = {
-    0: np.dtype("<f4"),
-    1: np.dtype("<f2"),
-    26: np.dtype("<i4"),
-    27: np.dtype("<i8"),
-}  # ggml_type -> NumPy
-KV_TYPES = {"f32": 0, "f16": 1}
-FLASH = {"auto": -1, "off": 0, "on": 1}
+CALLBACK = ctypes.CFUNCTYPE(c_bool, c_void_p, c_bool, c_void_p)
 
 
-class Tensor(ctypes.Structure):
-    """ggml_tensor, as in every build of LAYOUTS."""
+class Tensor(Structure):
+    """struct ggml_tensor: an array of ne elements, nb bytes apart, the fastest axis first."""
 
     _fields_ = (
-        ("type", c_int32),
+        ("type", c_int),
         ("buffer", c_void_p),
         ("ne", c_int64 * 4),
         ("nb", c_size_t * 4),
-        ("op", c_int32),
+        ("op", c_int),
         ("op_params", c_int32 * 16),
         ("flags", c_int32),
         ("src", c_void_p * 10),
@@ -44,272 +56,327 @@ class Tensor(ctypes.Structure):
         ("view_offs", c_size_t),
         ("data", c_void_p),
         ("name", c_char * 64),
+        ("extra", c_void_p),
+        ("padding", c_char * 8),
     )
 
 
-class ModelParams(ctypes.Structure):
-    """llama_model_params, 80 bytes."""
-
+class ModelParams(Structure):
     _fields_ = (
-        ("head", ctypes.c_uint8 * 72),
-        ("vocab_only", c_bool),
-        ("check_tensors", c_bool),
-        ("use_extra_bufts", c_bool),
-        ("no_host", c_bool),
-        ("no_alloc", c_bool),
-        ("load_mtp", c_bool),
+        ("devices", c_void_p),
+        ("tensor_buft_overrides", c_void_p),
+        ("n_gpu_layers", c_int32),
+        ("split_mode", c_int),
+        ("load_mode", c_int),
+        ("lazy_mode", c_int),
+        ("main_gpu", c_int32),
+        ("tensor_split", c_void_p),
+        ("progress_callback", c_void_p),
+        ("progress_callback_user_data", c_void_p),
+        ("kv_overrides", c_void_p),
+        *((name, c_bool) for name in ("vocab_only", "check_tensors", "use_extra_bufts", "no_host", "no_alloc", "load_mtp")),
     )
 
 
-Eval = ctypes.CFUNCTYPE(c_bool, POINTER(Tensor), c_bool, c_void_p)
-Log = ctypes.CFUNCTYPE(None, c_int32, c_char_p, c_void_p)
-
-CONTEXT_HEAD = (
-    ("n_ctx", c_uint32),
-    ("n_batch", c_uint32),
-    ("n_ubatch", c_uint32),
-    ("n_seq_max", c_uint32),
-    ("n_rs_seq", c_uint32),
-    ("n_outputs_max", c_uint32),
-    ("n_outputs_max_per_seq", c_uint32),
-    ("n_threads", c_int32),
-    ("n_threads_batch", c_int32),
-    ("ctx_type", c_int32),
-    ("rope_scaling_type", c_int32),
-    ("pooling_type", c_int32),
-    ("attention_type", c_int32),
-    ("flash_attn_type", c_int32),
-    ("rope_freq_base", c_float),
-    ("rope_freq_scale", c_float),
-    ("yarn_ext_factor", c_float),
-    ("yarn_attn_factor", c_float),
-    ("yarn_beta_fast", c_float),
-    ("yarn_beta_slow", c_float),
+CONTEXT_HEAD: tuple[tuple[str, Any], ...] = (
+    *((name, c_uint32) for name in ("n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_rs_seq")),
+    *((name, c_uint32) for name in ("n_outputs_max", "n_outputs_max_per_seq")),
+    *((name, c_int32) for name in ("n_threads", "n_threads_batch")),
+    *((name, c_int) for name in ("ctx_type", "rope_scaling_type", "pooling_type", "attention_type", "flash_attn_type")),
+    *((name, c_float) for name in ("rope_freq_base", "rope_freq_scale", "yarn_ext_factor", "yarn_attn_factor")),
+    *((name, c_float) for name in ("yarn_beta_fast", "yarn_beta_slow")),
     ("yarn_orig_ctx", c_uint32),
     ("defrag_thold", c_float),
-    ("cb_eval", Eval),
+    ("cb_eval", CALLBACK),
     ("cb_eval_user_data", c_void_p),
-    ("type_k", c_int32),
-    ("type_v", c_int32),
+    ("type_k", c_int),
+    ("type_v", c_int),
+)
+CONTEXT_TAIL: tuple[tuple[str, Any], ...] = (
+    ("abort_callback", c_void_p),
+    ("abort_callback_data", c_void_p),
+    *((name, c_bool) for name in ("embeddings", "offload_kqv", "no_perf", "op_offload", "swa_full", "kv_unified")),
+    ("samplers", c_void_p),
+    ("n_samplers", c_size_t),
+    ("ctx_other", c_void_p),
 )
 
 
-class ContextParams(ctypes.Structure):
-    """llama_context_params, 160 bytes."""
-
-    _fields_ = (*CONTEXT_HEAD, ("tail", ctypes.c_uint8 * 48))
+class ContextParams(Structure):
+    _fields_ = CONTEXT_HEAD + CONTEXT_TAIL
 
 
-class ContextParamsMoe(ctypes.Structure):
-    """llama_context_params with moe_cache_size behind type_v, 168 bytes."""
-
-    _fields_ = (*CONTEXT_HEAD, ("moe_cache_size", c_size_t), ("tail", ctypes.c_uint8 * 48))
+class ContextParamsMoe(Structure):
+    _fields_ = (*CONTEXT_HEAD, ("moe_cache_size", c_size_t), *CONTEXT_TAIL)
 
 
-class Batch(ctypes.Structure):
+class Batch(Structure):
     _fields_ = (
         ("n_tokens", c_int32),
-        ("token", POINTER(c_int32)),
+        ("token", c_void_p),
         ("embd", c_void_p),
-        ("pos", POINTER(c_int32)),
-        ("n_seq_id", POINTER(c_int32)),
-        ("seq_id", POINTER(POINTER(c_int32))),
-        ("logits", POINTER(c_int8)),
+        ("pos", c_void_p),
+        ("n_seq_id", c_void_p),
+        ("seq_id", c_void_p),
+        ("logits", c_void_p),
     )
 
 
-# ggml commit -> how its structs are laid out; a build that is not here is refused
-LAYOUTS: dict[str, type[ctypes.Structure]] = {
-    "0c1e570": ContextParams,  # llama-cpp-python 0.3.36
-    "0ad4a86": ContextParams,  # @node-llama-cpp 3.22.1
-    "0ce8cd1": ContextParamsMoe,  # b11739
+@dataclass(frozen=True)
+class Layout:
+    """What is known of one build. `name` is for people; `context` is its llama_context_params."""
+
+    name: str
+    context: type[Structure]
+
+
+# (ggml_version(), first seven digits of ggml_commit()) -> layout. A build that is not here is refused.
+LAYOUTS: dict[tuple[str, str], Layout] = {
+    ("0.25.1", "0ad4a86"): Layout("node-llama-cpp 3.22.1", ContextParams),
+    ("0.25.3", "0c1e570"): Layout("llama-cpp-python 0.3.36", ContextParams),
+    ("0.27.0", "0ce8cd1"): Layout("b11739", ContextParamsMoe),
+}
+# What a build of a known layout says about itself; if it does not, the layout is not what it seems.
+CONTEXT_DEFAULTS: dict[str, Any] = {
+    "n_ctx": 512,
+    "n_batch": 2048,
+    "n_ubatch": 512,
+    "n_seq_max": 1,
+    "n_threads": 4,
+    "flash_attn_type": -1,
+    "type_k": 1,
+    "type_v": 1,
+    "abort_callback": None,
+    "embeddings": False,
+    "samplers": None,
+    "n_samplers": 0,
+}
+TENSOR_OVERHEAD = 32 + ctypes.sizeof(Tensor)  # ggml_tensor_overhead(): struct ggml_object and the tensor
+
+FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
+KV_TYPE = {"f32": 0, "f16": 1}
+FLOATS: dict[int, np.dtype[Any]] = {0: np.dtype(np.float32), 1: np.dtype(np.float16)}
+
+SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "ggml_version": (c_char_p, []),
+    "ggml_commit": (c_char_p, []),
+    "ggml_tensor_overhead": (c_size_t, []),
+    "ggml_op_desc": (c_char_p, [c_void_p]),
+    "ggml_backend_load": (c_void_p, [c_char_p]),
+    "llama_backend_init": (None, []),
+    "llama_model_default_params": (ModelParams, []),
+    "llama_model_load_from_file": (c_void_p, [c_char_p, ModelParams]),
+    "llama_model_meta_val_str": (c_int32, [c_void_p, c_char_p, c_char_p, c_size_t]),
+    "llama_model_get_vocab": (c_void_p, [c_void_p]),
+    "llama_vocab_n_tokens": (c_int32, [c_void_p]),
+    "llama_decode": (c_int32, [c_void_p, Batch]),
+    "llama_get_logits": (POINTER(c_float), [c_void_p]),
 }
 
 
 class Refused(Exception):
-    """Ends the child with one line that the parent shows."""
+    """llama.cpp said no; why stands in its log, which the parent reads."""
 
 
-def load_library(path: Path) -> tuple[Any, Any, Any]:
-    """(libllama, libggml-base, who): the libraries beside `path`, opened in the order of their dependence."""
-    folder = path.parent
-    for pattern in ("libggml-base.so*", "libggml-cpu.so*", "libggml.so*", "libggml.v*.so"):
-        for found in sorted(folder.glob(pattern))[:1]:
-            ctypes.CDLL(str(found), mode=ctypes.RTLD_GLOBAL)
-    try:
-        llama = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
-        base = ctypes.CDLL(str(sorted(folder.glob("libggml-base.so*"))[0]), mode=ctypes.RTLD_GLOBAL)
-    except (OSError, IndexError) as error:
-        raise Refused(f"{path}: cannot be loaded as libllama with libggml-base beside it: {error}") from None
-    haswell = folder / "libggml-cpu-haswell.so"
-    if haswell.exists():  # a build with one library for each level of CPU: the AVX2 one is the profile we know
-        ggml = ctypes.CDLL(str(sorted(folder.glob("libggml.v*.so"))[0]), mode=ctypes.RTLD_GLOBAL)
-        ggml.ggml_backend_load.restype, ggml.ggml_backend_load.argtypes = c_void_p, [c_char_p]
-        if not ggml.ggml_backend_load(str(haswell).encode()):
-            raise Refused(f"{haswell}: was refused by this machine; it needs AVX2")
-    for name in ("ggml_version", "ggml_commit", "ggml_op_desc"):
-        getattr(base, name).restype = c_char_p
-    base.ggml_op_desc.argtypes = [POINTER(Tensor)]
-    return llama, base, {"ggml": base.ggml_version().decode(), "commit": base.ggml_commit().decode()}
+class Api:
+    """The functions of one llama.cpp, with their types, in `lib`; `build` says which one it is."""
 
-
-def layout(who: dict[str, str], path: Path) -> type[ctypes.Structure]:
-    for commit, params in LAYOUTS.items():
-        if who["commit"].startswith(commit):
-            return params
-    raise Refused(
-        f"{path}: is a llama.cpp with ggml {who['ggml']}, commit {who['commit']}, whose structs are not known; "
-        f"known commits are {', '.join(LAYOUTS)} (llama-cpp-python 0.3.36 has the first)"
-    )
-
-
-class Llama:
-    """One model in one context. `watch` is called for every node: watch(tensor, ask) -> wanted."""
-
-    def __init__(self, request: dict[str, Any], watch: Callable[[Any, bool], bool]) -> None:
-        path, profile = Path(request["lib"]), request["profile"]
-        self.lib, self.base, self.who = load_library(path)
-        params = layout(self.who, path)
-        self.messages: list[str] = []
-        self._log = Log(lambda level, text, _: self.messages.append(text.decode(errors="replace")) if level >= 3 else None)
-        self.failed: list[BaseException] = []
-        self._eval = Eval(lambda t, ask, _: self.guarded(watch, t, ask))
-        L = self.lib
-        L.llama_log_set(self._log, None)
-        L.llama_backend_init()
-        L.llama_model_default_params.restype, L.llama_context_default_params.restype = ModelParams, params
-        L.llama_model_load_from_file.restype = L.llama_init_from_model.restype = L.llama_model_get_vocab.restype = c_void_p
-        L.llama_model_load_from_file.argtypes, L.llama_init_from_model.argtypes = [c_char_p, ModelParams], [c_void_p, params]
-        L.llama_model_get_vocab.argtypes = L.llama_vocab_n_tokens.argtypes = L.llama_get_logits.argtypes = [c_void_p]
-        L.llama_decode.argtypes, L.llama_get_logits.restype = [c_void_p, Batch], POINTER(c_float)
-        model_params = L.llama_model_default_params()
-        model_params.use_extra_bufts = profile["repack"]
-        self.model = L.llama_model_load_from_file(request["model"].encode(), model_params)
-        if not self.model:
-            raise Refused(f"llama.cpp does not load {request['model']}: {self.last_message()}")
-        longest, total = max(map(len, request["calls"])), sum(map(len, request["calls"]))
-        p = L.llama_context_default_params()
-        p.n_ctx, p.n_batch, p.n_ubatch, p.n_outputs_max, p.n_outputs_max_per_seq = (
-            max(256, total),
-            longest,
-            longest,
-            longest,
-            longest,
-        )
-        p.n_threads = p.n_threads_batch = profile["threads"]
-        p.flash_attn_type, p.type_k, p.type_v = FLASH[profile["flash_attn"]], KV_TYPES[profile["kv"]], KV_TYPES[profile["kv"]]
-        if request["taps"]:
-            p.cb_eval = self._eval
-        self.context = L.llama_init_from_model(self.model, p)
-        if not self.context:
-            raise Refused(f"llama.cpp makes no context for {request['model']}: {self.last_message()}")
-        self.n_vocab = L.llama_vocab_n_tokens(L.llama_model_get_vocab(self.model))
-        self.n_past = 0
-
-    def guarded(self, watch: Callable[[Any, bool], bool], t: Any, ask: bool) -> bool:
-        """An exception cannot pass through foreign frames: it ends the graph and is raised again behind it."""
+    def __init__(self, files: Sequence[str], variant: str) -> None:
+        """Load `files` in order (the last is libllama), then the CPU kernels `variant`, if any. OracleError if it is not known."""
+        self.path = files[-1]
         try:
-            return watch(t, ask)
-        except BaseException as error:
-            self.failed.append(error)
-            return False
+            self.lib = [ctypes.CDLL(file, mode=ctypes.RTLD_GLOBAL) for file in files][-1]
+            self._declare(SIGNATURES)
+        except (OSError, AttributeError) as error:
+            raise OracleError(f"{self.path}: cannot be loaded as a llama.cpp ({error})") from None
+        version, commit = self.lib.ggml_version().decode(), self.lib.ggml_commit().decode()
+        layout = LAYOUTS.get((version, commit[:7]))
+        if layout is None:
+            known = ", ".join(f"{layout.name} (ggml {v}, commit {c})" for (v, c), layout in LAYOUTS.items())
+            found = f"ggml {version}, commit {commit}"
+            raise OracleError(f"{self.path}: is {found}, whose structures are not known here; known: {known}")
+        self.build = {"name": layout.name, "ggml": version, "commit": commit}
+        by_value = layout.context
+        self._declare({"llama_context_default_params": (by_value, []), "llama_init_from_model": (c_void_p, [c_void_p, by_value])})
+        self._verify(layout)
+        if variant:
+            self._load_kernels(variant)
 
-    def last_message(self) -> str:
-        return " ".join(line.strip() for line in self.messages[-3:]) or "it gave no reason"
+    def _declare(self, signatures: Mapping[str, tuple[Any, list[Any]]]) -> None:
+        for name, (result, arguments) in signatures.items():
+            function = getattr(self.lib, name)
+            function.restype, function.argtypes = result, arguments
 
-    def decode(self, tokens: list[int]) -> np.ndarray[Any, Any]:
-        """Feed tokens, all rows of logits: [T, V]."""
-        n = len(tokens)
-        one = (c_int32 * 1)(0)
-        batch = Batch(
-            n,
-            (c_int32 * n)(*tokens),
-            None,
-            (c_int32 * n)(*range(self.n_past, self.n_past + n)),
-            (c_int32 * n)(*[1] * n),
-            (POINTER(c_int32) * n)(*[ctypes.cast(one, POINTER(c_int32))] * n),
-            (c_int8 * n)(*[1] * n),
-        )
-        status = self.lib.llama_decode(self.context, batch)
-        if self.failed:
-            raise self.failed[0]
-        if status:
-            raise Refused(f"llama_decode returned {status}: {self.last_message()}")
-        self.n_past += n
-        return np.ctypeslib.as_array(self.lib.llama_get_logits(self.context), (n, self.n_vocab)).copy()
+    def _verify(self, layout: Layout) -> None:
+        """Hold the layout against what the library says of itself. OracleError where they differ."""
+        params = self.lib.llama_context_default_params()
+        wrong = {name: getattr(params, name) for name, value in CONTEXT_DEFAULTS.items() if getattr(params, name) != value}
+        overhead = self.lib.ggml_tensor_overhead()
+        if wrong or overhead != TENSOR_OVERHEAD:
+            raise OracleError(f"{self.path}: is not laid out like {layout.name}: defaults {wrong}, {overhead} bytes for a tensor")
 
-
-def array_of(t: Any) -> np.ndarray[Any, Any]:
-    """The tensor's numbers in NumPy's order, axes of length 1 dropped, as float32; strides are those of the view."""
-    dtype, ne, nb = DTYPES[t.type], list(t.ne)[::-1], list(t.nb)[::-1]
-    span = sum((n - 1) * b for n, b in zip(ne, nb, strict=True)) + dtype.itemsize
-    raw = np.frombuffer((ctypes.c_uint8 * span).from_address(t.data), np.uint8)
-    x = np.ndarray(ne, dtype, raw.data, strides=nb)
-    return np.ascontiguousarray(x.squeeze(), np.float32)
+    def _load_kernels(self, variant: str) -> None:
+        """The first kernels that are registered do all the work, so this comes before llama_backend_init."""
+        if not self.lib.ggml_backend_load(os.fsencode(variant)):
+            raise OracleError(f"{variant}: this processor lacks what these kernels need, or they are of another llama.cpp")
+        self.build["kernels"] = Path(variant).stem.removeprefix("libggml-cpu-")
 
 
-def record(request: dict[str, Any]) -> None:
-    """Run the calls and write the trace."""
-    table = table_for(request["arch"])
-    keep = re.compile(request["keep"]).search
-    calls: list[list[dict[str, Any]]] = []
-    with Spool(Path(request["out"]), {}) as spool:
-        state: dict[str, Any] = {}
+class Taker:
+    """Sees every node right after it is computed, and spools those that the table of names says are compared."""
 
-        def watch(pointer: Any, ask: bool) -> bool:
-            t = pointer.contents
-            if ask:
-                return True
-            op, name = llama.base.ggml_op_desc(pointer).decode(), t.name.decode(errors="replace")
-            tap, reason = state["namer"].name(op, name)
-            empty = 0 in list(t.ne)
-            node = {"op": op, "name": name, "ne": list(t.ne), "tap": tap, "reason": "empty" if empty else reason}
-            calls[-1].append(node)
-            if tap and not empty and not reason and t.type in DTYPES and keep(tap):
-                x = canonical(tap, array_of(t), t, llama.n_past, state["n_new"], state["n_cells"])
-                spool.add(in_call(tap, len(calls) - 1), x)
-            return True
+    def __init__(self, lib: ctypes.CDLL, names: Aligner, spool: Spool, keep: str, channel: TextIO) -> None:
+        self.lib, self.names, self.spool, self.channel = lib, names, spool, channel
+        self.keep = re.compile(keep).search
+        self.call, self.past, self.new = 0, 0, 0  # number of this call, tokens of earlier calls, tokens of this one
+        self.error: BaseException | None = None
+        self.nodes: list[list[dict[str, Any]]] = []
 
-        llama = Llama(request, watch)
-        llama.lib.llama_n_ctx.argtypes = [c_void_p]
-        state["n_cells"] = llama.lib.llama_n_ctx(llama.context)
-        for number, tokens in enumerate(request["calls"]):
-            calls.append([])
-            state["namer"], state["n_new"] = Namer(table), len(tokens)
-            logits = llama.decode(tokens)
-            if not request["taps"]:
-                spool.add(in_call("result_output", number), logits)
-        provenance = {**request["provenance"], **llama.who, "producer": "llama.cpp", "profile": request["profile"]}
-        provenance["calls"] = request["calls"]
-        provenance["who"] = (
-            f"llama.cpp {llama.who['commit']} (ggml {llama.who['ggml']}), profile {request['profile']['name']}: flash attention "
-            f"{request['profile']['flash_attn']}, {request['profile']['kv'].upper()} cache, {request['profile']['threads']} thread"
-        )
-        spool.metadata = {"provenance": json.dumps(provenance), "nodes": json.dumps(calls)}
-    os._exit(0)  # the file is whole; unloading foreign code could only spoil that
+    def begin(self, call: int, past: int, new: int) -> None:
+        self.call, self.past, self.new = call, past, new
+        self.names.begin()
+        self.nodes.append([])
+
+    def callback(self, pointer: int, ask: bool, _: int | None) -> bool:
+        """cb_eval: asked before a node whether it is wanted, told after it that it is there; False then stops the graph."""
+        if ask or self.error:
+            return ask
+        try:
+            self.take(Tensor.from_address(pointer), self.lib.ggml_op_desc(pointer).decode())
+        except BaseException as error:  # it cannot pass through foreign frames; `decode` raises it
+            self.error = error
+        return self.error is None
+
+    def take(self, tensor: Tensor, op: str) -> None:
+        name = tensor.name.decode(errors="replace")
+        verdict = self.names.feed(op, name)
+        tap, reason = verdict.tap, verdict.reason
+        if tap and not self.keep(tap):
+            tap, reason = "", "left out by the filter"
+        self.nodes[-1].append({"op": op, "name": name, "ne": list(tensor.ne), "tap": tap, "reason": reason})
+        if tap:
+            self.spool.add(in_call(tap, self.call), squeezed(canonical(tap, tensor, self.past, self.new)))
+        if verdict.tap.startswith("l_out-"):
+            say(self.channel, block=self.names.block)
 
 
-def canonical(tap: str, x: Any, t: Any, n_past: int, n_new: int, n_cells: int) -> Any:
-    """The few nodes whose layout is the cache's, brought to the layout of our taps."""
-    S, stem = n_past + n_new, tap.partition("-")[0]
-    if stem in ("kq", "kq_soft_max"):
-        x = x.reshape(int(t.ne[2]), n_new, -1)[:, :, :S]
-        hidden = np.arange(S)[None, :] > (n_past + np.arange(n_new))[:, None]
-        x = np.where(hidden, np.float32(0), x)
-    elif stem == "cache_v" and t.ne[0] == 1:
-        x = x.reshape(-1, n_cells)[:, :S].T
-    elif stem in ("cache_k", "cache_v"):
-        x = x.reshape(n_cells, -1)[:S]
-    return np.ascontiguousarray(x)
+def array(tensor: Tensor) -> F:
+    """A view of the tensor's memory, slowest axis first; f32 or f16. OracleError for anything else."""
+    shape, strides = tuple(tensor.ne)[::-1], tuple(tensor.nb)[::-1]
+    if tensor.type not in FLOATS or not tensor.data or 0 in shape:
+        raise OracleError(f"node {tensor.name.decode()} holds no floats (type {tensor.type}, shape {shape}) and cannot be compared")
+    dtype = FLOATS[tensor.type]
+    extent = dtype.itemsize + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+    return np.ndarray(shape, dtype, (c_char * extent).from_address(tensor.data), strides=strides)
+
+
+def canonical(tap: str, tensor: Tensor, past: int, new: int) -> F:
+    """What the tap means, float32, cut to the tokens there are; llama.cpp pads its caches and scores to whole pages.
+
+    cache_k, cache_v   [S, G*D]   the first S cells; values may lie transposed
+    kq, kq_soft_max    [H, T, S]  0 for keys of the future
+    """
+    x, tokens, stem = array(tensor), past + new, tap.partition("-")[0]
+    if stem in ("cache_k", "cache_v"):
+        width, cells = Tensor.from_address(tensor.view_src).ne[:2]
+        x = x.reshape(cells, width) if tensor.ne[0] == width else x.reshape(width, cells).T
+        x = x[:tokens]
+    elif stem in ("kq", "kq_soft_max"):
+        seen = np.arange(tokens) <= past + np.arange(new)[:, None]
+        x = np.where(seen, x[0, :, :, :tokens], np.float32(0))
+    return x.astype(np.float32, copy=False)
+
+
+def squeezed(x: F) -> F:
+    return x.reshape([n for n in x.shape if n != 1])
+
+
+def run(api: Api, request: Mapping[str, Any], channel: TextIO) -> dict[str, Any]:
+    """Load the model, decode the calls one after another in one sequence, and write the trace."""
+    lib, calls, path = api.lib, request["calls"], request["model"]
+    lib.llama_backend_init()
+    model = load_model(lib, path, request["profile"])
+    architecture = metadata(lib, model, "general.architecture")
+    n_vocab, past = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model)), 0
+    provenance = request["provenance"] | {"build": api.build, "architecture": architecture}
+    with Spool(Path(request["out"]), {"provenance": json.dumps(provenance)}) as spool:
+        taker = Taker(lib, Aligner(table(architecture)), spool, request["keep"], channel) if request["taps"] else None
+        callback = CALLBACK(taker.callback) if taker else CALLBACK()
+        context = new_context(api, model, calls, request["profile"], callback)
+        for k, tokens in enumerate(calls):
+            decode(lib, context, k, past, tokens, taker)
+            past += len(tokens)
+            name = in_call("result_output", k)
+            if name not in spool.entries:
+                spool.add(name, squeezed(np.ctypeslib.as_array(lib.llama_get_logits(context), (len(tokens), n_vocab))))
+            say(channel, call=k)
+        spool.metadata["nodes"] = json.dumps(taker.nodes if taker else [])
+    return {"build": api.build, "tensors": len(spool)}
+
+
+def load_model(lib: ctypes.CDLL, path: str, profile: Mapping[str, Any]) -> int:
+    params = lib.llama_model_default_params()
+    params.n_gpu_layers, params.use_extra_bufts = 0, profile["repack"]
+    model: int | None = lib.llama_model_load_from_file(os.fsencode(path), params)
+    if not model:
+        raise Refused("is not loaded by llama.cpp")
+    return model
+
+
+def metadata(lib: ctypes.CDLL, model: int, key: str) -> str:
+    text = ctypes.create_string_buffer(256)
+    lib.llama_model_meta_val_str(model, key.encode(), text, len(text))
+    return text.value.decode(errors="replace")
+
+
+def new_context(api: Api, model: int, calls: Sequence[Sequence[int]], profile: Mapping[str, Any], callback: Any) -> int:
+    """A context in which every call is one ubatch and all rows have logits."""
+    params = api.lib.llama_context_default_params()
+    params.n_ctx = -(-sum(map(len, calls)) // 256) * 256
+    params.n_batch = params.n_ubatch = max(map(len, calls))
+    params.n_outputs_max = params.n_outputs_max_per_seq = 0  # as many as n_batch
+    params.n_threads = params.n_threads_batch = profile["threads"]
+    params.flash_attn_type = FLASH_ATTN[profile["flash_attn"]]
+    params.type_k = params.type_v = KV_TYPE[profile["kv"]]
+    params.cb_eval = callback
+    context: int | None = api.lib.llama_init_from_model(model, params)
+    if not context:
+        raise Refused("gets no context from llama.cpp")
+    return context
+
+
+def decode(lib: ctypes.CDLL, context: int, call: int, past: int, tokens: Sequence[int], taker: Taker | None) -> None:
+    """One call, one ubatch; positions go on where the sequence ends."""
+    if taker:
+        taker.begin(call, past, len(tokens))
+    ids, wanted = (c_int32 * len(tokens))(*tokens), (c_int8 * len(tokens))(*[1] * len(tokens))
+    batch = Batch(n_tokens=len(tokens), token=ctypes.addressof(ids), logits=ctypes.addressof(wanted))
+    status = lib.llama_decode(context, batch)
+    if taker and taker.error:
+        raise taker.error
+    if status:
+        raise Refused(f"is not run by llama.cpp on these {len(tokens)} tokens (llama_decode gives {status})")
+    if taker:
+        taker.names.end()
+
+
+def say(channel: TextIO, **message: Any) -> None:
+    print(json.dumps(message), file=channel, flush=True)
 
 
 def main() -> None:
-    request = json.loads(Path(sys.argv[1]).read_text())
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what foreign code prints is no answer
+    request = json.load(sys.stdin)
     try:
-        record(request)
-    except Refused as refused:
-        print(f"refused: {refused}", file=sys.stderr)
-        sys.exit(3)
+        api = Api(request["files"], request["variant"])
+        say(channel, done=run(api, request, channel) if "model" in request else {"build": api.build})
+    except RefmodelError as error:
+        say(channel, error=str(error))
+    except Refused as error:
+        say(channel, refused=str(error))
+    channel.close()
+    os._exit(0)  # the file is whole; unloading foreign code could only spoil that
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .arch import ARCHITECTURES
-from .arrays import F
+from .arrays import F, Ints
 from .call import Call
 from .errors import MetadataError, RefmodelError, TensorError, TokenError
 from .gguf.reader import GgufFile, read
@@ -117,9 +117,14 @@ class Session:
 
     def forward(self, tokens: Sequence[int], logits: str = "all") -> F:
         """Feed T >= 1 more tokens; logits [T, V], or [1, V] of the last. Any split of a prompt gives the same bits."""
-        model, ids = self.model, checked_tokens(tokens, self.model.n_vocab)
+        ids = checked_tokens(tokens, self.model.n_vocab)
         if logits not in ("all", "last"):
             raise RefmodelError(f"logits is {logits!r}; expected 'all' or 'last'")
+        with np.errstate(over="ignore", invalid="ignore"):  # a broken model may overflow; who compares says where
+            return self._forward(ids, logits)
+
+    def _forward(self, ids: Ints, logits: str) -> F:
+        model = self.model
         pos = np.arange(self.n_past, self.n_past + len(ids))
         c = Call(model.hp, self.num, pos, self.tapper)
         x = c.tap(model.arch.EMBED, self.num.embed(model.weights["token_embd.weight"], ids, self.num.dtype))
@@ -130,7 +135,7 @@ class Session:
         return model.arch.head(rows, model.weights["output_norm.weight"], model.output, c)
 
 
-def checked_tokens(tokens: Sequence[int], n_vocab: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+def checked_tokens(tokens: Sequence[int], n_vocab: int) -> Ints:
     ids = np.asarray(tokens, dtype=np.int64)
     if ids.ndim != 1 or not ids.size:
         raise TokenError(f"expected a list of at least one token id, found shape {ids.shape}")

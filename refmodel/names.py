@@ -1,79 +1,157 @@
-"""llama.cpp's graph nodes -> taps. Which nodes are compared, and why the others are not, stands in golden/names/<arch>.txt.
+"""The nodes that llama.cpp computes, by name and in order, and the tap that each of them is compared with.
 
-A tap has the node's own name, `name-N`; `#k` counts the earlier nodes of that name in the same block. A node without a
-name is called by its operation in lower case.
+golden/names/<architecture>.txt has a section [head], one for each kind of block, and [tail]. A line is one of
+
+    MUL_MAT    Qcur-N    = Qcur-N                    compared with this tap
+    RESHAPE    Qcur-N    ! same numbers as Qcur-N    not compared, and why
+    ? GET_ROWS node      ! ...                       may be absent
+
+N is the block's number, `node` a node without a name. A tap has the node's name; `name-N#k` has k earlier nodes of that
+name in its block, and `rms_norm-N#1` is the second nameless node of that operation.
 """
 
 import re
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import OracleError
 
-NAMES = Path(__file__).parent / "golden" / "names"
-UNNAMED = re.compile(r"(node|leaf)_\d+")
-BLOCK = re.compile(r"(?<=[-_])(l?)(\d+)\b")
+FOLDER = Path(__file__).parent / "golden" / "names"
+LINE = re.compile(r"(?P<optional>\?\s+)?(?P<op>[A-Z0-9_]+)\s+(?P<name>\S.*?)\s+(?P<mark>[=!])\s+(?P<text>.+)")
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of a table: compared under `tap`, or left out for `reason`."""
+class Entry:
+    """One node: exactly one of `tap` (compared) and `reason` (not compared) is not empty."""
+
+    op: str
+    name: str
+    tap: str
+    reason: str
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of one node of a stream: its tap, or why it has none."""
 
     tap: str
     reason: str
 
 
-@dataclass
-class Namer:
-    """Gives the nodes of one graph their taps, in the order in which they are computed.
+@dataclass(frozen=True)
+class Table:
+    """All sections of one architecture, in the file's order; those between head and tail are kinds of block."""
 
-    block   the block being computed; it ends with its l_out
+    architecture: str
+    sections: Mapping[str, tuple[Entry, ...]]
+
+    @property
+    def blocks(self) -> list[str]:
+        return [name for name in self.sections if name not in ("head", "tail")]
+
+
+def table(architecture: str) -> Table:
+    """The table of an architecture. OracleError if there is none, or a line of it cannot be read."""
+    path = FOLDER / f"{architecture}.txt"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.txt"))) or f"none, {FOLDER} is missing"
+        raise OracleError(f"no table of llama.cpp's node names for architecture {architecture!r}; known: {known}")
+    return Table(architecture, parse(path.read_text().splitlines(), path))
+
+
+def parse(lines: Iterable[str], path: Path) -> dict[str, tuple[Entry, ...]]:
+    sections: dict[str, list[Entry]] = {}
+    here: list[Entry] = []
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if not line or line.startswith("#"):
+            continue
+        if line.startswith("[") and line.endswith("]"):
+            here = sections[line[1:-1]] = []
+        elif match := LINE.fullmatch(line):
+            tap, reason = (match["text"], "") if match["mark"] == "=" else ("", match["text"])
+            here.append(Entry(match["op"], match["name"], tap, reason, bool(match["optional"])))
+        else:
+            raise OracleError(f"{path}:{number}: expected `OP name = tap` or `OP name ! reason`, found {line!r}")
+    return {name: tuple(entries) for name, entries in sections.items()}
+
+
+def normalised(name: str, block: int) -> str:
+    """A node's name without what changes from block to block and from graph to graph: Kcur-3 -> Kcur-N, node_57 -> node."""
+    name = re.sub(r"\bnode_\d+", "node", name)
+    return re.sub(rf"(?:(?<=-)|(?<=_l)){block}(?!\d)", "N", name).strip()
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """A line of a section; behind its last line when the section is done."""
+
+    section: str
+    line: int
+
+
+class Aligner:
+    """Walks a stream of nodes along a table, strictly in order. A node that the table does not have there is an error.
+
+    block   number of the block being computed; -1 in the head
     """
 
-    table: dict[tuple[str, str], Line]
-    block: int = 0
-    seen: Counter[str] = field(default_factory=Counter)
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.begin()
 
-    def name(self, op: str, name: str) -> tuple[str, str]:
-        """(tap, reason) of the next node; one of them is empty. A node that the table does not know keeps its name as tap:
-        ours has none of that name, so that the report shows it as missing."""
-        plain = generic(name) or op.lower() + "-N"
-        count = self.seen[plain]
-        self.seen[plain] += 1
-        key = f"{plain}#{count}" if count else plain
-        line = self.table.get((op, key))
-        block = self.block
-        if plain == "l_out-N" and op == "ADD":
-            self.block, self.seen = self.block + 1, Counter()
-        if line is None:
-            return concrete(key, block), ""
-        return concrete(line.tap, block), line.reason
+    def begin(self) -> None:
+        """Expect the first node of a graph."""
+        self.block = -1
+        self._next = {Place("head", 0)}  # where we may be: kinds of block differ only after some nodes
 
+    def feed(self, op: str, name: str) -> Verdict:
+        """The verdict on the next node. OracleError if no section has it here, or two that do disagree on it."""
+        found = self._matches(op, name)
+        if not found and any(self._is_done(place) for place in self._next):
+            self.block += 1
+            self._next |= {Place(section, 0) for section in (*self.table.blocks, "tail")}
+            found = self._matches(op, name)
+        if not found:
+            raise OracleError(self._unknown(f"{op} {name!r}"))
+        self._next = {Place(place.section, place.line + 1) for place in found}
+        verdicts = {(self._entry(place).tap, self._entry(place).reason) for place in found}
+        if len(verdicts) > 1:
+            file = f"golden/names/{self.table.architecture}.txt"
+            raise OracleError(f"{file} disagrees with itself on {op} {name!r}: {sorted(verdicts)}")
+        tap, reason = (re.sub(r"(?<=-)N\b", str(self.block), text) for text in verdicts.pop())
+        return Verdict(tap, reason)
 
-def generic(name: str) -> str:
-    """A node's name with N for its block; empty for a node that has none."""
-    stem = UNNAMED.sub("", name)
-    return BLOCK.sub(r"\1N", stem) if stem.strip() else ""
+    def end(self) -> None:
+        """The graph is done. OracleError if the table has more."""
+        if not any(place.section == "tail" and self._is_done(place) for place in self._next):
+            raise OracleError(self._unknown("nothing more"))
 
+    def _matches(self, op: str, name: str) -> list[Place]:
+        wanted = op, normalised(name, self.block)
+        return [p for p in self._reachable() if (self._entry(p).op, self._entry(p).name) == wanted]
 
-def concrete(key: str, block: int) -> str:
-    return re.sub(r"(-|_l)N\b", rf"\g<1>{block}", key)
+    def _reachable(self) -> list[Place]:
+        """The lines that may come next: behind each place, the first that is not optional and all before it."""
+        places: set[Place] = set()
+        for start in self._next:
+            for line in range(start.line, len(self.table.sections[start.section])):
+                places.add(place := Place(start.section, line))
+                if not self._entry(place).optional:
+                    break
+        return sorted(places)
 
+    def _entry(self, place: Place) -> Entry:
+        return self.table.sections[place.section][place.line]
 
-def parse(text: str) -> dict[tuple[str, str], Line]:
-    """Lines `OP  name  = [tap]` or `OP  name  ! reason`, columns two spaces apart; # at the start of a line is a comment."""
-    table = {}
-    for line in text.splitlines():
-        if line.strip() and not line.startswith("# "):
-            op, key, rest = re.split(r"\s{2,}", line.strip(), maxsplit=2)
-            mark, words = rest[0], rest[1:].strip()
-            table[op, key] = Line(words or key, "") if mark == "=" else Line("", words)
-    return table
+    def _is_done(self, place: Place) -> bool:
+        return all(entry.optional for entry in self.table.sections[place.section][place.line :])
 
-
-def table_for(arch: str) -> dict[tuple[str, str], Line]:
-    path = NAMES / f"{arch}.txt"
-    if not path.exists():
-        raise OracleError(f"golden/names has no table of llama.cpp's nodes for architecture {arch!r}")
-    return parse(path.read_text())
+    def _unknown(self, found: str) -> str:
+        expected = [f"{self._entry(p).op} {self._entry(p).name} [{p.section}]" for p in self._reachable()]
+        where = f"block {self.block}" if self.block >= 0 else "the head"
+        return (
+            f"llama.cpp's graph has {found} in {where}, where golden/names/{self.table.architecture}.txt "
+            f"has {' or '.join(expected) or 'nothing more'}"
+        )

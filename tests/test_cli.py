@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import tiny
@@ -128,7 +129,7 @@ def broken(model, tmp_path):
         (["run", "{model}", "-p", "a", "--numerics", "exact"], "not one of reference, oracle"),
         (["route", "nonsense", "--layers", "8"], "not a route"),
         (["trace", "{model}", "--tokens", "1", "-o", "{dir}/t.txt"], ".safetensors or .npz"),
-        (["diff", "{model}", "--tokens", "1,2", "--llama-lib", "{dir}"], "no libllama.so there"),
+        (["diff", "{model}", "--tokens", "1,2", "--llama-lib", "{dir}"], "holds no libllama.so"),
         (["diff", "{model}", "--tokens", "1,2", "--profile", "fast"], "not one of exact, default"),
         (["diff", "{model}", "--against", "{dir}/cut.gguf"], "not a readable safetensors trace"),
         (["diff", "{model}", "--tokens", "1", "--decode", "1"], "leaves no prompt"),
@@ -143,3 +144,15 @@ def test_bad_input_gets_one_line_and_exit_status_2(model, tmp_path, words, messa
     assert "Traceback" not in done.stderr
     assert done.stderr.strip().count("\n") == 0
     assert sorted(folder.iterdir()) == before
+
+
+def test_a_checkout_that_lost_its_links_says_so(tmp_path):
+    import shutil
+
+    package = Path(__file__).parent.parent / "refmodel"
+    shutil.copytree(package, tmp_path / "refmodel", ignore=shutil.ignore_patterns("kernels", "golden", "__pycache__"))
+    (tmp_path / "refmodel" / "kernels").write_text("../kernels")
+    done = refmodel("route", "(0,0)", "--layers", 3, PYTHONPATH=str(tmp_path), PYTHONSAFEPATH="1")
+    assert done.returncode == 2
+    assert "did not survive the checkout" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
