@@ -152,9 +152,11 @@ def trace(
     loaded = load(model)
     calls = split(token_ids(loaded, prompt, tokens, special), decode)
     chosen = loaded.route(route)
+    with err.status("reading the file for its sha256"):
+        digest = loaded.file.sha256()
     provenance = {
         "producer": f"refmodel {__version__}",
-        "sha256": loaded.file.sha256(),
+        "sha256": digest,
         "calls": calls,
         "route": chosen.canonical,
         "numerics": numerics,
@@ -201,7 +203,8 @@ def diff(
                 other = other_side.llamacpp(loaded, chosen, calls, profile, llama_lib, dequantized, Path(folder))
         else:
             given = split(token_ids(loaded, prompt, tokens, special), decode) if prompt or tokens else None
-            other = other_side.recorded(loaded, Path(against), given, chosen if route else None)
+            with err.status("reading the file for its sha256"):
+                other = other_side.recorded(loaded, Path(against), given, chosen if route else None)
             chosen = loaded.route(other.route)
         with show.watching(err, "comparing") as seen:
             result = other_side.compare(loaded, chosen, other, numerics, anchor, seen)
