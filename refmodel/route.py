@@ -3,20 +3,24 @@
 blocks:15,20               run blocks 15..19 twice: the window [15, 20) is repeated right behind itself
 blocks:3,6;4,6             several windows, applied in sequence, each behind the last j-1 of the route so far
 (15,20)                    one window; (0,0) is the identity
-layers:0..14,12,13,14..39  explicit, `..` inclusive and rising
+layers:0..14,12,13,14..39  explicit, `..` inclusive and rising; `layers:` may be left out where no window could be meant
 """
 
+import operator
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from .errors import RouteError
 
 MAX_POSITIONS = 4096  # a route longer than this is a typing mistake, and would only exhaust memory
-WINDOW = re.compile(r"\(?\s*(\d{1,9})\s*,\s*(\d{1,9})\s*\)?")
-PIECE = re.compile(r"\s*(\d{1,9})\s*(?:\.\.\s*(\d{1,9})\s*)?")
+WINDOW = re.compile(r"\(?\s*([0-9]{1,99})\s*,\s*([0-9]{1,99})\s*\)?")
+PIECE = re.compile(r"\s*([0-9]{1,99})\s*(?:\.\.\s*([0-9]{1,99})\s*)?")
+LIST = re.compile(r"[0-9\s,.]*(\.\.|,[0-9\s]*,)[0-9\s,.]*")  # a range or three numbers: nobody means a window
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Route:
 
     @classmethod
     def identity(cls, n_layer: int) -> "Route":
-        return cls(tuple(range(n_layer)), n_layer)
+        return cls(tuple(in_order(n_layer)), n_layer)
 
     @classmethod
     def of(cls, value: "Route | str | Sequence[int] | None", n_layer: int) -> "Route":
@@ -41,25 +45,32 @@ class Route:
             if value.n_layer != n_layer:
                 raise RouteError(f"route {value.canonical} is for {value.n_layer} blocks, the model has {n_layer}")
             return value
-        return checked([int(layer) for layer in value], n_layer, f"{list(value)}")
+        try:
+            layers = [operator.index(layer) for layer in islice(value, MAX_POSITIONS + 1)]
+        except TypeError:
+            raise RouteError(f"route {shown(str(value))}: expected a text or a list of whole numbers") from None
+        return checked(layers, n_layer, shown(str(layers)))
 
     @classmethod
     def parse(cls, text: str, n_layer: int) -> "Route":
-        """Read any of the notations above; an empty text is the identity. RouteError says what does not fit."""
-        kind, colon, body = text.strip().partition(":")
-        if not text.strip():
+        """Read any of the notations above; an empty text or `identity` is the identity. RouteError says what does not fit."""
+        in_order(n_layer)
+        words, name = text.strip(), shown(text)
+        kind, colon, body = words.partition(":")
+        if words in ("", "identity"):
             return cls.identity(n_layer)
         if colon and kind in NOTATIONS:
-            return checked(NOTATIONS[kind](body, n_layer, text), n_layer, text)
-        if WINDOW.fullmatch(text.strip()) and text.strip().startswith("(") and text.strip().endswith(")"):
-            return checked(windows(text.strip(), n_layer, text), n_layer, text)
-        if pair := WINDOW.fullmatch(text.strip()):
-            i, j = pair.groups()
-            raise RouteError(
-                f"--route {text}: two bare numbers are ambiguous; write blocks:{i},{j} to run blocks {i} to {int(j) - 1} twice, "
-                f"or layers:{i},{j} to run these two blocks alone"
-            )
-        raise RouteError(f"--route {text}: not a route; expected blocks:i,j or layers:0..14,12,13 or (i,j)")
+            return checked(NOTATIONS[kind](body, n_layer, name), n_layer, name)
+        if WINDOW.fullmatch(words) and words.startswith("(") and words.endswith(")"):
+            return checked(windows(words, n_layer, name), n_layer, name)
+        bare = words[1:-1] if words.startswith("[") and words.endswith("]") else words
+        if pair := WINDOW.fullmatch(bare):
+            raise RouteError(f"--route {name}: two bare numbers are ambiguous; {both_readings(int(pair[1]), int(pair[2]))}")
+        if LIST.fullmatch(bare):
+            return checked(listed(bare, n_layer, name), n_layer, name)
+        meant = get_close_matches(kind.strip().lower(), NOTATIONS, 1) if colon else []
+        hint = f"; did you mean {meant[0]}:{shown(body)}?" if meant else ""
+        raise RouteError(f"--route {name}: not a route; expected blocks:i,j or layers:0..14,12,13 or (i,j){hint}")
 
     @property
     def is_identity(self) -> bool:
@@ -89,9 +100,18 @@ class Route:
         return [(a, b) for a, b in runs]
 
     @property
+    def places(self) -> list[list[int]]:
+        """The positions at which each source block runs, rising; none for a block that is skipped."""
+        places: list[list[int]] = [[] for _ in range(self.n_layer)]
+        for p, layer in enumerate(self.layers):
+            places[layer].append(p)
+        return places
+
+    @property
     def visits(self) -> list[int]:
         """How often a position's block has run before it: 0 for the first time."""
-        return [self.layers[:p].count(layer) for p, layer in enumerate(self.layers)]
+        before = {p: k for places in self.places for k, p in enumerate(places)}
+        return [before[p] for p in range(len(self.layers))]
 
     @property
     def seams(self) -> list[tuple[int, int]]:
@@ -122,10 +142,31 @@ class Route:
             "positions": len(self.layers),
             "overhead_percent": round(self.overhead, 2),
             "map": list(self.layers),
+            "places": self.places,
             "seams": [list(seam) for seam in self.seams],
             "skipped": sorted(set(range(self.n_layer)) - set(self.layers)),
             "notations": notations,
         }
+
+
+def shown(text: str) -> str:
+    """The user's words as one line of a message: cut when long, nothing in them that a terminal would obey."""
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:81])
+    return line if len(text) <= 80 else line[:79] + "…"
+
+
+def both_readings(i: int, j: int) -> str:
+    """What the bare pair i,j could mean, each in words that are not ambiguous."""
+    low, high = min(i, j), max(i, j, min(i, j) + 1)
+    window = "blocks:0,0 for the identity" if i == j == 0 else f"blocks:{low},{high} to run blocks {low} to {high - 1} twice"
+    return f"write {window}, or layers:{i},{j} to run these two blocks alone"
+
+
+def in_order(n_layer: int) -> list[int]:
+    """The source blocks one after another."""
+    if not 1 <= n_layer <= MAX_POSITIONS:
+        raise RouteError(f"a model of {n_layer} blocks has no routes; expected 1 to {MAX_POSITIONS}")
+    return list(range(n_layer))
 
 
 def inserted(layers: list[int], i: int, j: int) -> list[int]:
@@ -136,12 +177,12 @@ def inserted(layers: list[int], i: int, j: int) -> list[int]:
 
 def windows(body: str, n_layer: int, text: str) -> list[int]:
     """`i,j;i,j`, each with or without parentheses."""
-    layers = list(range(n_layer))
+    layers = in_order(n_layer)
     for part in body.split(";"):
         match = WINDOW.fullmatch(part.strip())
         if not match or part.count("(") != part.count(")"):
             raise RouteError(
-                f"--route {text}: {part.strip()!r} is not a pair i,j; expected for example blocks:15,20 or blocks:3,6;4,6"
+                f"--route {text}: {shown(part.strip())!r} is not a pair i,j; expected for example blocks:15,20 or blocks:3,6;4,6"
             )
         i, j = int(match[1]), int(match[2])
         if (i, j) == (0, 0):
@@ -166,7 +207,7 @@ def listed(body: str, n_layer: int, text: str) -> list[int]:
         match = PIECE.fullmatch(part)
         if not match:
             raise RouteError(
-                f"--route {text}: {part.strip()!r} is not a block or a range a..b; expected for example layers:0..14,12,13"
+                f"--route {text}: {shown(part.strip())!r} is not a block or a range a..b; expected for example layers:0..14,12,13"
             )
         a, b = int(match[1]), int(match[2] or match[1])
         if b < a:
@@ -183,6 +224,7 @@ NOTATIONS = {"blocks": windows, "layers": listed}
 
 
 def checked(layers: list[int], n_layer: int, text: str) -> Route:
+    in_order(n_layer)
     if not layers or len(layers) > MAX_POSITIONS:
         raise RouteError(f"route {text}: has {len(layers)} positions; expected 1 to {MAX_POSITIONS}")
     for layer in layers:
@@ -192,7 +234,7 @@ def checked(layers: list[int], n_layer: int, text: str) -> Route:
 
 
 def as_windows(route: Route) -> list[tuple[int, int]] | None:
-    """The windows that make this route: none for the identity, one, or two disjoint ones in rising order; None if no such exist."""
+    """Windows that make this route, in the order of their places: none for the identity; None if none are found."""
     layers, found = list(route.layers), []
     current = list(range(route.n_layer))
     while current != layers:

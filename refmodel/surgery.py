@@ -1,13 +1,15 @@
 """(GgufFile, Route) -> a GGUF in which the route's blocks stand one behind another, with metadata that says so."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFValueType
 
-from .errors import MetadataError, RouteError
+from .arch.keys import MAX_BLOCKS
+from .arrays import Bytes
+from .errors import FileError, MetadataError, RouteError
 from .gguf.metadata import Field
 from .gguf.reader import GgufFile, Tensor
 from .gguf.writer import field, write
@@ -32,10 +34,14 @@ def routed(model: Model, route: Route, out: Path) -> Path:
     """Write the file that a runtime without routes needs to compute the route.
 
     Tensors are copied byte for byte, blocks renumbered, per-block metadata follows its block, prediction (nextn) blocks
-    stay last. Raises RouteError for what llama.cpp cannot run, MetadataError for a per-block array of unknown meaning.
+    stay last. Raises RouteError for what llama.cpp cannot run, MetadataError for a per-block array of unknown meaning
+    or wrong length, FileError for a copy that would replace its source.
     """
     check_kinds(model, route)
     blocks = [*route.layers, *range(model.n_layer, model.n_layer + model.hp.n_nextn)]
+    if len(blocks) > MAX_BLOCKS:
+        raise RouteError(f"route {route.canonical[:80]} makes a file of {len(blocks)} blocks; llama.cpp loads at most {MAX_BLOCKS}")
+    check_apart(model.file, out)
     return write(out, dict(routed_fields(model, route, blocks)), routed_tensors(model.file, blocks))
 
 
@@ -46,6 +52,11 @@ def check_kinds(model: Model, route: Route) -> None:
             f"route {route.canonical} keeps only {kinds.pop()} blocks: llama.cpp aborts on a hybrid model with one kind of block, "
             "so there is nothing to compare with; the route itself runs here"
         )
+
+
+def check_apart(file: GgufFile, out: Path) -> None:
+    if out.resolve() in {part.resolve() for part in file.parts}:
+        raise FileError(f"{out}: is the file being copied; give the copy another name")
 
 
 def routed_tensors(file: GgufFile, blocks: list[int]) -> Iterator[Tensor]:
@@ -69,6 +80,8 @@ def routed_fields(model: Model, route: Route, blocks: list[int]) -> Iterator[tup
             yield key, field(GGUFValueType.UINT32, len(blocks))
         elif key.startswith("split.") or key == listed:
             continue
+        elif key.removeprefix(f"{arch}.") in PER_BLOCK and value.item is not None and value.count != n_all:
+            raise MetadataError(f"{md.path}: {key} has {value.count} values; expected {n_all}, one for each block")
         elif key.startswith(f"{arch}.") and value.item is not None and value.count == n_all:
             if key.removeprefix(f"{arch}.") not in PER_BLOCK and not key.endswith("dimension_sections"):
                 raise MetadataError(f"{md.path}: {key} has one value for each of {n_all} blocks, but its meaning is not known here")
@@ -86,11 +99,26 @@ def routed_fields(model: Model, route: Route, blocks: list[int]) -> Iterator[tup
 
 def dequantized(file: GgufFile, out: Path) -> Path:
     """The same model with every tensor as F32: what a quantized file means, for a runtime that would round activations."""
-    return write(out, file.metadata.fields, (as_f32(t) for t in file.tensors.values()))
+    check_apart(file, out)
+    fields = {key: value for key, value in file.metadata.fields.items() if not key.startswith("split.")}
+    return write(out, fields, map(AsF32, file.tensors.values()))
 
 
-def as_f32(t: Tensor) -> Tensor:
-    if t.type == GGMLQuantizationType.F32:
-        return t
-    data = dequantize(t.type, t.rows).reshape(-1).view(np.uint8)
-    return replace(t, type=GGMLQuantizationType.F32, data=data)
+@dataclass(frozen=True)
+class AsF32:
+    """A tensor of the file as F32; decoded when its bytes are asked for, and not kept."""
+
+    source: Tensor
+    type: GGMLQuantizationType = GGMLQuantizationType.F32
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.source.shape
+
+    @property
+    def data(self) -> Bytes:
+        return dequantize(self.source.type, self.source.rows).reshape(-1).view(np.uint8)

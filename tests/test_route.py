@@ -1,3 +1,5 @@
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,7 +73,7 @@ def test_between_seams_the_source_goes_on_at_one_visit(route):
             assert route.visits[p + 1] == route.visits[p]
 
 
-@pytest.mark.parametrize("text", ["", "(0,0)", "blocks:0,0", "layers:0..7"])
+@pytest.mark.parametrize("text", ["", "identity", "(0,0)", "blocks:0,0", "layers:0..7"])
 def test_the_identity(text):
     route = Route.parse(text, 8)
     assert route.is_identity
@@ -93,6 +95,13 @@ def test_the_identity(text):
         ("layers:0..999999999", "out of range"),
         ("blocks:" + ";".join(["0,8"] * 600), "more than 4096 positions"),
         ("something", "not a route; expected"),
+        ("0,0", "blocks:0,0 for the identity, or layers:0,0"),
+        ("[3,6]", "two bare numbers are ambiguous"),
+        ("6,3", "write blocks:3,6 to run blocks 3 to 5 twice, or layers:6,3"),
+        ("block:3,6", "did you mean blocks:3,6"),
+        ("Layers:0..3", "did you mean layers:0..3"),
+        ("blocks:1," + "9" * 50, "is out of range"),
+        ("layers:" + "9" * 200, "is not a block or a range"),
     ],
 )
 def test_what_does_not_fit_is_said(text, words):
@@ -100,18 +109,52 @@ def test_what_does_not_fit_is_said(text, words):
         Route.parse(text, 8)
 
 
-@given(st.text(alphabet="blocksayer:.,;()0123456789 -x", max_size=30))
-def test_any_text_is_a_route_or_a_route_error(text):
+@given(st.text(alphabet="blocksayer:.,;()[]0123456789 -x\n\t\x1b", max_size=30) | st.text() | st.integers().map("layers:{}".format))
+def test_any_text_is_a_route_or_an_error_of_one_line(text):
     try:
         Route.parse(text, 8)
     except RouteError as error:
-        assert "\n" not in str(error)
+        assert str(error).isprintable()
+        assert len(str(error)) < 500
 
 
-@pytest.mark.parametrize("layers", [[], [0, 8], [-1], [0] * 5000])
+@pytest.mark.parametrize("text", ["0..3,2,3,4..7", "[0,1,2,3,2,3,4,5,6,7]", "0,1,2,3,2,3,4,5,6,7"])
+def test_a_list_that_cannot_be_a_window_needs_no_prefix(text):
+    assert Route.parse(text, 8) == Route.parse("blocks:2,4", 8)
+
+
+@pytest.mark.parametrize("layers", [[], [0, 8], [-1], [0] * 5000, ["1"], [1.5], [None], 5, {"layers": [1]}, range(10**12)])
 def test_lists_are_checked(layers):
-    with pytest.raises(RouteError):
+    with pytest.raises(RouteError) as caught:
         Route.of(layers, 8)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("n_layer", [0, -1, 4097, 10**15])
+@pytest.mark.parametrize("value", [None, "", "blocks:1,2", "layers:0", [0]])
+def test_a_number_of_blocks_is_bounded_before_anything_is_made_of_it(value, n_layer):
+    with pytest.raises(RouteError, match=f"a model of {n_layer} blocks"):
+        Route.of(value, n_layer)
+
+
+@given(routes())
+def test_places_say_where_each_block_runs(route):
+    assert [[p for p, layer in enumerate(route.layers) if layer == block] for block in range(route.n_layer)] == route.places
+    assert route.describe()["skipped"] == [block for block, places in enumerate(route.places) if not places]
+
+
+def test_windows_are_found_whenever_they_make_the_route_and_are_the_fewest():
+    n = 4
+    pairs = [(i, j) for j in range(1, n + 1) for i in range(j)]
+    fewest: dict[tuple[int, ...], int] = {}
+    for count in range(4):
+        for chosen in product(pairs, repeat=count):
+            fewest.setdefault(rys(n, chosen), count)
+    assert len(fewest) == 803
+    for layers, count in fewest.items():
+        canonical = Route(layers, n).canonical
+        assert canonical.startswith("blocks:")
+        assert canonical.count(";") == max(count - 1, 0)
 
 
 def test_a_route_belongs_to_its_number_of_blocks():

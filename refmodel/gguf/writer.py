@@ -4,16 +4,35 @@ import os
 import struct
 import tempfile
 from collections.abc import Iterable, Mapping
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from gguf import GGUFValueType
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 
 from ..arrays import Bytes
 from .format import ALIGNMENT, MAGIC, SCALARS
 from .metadata import Field
-from .reader import Tensor
+
+
+class Packed(Protocol):
+    """What can be written: a Tensor of a file, or one that makes its bytes when they are asked for."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def type(self) -> GGMLQuantizationType: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def data(self) -> Bytes: ...
+
+
+def nbytes(t: Packed) -> int:
+    """The size of its data, from type and shape alone."""
+    weights, size = GGML_QUANT_SIZES[t.type]
+    return prod(t.shape) // weights * size
 
 
 def field(kind: GGUFValueType, value: Any, item: GGUFValueType | None = None) -> Field:
@@ -27,11 +46,11 @@ def field(kind: GGUFValueType, value: Any, item: GGUFValueType | None = None) ->
     return Field(kind, None, 1, memoryview(np.asarray(value).astype(SCALARS[kind]).tobytes()))
 
 
-def write(path: Path, fields: Mapping[str, Field], tensors: Iterable[Tensor]) -> Path:
+def write(path: Path, fields: Mapping[str, Field], tensors: Iterable[Packed]) -> Path:
     """Write a file whole or not at all: under a temporary name beside it, synced, then renamed.
 
     fields   in order; general.alignment is honoured
-    tensors  in order, under their names; `data` is copied as it is
+    tensors  in order, under their names; `data` is copied as it is, and asked for one tensor at a time
     """
     listed = list(tensors)
     alignment = fields["general.alignment"].value() if "general.alignment" in fields else ALIGNMENT
@@ -46,7 +65,7 @@ def write(path: Path, fields: Mapping[str, Field], tensors: Iterable[Tensor]) ->
             for t in listed:
                 out.write(text(t.name) + struct.pack(f"<I{len(t.shape)}Q", len(t.shape), *t.shape[::-1]))
                 out.write(struct.pack("<IQ", t.type, offset))
-                offset += -(-t.data.size // alignment) * alignment
+                offset += -(-nbytes(t) // alignment) * alignment
             for data in (t.data for t in listed):
                 out.write(b"\0" * (-out.tell() % alignment))
                 copy(data, out)
