@@ -6,9 +6,15 @@ from gguf import GGUFValueType
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 ALIGNMENT = 32  # where general.alignment is absent
+MAX_ALIGNMENT = 1 << 24
 MAX_DIMS = 4
-MAX_NAME = 1 << 16  # bytes of a key or a tensor's name
+MAX_KEY = 1 << 16  # bytes
+MAX_NAME = 256  # bytes of a tensor's name; llama.cpp takes 63
 MAX_DEPTH = 4  # arrays within arrays
+
+# What is walked one by one, and how much of it a file may have: many times what any model has, so that a file made to
+# waste time is refused. A sparse file costs its maker nothing, so its size bounds nothing.
+MAX_COUNT = {"strings": 1 << 23, "arrays": 1 << 18, "tensors": 1 << 18, "metadata keys": 1 << 18}
 
 SCALARS: dict[GGUFValueType, np.dtype] = {
     GGUFValueType.UINT8: np.dtype("<u1"),

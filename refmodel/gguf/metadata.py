@@ -57,24 +57,28 @@ def scalar(kind: GGUFValueType, raw: memoryview) -> int | float | bool:
 
 
 def nested(body: memoryview, count: int) -> list[Any]:
-    """The inner arrays of an array of arrays; the reader has checked every bound."""
+    """The inner arrays of an array of arrays; the reader has checked every bound, and that they end."""
     out, at = [], 0
     for _ in range(count):
-        item, n = (
-            GGUFValueType(int.from_bytes(body[at : at + 4], "little")),
-            int.from_bytes(body[at + 4 : at + 12], "little"),
-        )
-        end = at + 12
-        if item == GGUFValueType.STRING:
-            for _ in range(n):
-                end += 8 + int.from_bytes(body[end : end + 8], "little")
-        elif item == GGUFValueType.ARRAY:
-            raise MetadataError("an array of arrays of arrays cannot be decoded")
-        else:
-            end += n * SCALARS[item].itemsize
+        item, n, end = inner(body, at)
         out.append(Field(GGUFValueType.ARRAY, item, n, body[at:end]).value())
         at = end
     return out
+
+
+def inner(body: memoryview, at: int) -> tuple[GGUFValueType, int, int]:
+    """Item type, count and end of the array that begins at byte `at`."""
+    item, n = GGUFValueType(int.from_bytes(body[at : at + 4], "little")), int.from_bytes(body[at + 4 : at + 12], "little")
+    end = at + 12
+    if item == GGUFValueType.STRING:
+        for _ in range(n):
+            end += 8 + int.from_bytes(body[end : end + 8], "little")
+    elif item == GGUFValueType.ARRAY:
+        for _ in range(n):
+            end = inner(body, end)[2]
+    else:
+        end += n * SCALARS[item].itemsize
+    return item, n, end
 
 
 class Strings(Sequence[str]):

@@ -5,26 +5,28 @@ Every count, length and offset is compared with the bytes that are really there 
 
 import hashlib
 import mmap
+import os
 import re
+import stat
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 
 from ..arrays import Bytes
 from ..errors import FileError
-from .format import ALIGNMENT, MAGIC, MAX_DEPTH, MAX_DIMS, MAX_NAME, SCALARS, VERSIONS
+from .format import ALIGNMENT, MAGIC, MAX_ALIGNMENT, MAX_COUNT, MAX_DEPTH, MAX_DIMS, MAX_KEY, MAX_NAME, SCALARS, VERSIONS
 from .metadata import Field, Metadata
 
 SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tensor:
     """One tensor of a file.
 
@@ -73,6 +75,7 @@ class Cursor:
 
     def __init__(self, path: Path, data: memoryview) -> None:
         self.path, self.data, self.at = path, data, 0
+        self.allowed = dict(MAX_COUNT)
 
     def fail(self, what: str) -> NoReturn:
         raise FileError(f"{self.path}: {what} (at byte {self.at}); the file is damaged or was not downloaded whole")
@@ -83,16 +86,26 @@ class Cursor:
         self.at += count
         return self.data[self.at - count : self.at]
 
+    def claim(self, what: str, count: int, kind: str, size: int) -> int:
+        """Take note of `count` things of at least `size` bytes each, before any is looked at. Returns the count."""
+        left = len(self.data) - self.at
+        if size * count > left:
+            self.fail(f"{what} claims {count} {kind}, {left} bytes are left")
+        if count > self.allowed[kind]:
+            self.fail(f"{what} claims {count} {kind}; at most {MAX_COUNT[kind]} are read from a file")
+        self.allowed[kind] -= count
+        return count
+
     def u32(self, what: str) -> int:
         return int.from_bytes(self.take(4, what), "little")
 
     def u64(self, what: str) -> int:
         return int.from_bytes(self.take(8, what), "little")
 
-    def text(self, what: str) -> str:
+    def text(self, what: str, most: int) -> str:
         length = self.u64(f"the length of {what}")
-        if length > MAX_NAME:
-            self.fail(f"{what} is {length} bytes long; at most {MAX_NAME} are allowed")
+        if not 1 <= length <= most:
+            self.fail(f"{what} is {length} bytes long; at least 1 and at most {most} are allowed")
         try:
             text = str(self.take(length, what), "utf-8")
         except UnicodeDecodeError:
@@ -103,8 +116,7 @@ class Cursor:
 
     def skip_strings(self, count: int, what: str) -> None:
         """Move past strings, checking each length: the walk over a large vocabulary, so it is a tight loop."""
-        if 8 * count > len(self.data) - self.at:
-            self.fail(f"{what} claims {count} strings, {len(self.data) - self.at} bytes are left")
+        self.claim(what, count, "strings", 8)
         length_at, data, at, end = struct.Struct("<Q").unpack_from, self.data, self.at, len(self.data) - 8
         for _ in range(count):
             if at > end:
@@ -130,9 +142,7 @@ def skip_array(cursor: Cursor, what: str, depth: int = 1) -> tuple[GGUFValueType
     elif item == GGUFValueType.ARRAY:
         if depth >= MAX_DEPTH:
             cursor.fail(f"{what} nests arrays more than {MAX_DEPTH} deep")
-        if 12 * count > len(cursor.data) - cursor.at:
-            cursor.fail(f"{what} claims {count} arrays, {len(cursor.data) - cursor.at} bytes are left")
-        for _ in range(count):
+        for _ in range(cursor.claim(what, count, "arrays", 12)):
             skip_array(cursor, what, depth + 1)
     else:
         cursor.take(count * SCALARS[item].itemsize, what)
@@ -163,7 +173,7 @@ class Entry:
 
 
 def read_entry(cursor: Cursor) -> Entry:
-    name = cursor.text("a tensor's name")
+    name = cursor.text("a tensor's name", MAX_NAME)
     n_dims = cursor.u32(f"the number of dimensions of {name}")
     if not 1 <= n_dims <= MAX_DIMS:
         cursor.fail(f"{name} has {n_dims} dimensions; expected 1 to {MAX_DIMS}")
@@ -185,8 +195,10 @@ def read_entry(cursor: Cursor) -> Entry:
 def mapped(path: Path) -> Bytes:
     """The bytes of a file, read-only; the mapping lives as long as views of it."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
+            raise FileError(f"{path}: cannot be opened: it is not a regular file; expected a GGUF")
         with path.open("rb") as f:
-            if not (size := path.stat().st_size):
+            if not (size := os.fstat(f.fileno()).st_size):
                 raise FileError(f"{path}: the file is empty; expected a GGUF")
             return np.frombuffer(mmap.mmap(f.fileno(), size, access=mmap.ACCESS_READ), np.uint8)
     except (OSError, ValueError) as error:
@@ -201,28 +213,27 @@ def read_part(path: Path) -> GgufFile:
     if magic != MAGIC:
         raise FileError(f"{path}: starts with {magic!r}, not with {MAGIC!r}; this is not a GGUF")
     version = cursor.u32("the version")
-    if version not in VERSIONS and version & 0xFFFF == 0:
+    if version and version & 0xFFFFFF == 0:
         raise FileError(
             f"{path}: is a big-endian GGUF (version {version >> 24} read backwards); only little-endian files are supported"
         )
     if version not in VERSIONS:
         raise FileError(f"{path}: is GGUF version {version}; versions {' and '.join(map(str, VERSIONS))} are supported")
     n_tensors, n_fields = cursor.u64("the tensor count"), cursor.u64("the metadata count")
-    left = len(cursor.data) - cursor.at
-    if 24 * n_tensors + 13 * n_fields > left:
-        cursor.fail(f"claims {n_tensors} tensors and {n_fields} metadata keys, {left} bytes are left")
+    cursor.claim("the header", n_tensors, "tensors", 33)  # the shortest entries: a name of one byte, one dimension
+    cursor.claim("the header", n_fields, "metadata keys", 14)
 
     fields: dict[str, Field] = {}
     for _ in range(n_fields):
-        key = cursor.text("a metadata key")
+        key = cursor.text("a metadata key", MAX_KEY)
         if key in fields:
             cursor.fail(f"metadata key {key} stands twice")
         fields[key] = read_field(cursor, key)
     metadata = Metadata(path, fields)
 
     alignment = metadata.int("general.alignment", ALIGNMENT)
-    if alignment < 1 or alignment & (alignment - 1):
-        raise FileError(f"{path}: general.alignment is {alignment}; expected a power of two")
+    if not 1 <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
+        raise FileError(f"{path}: general.alignment is {alignment}; expected a power of two up to {MAX_ALIGNMENT}")
     entries = [read_entry(cursor) for _ in range(n_tensors)]
     start = -(-cursor.at // alignment) * alignment
     return GgufFile(path, version, metadata, placed(path, data, entries, start, alignment), (path,))
@@ -230,7 +241,7 @@ def read_part(path: Path) -> GgufFile:
 
 def placed(path: Path, data: Bytes, entries: list[Entry], start: int, alignment: int) -> dict[str, Tensor]:
     """Tensors with their bytes, after the checks that need the whole directory: inside the file, aligned, apart, once each."""
-    end, tensors = 0, dict[str, Tensor]()
+    end, before, tensors = 0, "", dict[str, Tensor]()
     for e in sorted(entries, key=lambda e: e.offset):
         first = start + e.offset
         if e.offset % alignment:
@@ -240,8 +251,8 @@ def placed(path: Path, data: Bytes, entries: list[Entry], start: int, alignment:
                 f"{path}: {e.name} should end at byte {first + e.nbytes}, the file ends at {data.size}; was it downloaded whole?"
             )
         if first < end:
-            raise FileError(f"{path}: {e.name} overlaps the tensor before it")
-        end = first + e.nbytes
+            raise FileError(f"{path}: {e.name} overlaps {before}: it starts at byte {first}, {before} ends at byte {end}")
+        end, before = first + e.nbytes, e.name
     for e in entries:
         if e.name in tensors:
             raise FileError(f"{path}: tensor {e.name} stands twice in the directory")
@@ -256,6 +267,8 @@ def read(path: str | Path) -> GgufFile:
     """
     first = read_part(Path(path))
     count = first.metadata.int("split.count", 1)
+    if count < 0:
+        raise FileError(f"{path}: split.count is {count}; expected the number of parts")
     return first if count <= 1 else joined(first, count)
 
 
@@ -269,15 +282,19 @@ def joined(first: GgufFile, count: int) -> GgufFile:
     parts = [first]
     for i in range(1, count):
         part = read_part(first.path.with_name(f"{name[1]}-{i + 1:05}-of-{count:05}.gguf"))
-        if (found := part.metadata.int("split.no", -1)) != i:
-            raise FileError(f"{part.path}: split.no is {found}; expected {i}")
+        number, total = part.metadata.int("split.no"), part.metadata.int("split.count", count)
+        if number != i:
+            raise FileError(f"{part.path}: split.no is {number}; expected {i}")
+        if total != count:
+            raise FileError(
+                f"{part.path}: split.count is {total}, in the first part it is {count}; these are not parts of one model"
+            )
         parts.append(part)
     tensors: dict[str, Tensor] = {}
     for part in parts:
         if again := tensors.keys() & part.tensors.keys():
             raise FileError(f"{part.path}: tensor {min(again)} stands in an earlier part too")
         tensors |= part.tensors
-    expected: Any = first.metadata.int("split.tensors.count", len(tensors))
-    if expected != len(tensors):
-        raise FileError(f"{first.path}: split.tensors.count is {expected}, the {count} parts hold {len(tensors)}")
+    if (stated := first.metadata.int("split.tensors.count", len(tensors))) != len(tensors):
+        raise FileError(f"{first.path}: split.tensors.count is {stated}, the {count} parts hold {len(tensors)}")
     return GgufFile(first.path, first.version, first.metadata, tensors, tuple(part.path for part in parts))

@@ -66,9 +66,12 @@ def write(path: Path, fields: Mapping[str, Field], tensors: Iterable[Packed]) ->
                 out.write(text(t.name) + struct.pack(f"<I{len(t.shape)}Q", len(t.shape), *t.shape[::-1]))
                 out.write(struct.pack("<IQ", t.type, offset))
                 offset += -(-nbytes(t) // alignment) * alignment
-            for data in (t.data for t in listed):
+            for t in listed:
                 out.write(b"\0" * (-out.tell() % alignment))
+                data = t.data
+                assert data.size == nbytes(t), f"{t.name} has {data.size} bytes; its type and shape make {nbytes(t)}"
                 copy(data, out)
+                del data
             out.write(b"\0" * (-out.tell() % alignment))
             out.flush()
             os.fsync(out.fileno())
