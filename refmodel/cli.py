@@ -5,13 +5,16 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from . import __version__, check_links
 from .errors import RefmodelError, TokenError
+
+if TYPE_CHECKING:
+    from .model import Model
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)  # a pipe has no width of its own
@@ -216,7 +219,7 @@ def diff(
     raise typer.Exit(1 if result.first_wrong else 0)
 
 
-def token_ids(loaded: "Model", prompt: str, tokens: str, special: bool) -> list[int]:  # type: ignore[name-defined] # noqa: F821
+def token_ids(loaded: "Model", prompt: str, tokens: str, special: bool) -> list[int]:
     """The ids that --tokens lists, or those of the prompt's text."""
     if bool(prompt) == bool(tokens):
         raise TokenError("give either a text with -p, or token ids with --tokens 1,2,3")
