@@ -1,16 +1,21 @@
 """The only writer of golden/: tiny random models, and what llama.cpp makes of them.
 
-Needs the extra [llamacpp] (llama-cpp-python 0.3.36, built as README.md says). Run it from anywhere:
+Needs an environment with refmodel and the extra [llamacpp] (llama-cpp-python 0.3.36, built as README.md says). That package's
+llama.cpp quantizes and records, whatever REFMODEL_LLAMA_LIB names; another build is refused before anything is written.
+Run it from anywhere:
 
     python golden/make.py
 
 Everything comes from seeds: a second run changes nothing but the dates of files whose bytes changed.
 """
 
+import argparse
 import ctypes
 import datetime
 import hashlib
+import importlib.util
 import json
+import os
 import sys
 import tempfile
 import tomllib
@@ -24,7 +29,7 @@ import make_tokenizers  # noqa: E402
 import tiny  # noqa: E402
 
 import refmodel  # noqa: E402
-from refmodel.llamacpp import PROFILES, locate, record  # noqa: E402
+from refmodel.llamacpp import PROFILES, Library, locate, record  # noqa: E402
 from refmodel.surgery import dequantized, routed  # noqa: E402
 
 # F32 models with short rows, at most 1 MB: name -> architecture, seed, shape
@@ -51,16 +56,17 @@ FTYPES = {"Q8_0": 7, "Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18}  # llama_ftype
 TOKENS = [84, 104, 101, 220, 116, 104, 105, 110, 103, 9, 77]
 CALLS = [TOKENS, [12], [200]]
 ROUTE = "blocks:2,6"
+COMMIT = "0c1e57098"  # of llama.cpp in llama-cpp-python 0.3.36: the one that golden/ speaks of
 
 
 def main() -> None:
+    library, notes = judge(), dict[str, dict[str, Any]]()
     for name in ("models", "traces"):
         (HERE / name).mkdir(exist_ok=True)
-    library, notes = locate().path, dict[str, dict[str, Any]]()
     for name, (arch, seed, shape) in FLOATS.items():
         path = tiny.build(HERE / "models" / f"{name}.gguf", arch, seed, **shape)
         notes[f"models/{name}.gguf"] = {"producer": "gguf package, tests/tiny.py", "seed": seed}
-        trace_logits(path, notes)
+        trace_logits(path, library, notes)
     for name, (arch, seed, shape) in ROWS_OF_256.items():
         with tempfile.TemporaryDirectory() as folder:
             parent = tiny.build(Path(folder) / "parent.gguf", arch, seed, **shape)
@@ -68,10 +74,10 @@ def main() -> None:
                 path = HERE / "models" / f"{name}-{ftype}.gguf"
                 quantize(parent, path, number)
                 notes[f"models/{path.name}"] = {"producer": "llama_model_quantize", "seed": seed, "flags": ftype}
-                note = trace_logits(path, notes)
-                note["nmse_of_dequantized"] = distance_to_dequantized(path)
-    trace_route(notes)
-    for path in make_tokenizers.make(HERE / "tokenizers", library):
+                note = trace_logits(path, library, notes)
+                note["nmse_of_dequantized"] = distance_to_dequantized(path, library)
+    trace_route(library, notes)
+    for path in make_tokenizers.make(HERE / "tokenizers", library.path):
         notes[f"tokenizers/{path.name}"] = {"producer": "gguf package" if path.suffix == ".gguf" else "llama_tokenize"}
     for path in sorted((HERE / "names").glob("*.txt")):
         notes[f"names/{path.name}"] = {"producer": "nodes seen by the scheduler's callback, reasons by hand"}
@@ -79,6 +85,19 @@ def main() -> None:
         notes[f"hf/{path.name}"] = {"producer": "golden/make_hf.py, transformers 5.23.0, torch 2.13.0"}
         notes["models/qwen35-hf.gguf"] = {"producer": "golden/make_hf.py, gguf package"}
     write_manifest(notes)
+
+
+def judge() -> Library:
+    """The installed llama_cpp package's llama.cpp; the program ends if there is none, or it is not the one of the manifest."""
+    os.environ.pop("LLAMA_CPP_LIB_PATH", None)  # would lead that package to another library
+    package = importlib.util.find_spec("llama_cpp")
+    if package is None or not package.submodule_search_locations:
+        raise SystemExit("golden/make.py: llama_cpp is not installed here; pip install 'refmodel[llamacpp]' as README.md says")
+    library = locate(Path(package.submodule_search_locations[0]))
+    found = library.build["commit"].removesuffix("-dirty")
+    if not COMMIT.startswith(found):
+        raise SystemExit(f"golden/make.py: the installed llama.cpp is {found}; golden/ is made by {COMMIT} alone")
+    return library
 
 
 def quantize(source: Path, target: Path, ftype: int) -> None:
@@ -95,17 +114,17 @@ def provenance(path: Path, route: str) -> dict[str, Any]:
     return {"route": route, "sha256": sha256(path), "model": path.name}
 
 
-def trace_logits(path: Path, notes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def trace_logits(path: Path, library: Library, notes: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """llama.cpp's logits for a prompt and two single tokens behind it."""
     model = refmodel.load(path)
     out = HERE / "traces" / path.stem / "logits.safetensors"
     out.parent.mkdir(exist_ok=True)
-    record(path, CALLS, PROFILES["exact"], out, provenance=provenance(path, model.route().canonical), taps=False)
+    record(path, CALLS, PROFILES["exact"], out, library.path, provenance=provenance(path, model.route().canonical), taps=False)
     note = notes[f"traces/{path.stem}/{out.name}"] = {"producer": "llama_decode", "flags": "profile exact", "inputs": str(CALLS)}
     return note
 
 
-def distance_to_dequantized(path: Path) -> float:
+def distance_to_dequantized(path: Path, library: Library) -> float:
     """NMSE of llama.cpp's logits on the quantized file, from its own on the dequantized copy: what 8-bit activations cost."""
     from refmodel.trace import Trace
 
@@ -113,19 +132,19 @@ def distance_to_dequantized(path: Path) -> float:
     with tempfile.TemporaryDirectory() as folder:
         copy = dequantized(model.file, Path(folder) / "dequantized.gguf")
         out = Path(folder) / "logits.safetensors"
-        record(copy, CALLS, PROFILES["exact"], out, taps=False)
+        record(copy, CALLS, PROFILES["exact"], out, library.path, taps=False)
         exact, rounded = Trace(out), Trace(HERE / "traces" / path.stem / "logits.safetensors")
         lost = sum(float(((rounded[n] - exact[n]).astype(float) ** 2).sum()) for n in exact)
         return float(f"{lost / sum(float((exact[n].astype(float) ** 2).sum()) for n in exact):.3e}")
 
 
-def trace_route(notes: dict[str, dict[str, Any]]) -> None:
+def trace_route(library: Library, notes: dict[str, dict[str, Any]]) -> None:
     """Every node of llama.cpp's run of a materialised route: what `refmodel demo` compares with."""
     path, out = HERE / "models" / "qwen35.gguf", HERE / "traces" / "qwen35" / "route.safetensors"
     model = refmodel.load(path)
     with tempfile.TemporaryDirectory() as folder:
         copy = routed(model, model.route(ROUTE), Path(folder) / "routed.gguf")
-        record(copy, CALLS, PROFILES["exact"], out, provenance=provenance(path, ROUTE))
+        record(copy, CALLS, PROFILES["exact"], out, library.path, provenance=provenance(path, ROUTE))
     notes[f"traces/qwen35/{out.name}"] = {
         "producer": "llama_decode, every node",
         "flags": f"profile exact, {ROUTE}",
@@ -142,7 +161,7 @@ def write_manifest(notes: dict[str, dict[str, Any]]) -> None:
     manifest = HERE / "manifest.toml"
     before = tomllib.loads(manifest.read_text()) if manifest.exists() else {}
     today = datetime.date.today().isoformat()
-    lines = ['# Written by golden/make.py. llama.cpp is 0c1e57098 (llama-cpp-python 0.3.36), AVX2, GCC 12.\ncommit = "0c1e57098"\n']
+    lines = [f'# Written by golden/make.py. llama.cpp is {COMMIT} (llama-cpp-python 0.3.36), AVX2, GCC 12.\ncommit = "{COMMIT}"\n']
     for name, note in sorted(notes.items()):
         path, old = HERE / name, before.get("files", {}).get(name, {})
         digest = sha256(path)
@@ -153,4 +172,5 @@ def write_manifest(notes: dict[str, dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     main()

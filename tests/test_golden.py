@@ -32,6 +32,7 @@ def test_every_file_is_in_the_manifest_and_unchanged():
     found = {name: path for name, path in files().items() if name not in SCRIPTS}
     assert set(found) == set(MANIFEST), "run golden/make.py"
     for name, path in found.items():
+        assert path.stat().st_size == MANIFEST[name]["bytes"], f"{name} changed; run golden/make.py"
         assert hashlib.sha256(path.read_bytes()).hexdigest() == MANIFEST[name]["sha256"], f"{name} changed; run golden/make.py"
 
 
