@@ -14,7 +14,7 @@ from .errors import TraceError
 from .gguf.reader import read
 from .llamacpp import PROFILES, record
 from .model import Model
-from .numerics import numerics_of
+from .numerics import Numerics
 from .route import Route
 from .surgery import dequantized as dequantized_copy
 from .surgery import routed
@@ -29,6 +29,7 @@ class Other:
     taps         tap name -> array
     calls        the token ids of each call
     route        the route it ran, in canonical notation
+    sha256       of the file it was recorded for; empty if it does not say
     who          one phrase for the headline: build and profile
     types        tensor types of the matrices that it multiplied
     exact_cache  keys and values kept in float32
@@ -38,6 +39,7 @@ class Other:
     taps: Mapping[str, F]
     calls: Sequence[Sequence[int]]
     route: str
+    sha256: str
     who: str
     types: set[GGMLQuantizationType]
     exact_cache: bool
@@ -76,17 +78,17 @@ def recorded(model: Model, path: Path, calls: Sequence[Sequence[int]] | None = N
     """A trace file, ours or llama.cpp's. It must be of this file, and of these tokens and this route where they are given."""
     trace = Trace(path)
     try:
-        provenance = json.loads(trace.metadata["provenance"])
         other = from_trace(trace, matrix_types(model))
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, AttributeError):
         raise TraceError(f"{path}: has no provenance that names its tokens; record it with `refmodel trace`") from None
+    if not other.calls:
+        raise TraceError(f"{path}: was recorded for no tokens at all")
     if calls is not None and [list(call) for call in calls] != other.calls:
         raise TraceError(f"{path}: was recorded for other tokens, {other.calls}; leave out -p and --tokens to use those")
     if route is not None and other.route != route.canonical:
         raise TraceError(f"{path}: was recorded for route {other.route}, this run has {route.canonical}")
-    theirs, ours = provenance.get("sha256"), model.file.sha256()
-    if theirs and theirs != ours:
-        raise TraceError(f"{path}: was recorded for another file, sha256 {theirs[:12]}…; {model.path} has {ours[:12]}…")
+    if other.sha256 not in ("", ours := model.file.sha256()):
+        raise TraceError(f"{path}: was recorded for another file, sha256 {other.sha256[:12]}…; {model.path} has {ours[:12]}…")
     return other
 
 
@@ -98,15 +100,16 @@ def from_trace(trace: Trace, types: set[GGMLQuantizationType]) -> Other:
     return Other(
         taps=trace,
         calls=[list(map(int, call)) for call in provenance["calls"]],
-        route=provenance["route"],
+        route=str(provenance["route"]),
+        sha256=str(provenance.get("sha256", "")),
         who=provenance.get("who", provenance.get("producer", str(trace.path))),
-        types=types if "llama" in provenance.get("producer", "") else {GGMLQuantizationType.F32},
+        types=types if "build" in provenance else {GGMLQuantizationType.F32},  # ours round no activations
         exact_cache=profile.get("kv", "f32") == "f32" and profile.get("flash_attn", "off") == "off",
         emitted=len(flat) or len(trace),
         left_out={node["name"]: node["reason"] for node in flat if node.get("reason")},
     )
 
 
-def compare(model: Model, route: Route, other: Other, numerics: str, anchor: bool, seen: Callable[[str], None]) -> Diff:
-    tolerance = tolerance_for(numerics, other.types, other.exact_cache, len(route.layers))
-    return diff(model, other.calls, other.taps, route, numerics_of(numerics), tolerance, anchor, seen)
+def compare(model: Model, route: Route, other: Other, num: Numerics, anchor: bool, seen: Callable[[str], None]) -> Diff:
+    tolerance = tolerance_for(num.name, other.types, other.exact_cache, len(route.layers))
+    return diff(model, other.calls, other.taps, route, num, tolerance, anchor, seen)

@@ -1,9 +1,11 @@
 """Arguments -> one call -> exit status: 0 done and within tolerance, 1 out of tolerance, 2 could not do it."""
 
+import codecs
 import json
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +18,7 @@ from .errors import RefmodelError, TokenError
 if TYPE_CHECKING:
     from .model import Model
 
+Utf8 = codecs.getincrementaldecoder("utf-8")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)  # a pipe has no width of its own
 err = Console(stderr=True, highlight=False)
@@ -88,7 +91,7 @@ def run(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     special: Annotated[bool, typer.Option("--special", help="Read special tokens such as <|im_start|> in the prompt.")] = False,
 ) -> None:
-    """Generate text, greedily or by seeded sampling."""
+    """Generate text, greedily or by seeded sampling; token ids where the file has no tokenizer."""
     from .generate import generate
     from .model import load
 
@@ -96,8 +99,8 @@ def run(
     ids = token_ids(loaded, prompt, tokens, special)
     tokenizer = loaded.tokenizer
     session, start, first, written = loaded.session(route, numerics), time.perf_counter(), 0.0, list[int]()
+    shown = Utf8("replace")  # a character may be spread over several tokens
     with err.status(f"reading {len(ids)} tokens") as status:
-        shown = ""
         for token in generate(session, ids, n, temperature, top_k, seed):
             if not written:
                 first = time.perf_counter()
@@ -105,11 +108,8 @@ def run(
             written.append(token)
             if token in tokenizer.eog:
                 break
-            text = tokenizer.decode(written)
-            if not text.endswith("�"):
-                print(text[len(shown) :], end="", flush=True)
-                shown = text
-    print()
+            print(f"{token} " if tokenizer.problem else shown.decode(tokenizer.piece(token)), end="", flush=True)
+    print(shown.decode(b"", final=True))
     end = time.perf_counter()
     later = f"{(len(written) - 1) / (end - first):.1f} tokens/s" if len(written) > 1 else "one token"
     err.print(
@@ -196,8 +196,9 @@ def diff(
     from . import against as other_side
     from . import show
     from .model import load
+    from .numerics import numerics_of
 
-    loaded = load(model)
+    loaded, policy = load(model), numerics_of(numerics)
     chosen = loaded.route(route)
     with tempfile.TemporaryDirectory(prefix="refmodel-") as folder:
         if against == "llamacpp":
@@ -210,7 +211,7 @@ def diff(
                 other = other_side.recorded(loaded, Path(against), given, chosen if route else None)
             chosen = loaded.route(other.route)
         with show.watching(err, "comparing") as seen:
-            result = other_side.compare(loaded, chosen, other, numerics, anchor, seen)
+            result = other_side.compare(loaded, chosen, other, policy, anchor, seen)
     if as_json:
         print(json.dumps(show.diff_json(result, other, numerics), indent=1))
     else:
@@ -251,6 +252,9 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception:  # a fault of ours; 1 would say "out of tolerance" to a script
+        traceback.print_exc()
+        sys.exit(2)
 
 
 if __name__ == "__main__":

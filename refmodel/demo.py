@@ -8,6 +8,7 @@ from .against import Other, compare, recorded
 from .diff import Diff
 from .errors import FileError
 from .model import Model, load
+from .numerics import REFERENCE
 from .route import Route
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -35,4 +36,4 @@ def demo(seen: Callable[[str], None]) -> Shown:
     model = load(golden(*MODEL))
     other = recorded(model, golden(*TRACE))
     route = model.route(other.route)
-    return Shown(model, route, other, compare(model, route, other, "reference", False, seen))
+    return Shown(model, route, other, compare(model, route, other, REFERENCE, False, seen))

@@ -209,7 +209,8 @@ def ask(
                 if "done" in message:
                     return message["done"]
                 if "error" in message:
-                    raise OracleError(f"{subject}: {message['error']}")
+                    named = message["error"].startswith(subject)
+                    raise OracleError(message["error"] if named else f"{subject}: {message['error']}")
                 if "refused" in message:
                     raise OracleError(f"{subject} {message['refused']}: {reason(log)}")
                 seen(message)

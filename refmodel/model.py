@@ -31,7 +31,7 @@ class Model:
         if self.architecture not in ARCHITECTURES:
             known = ", ".join(ARCHITECTURES)
             raise MetadataError(f"{self.path}: general.architecture is {self.architecture!r}; known are {known}")
-        self.arch: Any = ARCHITECTURES[self.architecture]
+        self.arch = ARCHITECTURES[self.architecture]
         self.hp: Any = self.arch.hparams(md, rope_freqs(file))
         self.weights = {name: Weight(tensor) for name, tensor in file.tensors.items()}
         self.n_vocab = int(self._known("token_embd.weight", "the whole model").shape[0])
@@ -136,12 +136,13 @@ class Session:
 
 
 def checked_tokens(tokens: Sequence[int], n_vocab: int) -> Ints:
-    ids = np.asarray(tokens, dtype=np.int64)
-    if ids.ndim != 1 or not ids.size:
-        raise TokenError(f"expected a list of at least one token id, found shape {ids.shape}")
-    for i in np.flatnonzero((ids < 0) | (ids >= n_vocab))[:1]:
-        raise TokenError(f"token {ids[i]} at place {i} is outside the vocabulary; ids run from 0 to {n_vocab - 1}")
-    return ids
+    """Token ids as an array, after the check that each names a row of the embedding."""
+    if not len(tokens):
+        raise TokenError("expected at least one token id, found none")
+    for i, token in enumerate(tokens):
+        if not isinstance(token, int | np.integer) or not 0 <= token < n_vocab:
+            raise TokenError(f"token {token} at place {i} is outside the vocabulary; ids are whole numbers from 0 to {n_vocab - 1}")
+    return np.array(tokens, np.int64)
 
 
 def rope_freqs(file: GgufFile) -> tuple[float, ...]:

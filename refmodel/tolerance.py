@@ -46,10 +46,11 @@ HALF_CACHE = Tolerance(
     reason="llama.cpp keeps keys and values (and, in flash attention, the sum of values) in float16: steps of 2^-11",
 )
 QUANTIZED = Tolerance(
-    tensors=2e-2,
+    tensors=4e-2,
     logits=2e-2,
-    reason="llama.cpp rounds activations to 8 bits before every product with a quantized matrix: its own runs on a file and on "
-    "its dequantized copy differ by up to 5e-3 in an intermediate and 1e-2 in the logits; `--dequantized` removes this noise",
+    reason="llama.cpp rounds activations to 8 bits before every product with a quantized matrix; these are twice the most by which "
+    "its own runs on a trained file (SmolLM2, Q4_1) and on the dequantized copy differ, 1.7e-2 in an intermediate of one token and "
+    "8.8e-3 in the logits; `--dequantized` removes this noise",
 )
 
 

@@ -50,8 +50,8 @@ class Spool:
             raise TraceError(f"{path}: expected a name ending in {' or '.join(ASSEMBLERS)}")
         self.path, self.metadata, self.assemble = path, dict(metadata), ASSEMBLERS[path.suffix]
         self.entries: dict[str, dict[str, Any]] = {}
-        if not path.parent.is_dir():
-            raise TraceError(f"{path}: the folder {path.parent} does not exist")
+        if not path.parent.is_dir() or path.is_dir():
+            raise TraceError(f"{path}: " + ("is a folder" if path.is_dir() else f"the folder {path.parent} does not exist"))
         self.data = tempfile.TemporaryFile(dir=path.parent)
 
     def add(self, name: str, x: F) -> None:
@@ -147,7 +147,7 @@ class Trace(Mapping[str, F]):
 
 
 class Recorder:
-    """Writes what matches a regular expression (anywhere in the name) to a TraceWriter; call k >= 1 adds `@k` to names."""
+    """Writes what matches a regular expression (anywhere in the name) to a Spool; call k >= 1 adds `@k` to names."""
 
     def __init__(self, writer: Spool, pattern: str = "", seen: Callable[[str], None] = lambda name: None) -> None:
         try:

@@ -83,3 +83,10 @@ def test_a_list_of_kinds_has_one_value_for_each_block(good, tmp_path, length):
     kinds = field(gguf.GGUFValueType.ARRAY, [True] * length, gguf.GGUFValueType.BOOL)
     with pytest.raises(RefmodelError, match=rf"an array of {length} BOOL; expected .* of length 5"):
         loaded(tmp_path, dict(good.metadata.fields) | {"qwen35.attention.recurrent_layers": kinds}, good.tensors)
+
+
+@pytest.mark.parametrize("base", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_rope_base_is_a_positive_number(good, tmp_path, base):
+    fields = dict(good.metadata.fields) | {"qwen35.rope.freq_base": field(gguf.GGUFValueType.FLOAT32, base)}
+    with pytest.raises(RefmodelError, match=r"rope\.freq_base is .*; expected positive numbers"):
+        loaded(tmp_path, fields, good.tensors)

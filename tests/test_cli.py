@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
+from safetensors.numpy import save_file
 
 COMMANDS = ["demo", "info", "run", "route", "trace", "diff", "version"]
 
@@ -75,6 +77,13 @@ def test_run_is_reproducible(model):
     assert "tokens/s" in first.stderr
 
 
+def test_a_file_without_a_tokenizer_runs_on_token_ids():
+    path = Path(__file__).parent.parent / "golden" / "models" / "qwen35-hf.gguf"
+    done = refmodel("run", path, "--tokens", "1,2,3", "-n", 4)
+    assert done.returncode == 0, done.stderr
+    assert len([int(word) for word in done.stdout.split()]) == 4
+
+
 def test_trace_then_diff(model, tmp_path):
     out = tmp_path / "t.safetensors"
     traced = refmodel("trace", model, "--tokens", "1,2,3,4", "--decode", 1, "-o", out, "--route", "blocks:1,3")
@@ -92,7 +101,7 @@ def test_trace_then_diff(model, tmp_path):
 
 def test_diff_exits_with_1_out_of_tolerance(model, tmp_path):
     from safetensors import safe_open
-    from safetensors.numpy import load_file, save_file
+    from safetensors.numpy import load_file
 
     out = tmp_path / "t.safetensors"
     refmodel("trace", model, "--tokens", "1,2,3,4", "-o", out)
@@ -106,7 +115,21 @@ def test_diff_exits_with_1_out_of_tolerance(model, tmp_path):
     assert "OUT OF TOLERANCE, first at ffn_out-2" in done.stdout
 
 
+PROVENANCES = {
+    "[]": "no provenance",
+    "5": "no provenance",
+    '{"calls": [], "route": "blocks:0,0"}': "for no tokens",
+    '{"calls": [[1]], "route": 5}': "not a route",
+    '{"calls": [[1]], "route": "blocks:0,0", "profile": 3}': "no provenance",
+    '{"calls": [[1]], "route": "blocks:0,0", "sha256": 7}': "another file, sha256 7",
+    '{"calls": [[99999]], "route": "blocks:0,0"}': "outside the vocabulary",
+}
+
+
 def broken(model, tmp_path):
+    (tmp_path / "folder.npz").mkdir()
+    for number, text in enumerate(PROVENANCES):
+        save_file({"x": np.zeros(1, np.float32)}, tmp_path / f"{number}.safetensors", {"provenance": text})
     (tmp_path / "cut.gguf").write_bytes(model.read_bytes()[:-1000])
     (tmp_path / "magic.gguf").write_bytes(b"PK" + bytes(100))
     gemma = model.read_bytes().replace(b"\x06\0\0\0\0\0\0\0qwen35", b"\x06\0\0\0\0\0\0\0gemma9", 1)
@@ -124,7 +147,14 @@ def broken(model, tmp_path):
         (["run", "{model}", "-p", "a", "--route", "blocks:3,99"], "block 98 is out of range"),
         (["run", "{model}", "-p", "a", "--route", "1,3"], "ambiguous"),
         (["run", "{model}", "--tokens", "1,99999"], "outside the vocabulary"),
+        (["run", "{model}", "--tokens", "99999999999999999999"], "outside the vocabulary"),
         (["run", "{model}", "--tokens", "1,x"], "whole numbers"),
+        (["diff", "{model}", "--tokens", "1,2", "--numerics", "exact"], "not one of reference, oracle"),
+        (["trace", "{model}", "--tokens", "1", "-o", "{dir}/folder.npz"], "is a folder"),
+        *(
+            (["diff", "{model}", "--against", f"{{dir}}/{name}.safetensors"], words)
+            for name, words in enumerate(PROVENANCES.values())
+        ),
         (["run", "{model}"], "give either"),
         (["run", "{model}", "-p", "a", "--numerics", "exact"], "not one of reference, oracle"),
         (["route", "nonsense", "--layers", "8"], "not a route"),

@@ -12,6 +12,7 @@ from near import nmse
 
 import refmodel
 from refmodel.against import compare, recorded
+from refmodel.numerics import numerics_of
 from refmodel.trace import Trace, in_call
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -83,7 +84,7 @@ def test_every_node_of_a_routed_run_agrees():
     other = recorded(model, GOLDEN / "traces" / "qwen35" / "route.safetensors")
     for numerics in ("reference", "oracle"):
         for anchor in (False, True):
-            result = compare(model, model.route(other.route), other, numerics, anchor, lambda name: None)
+            result = compare(model, model.route(other.route), other, numerics_of(numerics), anchor, lambda name: None)
             assert result.first_wrong is None
             assert len(result.rows) == len(other.taps) > 1000
 

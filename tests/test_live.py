@@ -13,7 +13,9 @@ import refmodel
 from refmodel.against import compare, from_trace, llamacpp, matrix_types
 from refmodel.errors import OracleError, RouteError
 from refmodel.llamacpp import PROFILES, locate, record
+from refmodel.numerics import numerics_of
 from refmodel.surgery import HYBRID, dequantized
+from refmodel.tolerance import QUANTIZED
 from refmodel.trace import Trace, in_call
 
 pytestmark = pytest.mark.live
@@ -46,7 +48,7 @@ def other_side(model, route, calls, folder, lib, profile="exact", dequantize=Fal
 
 
 def judged(model, other, numerics, anchor=False):
-    return compare(model, model.route(other.route), other, numerics, anchor, lambda name: None)
+    return compare(model, model.route(other.route), other, numerics_of(numerics), anchor, lambda name: None)
 
 
 @pytest.mark.parametrize("anchor", [False, True])
@@ -150,6 +152,17 @@ def test_a_trained_model_over_a_few_hundred_tokens(smollm2, tmp_path, llama_lib)
     by_rounding = nmse(rounded.taps["result_output"], exact.taps["result_output"])
     assert nmse(model.forward(ids), rounded.taps["result_output"]) <= 2 * by_rounding
     assert rounded.types == matrix_types(model)
+
+
+def test_the_tolerance_of_quantized_files_is_twice_what_llama_cpp_differs_by_itself(smollm2, tmp_path, llama_lib):
+    model = refmodel.load(smollm2)
+    ids = model.tokenizer.encode(TEXT)[:60]
+    calls, runs = [ids[:40], *([token] for token in ids[40:])], {}
+    for dequantize in (False, True):
+        (folder := tmp_path / str(dequantize)).mkdir()
+        runs[dequantize] = other_side(model, None, calls, folder, llama_lib, dequantize=dequantize).taps
+    for name, exact in runs[True].items():
+        assert 2 * nmse(runs[False][name], exact) <= QUANTIZED.of(name) * 1.01, name
 
 
 def test_a_trained_model_writes_english(smollm2):

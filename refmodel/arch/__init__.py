@@ -1,6 +1,5 @@
 """The architectures: general.architecture -> the module that computes it."""
 
-from types import ModuleType
 from typing import Any, Protocol
 
 from ..arrays import DType, F
@@ -13,24 +12,12 @@ from . import llama, qwen3, qwen35
 Shape = tuple[int, ...]
 
 
-class Hparams(Protocol):
-    """What every architecture's hyperparameters tell the rest of the house.
-
-    n_layer      blocks of the trunk, the ones a route may name
-    n_nextn      multi-token-prediction blocks behind them: recognised, never executed
-    n_embd       E
-    """
-
-    n_layer: int
-    n_nextn: int
-    n_embd: int
-
-
 class Architecture(Protocol):
     """What a module in this folder provides.
 
     EMBED          llama.cpp's name for the embedded tokens
-    hparams        metadata and the values of rope_freqs.weight (or none) -> Hparams; MetadataError names what is missing
+    hparams        metadata and the values of rope_freqs.weight (or none) -> Hparams; MetadataError names what is missing.
+                   n_layer are the trunk's blocks, those a route may name, n_nextn the prediction blocks behind them
     globals        Hparams, V -> the required and the optional tensors outside of blocks, with their shapes
     shapes         Hparams, block -> the tensors of a block, without blk.N., with their shapes
     kind           Hparams, block -> a word for the kind of a block
@@ -46,8 +33,8 @@ class Architecture(Protocol):
     def shapes(self, hp: Any, index: int) -> dict[str, Shape]: ...
     def kind(self, hp: Any, index: int) -> str: ...
     def new_state(self, hp: Any, index: int, dtype: DType) -> State: ...
-    def block(self, x: F, w: Block, s: State, c: Call) -> F: ...
+    def block(self, x: F, w: Block, s: Any, c: Call) -> F: ...
     def head(self, x: F, output_norm: Weight, output: Weight, c: Call) -> F: ...
 
 
-ARCHITECTURES: dict[str, ModuleType] = {"llama": llama, "qwen3": qwen3, "qwen35": qwen35}
+ARCHITECTURES: dict[str, Architecture] = {"llama": llama, "qwen3": qwen3, "qwen35": qwen35}

@@ -45,9 +45,12 @@ def linear_rope(md: Metadata, arch: str, n_rot: int, adjacent: bool, factors: tu
         raise MetadataError(f"{md.path}: {arch}.rope.dimension_count is {n_rot}; expected a positive even number")
     if factors and len(factors) != n_rot // 2:
         raise MetadataError(f"{md.path}: rope_freqs.weight has {len(factors)} values; expected {n_rot // 2}, one a pair")
+    base = md.float(f"{arch}.rope.freq_base", 10000.0)
+    if not (math.isfinite(base) and base > 0 and all(f > 0 for f in factors)):
+        raise MetadataError(f"{md.path}: {arch}.rope.freq_base is {base} and the divisors {factors}; expected positive numbers")
     factor = md.float(f"{arch}.rope.scaling.factor", md.float(f"{arch}.rope.scale_linear", 0.0))
     return Rope(
-        base=md.float(f"{arch}.rope.freq_base", 10000.0),
+        base=base,
         n_rot=n_rot,
         adjacent=adjacent,
         scale=1 / factor if factor and how == "linear" else 1.0,

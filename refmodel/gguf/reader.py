@@ -11,6 +11,7 @@ import stat
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import NoReturn
@@ -61,7 +62,11 @@ class GgufFile:
     parts: tuple[Path, ...]
 
     def sha256(self) -> str:
-        """Hexadecimal digest over the bytes of all parts, read in pieces."""
+        """Hexadecimal digest over the bytes of all parts, read in pieces, once."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         digest = hashlib.sha256()
         for part in self.parts:
             with part.open("rb") as f:
