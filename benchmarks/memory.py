@@ -21,7 +21,7 @@ from gguf import GGMLQuantizationType as T
 from refmodel.gguf.metadata import Field
 from refmodel.gguf.reader import Tensor, read
 from refmodel.gguf.writer import field, text, write
-from refmodel.quants import QUANTS
+from refmodel.quants import LAYOUTS
 
 E, F, V, H, G, D, HK, HV, S, K = 2560, 9216, 248_320, 16, 4, 256, 16, 32, 128, 4
 
@@ -34,7 +34,7 @@ def tensor(name: str, kind: T, *shape: int) -> Tensor:
         data = (1 + 0.1 * r.standard_normal(shape)).astype(np.float32).reshape(-1).view(np.uint8)
     else:
         data = np.resize(r.integers(0, 256, (256, size), np.uint8), (count, size))  # 256 blocks, over and over
-        view = data.reshape(-1).view(QUANTS[kind].BLOCK)
+        view = data.reshape(-1).view(LAYOUTS[kind].BLOCK)
         view["d"], view["dmin"] = 2e-5, 15e-5  # the mean code is 7.5: weights are around zero
         data = data.reshape(-1)
     return Tensor(name, kind, shape, Path(), data)

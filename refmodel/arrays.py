@@ -20,15 +20,6 @@ NDInt = NDArray[np.integer[Any]]
 Blocks = NDArray[np.void]
 
 
-class Quant(Protocol):
-    """A module of quants/: the layout of one tensor type. BLOCK is a block's structured dtype, WEIGHTS how many it holds."""
-
-    BLOCK: np.dtype[np.void]
-    WEIGHTS: int
-
-    def dequantize(self, blocks: Blocks) -> F32: ...
-
-
 class Matrix(Protocol):
     """A packed weight [O, I]: rows of quantized blocks over the file's mapping."""
 

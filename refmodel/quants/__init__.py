@@ -4,14 +4,13 @@ import gguf.quants
 import numpy as np
 from gguf import GGMLQuantizationType as T
 
-from ..arrays import F32, Bytes, Quant
+from ..arrays import F32, Blocks, Bytes
 from ..errors import TensorError
 from . import bf16, f16, f32, iq4_nl, iq4_xs, mxfp4, q2_k, q3_k, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0
+from .integers import Floats, Integers, Quant
 
+FLOATS: dict[T, Floats] = {T.F32: f32, T.F16: f16, T.BF16: bf16}
 QUANTS: dict[T, Quant] = {
-    T.F32: f32,
-    T.F16: f16,
-    T.BF16: bf16,
     T.Q4_0: q4_0,
     T.Q4_1: q4_1,
     T.Q5_0: q5_0,
@@ -26,6 +25,7 @@ QUANTS: dict[T, Quant] = {
     T.IQ4_XS: iq4_xs,
     T.MXFP4: mxfp4,
 }
+LAYOUTS: dict[T, Floats | Quant] = {**FLOATS, **QUANTS}
 
 
 def dequantize(kind: T, rows: Bytes) -> F32:
@@ -34,15 +34,27 @@ def dequantize(kind: T, rows: Bytes) -> F32:
     Types without a module here go through the gguf package. Raises TensorError where that cannot decode them either.
     """
     with np.errstate(invalid="ignore", over="ignore"):  # a scale may be inf or NaN: then so are its weights
-        if kind not in QUANTS:
-            return _by_gguf(kind, rows)
-        quant = QUANTS[kind]
-        blocks = np.ascontiguousarray(rows).view(quant.BLOCK)  # [O, blocks of a row]
-        return quant.dequantize(blocks).reshape(len(rows), blocks.shape[1] * quant.WEIGHTS)
+        if kind in QUANTS:
+            weights = integers(kind, rows).floats()  # [O, N, W]
+            return weights.reshape(len(rows), weights.shape[1] * weights.shape[2])
+        if kind in FLOATS:
+            return FLOATS[kind].floats(blocks(rows, FLOATS[kind].BLOCK))
+        return _by_gguf(kind, rows)
+
+
+def integers(kind: T, rows: Bytes) -> Integers:
+    """Packed rows [O, bytes of a row] of a type in QUANTS, taken apart into N blocks each."""
+    return QUANTS[kind].integers(blocks(rows, QUANTS[kind].BLOCK))
+
+
+def blocks(rows: Bytes, layout: np.dtype[np.void]) -> Blocks:
+    """Packed rows [O, bytes of a row] -> [O, N]."""
+    return np.ascontiguousarray(rows).view(layout)
 
 
 def _by_gguf(kind: T, rows: Bytes) -> F32:
     try:
         return gguf.quants.dequantize(rows, kind)
     except NotImplementedError:
-        raise TensorError(f"tensor type {kind.name} cannot be decoded; known are {', '.join(t.name for t in QUANTS)}") from None
+        known = ", ".join(t.name for t in LAYOUTS)
+        raise TensorError(f"tensor type {kind.name} cannot be decoded; known are {known}") from None

@@ -8,6 +8,6 @@ BLOCK = np.dtype([("x", "<u2")])
 WEIGHTS = 1
 
 
-def dequantize(blocks: Blocks) -> F32:
-    """Blocks [...] -> [..., 1]; exact."""
-    return (blocks["x"][..., None].astype(np.uint32) << 16).view(np.float32)
+def floats(blocks: Blocks) -> F32:
+    """Blocks [...] -> [...]; exact."""
+    return (blocks["x"].astype(np.uint32) << 16).view(np.float32)

@@ -16,11 +16,11 @@ def fifth_bits(qh: Bytes) -> NDInt:
 
 
 def f32(half: F32) -> F32:
-    """A field of half floats [...] as float32 [..., 1], to stand before a block's weights."""
-    return half.astype(np.float32)[..., None]
+    """A field of half floats as float32."""
+    return half.astype(np.float32)
 
 
-def scales_and_minima(packed: Bytes) -> tuple[Bytes, Bytes]:
+def scales_and_minima(packed: Bytes) -> tuple[NDInt, NDInt]:
     """The 12 bytes [..., 12] of Q4_K and Q5_K -> eight 6-bit scales and eight 6-bit minima, [..., 8] each.
 
     Bytes 0..3 hold scales 0..3 and, in their upper two bits, the top of scales 4..7; bytes 4..7 the same for minima;
@@ -29,4 +29,4 @@ def scales_and_minima(packed: Bytes) -> tuple[Bytes, Bytes]:
     first, second, third = packed[..., 0:4], packed[..., 4:8], packed[..., 8:12]
     scales = np.concatenate([first & 63, (third & 15) | (first >> 6 << 4)], axis=-1)
     minima = np.concatenate([second & 63, (third >> 4) | (second >> 6 << 4)], axis=-1)
-    return scales, minima
+    return scales.astype(np.int16), minima.astype(np.int16)

@@ -8,6 +8,6 @@ BLOCK = np.dtype([("x", "<f4")])
 WEIGHTS = 1
 
 
-def dequantize(blocks: Blocks) -> F32:
-    """Blocks [...] -> [..., 1]."""
-    return blocks["x"][..., None].astype(np.float32)
+def floats(blocks: Blocks) -> F32:
+    """Blocks [...] -> [...]."""
+    return blocks["x"].astype(np.float32)

@@ -2,16 +2,17 @@
 
 import numpy as np
 
-from ..arrays import F32, Blocks
+from ..arrays import Blocks
 from .bits import nibbles
+from .integers import Integers, plain
 
 BLOCK = np.dtype([("e", "u1"), ("qs", "u1", 16)])
 WEIGHTS = 32
-VALUES = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.float32)  # twice the E2M1 values
+VALUES = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.int8)  # twice the E2M1 values
 
 
-def dequantize(blocks: Blocks) -> F32:
-    """2^(e − 128) · VALUES[code]; blocks [...] -> [..., 32]. Half the E8M0 value, as the table holds doubles."""
+def integers(blocks: Blocks) -> Integers:
+    """2^(e − 128) · VALUES[code]: half the E8M0 value, as the table holds doubles."""
     e = blocks["e"].astype(np.uint32)
     bits = np.where(e < 2, np.uint32(0x00200000) << e, (np.maximum(e, 1) - 1) << 23)  # below e = 2 it is subnormal
-    return bits.astype(np.uint32).view(np.float32)[..., None] * VALUES[nibbles(blocks["qs"])]
+    return plain(bits.astype(np.uint32).view(np.float32), VALUES[nibbles(blocks["qs"])])

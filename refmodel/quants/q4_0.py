@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from ..arrays import F32, Blocks
-from .bits import f32, nibbles
+from ..arrays import Blocks
+from .bits import nibbles
+from .integers import Integers, plain
 
 BLOCK = np.dtype([("d", "<f2"), ("qs", "u1", 16)])
 WEIGHTS = 32
 
 
-def dequantize(blocks: Blocks) -> F32:
-    """d · (code − 8); blocks [...] -> [..., 32]."""
-    return f32(blocks["d"]) * (nibbles(blocks["qs"]) - 8).astype(np.float32)
+def integers(blocks: Blocks) -> Integers:
+    """d · (code − 8)."""
+    return plain(blocks["d"], nibbles(blocks["qs"]) - 8)

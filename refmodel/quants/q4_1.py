@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from ..arrays import F32, Blocks
-from .bits import f32, nibbles
+from ..arrays import Blocks
+from .bits import nibbles
+from .integers import Integers, shifted
 
 BLOCK = np.dtype([("d", "<f2"), ("m", "<f2"), ("qs", "u1", 16)])
 WEIGHTS = 32
 
 
-def dequantize(blocks: Blocks) -> F32:
-    """d · code + m; blocks [...] -> [..., 32]."""
-    return f32(blocks["d"]) * nibbles(blocks["qs"]).astype(np.float32) + f32(blocks["m"])
+def integers(blocks: Blocks) -> Integers:
+    """d · code + m."""
+    return shifted(blocks["d"], blocks["m"], nibbles(blocks["qs"]))

@@ -2,18 +2,18 @@
 
 import numpy as np
 
-from ..arrays import F32, Blocks
+from ..arrays import Blocks
 from .bits import f32
+from .integers import Integers
 
 BLOCK = np.dtype([("ql", "u1", 128), ("qh", "u1", 64), ("scales", "i1", 16), ("d", "<f2")])
 WEIGHTS = 256
 
 
-def dequantize(blocks: Blocks) -> F32:
-    """(d · scale) · (code − 32); blocks [...] -> [..., 256]."""
-    scale = f32(blocks["d"]) * blocks["scales"].astype(np.float32)
+def integers(blocks: Blocks) -> Integers:
+    """(d · scale) · (code − 32)."""
     ql, qh = blocks["ql"].reshape(*blocks.shape, 2, 1, 64), blocks["qh"].reshape(*blocks.shape, 2, 1, 32)
     low = (ql >> np.array([0, 4], np.uint8)[:, None] & 15).reshape(*blocks.shape, 2, 4, 32)  # half, quarter of it, 32
     high = qh >> np.array([0, 2, 4, 6], np.uint8)[:, None] & 3
-    codes = ((low | high << 4).astype(np.int8) - 32).reshape(*blocks.shape, 16, 16).astype(np.float32)
-    return (scale[..., None] * codes).reshape(*blocks.shape, 256)
+    codes = ((low | high << 4).astype(np.int8) - 32).reshape(*blocks.shape, 256)
+    return Integers(f32(blocks["d"]), codes, blocks["scales"].astype(np.int16))

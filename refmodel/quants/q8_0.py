@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from ..arrays import F32, Blocks
-from .bits import f32
+from ..arrays import Blocks
+from .integers import Integers, plain
 
 BLOCK = np.dtype([("d", "<f2"), ("qs", "i1", 32)])
 WEIGHTS = 32
 
 
-def dequantize(blocks: Blocks) -> F32:
-    """d · code; blocks [...] -> [..., 32]."""
-    return f32(blocks["d"]) * blocks["qs"].astype(np.float32)
+def integers(blocks: Blocks) -> Integers:
+    """d · code."""
+    return plain(blocks["d"], blocks["qs"])

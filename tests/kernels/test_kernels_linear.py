@@ -11,14 +11,14 @@ from test_contract import random_rows
 from refmodel import numerics
 from refmodel.kernels import linear as kernels
 from refmodel.ops.linear import linear as op
-from refmodel.quants import QUANTS, dequantize
+from refmodel.quants import LAYOUTS, dequantize
 
 
 class Packed:
     """A Matrix of finite random weights."""
 
     def __init__(self, kind, seed, O, blocks):
-        quant, r = QUANTS[kind], np.random.default_rng(seed)
+        quant, r = LAYOUTS[kind], np.random.default_rng(seed)
         self.type, self.shape = kind, (O, blocks * quant.WEIGHTS)
         self.rows = r.integers(0, 256, (O, blocks * quant.BLOCK.itemsize), np.uint8)
         view = self.rows.view(quant.BLOCK)
@@ -105,7 +105,7 @@ def test_bits_of_a_product_depend_on_row_and_token_alone(threads, I, dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_bits_depend_on_neither_threads_nor_panels(monkeypatch, kind, dtype):
-    w = Packed(kind, 1, 300, 768 // QUANTS[kind].WEIGHTS)
+    w = Packed(kind, 1, 300, 768 // LAYOUTS[kind].WEIGHTS)
     x = np.random.default_rng(1).standard_normal((5, w.shape[1])).astype(dtype)
     before, results = numba.get_num_threads(), []
     try:

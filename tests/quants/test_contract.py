@@ -1,4 +1,4 @@
-"""What every tensor type promises; a type is tested by standing in QUANTS."""
+"""What every tensor type promises; a type is tested by standing in LAYOUTS."""
 
 import gguf.quants
 import numpy as np
@@ -9,15 +9,15 @@ from near import same_bits
 from strategies import seeds
 
 from refmodel.errors import TensorError
-from refmodel.quants import QUANTS, dequantize
+from refmodel.quants import LAYOUTS, dequantize
 
 HALVES = np.array([0x0000, 0x8000, 0x0001, 0x83FF, 0x0400, 0x3C00, 0xFBFF, 0x7C00, 0xFC00, 0x7E01, 0xFE00], "<u2")
-EVERY = pytest.mark.parametrize("kind", QUANTS, ids=lambda kind: kind.name)
+EVERY = pytest.mark.parametrize("kind", LAYOUTS, ids=lambda kind: kind.name)
 
 
 def random_rows(kind, seed, rows=3, blocks=5):
     """Random bytes; in every other block the half floats are zeros, subnormals, the largest, infinities or NaNs."""
-    r, quant = np.random.default_rng(seed), QUANTS[kind]
+    r, quant = np.random.default_rng(seed), LAYOUTS[kind]
     packed = r.integers(0, 256, (rows, blocks * quant.BLOCK.itemsize), np.uint8)
     view = packed.view(quant.BLOCK)
     for name in quant.BLOCK.names:
@@ -28,7 +28,7 @@ def random_rows(kind, seed, rows=3, blocks=5):
 
 @EVERY
 def test_the_block_has_the_size_that_the_format_says(kind):
-    assert (QUANTS[kind].WEIGHTS, QUANTS[kind].BLOCK.itemsize) == GGML_QUANT_SIZES[kind]
+    assert (LAYOUTS[kind].WEIGHTS, LAYOUTS[kind].BLOCK.itemsize) == GGML_QUANT_SIZES[kind]
 
 
 @EVERY
@@ -38,7 +38,7 @@ def test_bits_equal_those_of_gguf_py(kind, seed):
     with np.errstate(all="ignore"):
         theirs = gguf.quants.dequantize(rows, kind).astype(np.float32)
     ours = dequantize(kind, rows)
-    assert ours.shape == (3, 5 * QUANTS[kind].WEIGHTS)
+    assert ours.shape == (3, 5 * LAYOUTS[kind].WEIGHTS)
     number = ~np.isnan(theirs)
     same_bits(np.isnan(ours), ~number)
     same_bits(ours[number], theirs[number])
@@ -47,7 +47,7 @@ def test_bits_equal_those_of_gguf_py(kind, seed):
 @EVERY
 def test_every_byte_value_at_every_place(kind):
     """Block b holds the byte b everywhere: with 256 blocks, each place sees each value."""
-    rows = np.repeat(np.arange(256, dtype=np.uint8), QUANTS[kind].BLOCK.itemsize).reshape(1, -1)
+    rows = np.repeat(np.arange(256, dtype=np.uint8), LAYOUTS[kind].BLOCK.itemsize).reshape(1, -1)
     with np.errstate(all="ignore"):
         theirs = gguf.quants.dequantize(rows, kind).astype(np.float32)
     ours = dequantize(kind, rows)
@@ -58,7 +58,7 @@ def test_every_byte_value_at_every_place(kind):
 
 @EVERY
 def test_no_rows_are_no_rows(kind):
-    assert dequantize(kind, np.zeros((0, QUANTS[kind].BLOCK.itemsize), np.uint8)).shape[0] == 0
+    assert dequantize(kind, np.zeros((0, LAYOUTS[kind].BLOCK.itemsize), np.uint8)).shape[0] == 0
 
 
 BEYOND = [GGMLQuantizationType[name] for name in ("IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ3_S", "IQ1_S", "TQ1_0", "TQ2_0")]

@@ -1,0 +1,64 @@
+"""What a quantized block holds: whole numbers, and the floats that scale them."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ..arrays import F32, Blocks, NDInt
+
+
+@dataclass(frozen=True)
+class Integers:
+    """Blocks [...] taken apart; W weights a block in G groups: weight = (d · scale) · code − dmin · minimum.
+
+    d       [...]     float32
+    codes   [..., W]  int8
+    scales  [..., G]  int16; 1 where a type has no scales of its own
+    dmin    [...]     float32, or None in types without a minimum
+    minima  [..., G]  int16, or None
+    """
+
+    d: F32
+    codes: NDInt
+    scales: NDInt
+    dmin: F32 | None = None
+    minima: NDInt | None = None
+
+    def floats(self) -> F32:
+        """The weights [..., W], every product rounded to float32 as ggml's dequantize_row functions round it."""
+        scale = self.d[..., None] * self.scales.astype(np.float32)
+        width = self.codes.shape[-1] // self.scales.shape[-1]
+        weights = scale[..., None] * self.codes.reshape(*self.scales.shape, width).astype(np.float32)
+        if self.dmin is not None and self.minima is not None:
+            weights -= (self.dmin[..., None] * self.minima.astype(np.float32))[..., None]
+        return weights.reshape(self.codes.shape)
+
+
+class Quant(Protocol):
+    """A module of quants/: the layout of one quantized type. BLOCK is a block's structured dtype, WEIGHTS how many it holds."""
+
+    BLOCK: np.dtype[np.void]
+    WEIGHTS: int
+
+    def integers(self, blocks: Blocks) -> Integers: ...
+
+
+class Floats(Protocol):
+    """The same for a type whose weights are floats, one a block."""
+
+    BLOCK: np.dtype[np.void]
+    WEIGHTS: int
+
+    def floats(self, blocks: Blocks) -> F32: ...
+
+
+def plain(d: F32, codes: NDInt) -> Integers:
+    """weight = d · code: d [...] of any float type, codes [..., W]."""
+    return Integers(d.astype(np.float32), codes, np.ones((*d.shape, 1), np.int16))
+
+
+def shifted(d: F32, m: F32, codes: NDInt) -> Integers:
+    """weight = d · code + m, which has the bits of d · code − (−m) · 1."""
+    one = np.ones((*d.shape, 1), np.int16)
+    return Integers(d.astype(np.float32), codes, one, -m.astype(np.float32), one)
