@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit, prange
 
-from .half import as_float
+from .ieee import float_of
 
 
 @njit(parallel=True, cache=True)
@@ -11,4 +11,4 @@ def dequantize(rows, out):
     """rows [O, bytes], out [O, I] float32: overwritten."""
     for o in prange(rows.shape[0]):
         for i in range(out.shape[1]):
-            out[o, i] = as_float(np.uint32(rows[o, 2 * i]) << 16 | np.uint32(rows[o, 2 * i + 1]) << 24)
+            out[o, i] = float_of(np.uint32(rows[o, 2 * i]) << 16 | np.uint32(rows[o, 2 * i + 1]) << 24)

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit, prange
 
-from .half import as_float
+from .ieee import float_of
 
 
 @njit(parallel=True, cache=True)
@@ -12,4 +12,4 @@ def dequantize(rows, out):
     for o in prange(rows.shape[0]):
         for i in range(out.shape[1]):
             b = rows[o, 4 * i : 4 * i + 4]
-            out[o, i] = as_float(np.uint32(b[0]) | np.uint32(b[1]) << 8 | np.uint32(b[2]) << 16 | np.uint32(b[3]) << 24)
+            out[o, i] = float_of(np.uint32(b[0]) | np.uint32(b[1]) << 8 | np.uint32(b[2]) << 16 | np.uint32(b[3]) << 24)

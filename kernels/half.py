@@ -3,11 +3,7 @@
 import numpy as np
 from numba import njit
 
-
-@njit
-def as_float(bits):
-    """The float32 of these 32 bits; Numba widens unsigned arithmetic to 64 bits, so it is cut to size first."""
-    return np.uint32(bits).view(np.float32)
+from .ieee import float_of
 
 
 @njit
@@ -17,5 +13,5 @@ def half(low, high):
     magnitude = (bits & 0x7FFF) << 13
     sign = np.float32(-1.0) if bits >> 15 else np.float32(1.0)
     if magnitude >= 0x0F800000:  # all exponent bits set: infinity or NaN
-        return sign * as_float(magnitude | 0x7F800000)
-    return sign * (as_float(magnitude) * np.float32(2.0**112))  # exact: the exponent moves from bias 15 to bias 127
+        return sign * float_of(magnitude | 0x7F800000)
+    return sign * (float_of(magnitude) * np.float32(2.0**112))  # exact: the exponent moves from bias 15 to bias 127

@@ -24,6 +24,9 @@ class Matrix(Protocol):
     """A packed weight [O, I]: rows of quantized blocks over the file's mapping."""
 
     @property
+    def name(self) -> str: ...
+
+    @property
     def type(self) -> GGMLQuantizationType: ...
 
     @property

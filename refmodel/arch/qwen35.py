@@ -161,7 +161,7 @@ def full_attention(h: F, w: Block, s: KeyValues, c: Call) -> F:
     q = c.tap("Qcur", num.rope(c.norm("Qcur_normed", q, w.attn_q_norm, normed="norm#1"), c.pos, hp.rope))
     k = c.tap("Kcur#1", num.rope(c.norm("Kcur_normed", k, w.attn_k_norm, normed="norm#2"), c.pos, hp.rope))
     k, v = s.append(num.store(k), num.store(v))  # [S, G, D]
-    o = c.tap("attn_pregate", c.attention(q, k, v, hp.head_dim**-0.5))  # [T, H*D]
+    o = c.tap("attn_pregate", c.attention(q, k, v, num.inverse_root(hp.head_dim)))  # [T, H*D]
     o = c.tap("attn_gated", o * c.tap("gate_sigmoid", num.sigmoid(c.tap("gate_reshaped", gate))))
     return c.tap("attn_output", num.linear(w.attn_output, o))
 
@@ -190,7 +190,7 @@ def delta_net(h: F, w: Block, s: Recurrent, c: Call) -> F:
     state = c.tap("state_predelta", s.delta)  # [Hv, Dv, Dk]
     o, state = num.gated_delta_rule(q, k, np.ascontiguousarray(v), log_decay, beta, state)
     s.delta = c.tap("new_state", state)
-    o = c.tap("attn_output", o * Dk**-0.5)
+    o = c.tap("attn_output", o * num.inverse_root(Dk))
 
     z = c.tap("z", num.linear(w.attn_gate, h)).reshape(o.shape)
     o = c.norm("mul", o, w.ssm_norm, normed="norm#1") * c.tap("silu", num.silu(z))
@@ -200,7 +200,7 @@ def delta_net(h: F, w: Block, s: Recurrent, c: Call) -> F:
 def unit_norm(name: str, x: F, normed: str, c: Call) -> F:
     """x / sqrt(Σx² + eps) over heads x [T, H, Dk]: an RMS norm of eps/Dk, times Dk^-0.5, as build_gdn_l2_norm has it."""
     x = c.tap(name, x)
-    return c.tap(f"{name}_predelta", c.tap(normed, c.num.rms_norm(x, c.hp.eps / x.shape[-1])) * x.shape[-1] ** -0.5)
+    return c.tap(f"{name}_predelta", c.tap(normed, c.num.rms_norm(x, c.hp.eps / x.shape[-1])) * c.num.inverse_root(x.shape[-1]))
 
 
 def swiglu(h: F, w: Block, c: Call) -> F:

@@ -1,9 +1,10 @@
 """What a quantized block holds: whole numbers, and the floats that scale them."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arrays import F32, Blocks, NDInt
 
@@ -15,24 +16,38 @@ class Integers:
     d       [...]     float32
     codes   [..., W]  int8
     scales  [..., G]  int16; 1 where a type has no scales of its own
-    dmin    [...]     float32, or None in types without a minimum
-    minima  [..., G]  int16, or None
+    dmin    [...]     float32; [0] in types without a minimum
+    minima  [..., G]  int16; [0] in types without a minimum
     """
 
     d: F32
     codes: NDInt
     scales: NDInt
-    dmin: F32 | None = None
-    minima: NDInt | None = None
+    dmin: F32 = field(default_factory=lambda: np.empty(0, np.float32))
+    minima: NDInt = field(default_factory=lambda: np.empty(0, np.int16))
 
     def floats(self) -> F32:
         """The weights [..., W], every product rounded to float32 as ggml's dequantize_row functions round it."""
         scale = self.d[..., None] * self.scales.astype(np.float32)
         width = self.codes.shape[-1] // self.scales.shape[-1]
         weights = scale[..., None] * self.codes.reshape(*self.scales.shape, width).astype(np.float32)
-        if self.dmin is not None and self.minima is not None:
+        if self.dmin.size:
             weights -= (self.dmin[..., None] * self.minima.astype(np.float32))[..., None]
         return weights.reshape(self.codes.shape)
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Tokens [T, I] rounded to 8 bits, block by block, for a product of whole numbers: x is nearly d · code.
+
+    d      [T, N]     float32
+    codes  [T, N, W]  int8
+    sums   of codes, where the partner type has them; see its quantize
+    """
+
+    d: F32
+    codes: NDInt
+    sums: NDArray[Any] = field(default_factory=lambda: np.empty(0, np.float32))
 
 
 class Quant(Protocol):

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ..arrays import Blocks
-from .integers import Integers, plain
+from ..arrays import F32, Blocks
+from .integers import Activations, Integers, plain
 
 BLOCK = np.dtype([("d", "<f2"), ("qs", "i1", 32)])
 WEIGHTS = 32
@@ -12,3 +12,21 @@ WEIGHTS = 32
 def integers(blocks: Blocks) -> Integers:
     """d · code."""
     return plain(blocks["d"], blocks["qs"])
+
+
+def quantize(x: F32) -> Activations:
+    """x [T, I] -> blocks whose value furthest from zero becomes ±127. Source: quantize_row_q8_0 for AVX2.
+
+    Ties of a code are rounded to even; the factor is 127 / max and not 1 / d. The C version differs in both.
+    """
+    blocks = x.reshape(len(x), -1, WEIGHTS)
+    far = np.abs(blocks).max(axis=-1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = np.where(far != 0, np.float32(127) / far, np.float32(0))
+        codes = np.rint(blocks * factor).astype(np.int8)
+    return Activations(scale(blocks).astype(np.float16).astype(np.float32), codes)
+
+
+def scale(blocks: F32) -> F32:
+    """max |x| / 127 of blocks [T, N, 32] -> [T, N], before it is rounded to a half float."""
+    return np.abs(blocks).max(axis=-1) / np.float32(127)

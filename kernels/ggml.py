@@ -1,0 +1,233 @@
+"""Twins of ops.ggml: the same roundings in the same order, rows in parallel."""
+
+import numpy as np
+from numba import njit, prange
+
+from .ieee import bits_of, cosf, expf, float_of, fma, logf, sinf
+
+ONE = np.float32(1)
+E, LN2_HIGH, LN2_LOW = (np.float32(float.fromhex(x)) for x in ("0x1.715476p+0", "0x1.62e4p-1", "0x1.7f7d1cp-20"))
+SHIFT = np.float32(float.fromhex("0x1.8p23"))
+P1, P2, P3, P4, P5 = (
+    np.float32(float.fromhex(x)) for x in ("0x1.ffffecp-1", "0x1.fffdb6p-2", "0x1.555e66p-3", "0x1.573e2ep-5", "0x1.0e4020p-7")
+)
+
+
+@njit
+def hsum(x):
+    """8 lanes: the upper half is added to the lower until one is left."""
+    return ((x[7] + x[3]) + (x[5] + x[1])) + ((x[6] + x[2]) + (x[4] + x[0]))
+
+
+@njit
+def _four_registers(x, y):
+    acc = np.zeros(32, np.float32)
+    for start in range(0, x.size // 32 * 32, 32):
+        for i in range(32):
+            acc[i] = fma(x[start + i], y[start + i], acc[i])
+    for i in range(8):
+        acc[i] = (acc[i] + acc[16 + i]) + (acc[8 + i] + acc[24 + i])
+    return acc
+
+
+@njit
+def _pairwise(x):
+    return ((x[0] + x[4]) + (x[1] + x[5])) + ((x[2] + x[6]) + (x[3] + x[7]))
+
+
+@njit
+def _added_in_double(x, y, main):
+    total = np.float64(main)
+    for i in range(x.size // 32 * 32, x.size):
+        total += np.float64(x[i] * y[i])
+    return np.float32(total)
+
+
+@njit
+def dot_f32(x, y):
+    total, n = _pairwise(_four_registers(x, y)), x.size
+    for i in range(n // 32 * 32, n // 4 * 4):
+        total += x[i] * y[i]
+    for i in range(n // 4 * 4, n):
+        total = fma(x[i], y[i], total)
+    return total
+
+
+@njit
+def dot_f16(x, y):
+    return _added_in_double(x, y, _pairwise(_four_registers(x, y)))
+
+
+@njit
+def dot_bf16(x, y):
+    return _added_in_double(x, y, hsum(_four_registers(x, y)))
+
+
+@njit
+def dot_sgemm(x, y):
+    acc = np.zeros(8, np.float32)
+    for start in range(0, x.size, 8):
+        for i in range(8):
+            acc[i] = fma(x[start + i], y[start + i], acc[i])
+    return hsum(acc)
+
+
+@njit
+def exp8(x):
+    """One lane of ops.ggml.exp8."""
+    z = fma(x, E, SHIFT)
+    n = z - SHIFT
+    b = fma(-n, LN2_LOW, fma(-n, LN2_HIGH, x))
+    e = np.uint32(bits_of(z) << np.uint32(23))
+    u = b * b
+    j = fma(fma(fma(P5, b, P4), u, fma(P3, b, P2)), u, P1 * b)
+    if abs(n) <= np.float32(126):
+        k = float_of(e + np.uint32(0x3F800000))
+        return fma(j, k, k)
+    g = np.uint32(0x82000000) if n <= 0 else np.uint32(0)
+    s1 = float_of(g + np.uint32(0x7F000000))
+    if abs(n) > np.float32(192):
+        return s1 * s1
+    s2 = float_of(np.int64(e) - np.int64(g))
+    return fma(s2, j, s2) * s1
+
+
+@njit(parallel=True, cache=True)
+def silu(x):
+    """x [R, n]."""
+    R, n = x.shape
+    out = np.empty_like(x)
+    for r in prange(R):
+        for i in range(n):
+            out[r, i] = x[r, i] / (ONE + (exp8(-x[r, i]) if i < n // 8 * 8 else expf(-x[r, i])))
+    return out
+
+
+@njit(parallel=True, cache=True)
+def swiglu(gate, up):
+    """gate, up [R, n]."""
+    R, n = gate.shape
+    out = np.empty_like(gate)
+    for r in prange(R):
+        for i in range(n):
+            x = gate[r, i]
+            out[r, i] = x / (ONE + (exp8(-x) if i < n // 8 * 8 else expf(-x))) * up[r, i]
+    return out
+
+
+@njit(parallel=True, cache=True)
+def sigmoid(x):
+    """x [R, n]."""
+    out = np.empty_like(x)
+    for r in prange(x.shape[0]):
+        for i in range(x.shape[1]):
+            out[r, i] = ONE / (ONE + expf(-x[r, i]))
+    return out
+
+
+@njit(parallel=True, cache=True)
+def softplus(x):
+    """x [R, n]."""
+    out = np.empty_like(x)
+    for r in prange(x.shape[0]):
+        for i in range(x.shape[1]):
+            out[r, i] = x[r, i] if x[r, i] > np.float32(20) else logf(ONE + expf(x[r, i]))
+    return out
+
+
+@njit(parallel=True, cache=True)
+def rms_norm(x, eps):
+    """x [R, n], eps float32."""
+    R, n = x.shape
+    out = np.empty_like(x)
+    for r in prange(R):
+        total = 0.0
+        for i in range(n):
+            total += np.float64(x[r, i] * x[r, i])
+        factor = ONE / np.float32(np.sqrt(np.float32(total / n) + eps))
+        for i in range(n):
+            out[r, i] = x[r, i] * factor
+    return out
+
+
+@njit(parallel=True, cache=True)
+def rope(x, pos, step, scale, factors, adjacent):
+    """x [T, H, D] at pos [T]; step, scale float32; factors [n_rot / 2] float32."""
+    T, H, _ = x.shape
+    pairs, out = factors.size, x.copy()
+    for t in prange(T):
+        theta = np.float32(pos[t])
+        for i in range(pairs):
+            angle = scale * (theta / factors[i])
+            c, s = cosf(angle), sinf(angle)
+            first, second = (2 * i, 2 * i + 1) if adjacent else (i, i + pairs)
+            left_over = adjacent and i == pairs - 1 and pairs % 2 == 1
+            for h in range(H):
+                a, b = x[t, h, first], x[t, h, second]
+                out[t, h, first] = a * c - b * s if left_over else fma(a, c, -(b * s))
+                out[t, h, second] = a * s + b * c if left_over else fma(a, s, b * c)
+            theta *= step
+    return out
+
+
+@njit(parallel=True, cache=True)
+def causal_conv1d(x, w):
+    C, K = w.shape
+    T = x.shape[0] - K + 1
+    out = np.empty((T, C), np.float32)
+    for t in prange(T):
+        for c in range(C):
+            total = np.float32(0)
+            for j in range(K // 4 * 4):
+                total += x[t + j, c] * w[c, j]
+            for j in range(K // 4 * 4, K):
+                total = fma(x[t + j, c], w[c, j], total)
+            out[t, c] = total
+    return out
+
+
+@njit(parallel=True, cache=True)
+def gated_delta_rule(q, k, v, log_decay, beta, state):
+    S, out = state.copy(), np.empty_like(v)
+    T, Hv, Dv = v.shape
+    for h in prange(Hv):
+        for t in range(T):
+            decay = expf(log_decay[t, h])
+            for i in range(Dv):
+                row = S[h, i]
+                for j in range(row.size):
+                    row[j] *= decay
+                delta = (v[t, h, i] - dot_f32(row, k[t, h])) * beta[t, h]
+                for j in range(row.size):
+                    row[j] = fma(k[t, h, j], delta, row[j])
+                out[t, h, i] = dot_f32(row, q[t, h])
+    return out, S
+
+
+@njit(parallel=True, cache=True)
+def by_sgemm(panel, x, out):
+    """Rows of floats [O, I] times tokens [T, I]."""
+    for o in prange(panel.shape[0]):
+        for t in range(x.shape[0]):
+            out[t, o] = dot_sgemm(panel[o], x[t])
+
+
+@njit(parallel=True, cache=True)
+def by_dot_f32(panel, x, out):
+    for o in prange(panel.shape[0]):
+        for t in range(x.shape[0]):
+            out[t, o] = dot_f32(panel[o], x[t])
+
+
+@njit(parallel=True, cache=True)
+def by_dot_f16(panel, x, out):
+    for o in prange(panel.shape[0]):
+        for t in range(x.shape[0]):
+            out[t, o] = dot_f16(panel[o], x[t])
+
+
+@njit(parallel=True, cache=True)
+def by_dot_bf16(panel, x, out):
+    for o in prange(panel.shape[0]):
+        for t in range(x.shape[0]):
+            out[t, o] = dot_bf16(panel[o], x[t])

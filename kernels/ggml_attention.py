@@ -1,0 +1,171 @@
+"""Twins of ops.ggml_attention: heads (and tokens) in parallel."""
+
+import numpy as np
+from numba import njit, prange
+
+from .ggml import dot_f16, dot_f32, dot_sgemm, exp8, hsum
+from .ieee import expf, fma, to_half
+
+PAGE, TILE, SPLIT = 256, 64, 512
+ZERO, ONE, LEAST = np.float32(0), np.float32(1), np.float32(-np.inf)
+SGEMM, HALF, FLOAT = 0, 1, 2  # which dot
+
+
+@njit
+def _dot(which, x, y):
+    if which == SGEMM:
+        return dot_sgemm(x, y)
+    if which == HALF:
+        return dot_f16(x, y)
+    return dot_f32(x, y)
+
+
+@njit
+def _halves(x):
+    out = np.empty_like(x)
+    for i in range(x.size):
+        out[i] = to_half(x[i])
+    return out
+
+
+@njit
+def _sum_in_eights(p):
+    total = 0.0
+    for i in range(0, p.size, 8):
+        total += np.float64(hsum(p[i : i + 8]))
+    return total
+
+
+@njit
+def _soft_max(x, weights):
+    """e^(x − max) / Σ into weights, whose length is a multiple of 8; zeros behind x."""
+    top = x.max()
+    weights[:] = 0
+    for i in range(x.size):
+        weights[i] = exp8(x[i] - top)
+    factor = np.float32(1.0 / _sum_in_eights(weights))
+    for i in range(x.size):
+        weights[i] *= factor
+
+
+@njit(parallel=True, cache=True)
+def without_flash(q, k, v, scale, kq, kq_soft_max, half_cache):
+    T, H, D = q.shape
+    S, G, _ = k.shape
+    alone = HALF if half_cache else FLOAT
+    scores_dot = SGEMM if T > 1 and D % 8 == 0 and (half_cache or H == 1) else alone
+    values_dot = SGEMM if T > 1 and D % 4 == 0 else alone
+    factor, out = np.float32(scale), np.empty_like(q)
+    values = np.zeros((G, D, (S + PAGE - 1) // PAGE * PAGE), np.float32)
+    for g in prange(G):
+        for s in range(S):
+            for d in range(D):
+                values[g, d, s] = v[s, g, d]
+    for unit in prange(T * H):
+        t, h = unit // H, unit % H
+        g, seen = h // (H // G), S - T + t + 1
+        query = _halves(q[t, h]) if half_cache else q[t, h].copy()
+        raw, scaled, weights = np.empty(seen, np.float32), np.empty(seen, np.float32), np.empty(values.shape[2], np.float32)
+        for s in range(seen):
+            raw[s] = _dot(scores_dot, k[s, g], query)
+            scaled[s] = raw[s] * factor
+        _soft_max(scaled, weights)
+        if kq.size:
+            kq[h, t, :seen], kq_soft_max[h, t, :seen] = raw, weights[:seen]
+        if half_cache:
+            weights = _halves(weights)
+        for d in range(D):
+            out[t, h, d] = _dot(values_dot, values[g, d], weights)
+    return out
+
+
+@njit
+def _one_row(q, k, v, first, last, factor, acc):
+    """Keys first to last for one query; leaves the sum of values in acc and returns the largest score and the sum of weights."""
+    top, total = LEAST, ZERO
+    acc[:] = 0
+    for s in range(first, last):
+        score = dot_f16(k[s], q) * factor
+        fade, weight = ONE, ONE
+        if score > top:
+            fade = expf(top - score)
+            top = score
+            for d in range(acc.size):
+                acc[d] = to_half(acc[d] * fade)
+        else:
+            weight = expf(score - top)
+        for d in range(acc.size):
+            acc[d] = to_half(fma(v[s, d], weight, acc[d]))
+        total = fma(total, fade, weight)
+    return top, total
+
+
+@njit
+def _row(q, k, v, seen, step, factor, out):
+    """One query [D] over the keys that it sees, in parts of `step` keys that are merged in order."""
+    query, part, top, total = _halves(q), np.empty_like(out), LEAST, ZERO
+    out[:] = 0
+    for first in range(0, seen, step):
+        part_top, part_total = _one_row(query, k, v, first, min(first + step, seen), factor, part)
+        new = max(top, part_top)
+        fade, weight = expf(top - new), expf(part_top - new)
+        for d in range(out.size):
+            out[d] = fma(out[d], fade, part[d] * weight)
+        total = fma(total, fade, part_total * weight)
+        top = new
+    inverse = ONE / total
+    for d in range(out.size):
+        out[d] *= inverse
+
+
+@njit
+def _in_tiles(q, k, v, seen, factor, out):
+    """One query [D] over the keys that it sees, 64 at a time, in float32."""
+    D, top, total = q.size, LEAST, ZERO
+    p = np.empty(TILE, np.float32)
+    out[:] = 0
+    for first in range(0, seen, TILE):
+        n, highest = min(TILE, seen - first), LEAST
+        for s in range(n):
+            score = ZERO
+            for d in range(D):
+                score = fma(q[d], k[first + s, d], score)
+            p[s] = score * factor
+            highest = max(highest, p[s])
+        if highest > top:
+            fade = expf(top - highest)
+            for d in range(D):
+                out[d] *= fade
+            total *= fade
+            top = highest
+        p[n:] = 0
+        for s in range(n):
+            p[s] = exp8(p[s] - top)
+        total = np.float32(np.float64(total) + _sum_in_eights(p))
+        for s in range(n):
+            for d in range(D):
+                out[d] = fma(p[s], v[first + s, d], out[d])
+    inverse = ONE / total
+    for d in range(D):
+        out[d] *= inverse
+
+
+@njit(parallel=True, cache=True)
+def flash(q, k, v, scale, kq, kq_soft_max, threads):
+    T, H, D = q.shape
+    S, G, _ = k.shape
+    cells = (S + PAGE - 1) // PAGE * PAGE
+    step = (cells + threads - 1) // threads if T == 1 and cells >= SPLIT else cells
+    factor, out = np.float32(scale), np.empty_like(q)
+    keys, values = np.empty((G, S, D), np.float32), np.empty((G, S, D), np.float32)
+    for s in prange(S):
+        for g in range(G):
+            keys[g, s], values[g, s] = _halves(k[s, g]), _halves(v[s, g])
+    for unit in prange(T * H):
+        t, h = unit // H, unit % H
+        g, seen = h // (H // G), S - T + t + 1
+        if T >= TILE:
+            _in_tiles(q[t, h], keys[g], values[g], seen, factor, out[t, h])
+        else:
+            _row(q[t, h], keys[g], values[g], seen, step, factor, out[t, h])
+    return out

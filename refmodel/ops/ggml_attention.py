@@ -1,0 +1,146 @@
+"""llama.cpp's three ways to compute attention on the CPU. Shapes as in ops.attention; everything is float32.
+
+Its cache has room for a multiple of PAGE tokens, and cells that hold no token are masked, not left out: they count in the
+choice of a path and add zeros to sums. Source: build_attn_mha; ggml_compute_forward_flash_attn_ext_f16.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..arrays import F32
+from .ggml import Number, dot_f16, dot_f32, dot_sgemm, exp8, fma, half, hsum, libm
+
+f32 = np.float32
+Part = tuple[Number, Number, F32]  # the largest score, the sum of weights, the sum of values [D]
+PAGE = 256  # cells
+TILE = 64  # queries and keys of a tile; a call of fewer tokens goes row by row
+SPLIT = 512  # from so many cells on, the keys of a single token are split among the threads
+
+
+def without_flash(q: F32, k: F32, v: F32, scale: float, kq: F32, kq_soft_max: F32, half_cache: bool) -> F32:
+    """Scores, softmax, weighted values, each a matrix of its own. With a half cache, q and the weights are rounded to half too."""
+    (T, H, D), (S, G, _) = q.shape, k.shape
+    cells, out = -(-S // PAGE) * PAGE, np.empty_like(q)
+    scores_dot, values_dot = dots(T, H, D, half_cache)
+    stored = half if half_cache else np.asarray
+    for h in range(H):
+        g = h // (H // G)
+        values = np.zeros((D, cells), f32)
+        values[:, :S] = v[:, g].T
+        raw = scores_dot(k[None, :, g], stored(q[:, h])[:, None])  # [T, S]
+        for t in range(T):
+            seen = S - T + t + 1
+            weights = np.zeros(cells, f32)
+            weights[:seen] = soft_max(raw[t, :seen] * f32(scale))
+            out[t, h] = values_dot(values, stored(weights))
+            if kq.size:
+                kq[h, t, :seen], kq_soft_max[h, t, :seen] = raw[t, :seen], weights[:seen]
+    return out
+
+
+def dots(T: int, H: int, D: int, half_cache: bool) -> tuple[Callable[[F32, F32], F32], Callable[[F32, F32], F32]]:
+    """How scores and values are summed. A product of several tokens goes to sgemm if its lengths allow it, and if the queries
+    lie one behind the other: converted ones always do, float ones of several heads do not."""
+    alone = dot_f16 if half_cache else dot_f32
+    scores = dot_sgemm if T > 1 and D % 8 == 0 and (half_cache or H == 1) else alone
+    return scores, dot_sgemm if T > 1 and D % 4 == 0 else alone
+
+
+def soft_max(x: F32) -> F32:
+    """e^(x − max) / Σ of one row [S]. Source: ggml_compute_forward_soft_max_f32, ggml_vec_soft_max_f32."""
+    groups = np.full(-(-len(x) // 8) * 8, -np.inf, f32)
+    groups[: len(x)] = x
+    p = exp8(groups - x.max())
+    return (p * f32(1 / sum_in_eights(p)))[: len(x)]
+
+
+def sum_in_eights(p: F32) -> float:
+    """Groups of 8 are summed in float32, their sums in float64, in order."""
+    total = 0.0
+    for eight in hsum(p.reshape(-1, 8)):
+        total += float(eight)
+    return total
+
+
+def flash(q: F32, k: F32, v: F32, scale: float, kq: F32, kq_soft_max: F32, threads: int) -> F32:
+    """Flash attention: keys and values are read as half floats; scores and weights are never a matrix (kq is left alone)."""
+    (T, H, _), (S, G, _) = q.shape, k.shape
+    k, v, out = half(k), half(v), np.empty_like(q)
+    cells = -(-S // PAGE) * PAGE
+    step = -(-cells // threads) if T == 1 and cells >= SPLIT else cells
+    for h in range(H):
+        keys, values = k[:, h // (H // G)], v[:, h // (H // G)]
+        if T >= TILE:
+            out[:, h] = in_tiles(q[:, h], keys, values, scale)
+            continue
+        for t in range(T):
+            seen = S - T + t + 1
+            parts = [
+                one_row(q[t, h], keys[i : min(i + step, seen)], values[i : min(i + step, seen)], scale)
+                for i in range(0, seen, step)
+            ]
+            out[t, h] = merged(parts) if len(parts) > 1 else parts[0][2] * (f32(1) / parts[0][1])
+    return out
+
+
+def one_row(q: F32, k: F32, v: F32, scale: float) -> Part:
+    """One query [D] over keys and values [S, D], key by key. The sum of values is kept as half floats.
+
+    Returns the largest score, the sum of weights, and the sum of values [D].
+    """
+    exp, q, acc = libm("expf"), half(q), np.zeros(v.shape[1], f32)
+    top: Number = f32(-np.inf)
+    total: Number = f32(0)
+    for key, value in zip(k, v, strict=True):
+        s = dot_f16(key, q) * f32(scale)
+        if s > top:
+            fade, weight = exp(top - s), f32(1)
+            top, acc = s, half(acc * fade)
+        else:
+            fade, weight = f32(1), exp(s - top)
+        acc = half(fma(value, weight, acc))
+        total = fma(total, fade, weight)
+    return top, total, acc
+
+
+def merged(parts: list[Part]) -> F32:
+    """The parts that several threads computed, in order. Source: ggml_flash_attn_ext_reduce_partials."""
+    exp, acc = libm("expf"), np.zeros_like(parts[0][2])
+    top: Number = f32(-np.inf)
+    total: Number = f32(0)
+    for part_top, part_total, part in parts:
+        new = np.maximum(top, part_top)
+        fade, weight = exp(top - new), exp(part_top - new)
+        acc, total, top = fma(acc, fade, part * weight), fma(total, fade, part_total * weight), new
+    return acc * (f32(1) / total)
+
+
+def in_tiles(q: F32, k: F32, v: F32, scale: float) -> F32:
+    """All queries of one head [T, D] over keys and values [S, D], 64 keys at a time, in float32.
+
+    Source: ggml_compute_forward_flash_attn_ext_tiled, simd_gemm.
+    """
+    T, S, exp = len(q), len(k), libm("expf")
+    acc, total, top = np.zeros((T, v.shape[1]), f32), np.zeros(T, f32), np.full(T, -np.inf, f32)
+    for start in range(0, S, TILE):
+        keys, values = k[start : start + TILE], v[start : start + TILE]
+        scores = np.full((T, TILE), -np.inf, f32)
+        scores[:, : len(keys)] = added_in_order(q, keys.T, np.zeros((T, len(keys)), f32)) * f32(scale)
+        scores[np.arange(start, start + TILE) > (np.arange(S - T, S))[:, None]] = -np.inf  # the future
+        for t in np.flatnonzero(scores.max(axis=1) > -np.inf):
+            new = np.maximum(top[t], scores[t].max())
+            if new > top[t]:
+                fade = exp(top[t] - new)
+                acc[t], total[t], top[t] = acc[t] * fade, total[t] * fade, new
+            p = exp8(scores[t] - new)
+            total[t] = f32(np.float64(total[t]) + sum_in_eights(p))
+            acc[t] = added_in_order(p[None, : len(values)], values, acc[t][None])[0]
+    return acc * (f32(1) / total)[:, None]
+
+
+def added_in_order(a: F32, b: F32, acc: F32) -> F32:
+    """acc [T, N] + a [T, M] @ b [M, N], one product after the other by fma."""
+    for m in range(a.shape[1]):
+        acc = fma(a[:, m, None], b[m], acc)
+    return acc

@@ -1,0 +1,255 @@
+"""llama.cpp's products with a packed matrix: the sums of whole numbers, and the order in which they become a float.
+
+A path takes the matrix apart as `Integers` (rows [O, N]) and the tokens as `Activations` ([T, N]) and gives float32 [T, O].
+Which path runs is chosen by the type, the number of rows and the number of tokens (`path`). In all of them a product of
+scales is rounded before it multiplies a sum. Kernels of the same names run in their place.
+Source: llama.cpp 0c1e57098, ggml/src/ggml-cpu: arch/x86/quants.c, arch/x86/repack.cpp, tiled/, llamafile/sgemm.cpp.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from gguf import GGMLQuantizationType as Q
+
+from ..arrays import F32, NDInt
+from ..quants import q8_0, q8_1, q8_k
+from ..quants.integers import Activations, Integers
+from .ggml import fma, hsum
+
+f32 = np.float32
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The names of the paths of one type. Empty: it does not have that path and falls to the next one.
+
+    partner  what activations become: the module of quants/ whose `quantize` does it
+    vec_dot  row by row, token by token
+    gemv     of repacked weights, for the tokens that are left over from groups of four
+    gemm     of repacked weights, for groups of four tokens
+    tiled    for 8 tokens and more
+    sgemm    for 2 tokens and more
+    """
+
+    partner: str
+    vec_dot: str
+    gemv: str = ""
+    gemm: str = ""
+    tiled: str = ""
+    sgemm: str = ""
+
+
+PATHS = {
+    Q.Q8_0: Paths("q8_0", "eight_lanes", sgemm="eight_lanes"),
+    Q.Q4_0: Paths("q8_0", "eight_lanes", gemv="whole_blocks", gemm="whole_blocks", sgemm="eight_lanes"),
+    Q.Q5_0: Paths("q8_0", "eight_lanes", sgemm="eight_lanes"),
+    Q.IQ4_NL: Paths("q8_0", "alternating_lanes", gemv="whole_blocks", gemm="whole_blocks", sgemm="eight_lanes"),
+    Q.MXFP4: Paths("q8_0", "alternating_lanes", gemv="whole_blocks", gemm="whole_blocks"),
+    Q.Q4_1: Paths("q8_1", "eight_lanes_and_minima"),
+    Q.Q5_1: Paths("q8_1", "eight_lanes_and_minima"),
+    Q.Q2_K: Paths("q8_k", "lanes_of_q2_k", tiled="super_blocks"),
+    Q.Q3_K: Paths("q8_k", "lanes_of_q3_k", tiled="super_blocks"),
+    Q.Q4_K: Paths("q8_k", "lanes_of_q4_k", gemv="sums_of_q4_k", gemm="pairs_of_q4_k", tiled="super_blocks"),
+    Q.Q5_K: Paths("q8_k", "lanes_of_q5_k", tiled="super_blocks"),
+    Q.Q6_K: Paths("q8_k", "lanes_of_q6_k", tiled="super_blocks"),
+    Q.IQ4_XS: Paths("q8_k", "lanes_of_iq4_xs", tiled="super_blocks"),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A part of a product: which tokens, what they become (a key of QUANTIZERS), and the path."""
+
+    tokens: slice
+    partner: str
+    path: str
+
+
+QUANTIZERS = {
+    "q8_0": q8_0.quantize,
+    "q8_1": q8_1.quantize,
+    "q8_k": q8_k.quantize,
+    "q8_k_by_four": q8_k.quantize_by_four,
+}
+
+
+def plan(kind: Q, O: int, T: int, repack: bool, tiled: bool) -> list[Step]:
+    """How llama.cpp multiplies O rows of a quantized type with T tokens.
+
+    Source: ggml_repack_get_optimal_repack_type and forward_mul_mat in repack.cpp; ggml_compute_forward_mul_mat.
+    """
+    paths, everything = PATHS[kind], slice(0, T)
+    if repack and paths.gemm and O % 8 == 0:
+        fours, interleaved = T // 4 * 4, "q8_k_by_four" if paths.partner == "q8_k" else paths.partner
+        steps = Step(slice(0, fours), interleaved, paths.gemm), Step(slice(fours, T), paths.partner, paths.gemv)
+        return [step for step in steps if step.tokens.start < step.tokens.stop]
+    if tiled and paths.tiled and T >= 8:
+        return [Step(everything, paths.partner, paths.tiled)]
+    if paths.sgemm and T >= 2:
+        return [Step(everything, paths.partner, paths.sgemm)]
+    return [Step(everything, paths.partner, paths.vec_dot)]
+
+
+# ---- types of 32 weights a block
+
+
+def dots_of_four(w: Integers, a: Activations) -> NDInt:
+    """Σ of four neighbours' products: lane i of block n is elements 4i to 4i+3, [T, O, N, 8]."""
+    products = w.codes.astype(np.int32) * a.codes.astype(np.int32)[:, None]
+    return products.reshape(*products.shape[:-1], 8, 4).sum(axis=-1, dtype=np.int32)
+
+
+def both_scales(w: Integers, a: Activations) -> F32:
+    """d of the weights times d of the activations, [T, O, N]."""
+    return w.d * a.d[:, None]
+
+
+def eight_lanes(w: Integers, a: Activations) -> F32:
+    """One register of 8 lanes over all blocks. Source: ggml_vec_dot_q8_0_q8_0 and its like, tinyBLAS_Q0_AVX."""
+    lanes, d = dots_of_four(w, a).astype(f32), both_scales(w, a)
+    acc = np.zeros((*d.shape[:2], 8), f32)
+    for n in range(d.shape[2]):
+        acc = fma(d[:, :, n, None], lanes[:, :, n], acc)
+    return hsum(acc)
+
+
+def alternating_lanes(w: Integers, a: Activations) -> F32:
+    """Two registers, of even and of odd blocks. Source: ggml_vec_dot_iq4_nl_q8_0, ggml_vec_dot_mxfp4_q8_0."""
+    lanes, d = dots_of_four(w, a).astype(f32), both_scales(w, a)
+    acc = [np.zeros((*d.shape[:2], 8), f32), np.zeros((*d.shape[:2], 8), f32)]
+    for n in range(d.shape[2]):
+        acc[n % 2] = fma(d[:, :, n, None], lanes[:, :, n], acc[n % 2])
+    return hsum(acc[0] + acc[1])
+
+
+def eight_lanes_and_minima(w: Integers, a: Activations) -> F32:
+    """eight_lanes, and the minima times the sums of the activations. Source: ggml_vec_dot_q4_1_q8_1, ggml_vec_dot_q5_1_q8_1."""
+    total = np.zeros((len(a.d), len(w.d)), f32)
+    for n in range(w.d.shape[1]):
+        total = fma(-w.dmin[:, n], a.sums[:, n, None], total)
+    return eight_lanes(w, a) + total
+
+
+def whole_blocks(w: Integers, a: Activations) -> F32:
+    """One number over all blocks. Source: ggml_gemv_q4_0_8x8_q8_0, ggml_gemm_iq4_nl_8x8_q8_0 and their like."""
+    sums, d = dots_of_four(w, a).sum(axis=-1).astype(f32), both_scales(w, a)
+    acc = np.zeros(d.shape[:2], f32)
+    for n in range(d.shape[2]):
+        acc = fma(sums[:, :, n], d[:, :, n], acc)
+    return acc
+
+
+# ---- types of 256 weights a block
+
+
+def scaled_sums(w: Integers, a: Activations) -> NDInt:
+    """scale · Σ code · code of each group, [T, O, N, G]."""
+    G = w.scales.shape[-1]
+    products = w.codes.astype(np.int32) * a.codes.astype(np.int32)[:, None]
+    return products.reshape(*products.shape[:-1], G, 256 // G).sum(axis=-1, dtype=np.int32) * w.scales.astype(np.int32)
+
+
+def scaled_minima(w: Integers, a: Activations) -> NDInt:
+    """minimum · Σ code of the activations of each group, [T, O, N, G]."""
+    G = w.scales.shape[-1]
+    return w.minima.astype(np.int32) * a.sums.reshape(*a.d.shape, G, 16 // G).sum(axis=-1)[:, None]
+
+
+def super_blocks(w: Integers, a: Activations) -> F32:
+    """One number over all blocks, the scale of the weights first. Source: tiled_run_microtile."""
+    sums = scaled_sums(w, a).sum(axis=-1).astype(f32)
+    acc = np.zeros(sums.shape[:2], f32)
+    for n in range(sums.shape[2]):
+        value = w.d[:, n] * sums[:, :, n]
+        if w.dmin.size:
+            value = fma(-w.dmin[:, n], scaled_minima(w, a)[:, :, n].sum(axis=-1).astype(f32), value)
+        acc = fma(value, a.d[:, n, None], acc)
+    return acc
+
+
+def sums_of_q4_k(w: Integers, a: Activations) -> F32:
+    """One number for the products and one for the minima. Source: ggml_gemv_q4_K_8x8_q8_K."""
+    return _in_parts(w, a, parts=1)
+
+
+def pairs_of_q4_k(w: Integers, a: Activations) -> F32:
+    """The same, a pair of groups at a time. Source: ggml_gemm_q4_K_8x8_q8_K."""
+    return _in_parts(w, a, parts=4)
+
+
+def _in_parts(w: Integers, a: Activations, parts: int) -> F32:
+    shape = (len(a.d), *w.d.shape, parts, 8 // parts)
+    sums, minima = (x.reshape(shape).sum(axis=-1).astype(f32) for x in (scaled_sums(w, a), scaled_minima(w, a)))
+    d, dmin = both_scales(w, a), w.dmin * a.d[:, None]
+    acc, below = np.zeros(d.shape[:2], f32), np.zeros(d.shape[:2], f32)
+    for n in range(d.shape[2]):
+        for p in range(parts):
+            acc = fma(sums[:, :, n, p], d[:, :, n], acc)
+            below = fma(minima[:, :, n, p], dmin[:, :, n], below)
+    return acc - below
+
+
+def lanes_of_32(w: Integers, a: Activations) -> NDInt:
+    """Lane i is elements 4i to 4i+3 of all eight groups of 32, each times its scale, [T, O, N, 8]."""
+    products = (w.codes.astype(np.int32) * a.codes.astype(np.int32)[:, None]).reshape(len(a.d), *w.d.shape, 8, 8, 4)
+    return (products.sum(axis=-1, dtype=np.int32) * w.scales.astype(np.int32)[..., None]).sum(axis=-2)
+
+
+def lanes_of_16(codes: NDInt, w: Integers, a: Activations) -> NDInt:
+    """Groups of 16 lie in pairs: lanes 0 to 3 are fours of even groups, lanes 4 to 7 of odd ones, [T, O, N, 8]."""
+    products = (codes.astype(np.int32) * a.codes.astype(np.int32)[:, None]).reshape(len(a.d), *w.d.shape, 16, 4, 4)
+    fours = products.sum(axis=-1, dtype=np.int32) * w.scales.astype(np.int32)[..., None]
+    return fours.reshape(*fours.shape[:3], 8, 8).sum(axis=-2)
+
+
+def _over_blocks(w: Integers, a: Activations, lanes: NDInt, first: NDInt | None = None) -> F32:
+    """One register of 8 lanes over all blocks; `first` are the minima of Q2_K, which go into it before the products."""
+    d, floats = both_scales(w, a), lanes.astype(f32)
+    acc = np.zeros((*d.shape[:2], 8), f32)
+    for n in range(d.shape[2]):
+        if first is not None:
+            acc = fma(-(a.d[:, n, None] * w.dmin[:, n])[..., None], first[:, :, n].astype(f32), acc)
+        acc = fma(d[:, :, n, None], floats[:, :, n], acc)
+    return hsum(acc)
+
+
+def lanes_of_iq4_xs(w: Integers, a: Activations) -> F32:
+    """Source: ggml_vec_dot_iq4_xs_q8_K."""
+    return _over_blocks(w, a, lanes_of_32(w, a))
+
+
+def lanes_of_q4_k(w: Integers, a: Activations) -> F32:
+    """The minima in four lanes, two groups each, added at the end. Source: ggml_vec_dot_q4_K_q8_K."""
+    minima = scaled_minima(w, a).reshape(len(a.d), *w.d.shape, 4, 2).sum(axis=-1).astype(f32)
+    below = np.zeros((len(a.d), len(w.d), 4), f32)
+    for n in range(w.d.shape[1]):
+        below = fma(-(a.d[:, n, None] * w.dmin[:, n])[..., None], minima[:, :, n], below)
+    return _over_blocks(w, a, lanes_of_32(w, a)) + ((below[..., 0] + below[..., 2]) + (below[..., 1] + below[..., 3]))
+
+
+def lanes_of_q5_k(w: Integers, a: Activations) -> F32:
+    """The minima in one number, added at the end. Source: ggml_vec_dot_q5_K_q8_K."""
+    minima, below = scaled_minima(w, a).sum(axis=-1).astype(f32), np.zeros((len(a.d), len(w.d)), f32)
+    for n in range(w.d.shape[1]):
+        below = fma(-(a.d[:, n, None] * w.dmin[:, n]), minima[:, :, n], below)
+    return _over_blocks(w, a, lanes_of_32(w, a)) + below
+
+
+def lanes_of_q2_k(w: Integers, a: Activations) -> F32:
+    """The minima of two groups go into each lane. Source: ggml_vec_dot_q2_K_q8_K."""
+    minima = scaled_minima(w, a).reshape(len(a.d), *w.d.shape, 8, 2).sum(axis=-1)
+    return _over_blocks(w, a, lanes_of_16(w.codes, w, a), minima)
+
+
+def lanes_of_q3_k(w: Integers, a: Activations) -> F32:
+    """Source: ggml_vec_dot_q3_K_q8_K."""
+    return _over_blocks(w, a, lanes_of_16(w.codes, w, a))
+
+
+def lanes_of_q6_k(w: Integers, a: Activations) -> F32:
+    """Codes from 0 to 63 are multiplied; from each lane 32 times the activations of two groups is taken.
+
+    Source: ggml_vec_dot_q6_K_q8_K.
+    """
+    offset = (32 * w.scales.astype(np.int32) * a.sums[:, None]).reshape(len(a.d), *w.d.shape, 8, 2).sum(axis=-1)
+    return _over_blocks(w, a, lanes_of_16(w.codes + 32, w, a) - offset)
