@@ -29,7 +29,8 @@ import make_tokenizers  # noqa: E402
 import tiny  # noqa: E402
 
 import refmodel  # noqa: E402
-from refmodel.llamacpp import PROFILES, Library, locate, record  # noqa: E402
+from refmodel.llamacpp import Library, locate, record  # noqa: E402
+from refmodel.profile import PROFILES  # noqa: E402
 from refmodel.surgery import dequantized, routed  # noqa: E402
 
 # F32 models with short rows, at most 1 MB: name -> architecture, seed, shape

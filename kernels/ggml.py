@@ -151,7 +151,7 @@ def rms_norm(x, eps):
 
 
 @njit(parallel=True, cache=True)
-def rope(x, pos, step, scale, factors, adjacent):
+def rope(x, pos, step, scale, factors, adjacent, plain_last):
     """x [T, H, D] at pos [T]; step, scale float32; factors [n_rot / 2] float32."""
     T, H, _ = x.shape
     pairs, out = factors.size, x.copy()
@@ -161,7 +161,7 @@ def rope(x, pos, step, scale, factors, adjacent):
             angle = scale * (theta / factors[i])
             c, s = cosf(angle), sinf(angle)
             first, second = (2 * i, 2 * i + 1) if adjacent else (i, i + pairs)
-            left_over = adjacent and i == pairs - 1 and pairs % 2 == 1
+            left_over = plain_last and i == pairs - 1 and pairs % 2 == 1
             for h in range(H):
                 a, b = x[t, h, first], x[t, h, second]
                 out[t, h, first] = a * c - b * s if left_over else fma(a, c, -(b * s))

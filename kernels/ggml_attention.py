@@ -80,7 +80,7 @@ def without_flash(q, k, v, scale, kq, kq_soft_max, half_cache):
 
 
 @njit
-def _one_row(q, k, v, first, last, factor, acc):
+def _one_row(q, k, v, first, last, factor, fused_sum, acc):
     """Keys first to last for one query; leaves the sum of values in acc and returns the largest score and the sum of weights."""
     top, total = LEAST, ZERO
     acc[:] = 0
@@ -96,17 +96,17 @@ def _one_row(q, k, v, first, last, factor, acc):
             weight = expf(score - top)
         for d in range(acc.size):
             acc[d] = to_half(fma(v[s, d], weight, acc[d]))
-        total = fma(total, fade, weight)
+        total = fma(total, fade, weight) if fused_sum else total * fade + weight
     return top, total
 
 
 @njit
-def _row(q, k, v, seen, step, factor, out):
+def _row(q, k, v, seen, step, factor, fused_sum, out):
     """One query [D] over the keys that it sees, in parts of `step` keys that are merged in order."""
     query, part, top, total = _halves(q), np.empty_like(out), LEAST, ZERO
     out[:] = 0
     for first in range(0, seen, step):
-        part_top, part_total = _one_row(query, k, v, first, min(first + step, seen), factor, part)
+        part_top, part_total = _one_row(query, k, v, first, min(first + step, seen), factor, fused_sum, part)
         new = max(top, part_top)
         fade, weight = expf(top - new), expf(part_top - new)
         for d in range(out.size):
@@ -151,9 +151,10 @@ def _in_tiles(q, k, v, seen, factor, out):
 
 
 @njit(parallel=True, cache=True)
-def flash(q, k, v, scale, kq, kq_soft_max, threads):
+def flash(q, k, v, scale, kq, kq_soft_max, threads, fused_sum, tiles_any_head):
     T, H, D = q.shape
     S, G, _ = k.shape
+    tiles = T >= TILE and (tiles_any_head or D % 8 == 0)
     cells = (S + PAGE - 1) // PAGE * PAGE
     step = (cells + threads - 1) // threads if T == 1 and cells >= SPLIT else cells
     factor, out = np.float32(scale), np.empty_like(q)
@@ -164,8 +165,8 @@ def flash(q, k, v, scale, kq, kq_soft_max, threads):
     for unit in prange(T * H):
         t, h = unit // H, unit % H
         g, seen = h // (H // G), S - T + t + 1
-        if T >= TILE:
+        if tiles:
             _in_tiles(q[t, h], keys[g], values[g], seen, factor, out[t, h])
         else:
-            _row(q[t, h], keys[g], values[g], seen, step, factor, out[t, h])
+            _row(q[t, h], keys[g], values[g], seen, step, factor, fused_sum, out[t, h])
     return out

@@ -40,9 +40,9 @@ def _sum(w, a, first, last):
 
 
 @njit
-def _lanes(d, codes, a_d, a_codes, acc, first, step):
-    """Blocks first, first + step ... of one row and one token into the 8 lanes of acc."""
-    for n in range(first, d.size, step):
+def _lanes(d, codes, a_d, a_codes, acc, first, last, step):
+    """Blocks first, first + step ... before last of one row and one token into the 8 lanes of acc."""
+    for n in range(first, last, step):
         both = d[n] * a_d[n]
         for i in range(8):
             acc[i] = fma(both, np.float32(_four(codes[n], a_codes[n], 4 * i)), acc[i])
@@ -54,19 +54,23 @@ def eight_lanes(d, codes, scales, dmin, minima, a_d, a_codes, a_sums, out):
         acc = np.empty(8, np.float32)
         for t in range(a_d.shape[0]):
             acc[:] = 0
-            _lanes(d[o], codes[o], a_d[t], a_codes[t], acc, 0, 1)
+            _lanes(d[o], codes[o], a_d[t], a_codes[t], acc, 0, d.shape[1], 1)
             out[t, o] = _hsum(acc)
 
 
 @njit(parallel=True, cache=True)
 def alternating_lanes(d, codes, scales, dmin, minima, a_d, a_codes, a_sums, out):
+    last = d.shape[1] - 1
     for o in prange(d.shape[0]):
         even, odd = np.empty(8, np.float32), np.empty(8, np.float32)
         for t in range(a_d.shape[0]):
             even[:], odd[:] = 0, 0
-            _lanes(d[o], codes[o], a_d[t], a_codes[t], even, 0, 2)
-            _lanes(d[o], codes[o], a_d[t], a_codes[t], odd, 1, 2)
-            out[t, o] = _hsum(even + odd)
+            _lanes(d[o], codes[o], a_d[t], a_codes[t], even, 0, last, 2)
+            _lanes(d[o], codes[o], a_d[t], a_codes[t], odd, 1, last + 1, 2)
+            total = _hsum(even + odd)
+            if last % 2 == 0:
+                total = fma(d[o, last] * a_d[t, last], np.float32(_sum(codes[o, last], a_codes[t, last], 0, 32)), total)
+            out[t, o] = total
 
 
 @njit(parallel=True, cache=True)
@@ -75,7 +79,7 @@ def eight_lanes_and_minima(d, codes, scales, dmin, minima, a_d, a_codes, a_sums,
         acc = np.empty(8, np.float32)
         for t in range(a_d.shape[0]):
             acc[:] = 0
-            _lanes(d[o], codes[o], a_d[t], a_codes[t], acc, 0, 1)
+            _lanes(d[o], codes[o], a_d[t], a_codes[t], acc, 0, d.shape[1], 1)
             total = ZERO
             for n in range(d.shape[1]):
                 total = fma(-dmin[o, n], a_sums[t, n], total)
@@ -127,6 +131,17 @@ def super_blocks(d, codes, scales, dmin, minima, a_d, a_codes, a_sums, out):
                 if dmin.size:
                     value = fma(-dmin[o, n], np.float32(_below(minima[o, n], a_sums[t, n], 0, G)), value)
                 acc = fma(value, a_d[t, n], acc)
+            out[t, o] = acc
+
+
+@njit(parallel=True, cache=True)
+def whole_super_blocks(d, codes, scales, dmin, minima, a_d, a_codes, a_sums, out):
+    G = scales.shape[2]
+    for o in prange(d.shape[0]):
+        for t in range(a_d.shape[0]):
+            acc = ZERO
+            for n in range(d.shape[1]):
+                acc = fma(np.float32(_scaled(codes[o, n], scales[o, n], a_codes[t, n], 0, G)), d[o, n] * a_d[t, n], acc)
             out[t, o] = acc
 
 

@@ -12,9 +12,10 @@ from .arrays import F
 from .diff import Diff, diff
 from .errors import TraceError
 from .gguf.reader import read
-from .llamacpp import PROFILES, record
+from .llamacpp import record
 from .model import Model
-from .numerics import Numerics
+from .numerics import Numerics, llamacpp, numerics_of
+from .profile import BUILDS, Build, Profile
 from .route import Route
 from .surgery import dequantized as dequantized_copy
 from .surgery import routed
@@ -32,7 +33,8 @@ class Other:
     sha256       of the file it was recorded for; empty if it does not say
     who          one phrase for the headline: build and profile
     types        tensor types of the matrices that it multiplied
-    exact_cache  keys and values kept in float32
+    profile      how llama.cpp ran; None for a trace of ours
+    build        of llama.cpp; None for a trace of ours, or if its arithmetic is not known
     emitted      how many nodes it computed, and why those were left out that are not compared: name -> reason
     """
 
@@ -42,7 +44,8 @@ class Other:
     sha256: str
     who: str
     types: set[GGMLQuantizationType]
-    exact_cache: bool
+    profile: Profile | None
+    build: Build | None
     emitted: int
     left_out: Mapping[str, str]
 
@@ -51,25 +54,23 @@ def matrix_types(model: Model) -> set[GGMLQuantizationType]:
     return {w.type for w in model.weights.values() if len(w.shape) > 1}
 
 
-def llamacpp(
+def live(
     model: Model,
     route: Route,
     calls: Sequence[Sequence[int]],
-    profile: str,
+    profile: Profile,
     lib: Path | None,
     dequantize: bool,
     folder: Path,
 ) -> Other:
     """Run llama.cpp on the file, or on a copy in `folder` that the route (and --dequantized) made, and take every tensor."""
-    if profile not in PROFILES:
-        raise TraceError(f"--profile {profile}: not one of {', '.join(PROFILES)}")
     path = model.path
     if not route.is_identity:
         path = routed(model, route, folder / "routed.gguf")
     if dequantize:
         path = dequantized_copy(read(path), folder / "dequantized.gguf")
     provenance = {"route": route.canonical, "sha256": model.file.sha256()}
-    record(path, calls, PROFILES[profile], folder / "llamacpp.safetensors", lib, provenance)
+    record(path, calls, profile, folder / "llamacpp.safetensors", lib, provenance)
     types = {GGMLQuantizationType.F32} if dequantize else matrix_types(model)
     return from_trace(Trace(folder / "llamacpp.safetensors"), types)
 
@@ -96,20 +97,32 @@ def from_trace(trace: Trace, types: set[GGMLQuantizationType]) -> Other:
     provenance: dict[str, Any] = json.loads(trace.metadata["provenance"])
     nodes = json.loads(trace.metadata.get("nodes", "[]"))
     flat = [node for call in nodes for node in call]
-    profile = provenance.get("profile", {})
+    theirs = "build" in provenance
     return Other(
         taps=trace,
         calls=[list(map(int, call)) for call in provenance["calls"]],
         route=str(provenance["route"]),
         sha256=str(provenance.get("sha256", "")),
         who=provenance.get("who", provenance.get("producer", str(trace.path))),
-        types=types if "build" in provenance else {GGMLQuantizationType.F32},  # ours round no activations
-        exact_cache=profile.get("kv", "f32") == "f32" and profile.get("flash_attn", "off") == "off",
+        types=types if theirs else {GGMLQuantizationType.F32},  # ours round no activations
+        profile=Profile(**provenance["profile"]) if theirs else None,
+        build=BUILDS.get(provenance["build"]["commit"][:7]) if theirs else None,
         emitted=len(flat) or len(trace),
         left_out={node["name"]: node["reason"] for node in flat if node.get("reason")},
     )
 
 
-def compare(model: Model, route: Route, other: Other, num: Numerics, anchor: bool, seen: Callable[[str], None]) -> Diff:
-    tolerance = tolerance_for(num.name, other.types, other.exact_cache, len(route.layers))
+def numerics_beside(text: str, other: Other) -> Numerics:
+    """The policy of that name; `llamacpp` alone computes as the other side's llama.cpp ran."""
+    if text != "llamacpp" or other.profile is None:
+        return numerics_of(text)
+    if other.build is None:
+        raise TraceError(f"numerics llamacpp: the arithmetic of {other.who} is not known here; known are {', '.join(BUILDS)}")
+    return llamacpp(other.profile, other.build)
+
+
+def compare(model: Model, route: Route, other: Other, num: Numerics, anchor: str, seen: Callable[[str], None]) -> Diff:
+    """Run beside the other side. `anchor` is "", "block" or "node", as in diff.Comparing."""
+    exact_cache = other.profile is None or (other.profile.kv == "f32" and other.profile.flash_attn == "off")
+    tolerance = tolerance_for(num.name, other.types, exact_cache, len(route.layers))
     return diff(model, other.calls, other.taps, route, num, tolerance, anchor, seen)

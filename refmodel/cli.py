@@ -27,7 +27,7 @@ ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A GGUF, or the
 RouteText = Annotated[str, typer.Option("--route", help="blocks:i,j · layers:0..14,12,13 · (i,j); the file's own order if absent.")]
 Prompt = Annotated[str, typer.Option("-p", "--prompt", help="Text to run.")]
 TokenText = Annotated[str, typer.Option("--tokens", help="Token ids instead of text: 1,2,3")]
-NumericsName = Annotated[str, typer.Option("--numerics", help="reference (float32) or oracle (float64).")]
+NumericsName = Annotated[str, typer.Option("--numerics", help="reference (float32), oracle (float64), llamacpp[:fa=off,...].")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -182,11 +182,16 @@ def diff(
     route: RouteText = "",
     numerics: NumericsName = "reference",
     profile: Annotated[
-        str, typer.Option(help="exact (no flash attention, F32 cache, one thread) or default (llama.cpp's own).")
-    ] = "exact",
+        str,
+        typer.Option(
+            help="How llama.cpp runs: exact (fa=off,kv=f32), default (its own settings), or options such as fa=on,threads=2. "
+            "With numerics llamacpp it is theirs, else exact."
+        ),
+    ] = "",
     llama_lib: Annotated[Path | None, typer.Option(help="A libllama, or the folder that holds it.")] = None,
     decode: Annotated[int, typer.Option(min=0, help="Feed the last so many tokens one at a time.")] = 0,
     anchor: Annotated[bool, typer.Option("--anchor", help="Start every block from the other side's own input.")] = False,
+    anchor_nodes: Annotated[bool, typer.Option("--anchor-nodes", help="Start every operation from their input.")] = False,
     dequantized: Annotated[bool, typer.Option("--dequantized", help="Let llama.cpp run the file's weights as F32.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Show every row, not one for each block.")] = False,
     special: Annotated[bool, typer.Option("--special", help="Read special tokens in the prompt.")] = False,
@@ -197,26 +202,36 @@ def diff(
     from . import show
     from .model import load
     from .numerics import numerics_of
+    from .profile import profile_of
 
-    loaded, policy = load(model), numerics_of(numerics)
+    loaded = load(model)
+    numerics_of(numerics)  # a wrong name is said before llama.cpp runs
+    emulated = numerics.startswith("llamacpp")
+    if emulated and dequantized:
+        raise RefmodelError("--dequantized: numerics llamacpp multiplies the quantized weights, as llama.cpp does without it")
+    if against != "llamacpp" and (profile or dequantized or llama_lib):
+        raise RefmodelError("--profile, --dequantized and --llama-lib are for a live llama.cpp; a trace was recorded as it was")
     chosen = loaded.route(route)
     with tempfile.TemporaryDirectory(prefix="refmodel-") as folder:
         if against == "llamacpp":
             calls = split(token_ids(loaded, prompt, tokens, special), decode)
+            how = profile_of(profile or (numerics.partition(":")[2] or "default" if emulated else "exact"))
             with err.status(f"llama.cpp computes {sum(map(len, calls))} tokens"):
-                other = other_side.llamacpp(loaded, chosen, calls, profile, llama_lib, dequantized, Path(folder))
+                other = other_side.live(loaded, chosen, calls, how, llama_lib, dequantized, Path(folder))
         else:
             given = split(token_ids(loaded, prompt, tokens, special), decode) if prompt or tokens else None
             with err.status("reading the file for its sha256"):
                 other = other_side.recorded(loaded, Path(against), given, chosen if route else None)
             chosen = loaded.route(other.route)
+        policy = other_side.numerics_beside(numerics, other)
         with show.watching(err, "comparing") as seen:
-            result = other_side.compare(loaded, chosen, other, policy, anchor, seen)
+            anchored = "node" if anchor_nodes else "block" if anchor else ""
+            result = other_side.compare(loaded, chosen, other, policy, anchored, seen)
     if as_json:
-        print(json.dumps(show.diff_json(result, other, numerics), indent=1))
+        print(json.dumps(show.diff_json(result, other, policy.name), indent=1))
     else:
         out.print(show.diff_table(result, every))
-        out.print(show.diff_headline(result, other, numerics), markup=False, soft_wrap=True)
+        out.print(show.diff_headline(result, other, policy.name), markup=False, soft_wrap=True)
     raise typer.Exit(1 if result.first_wrong else 0)
 
 

@@ -36,4 +36,4 @@ def demo(seen: Callable[[str], None]) -> Shown:
     model = load(golden(*MODEL))
     other = recorded(model, golden(*TRACE))
     route = model.route(other.route)
-    return Shown(model, route, other, compare(model, route, other, REFERENCE, False, seen))
+    return Shown(model, route, other, compare(model, route, other, REFERENCE, "", seen))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import F
+from .arrays import F, NDInt
 from .model import Model
 from .numerics import Numerics
 from .route import Route
@@ -22,6 +22,7 @@ class Row:
     nmse_var  mean (a−b)² / var b, the definition of llama.cpp's check-nmse.py
     max_abs   max |a−b|
     cosine    a·b / |a||b|
+    differ    how many numbers have other bits, both as float32
     allowed   the largest nmse within tolerance
     problem   why there are no figures: missing, not finite, another shape; empty otherwise
     """
@@ -32,6 +33,7 @@ class Row:
     nmse_var: float
     max_abs: float
     cosine: float
+    differ: int
     allowed: float
     problem: str = ""
 
@@ -76,12 +78,14 @@ class Diff:
 class Comparing:
     """A tapper that measures every tap against theirs and keeps none of our arrays.
 
-    With `anchor`, each block starts from their output of the block before it, and in later calls also from their
-    convolution and delta states and their cached keys and values: one wrong block makes one wrong block.
+    With anchor "block", each block starts from their output of the block before it, and in later calls also from their
+    convolution and delta states and their cached keys and values: one wrong block makes one wrong block. With "node", every
+    operation starts from their numbers: one wrong operation makes one wrong row.
     """
 
-    def __init__(self, theirs: Mapping[str, F], tolerance: Tolerance, anchor: bool, seen: Callable[[str], None]) -> None:
-        self.theirs, self.tolerance, self.anchor, self.seen = theirs, tolerance, anchor, seen
+    def __init__(self, theirs: Mapping[str, F], tolerance: Tolerance, anchor: str, seen: Callable[[str], None]) -> None:
+        self.theirs, self.tolerance, self.seen = theirs, tolerance, seen
+        self.replacement = REPLACEMENTS[anchor]
         self.call, self.rows, self.fresh = 0, dict[str, Row](), 0
 
     def __call__(self, name: str, x: F) -> F:
@@ -91,7 +95,7 @@ class Comparing:
             return x
         theirs = self.theirs[key]
         self.rows[key] = row = compare(key, x, theirs, self.tolerance.of(key))
-        replaces = ANCHORS.get(name.partition("-")[0]) if self.anchor and not row.problem else None
+        replaces = None if row.problem else self.replacement(name.partition("-")[0])
         return replaces(x, theirs.reshape(x.shape).astype(x.dtype), self.fresh) if replaces else x
 
     def wants(self, name: str) -> bool:
@@ -116,6 +120,13 @@ ANCHORS: dict[str, Callable[[F, F, int], F]] = {
 }
 
 
+REPLACEMENTS: dict[str, Callable[[str], Callable[[F, F, int], F] | None]] = {
+    "": lambda stem: None,
+    "block": ANCHORS.get,
+    "node": lambda stem: ANCHORS.get(stem, _whole),
+}
+
+
 def compare(name: str, ours: F, theirs: F, allowed: float) -> Row:
     """Measure one tensor. Axes of length 1 do not count as a difference of shape."""
     problem = ""
@@ -128,7 +139,7 @@ def compare(name: str, ours: F, theirs: F, allowed: float) -> Row:
             if not np.isfinite(x).all()
         )
     if problem:
-        return Row(name, ours.shape, np.nan, np.nan, np.nan, np.nan, allowed, problem)
+        return without_figures(name, ours.shape, ours.size, allowed, problem)
     a, b = ours.astype(np.float64).ravel(), theirs.astype(np.float64).ravel()
     error, energy = a - b, float(b @ b)
     lost = float(error @ error)
@@ -139,8 +150,17 @@ def compare(name: str, ours: F, theirs: F, allowed: float) -> Row:
         nmse_var=ratio(lost / max(b.size, 1), float(b.var()) if b.size else 0.0),
         max_abs=float(np.abs(error).max(initial=0.0)),
         cosine=1.0 if lost == 0 else ratio(float(a @ b), float(np.sqrt(energy * (a @ a)))),
+        differ=int((as_bits(ours) != as_bits(theirs)).sum()),
         allowed=allowed,
     )
+
+
+def without_figures(name: str, shape: tuple[int, ...], size: int, allowed: float, problem: str) -> Row:
+    return Row(name, shape, np.nan, np.nan, np.nan, np.nan, size, allowed, problem)
+
+
+def as_bits(x: F) -> NDInt:
+    return np.ascontiguousarray(x, np.float32).reshape(-1).view(np.uint32)
 
 
 def ratio(a: float, b: float) -> float:
@@ -186,7 +206,7 @@ def diff(
     route: Route,
     numerics: Numerics,
     tolerance: Tolerance,
-    anchor: bool = False,
+    anchor: str = "",
     seen: Callable[[str], None] = lambda name: None,
 ) -> Diff:
     """Run the calls, one after another in one sequence, beside a recorded run of the same calls.
@@ -204,7 +224,9 @@ def diff(
             logits += compare_logits(ours, theirs[key].reshape(ours.shape))
     nan: dict[str, Any] = dict.fromkeys(("nmse", "nmse_var", "max_abs", "cosine"), np.nan)
     missing = [
-        Row(name=name, shape=(), allowed=tolerance.of(name), problem="ours has no tap of this name", **nan)
+        Row(
+            name=name, shape=(), allowed=tolerance.of(name), differ=theirs[name].size, problem="ours has no tap of this name", **nan
+        )
         for name in theirs
         if name not in comparing.rows
     ]

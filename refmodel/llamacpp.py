@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .errors import OracleError
+from .profile import Profile
 
 ENV = "REFMODEL_LLAMA_LIB"
 THREE_WAYS = f"give a libllama or its folder with --llama-lib PATH, or in {ENV}, or pip install 'refmodel[llamacpp]'"
@@ -27,32 +28,6 @@ FOLDERS = ("", "lib", "bin", "build/bin", "bins/linux-x64")  # where a given fol
 LIBLLAMA = re.compile(r"libllama(\.v[\d.]+)?\.so(\.\d+)*")
 VARIANT = "libggml-cpu-haswell.so"  # of builds with one library for each CPU level: the same AVX2 bits on all newer machines
 PATIENCE = 600.0  # seconds without a sign of life; the longest silence is the loading of a file from a slow disk
-
-
-@dataclass(frozen=True)
-class Profile:
-    """How llama.cpp runs.
-
-    flash_attn  off | on | auto (llama.cpp's default: on wherever it can)
-    kv          type of the cached keys and values, f16 | f32
-    threads     a change alters bits in long one-token attention only
-    repack      let llama.cpp rearrange quantized weights for its faster kernels, as it does by itself
-    """
-
-    name: str
-    flash_attn: str
-    kv: str
-    threads: int = 1
-    repack: bool = True
-
-    def describe(self) -> str:
-        """`exact (flash attention off, F32 cache, 1 thread)`."""
-        threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
-        repack = "" if self.repack else ", no repacking"
-        return f"{self.name} (flash attention {self.flash_attn}, {self.kv.upper()} cache, {threads}{repack})"
-
-
-PROFILES = {p.name: p for p in (Profile("exact", flash_attn="off", kv="f32"), Profile("default", flash_attn="auto", kv="f16"))}
 
 
 @dataclass(frozen=True)
@@ -198,10 +173,11 @@ def ask(
 ) -> dict[str, Any]:
     """Have a fresh child do one thing with the library. OracleError about `subject` if it comes back without."""
     files = {"files": [str(p) for p in (*library.before, library.path)], "variant": str(library.variant or "")}
+    tiled = request.get("profile", {}).get("tiled", True)
     command = [sys.executable, "-P", "-m", "refmodel.llamacpp_child"]
     with (
         tempfile.TemporaryFile() as log,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment()) as child,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment(tiled)) as child,
     ):
         try:
             _hand_over(child, files | dict(request))
@@ -219,11 +195,11 @@ def ask(
             child.kill()  # on Ctrl-C too; a child that has ended does not mind
 
 
-def environment() -> dict[str, str]:
+def environment(tiled: bool = True) -> dict[str, str]:
     """Ours, without the variables that change what llama.cpp computes, and with this package first on the path."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GGML_", "LLAMA_"))}
     path = os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), kept.get("PYTHONPATH", "")]))
-    return kept | {"PYTHONPATH": path, "GGML_NO_BACKTRACE": "1"}
+    return kept | {"PYTHONPATH": path, "GGML_NO_BACKTRACE": "1"} | ({} if tiled else {"GGML_CPU_TILED_MM": "0"})
 
 
 def _hand_over(child: "subprocess.Popen[bytes]", request: Mapping[str, Any]) -> None:

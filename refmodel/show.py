@@ -108,6 +108,7 @@ def diff_headline(result: Diff, other: Other, numerics: str) -> str:
     lines.append(
         f"compared {len(compared)} of {other.emitted} nodes; the others repeat or move numbers, golden/names has a reason for each"
     )
+    lines.append(f"bit for bit equal: {sum(not row.differ for row in compared)} of {len(compared)}")
     if worst:
         lines.append(f"largest NMSE {worst.nmse:.1e} at {worst.name}; allowed {t.tensors:.0e}, logits {t.logits:.0e}: {t.reason}")
     lines += logit_lines(result.logits)

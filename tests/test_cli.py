@@ -120,7 +120,8 @@ PROVENANCES = {
     "5": "no provenance",
     '{"calls": [], "route": "blocks:0,0"}': "for no tokens",
     '{"calls": [[1]], "route": 5}': "not a route",
-    '{"calls": [[1]], "route": "blocks:0,0", "profile": 3}': "no provenance",
+    '{"calls": [[1]], "route": "blocks:0,0", "build": {"commit": "0"}, "profile": 3}': "no provenance",
+    '{"calls": [[1]], "route": "()", "build": {}, "profile": {"name": "", "flash_attn": "off", "kv": 5}}': "no provenance",
     '{"calls": [[1]], "route": "blocks:0,0", "sha256": 7}': "another file, sha256 7",
     '{"calls": [[99999]], "route": "blocks:0,0"}': "outside the vocabulary",
 }
@@ -160,7 +161,7 @@ def broken(model, tmp_path):
         (["route", "nonsense", "--layers", "8"], "not a route"),
         (["trace", "{model}", "--tokens", "1", "-o", "{dir}/t.txt"], ".safetensors or .npz"),
         (["diff", "{model}", "--tokens", "1,2", "--llama-lib", "{dir}"], "holds no libllama.so"),
-        (["diff", "{model}", "--tokens", "1,2", "--profile", "fast"], "not one of exact, default"),
+        (["diff", "{model}", "--tokens", "1,2", "--profile", "fast"], "is no profile of llama.cpp"),
         (["diff", "{model}", "--against", "{dir}/cut.gguf"], "not a readable safetensors trace"),
         (["diff", "{model}", "--tokens", "1", "--decode", "1"], "leaves no prompt"),
     ],

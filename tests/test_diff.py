@@ -40,15 +40,15 @@ def theirs(model):
     return record
 
 
-def run(model, theirs, anchor=False):
+def run(model, theirs, anchor=""):
     return diff(model, CALLS, theirs, model.route(), REFERENCE, SAME_FLOATS, anchor)
 
 
-@pytest.mark.parametrize("anchor", [False, True])
+@pytest.mark.parametrize("anchor", ["", "block", "node"])
 def test_equal_runs_have_no_differing_row(model, theirs, anchor):
     result = run(model, theirs, anchor)
     assert {row.name for row in result.rows} == set(theirs)
-    assert all(row.nmse == 0 and row.cosine == 1 for row in result.rows)
+    assert all(row.nmse == 0 and row.cosine == 1 and row.differ == 0 for row in result.rows)
     assert len(result.logits) == sum(map(len, CALLS))
     assert result.first_wrong is None
 
@@ -90,7 +90,23 @@ def test_an_anchored_diff_marks_the_wrong_block_alone(model, theirs):
     }
     last = str(model.n_layer - 1)
     assert {"1", last} <= blocks(run(model, record))
-    assert blocks(run(model, record, anchor=True)) == {"1"}
+    assert blocks(run(model, record, anchor="block")) == {"1"}
+
+
+def test_a_diff_that_anchors_nodes_marks_the_wrong_operation_alone(model):
+    wrong = model.session(tapper=(record := Scaled("attn_residual-1")))
+    for record.call, call in enumerate(CALLS):
+        wrong.forward(call)
+    rows = run(model, record, anchor="node").rows
+    assert {row.name.partition("@")[0] for row in rows if row.differ} == {"attn_residual-1"}
+    assert {row.name.partition("@")[0] for row in rows if not row.within} == {"attn_residual-1"}
+
+
+def test_differing_bits_are_counted_as_float32():
+    row = compare(
+        "x", np.array([1.0, 2.0, 3.0 + 1e-12]), np.array([1, np.nextafter(np.float32(2), np.float32(3)), 3], np.float32), 1
+    )
+    assert row.differ == 1
 
 
 class Scaled(Record):

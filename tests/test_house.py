@@ -26,6 +26,7 @@ ROWS = [
     {"kernels", "ops"},
     {"quants"},
     {"gguf"},
+    {"profile"},
     {"arrays", "errors"},
 ]
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}

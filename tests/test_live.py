@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from near import nmse, same_bits
 
 import refmodel
-from refmodel.against import compare, from_trace, llamacpp, matrix_types
+from refmodel.against import compare, from_trace, live, matrix_types
 from refmodel.errors import OracleError, RouteError
-from refmodel.llamacpp import PROFILES, locate, record
+from refmodel.llamacpp import locate, record
 from refmodel.numerics import numerics_of
+from refmodel.profile import PROFILES, profile_of
 from refmodel.surgery import HYBRID, dequantized
 from refmodel.tolerance import QUANTIZED
 from refmodel.trace import Trace, in_call
@@ -44,14 +45,14 @@ def model(request, tmp_path_factory):
 
 
 def other_side(model, route, calls, folder, lib, profile="exact", dequantize=False):
-    return llamacpp(model, model.route(route), calls, profile, lib, dequantize, folder)
+    return live(model, model.route(route), calls, profile_of(profile), lib, dequantize, folder)
 
 
-def judged(model, other, numerics, anchor=False):
+def judged(model, other, numerics, anchor=""):
     return compare(model, model.route(other.route), other, numerics_of(numerics), anchor, lambda name: None)
 
 
-@pytest.mark.parametrize("anchor", [False, True])
+@pytest.mark.parametrize("anchor", ["", "block", "node"])
 @pytest.mark.parametrize("numerics", ["reference", "oracle"])
 def test_every_node_of_prefill_and_eight_steps(model, numerics, anchor, tmp_path, llama_lib):
     result = judged(model, other := other_side(model, None, [PROMPT, *STEPS], tmp_path, llama_lib), numerics, anchor)

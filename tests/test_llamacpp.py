@@ -18,8 +18,9 @@ from tiny import build
 
 from refmodel import names
 from refmodel.errors import OracleError
-from refmodel.llamacpp import PROFILES, Library, Profile, ask, environment, library, locate, reason, record
+from refmodel.llamacpp import Library, ask, environment, library, locate, reason, record
 from refmodel.llamacpp_child import LAYOUTS, ContextParams, ContextParamsMoe, ModelParams, Tensor
+from refmodel.profile import PROFILES, Profile
 from refmodel.trace import Trace
 
 CALLS = [[1, 2, 3, 7, 9], [4], [6, 8]]
@@ -283,7 +284,7 @@ def test_silence_ends_the_child():
 def test_ctrl_c_ends_the_child_too(models, llama_lib, tmp_path):
     """The child says that a block is done; then the parent is interrupted; then nobody of its session is left."""
     code = (
-        "import sys; from pathlib import Path; from refmodel.llamacpp import PROFILES, record\n"
+        "import sys; from pathlib import Path; from refmodel.llamacpp import record; from refmodel.profile import PROFILES\n"
         "model, out, lib = map(Path, sys.argv[1:])\n"
         "record(model, [[1]] * 100_000, PROFILES['exact'], out, lib, seen=lambda message: print(message, flush=True))"
     )

@@ -1,12 +1,15 @@
 """Small random models of each architecture, written by the gguf package: F32, deterministic from a seed, no two axes alike."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import gguf
+import gguf.quants
 import numpy as np
+
+from refmodel.quants import LAYOUTS
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,14 @@ PRE = {"llama": "smollm", "qwen3": "qwen2", "qwen35": "qwen35"}
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
-def build(path: Path, arch: str, seed: int = 0, **shape: Any) -> Path:
-    """Write a random model of that architecture (llama, qwen3, qwen35); fields of Shape may be given by name."""
+Types = Callable[[str], gguf.GGMLQuantizationType]
+
+
+def build(path: Path, arch: str, seed: int = 0, types: Types | None = None, **shape: Any) -> Path:
+    """Write a random model of that architecture (llama, qwen3, qwen35); fields of Shape may be given by name.
+
+    types  the type of each matrix, by its name; without it all are F32
+    """
     s = replace(Shape() if arch == "qwen35" else DENSE, **shape)
     tokens, merges = vocabulary()
     w = gguf.GGUFWriter(path, arch)
@@ -63,7 +72,12 @@ def build(path: Path, arch: str, seed: int = 0, **shape: Any) -> Path:
     w.add_add_bos_token(False)
     r = np.random.default_rng(seed)
     for name, (rows, scale, shift) in tensors(arch, s, len(tokens)).items():
-        w.add_tensor(name, special(name, r, rows, scale, shift).astype(np.float32))
+        floats = special(name, r, rows, scale, shift).astype(np.float32)
+        kind = types(name) if types and len(rows) == 2 and "conv1d" not in name else gguf.GGMLQuantizationType.F32
+        if kind == gguf.GGMLQuantizationType.F32:
+            w.add_tensor(name, floats)
+        else:
+            w.add_tensor(name, packed(kind, r, floats), raw_dtype=kind)
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
@@ -174,6 +188,26 @@ def special(name: str, r: np.random.Generator, shape: tuple[int, ...], scale: fl
     if name.endswith("ssm_a"):
         return -np.exp(x)  # -exp(A_log)
     return np.abs(x) + 0.5 if name == "rope_freqs.weight" else x
+
+
+def packed(kind: gguf.GGMLQuantizationType, r: np.random.Generator, like: np.ndarray) -> np.ndarray:
+    """A packed matrix of the size of `like`: every byte random, and scales that give its weights nearly the size of those."""
+    if kind in (gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.BF16):
+        return gguf.quants.quantize(like, kind)
+    per_block, size = gguf.GGML_QUANT_SIZES[kind]
+    rows = r.integers(0, 256, (len(like), like.shape[1] // per_block * size), np.uint8)
+    blocks = rows.view(LAYOUTS[kind].BLOCK)
+    halves = [name for name in blocks.dtype.names if blocks.dtype[name] == "<f2"]
+    for name in halves:
+        blocks[name] = 1.0
+    if not halves:
+        blocks["e"] = 128
+    size_of_one = np.sqrt(np.mean(np.square(gguf.quants.dequantize(rows, kind)))) / np.sqrt(np.mean(np.square(like)))
+    for name in halves:
+        blocks[name] = r.uniform(0.5, 1.5, blocks.shape) / size_of_one
+    if not halves:
+        blocks["e"] = np.rint(128 - np.log2(size_of_one)) + r.integers(-1, 2, blocks.shape)
+    return rows
 
 
 def vocabulary() -> tuple[list[str], list[str]]:

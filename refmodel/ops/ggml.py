@@ -189,11 +189,11 @@ def rms_norm(x: F32, eps: float) -> F32:
     return x * (f32(1) / np.sqrt(mean + f32(eps)))[..., None]
 
 
-def rope(x: F32, pos: Ints, how: Rope) -> F32:
+def rope(x: F32, pos: Ints, how: Rope, plain_last: bool) -> F32:
     """Rotate heads x [T, H, D]; the angle of the next pair is the last one's times a factor, so its rounding accumulates.
 
     Source: ggml_rope_cache_init, rope_yarn, rotate_pairs. The compiler fuses the first product of each sum; where pairs are
-    neighbours it takes them two by two, and rounds both products of a last one that has no second.
+    neighbours it takes them two by two, and with `plain_last` rounds both products of a last one that has no second.
     """
     half_n, out = how.n_rot // 2, x.copy()
     first = np.arange(half_n) * (2 if how.adjacent else 1)
@@ -204,7 +204,7 @@ def rope(x: F32, pos: Ints, how: Rope) -> F32:
         angle = f32(how.scale) * (theta / factor)
         c, s = libm("cosf")(angle)[:, None], libm("sinf")(angle)[:, None]  # [T, 1]
         a, b = x[:, :, first[i]], x[:, :, second[i]]
-        left_over = how.adjacent and i == half_n - 1 and half_n % 2 == 1
+        left_over = plain_last and i == half_n - 1 and half_n % 2 == 1
         out[:, :, first[i]] = a * c - b * s if left_over else fma(a, c, -(b * s))
         out[:, :, second[i]] = a * s + b * c if left_over else fma(a, s, b * c)
         theta = theta * step

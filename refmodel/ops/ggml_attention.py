@@ -63,28 +63,41 @@ def sum_in_eights(p: F32) -> float:
     return total
 
 
-def flash(q: F32, k: F32, v: F32, scale: float, kq: F32, kq_soft_max: F32, threads: int) -> F32:
-    """Flash attention: keys and values are read as half floats; scores and weights are never a matrix (kq is left alone)."""
-    (T, H, _), (S, G, _) = q.shape, k.shape
+def flash(
+    q: F32,
+    k: F32,
+    v: F32,
+    scale: float,
+    kq: F32,
+    kq_soft_max: F32,
+    threads: int,
+    fused_sum: bool,
+    tiles_any_head: bool,
+) -> F32:
+    """Flash attention: keys and values are read as half floats; scores and weights are never a matrix (kq is left alone).
+
+    fused_sum, tiles_any_head  as in profile.Build
+    """
+    (T, H, D), (S, G, _) = q.shape, k.shape
     k, v, out = half(k), half(v), np.empty_like(q)
     cells = -(-S // PAGE) * PAGE
     step = -(-cells // threads) if T == 1 and cells >= SPLIT else cells
     for h in range(H):
         keys, values = k[:, h // (H // G)], v[:, h // (H // G)]
-        if T >= TILE:
+        if T >= TILE and (tiles_any_head or D % 8 == 0):
             out[:, h] = in_tiles(q[:, h], keys, values, scale)
             continue
         for t in range(T):
             seen = S - T + t + 1
             parts = [
-                one_row(q[t, h], keys[i : min(i + step, seen)], values[i : min(i + step, seen)], scale)
+                one_row(q[t, h], keys[i : min(i + step, seen)], values[i : min(i + step, seen)], scale, fused_sum)
                 for i in range(0, seen, step)
             ]
             out[t, h] = merged(parts) if len(parts) > 1 else parts[0][2] * (f32(1) / parts[0][1])
     return out
 
 
-def one_row(q: F32, k: F32, v: F32, scale: float) -> Part:
+def one_row(q: F32, k: F32, v: F32, scale: float, fused_sum: bool) -> Part:
     """One query [D] over keys and values [S, D], key by key. The sum of values is kept as half floats.
 
     Returns the largest score, the sum of weights, and the sum of values [D].
@@ -100,7 +113,7 @@ def one_row(q: F32, k: F32, v: F32, scale: float) -> Part:
         else:
             fade, weight = f32(1), exp(s - top)
         acc = half(fma(value, weight, acc))
-        total = fma(total, fade, weight)
+        total = fma(total, fade, weight) if fused_sum else total * fade + weight
     return top, total, acc
 
 

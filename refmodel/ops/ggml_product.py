@@ -73,8 +73,8 @@ QUANTIZERS = {
 }
 
 
-def plan(kind: Q, O: int, T: int, repack: bool, tiled: bool) -> list[Step]:
-    """How llama.cpp multiplies O rows of a quantized type with T tokens.
+def plan(kind: Q, O: int, T: int, repack: bool, tiled: bool, panels: bool) -> list[Step]:
+    """How llama.cpp multiplies O rows of a quantized type with T tokens; with `panels`, IQ4_XS has a path of its own.
 
     Source: ggml_repack_get_optimal_repack_type and forward_mul_mat in repack.cpp; ggml_compute_forward_mul_mat.
     """
@@ -85,6 +85,8 @@ def plan(kind: Q, O: int, T: int, repack: bool, tiled: bool) -> list[Step]:
         return [step for step in steps if step.tokens.start < step.tokens.stop]
     if tiled and paths.tiled and T >= 8:
         return [Step(everything, paths.partner, paths.tiled)]
+    if panels and kind == Q.IQ4_XS and T >= 8 and O % 8 == 0:
+        return [Step(everything, paths.partner, "whole_super_blocks")]
     if paths.sgemm and T >= 2:
         return [Step(everything, paths.partner, paths.sgemm)]
     return [Step(everything, paths.partner, paths.vec_dot)]
@@ -114,12 +116,16 @@ def eight_lanes(w: Integers, a: Activations) -> F32:
 
 
 def alternating_lanes(w: Integers, a: Activations) -> F32:
-    """Two registers, of even and of odd blocks. Source: ggml_vec_dot_iq4_nl_q8_0, ggml_vec_dot_mxfp4_q8_0."""
-    lanes, d = dots_of_four(w, a).astype(f32), both_scales(w, a)
+    """Two registers, of even and of odd blocks; the sum of a last block without a partner is added to theirs.
+
+    Source: ggml_vec_dot_iq4_nl_q8_0, ggml_vec_dot_mxfp4_q8_0.
+    """
+    dots, d = dots_of_four(w, a), both_scales(w, a)
     acc = [np.zeros((*d.shape[:2], 8), f32), np.zeros((*d.shape[:2], 8), f32)]
-    for n in range(d.shape[2]):
-        acc[n % 2] = fma(d[:, :, n, None], lanes[:, :, n], acc[n % 2])
-    return hsum(acc[0] + acc[1])
+    for n in range(d.shape[2] // 2 * 2):
+        acc[n % 2] = fma(d[:, :, n, None], dots[:, :, n].astype(f32), acc[n % 2])
+    total = hsum(acc[0] + acc[1])
+    return fma(d[:, :, -1], dots[:, :, -1].sum(axis=-1).astype(f32), total) if d.shape[2] % 2 else total
 
 
 def eight_lanes_and_minima(w: Integers, a: Activations) -> F32:
@@ -164,6 +170,15 @@ def super_blocks(w: Integers, a: Activations) -> F32:
         if w.dmin.size:
             value = fma(-w.dmin[:, n], scaled_minima(w, a)[:, :, n].sum(axis=-1).astype(f32), value)
         acc = fma(value, a.d[:, n, None], acc)
+    return acc
+
+
+def whole_super_blocks(w: Integers, a: Activations) -> F32:
+    """One number over all blocks, both scales first. Source: the panels of IQ4_XS in llama.cpp 0ad4a86."""
+    sums, d = scaled_sums(w, a).sum(axis=-1).astype(f32), both_scales(w, a)
+    acc = np.zeros(d.shape[:2], f32)
+    for n in range(d.shape[2]):
+        acc = fma(sums[:, :, n], d[:, :, n], acc)
     return acc
 
 

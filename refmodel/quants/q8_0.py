@@ -21,10 +21,11 @@ def quantize(x: F32) -> Activations:
     """
     blocks = x.reshape(len(x), -1, WEIGHTS)
     far = np.abs(blocks).max(axis=-1, keepdims=True)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         factor = np.where(far != 0, np.float32(127) / far, np.float32(0))
         codes = np.rint(blocks * factor).astype(np.int8)
-    return Activations(scale(blocks).astype(np.float16).astype(np.float32), codes)
+        d = scale(blocks).astype(np.float16).astype(np.float32)
+    return Activations(d, codes)
 
 
 def scale(blocks: F32) -> F32:

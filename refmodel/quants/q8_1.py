@@ -16,5 +16,6 @@ def quantize(x: F32) -> Activations:
     """
     plain = q8_0.quantize(x)
     total = plain.codes.sum(axis=-1, dtype=np.int32).astype(np.float32)
-    sums = (q8_0.scale(x.reshape(len(x), -1, WEIGHTS)) * total).astype(np.float16).astype(np.float32)
+    with np.errstate(over="ignore"):
+        sums = (q8_0.scale(x.reshape(len(x), -1, WEIGHTS)) * total).astype(np.float16).astype(np.float32)
     return Activations(plain.d, plain.codes, sums)

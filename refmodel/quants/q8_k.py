@@ -30,7 +30,7 @@ def quantize_by_four(x: F32) -> Activations:
 
 
 def _scaled(blocks: F32, furthest: F32) -> Activations:
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         factor = np.where(furthest != 0, np.float32(-127) / furthest, np.float32(0))
         d = np.where(furthest != 0, np.float32(1) / factor, np.float32(0))[..., 0]
         codes = np.minimum(np.rint(factor * blocks), 127).astype(np.int8)

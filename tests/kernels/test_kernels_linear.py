@@ -8,8 +8,8 @@ from near import near, same_bits
 from strategies import seeds
 from test_contract import random_rows
 
-from refmodel import numerics
 from refmodel.kernels import linear as kernels
+from refmodel.numerics import plain as numerics
 from refmodel.ops.linear import linear as op
 from refmodel.quants import LAYOUTS, dequantize
 

@@ -1,0 +1,22 @@
+"""How a forward pass computes: a record of functions, and its values. No other place knows which policy runs."""
+
+from ..errors import RefmodelError
+from ..profile import DEFAULT, profile_of
+from .ggml import llamacpp
+from .plain import ORACLE, REFERENCE, Numerics
+
+__all__ = ["LLAMACPP", "NUMERICS", "ORACLE", "REFERENCE", "Numerics", "llamacpp", "numerics_of"]
+
+LLAMACPP = llamacpp(DEFAULT)
+NUMERICS = {value.name: value for value in (REFERENCE, ORACLE, LLAMACPP)}
+
+
+def numerics_of(value: Numerics | str) -> Numerics:
+    """The policy of that name, or the policy itself; `llamacpp:` is followed by a profile. RefmodelError if there is none."""
+    if isinstance(value, Numerics):
+        return value
+    if value in NUMERICS:
+        return NUMERICS[value]
+    if value.startswith("llamacpp:"):
+        return llamacpp(profile_of(value.removeprefix("llamacpp:")))
+    raise RefmodelError(f"--numerics {value}: not one of {', '.join(NUMERICS)}, llamacpp:fa=off,kv=f32")

@@ -1,0 +1,107 @@
+"""Numerics `llamacpp`: llama.cpp's own arithmetic on a CPU with AVX2, FMA and F16C, bit for bit."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from gguf import GGMLQuantizationType as Q
+
+from ..arrays import F32, Ints, Matrix
+from ..errors import TensorError
+from ..kernels import ggml, ggml_attention, ggml_product
+from ..ops import ggml as ops
+from ..ops.ggml_product import PATHS, QUANTIZERS, plan
+from ..ops.rope import Rope
+from ..profile import DEFAULT, JUDGE, Build, Profile
+from ..quants import FLOATS, dequantize, integers
+from .plain import REFERENCE, Numerics, as_it_is, panels
+
+
+def llamacpp(profile: Profile, build: Build = JUDGE) -> Numerics:
+    """What a llama.cpp of that build computes when it runs with that profile."""
+    flash = partial(ggml_attention.flash, threads=profile.threads, fused_sum=build.fused_sum, tiles_any_head=build.tiles_any_head)
+    off = partial(ggml_attention.without_flash, half_cache=profile.kv == "f16")
+    return replace(
+        REFERENCE,
+        name=name(profile, build),
+        linear=partial(linear, profile, build),
+        inverse_root=ops.inverse_root,
+        rms_norm=lambda x, eps: by_row(partial(ggml.rms_norm, eps=np.float32(eps)), x),
+        sigmoid=partial(by_row, ggml.sigmoid),
+        silu=partial(by_row, ggml.silu),
+        swiglu=partial(by_row, ggml.swiglu),
+        softplus=partial(by_row, ggml.softplus),
+        rope=partial(rope, build),
+        store=ops.half if profile.kv == "f16" else as_it_is,
+        attention=off if profile.flash_attn == "off" else flash,
+        causal_conv1d=ggml.causal_conv1d,
+        gated_delta_rule=ggml.gated_delta_rule,
+    )
+
+
+def name(profile: Profile, build: Build) -> str:
+    """`llamacpp`, `llamacpp:exact`, `llamacpp of 0ad4a86`."""
+    options = "" if profile == DEFAULT else f":{profile.name}"
+    return "llamacpp" + options + ("" if build == JUDGE else f" of {build.commit}")
+
+
+def linear(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
+    """llama.cpp's product, by the path that it takes for this type and these sizes. TensorError for a type without a known path."""
+    x = np.ascontiguousarray(x)
+    if w.type in FLOATS:
+        return of_floats(build, w, x)
+    if w.type not in PATHS:
+        known = ", ".join(kind.name for kind in (*FLOATS, *PATHS))
+        raise TensorError(f"{w.name}: how llama.cpp multiplies {w.type.name} is not known here; numerics llamacpp has {known}")
+    steps = plan(w.type, w.shape[0], len(x), profile.repack, profile.tiled and build.tiles, build.panels_of_iq4)
+    tokens = [QUANTIZERS[step.partner](x[step.tokens]) for step in steps]
+    out = np.empty((len(x), w.shape[0]), np.float32)
+    for start, rows in panels(w):
+        p = integers(w.type, rows)
+        dmin, minima = (p.dmin, p.minima) if p.dmin.size else (p.d[:0], p.scales[:0])  # kernels want as many axes
+        for step, a in zip(steps, tokens, strict=True):
+            product = np.empty((len(a.d), len(rows)), np.float32)
+            multiply = getattr(ggml_product, step.path)
+            multiply(p.d, p.codes, p.scales, dmin, minima, a.d, a.codes, a.sums, product)
+            out[step.tokens, start : start + len(rows)] = product
+    return out
+
+
+FLOAT_PRODUCTS: dict[Q, tuple[Callable[[F32], F32], Callable[[F32, F32, F32], None]]] = {
+    Q.F32: (as_it_is, ggml.by_dot_f32),
+    Q.F16: (ops.half, ggml.by_dot_f16),
+    Q.BF16: (ops.bfloat, ggml.by_dot_bf16),
+}
+
+
+def of_floats(build: Build, w: Matrix, x: F32) -> F32:
+    """The product with a matrix of floats: sgemm wants several tokens, rows in fours, and rows of whole registers."""
+    rounded, vec_dot = FLOAT_PRODUCTS[w.type]
+    (O, I), x, out = w.shape, rounded(x), np.empty((len(x), w.shape[0]), np.float32)
+    short = -I % 8 if build.pads_rows and w.type == Q.F32 else 0
+    sgemm = len(x) > 1 and O % 4 == 0 and (I + short) % 8 == 0
+    for start, rows in panels(w):
+        panel, product = dequantize(w.type, rows), np.empty((len(x), len(rows)), np.float32)
+        if sgemm:
+            ggml.by_sgemm(padded(panel, short), padded(x, short), product)
+        else:
+            vec_dot(panel, x, product)
+        out[:, start : start + len(rows)] = product
+    return out
+
+
+def padded(x: F32, zeros: int) -> F32:
+    return np.pad(x, ((0, 0), (0, zeros))) if zeros else x
+
+
+def rope(build: Build, x: F32, pos: Ints, how: Rope) -> F32:
+    factors, scale = np.array(how.factors, np.float32), np.float32(how.scale)
+    plain_last = how.adjacent and not build.fuses_left_over
+    return ggml.rope(np.ascontiguousarray(x), pos, ops.rope_step(how), scale, factors, how.adjacent, plain_last)
+
+
+def by_row(function: Callable[..., F32], *arrays: F32) -> F32:
+    """A kernel of rows [R, n] on arrays of any shape [..., n]."""
+    flat = [np.ascontiguousarray(x).reshape(-1, x.shape[-1]) for x in arrays]
+    return function(*flat).reshape(arrays[0].shape)

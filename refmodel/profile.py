@@ -1,0 +1,102 @@
+"""How llama.cpp runs: the options that change bits, and the builds whose arithmetic is known.
+
+The oracle is started with a profile; numerics `llamacpp` computes as llama.cpp does under one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .errors import RefmodelError
+
+SWITCH = {"on": True, "off": False}
+OPTIONS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "fa": ("flash_attn", {value: value for value in ("on", "off", "auto")}),
+    "kv": ("kv", {value: value for value in ("f16", "f32")}),
+    "repack": ("repack", SWITCH),
+    "tiled": ("tiled", SWITCH),
+    "threads": ("threads", {str(n): n for n in range(1, 257)}),
+}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Options of llama.cpp.
+
+    flash_attn  off | on | auto (llama.cpp's default: on wherever it can)
+    kv          type of the cached keys and values, f16 | f32
+    threads     a change alters bits in flash attention of one token over 512 and more cells
+    repack      let llama.cpp rearrange quantized weights for its faster kernels, as it does by itself
+    tiled       its tiled products of 8 tokens and more; off by the environment, GGML_CPU_TILED_MM=0
+    """
+
+    name: str
+    flash_attn: str
+    kv: str
+    threads: int = 1
+    repack: bool = True
+    tiled: bool = True
+
+    def __post_init__(self) -> None:
+        for field, values in OPTIONS.values():
+            if getattr(self, field) not in values.values():
+                raise ValueError(f"{field} is {getattr(self, field)!r}; expected one of {', '.join(values)}")
+
+    def describe(self) -> str:
+        """`exact (flash attention off, F32 cache, 1 thread)`."""
+        threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
+        without = ", no repacking" * (not self.repack) + ", no tiles" * (not self.tiled)
+        return f"{self.name} (flash attention {self.flash_attn}, {self.kv.upper()} cache, {threads}{without})"
+
+
+PROFILES = {p.name: p for p in (Profile("exact", flash_attn="off", kv="f32"), Profile("default", flash_attn="auto", kv="f16"))}
+DEFAULT = PROFILES["default"]
+
+
+@dataclass(frozen=True)
+class Build:
+    """What the kernels of one build do differently. Those of others are refused, not guessed.
+
+    tiles            has tiled products
+    panels_of_iq4    has a path of its own for 8 and more tokens with IQ4_XS and a multiple of 8 rows
+    fused_sum        flash attention, one row: the sum of weights takes a product by fma, not by two roundings
+    tiles_any_head   flash attention in tiles also where the size of a head is no multiple of 8
+    fuses_left_over  RoPE of neighbours, odd number of pairs: the last pair is computed as the others are
+    pads_rows        sgemm of F32 also for rows that are no multiple of 8
+    """
+
+    commit: str
+    tiles: bool = True
+    panels_of_iq4: bool = False
+    fused_sum: bool = True
+    tiles_any_head: bool = True
+    fuses_left_over: bool = False
+    pads_rows: bool = False
+
+
+JUDGE = Build("0c1e570")  # llama-cpp-python 0.3.36, of which golden/ speaks
+BUILDS = {
+    build.commit: build
+    for build in (
+        JUDGE,
+        Build("0ce8cd1", pads_rows=True),  # b11739
+        Build(  # node-llama-cpp 3.22.1
+            "0ad4a86", tiles=False, panels_of_iq4=True, fused_sum=False, tiles_any_head=False, fuses_left_over=True
+        ),
+    )
+}
+
+
+def profile_of(text: str) -> Profile:
+    """`exact`, `default`, or options that differ from the defaults: `fa=off,kv=f32`. RefmodelError for anything else."""
+    if text in PROFILES:
+        return PROFILES[text]
+    profile = replace(DEFAULT, name=text)
+    for option in text.split(","):
+        name, _, value = option.partition("=")
+        field, values = OPTIONS.get(name, ("", {}))
+        if value not in values:
+            known = ", ".join(f"{name}={'|'.join(values) if len(values) < 9 else 'N'}" for name, (_, values) in OPTIONS.items())
+            raise RefmodelError(f"{option!r} is no profile of llama.cpp and no option of one: {', '.join(PROFILES)}, {known}")
+        profile = replace(profile, **{field: values[value]})
+    return profile

@@ -1,0 +1,106 @@
+"""Products of whole numbers: every path's kernel has the bits of its definition, and the plan is llama.cpp's."""
+
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType as Q
+from hypothesis import given
+from hypothesis import strategies as st
+from near import same_bits
+from strategies import seeds
+from test_kernels_linear import Packed, exact_product, size_of_sums
+
+from refmodel.kernels import ggml_product as kernels
+from refmodel.numerics import llamacpp
+from refmodel.ops import ggml_product as ops
+from refmodel.ops.ggml_product import PATHS, QUANTIZERS, Step, plan
+from refmodel.profile import DEFAULT
+from refmodel.quants import integers, q8_0, q8_1, q8_k
+
+CASES = sorted(
+    {(kind, name) for kind, p in PATHS.items() for name in (p.vec_dot, p.gemv, p.gemm, p.tiled, p.sgemm) if name}
+    | {(Q.IQ4_XS, "whole_super_blocks")}
+)
+f32 = np.float32
+
+
+def tokens(seed, T, I):
+    return np.random.default_rng(seed).standard_normal((T, I)).astype(f32)
+
+
+@pytest.mark.parametrize(("kind", "path"), CASES, ids=lambda x: getattr(x, "name", x))
+@given(seed=seeds(), T=st.integers(1, 3), blocks=st.integers(1, 5))
+def test_a_kernel_has_the_bits_of_its_definition(kind, path, seed, T, blocks):
+    w = Packed(kind, seed, 5, blocks)
+    if kind == Q.MXFP4:
+        w.rows = w.rows.copy()
+        w.rows.view(np.uint8).reshape(5, blocks, 17)[:, :, 0] = 120 + w.rows.reshape(5, blocks, 17)[:, :, 0] % 16
+    p, a = integers(kind, w.rows), QUANTIZERS[PATHS[kind].partner](tokens(seed, T, w.shape[1]))
+    got, want = np.empty((T, 5), f32), getattr(ops, path)(p, a)
+    dmin, minima = (p.dmin, p.minima) if p.dmin.size else (p.d[:0], p.scales[:0])
+    getattr(kernels, path)(p.d, p.codes, p.scales, dmin, minima, a.d, a.codes, a.sums, got)
+    same_bits(got, want)
+    rounded = (a.d[..., None] * a.codes).reshape(T, -1)
+    slack = 1e-3 if PATHS[kind].partner == "q8_1" else 1e-6  # the sums of Q8_1 are half floats
+    assert (np.abs(got - exact_product(w, rounded)) <= slack * size_of_sums(w, rounded)).all()
+
+
+@pytest.mark.parametrize("kind", PATHS, ids=lambda kind: kind.name)
+def test_a_product_is_the_sum_of_its_steps(kind):
+    """The numerics value sends every token down the path of the plan, in panels of any size."""
+    w, x = Packed(kind, 4, 16, 2), tokens(4, 11, 512 if PATHS[kind].partner == "q8_k" else 64)
+    if kind == Q.MXFP4:
+        w.rows = w.rows.copy()
+        w.rows.reshape(16, 2, 17)[:, :, 0] = 125
+    w.name = "blk.0.ffn_up.weight"
+    whole = integers(kind, w.rows)
+    parts = [
+        getattr(ops, step.path)(whole, QUANTIZERS[step.partner](x[step.tokens])) for step in plan(kind, 16, 11, True, True, False)
+    ]
+    same_bits(llamacpp(DEFAULT).linear(w, x), np.concatenate(parts))
+
+
+def test_the_plan():
+    every, off = slice(0, 9), {"repack": False, "tiled": True, "panels": False}
+    default = {"repack": True, "tiled": True, "panels": False}
+    assert plan(Q.Q4_K, 8, 9, **default) == [
+        Step(slice(0, 8), "q8_k_by_four", "pairs_of_q4_k"),
+        Step(slice(8, 9), "q8_k", "sums_of_q4_k"),
+    ]
+    assert plan(Q.Q4_K, 8, 3, **default) == [Step(slice(0, 3), "q8_k", "sums_of_q4_k")]
+    assert plan(Q.Q4_K, 8, 4, **default) == [Step(slice(0, 4), "q8_k_by_four", "pairs_of_q4_k")]
+    assert plan(Q.Q4_K, 12, 9, **default) == [Step(every, "q8_k", "super_blocks")] == plan(Q.Q4_K, 8, 9, **off)
+    assert plan(Q.Q6_K, 8, 7, **default) == [Step(slice(0, 7), "q8_k", "lanes_of_q6_k")]
+    assert plan(Q.Q6_K, 8, 9, False, False, False) == [Step(every, "q8_k", "lanes_of_q6_k")]
+    assert plan(Q.IQ4_NL, 12, 1, **default) == [Step(slice(0, 1), "q8_0", "alternating_lanes")]
+    assert plan(Q.IQ4_NL, 12, 2, **default) == [Step(slice(0, 2), "q8_0", "eight_lanes")]
+    assert plan(Q.IQ4_XS, 8, 9, False, False, True) == [Step(every, "q8_k", "whole_super_blocks")]
+
+
+@given(seed=seeds(), scale=st.sampled_from([1e-30, 0.1, 1.0, 100.0]))
+def test_activations_keep_their_size(seed, scale):
+    """A code is off by half a step at most; the step is the scale of the block."""
+    x = tokens(seed, 2, 512) * f32(scale)
+    for quantize, width in ((q8_0.quantize, 32), (q8_1.quantize, 32), (q8_k.quantize, 256), (q8_k.quantize_by_four, 256)):
+        a = quantize(x)
+        if scale < 1e-5 and width == 32:  # the scale is a half float
+            assert not a.d.any()
+            continue
+        back = (a.d[..., None] * a.codes).reshape(x.shape)
+        step = np.repeat(np.abs(a.d), width, axis=1)
+        assert (np.abs(back - x) <= step * 0.55 + 1e-3 * np.abs(x)).all()  # the scale of 32 weights is itself rounded to half
+
+
+def test_zeros_become_zeros():
+    for quantize in QUANTIZERS.values():
+        a = quantize(np.zeros((2, 256), f32))
+        assert not a.d.any()
+        assert not a.codes.any()
+        assert not a.sums.any()
+
+
+def test_of_values_equally_far_from_zero_the_first_decides_or_the_positive():
+    x = np.zeros((1, 256), f32)
+    x[0, 3], x[0, 9] = -2, 2
+    assert q8_k.quantize(x).d > 0
+    assert q8_k.quantize_by_four(x).d < 0
+    assert q8_k.quantize_by_four(-np.abs(x)).d > 0
