@@ -79,10 +79,17 @@ def test_quantized_models_differ_by_what_llama_cpp_rounds(name):
     assert nmse(ours, theirs) <= 2 * MANIFEST[f"traces/{name}/logits.safetensors"]["nmse_of_dequantized"]
 
 
+@pytest.mark.parametrize("name", QUANTIZED)
+def test_quantized_models_differ_by_nothing_where_that_rounding_is_computed(name):
+    """No bit, with the C library that llama.cpp was recorded with; another one may flip a code, but not at the median token."""
+    ours, theirs = logits(name, "llamacpp:exact")
+    assert np.median([nmse(a, b) for a, b in zip(ours, theirs, strict=True)]) <= 1e-7
+
+
 def test_every_node_of_a_routed_run_agrees():
     model = refmodel.load(GOLDEN / "models" / "qwen35.gguf")
     other = recorded(model, GOLDEN / "traces" / "qwen35" / "route.safetensors")
-    for numerics in ("reference", "oracle"):
+    for numerics in ("reference", "oracle", "llamacpp:exact"):
         for anchor in ("", "block", "node"):
             result = compare(model, model.route(other.route), other, numerics_of(numerics), anchor, lambda name: None)
             assert result.first_wrong is None

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import tiny
+from english import TEXT
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from near import nmse, same_bits
@@ -23,17 +24,6 @@ pytestmark = pytest.mark.live
 
 ARCHITECTURES = ["llama", "qwen3", "qwen35"]
 PROMPT, STEPS = [84, 104, 101, 220, 9, 77, 31, 200, 5], [[12], [200], [44], [7], [7], [90], [131], [2]]
-TEXT = (
-    "It was a bright cold day in spring, and the clocks of the town were striking noon. The old man at the window looked out "
-    "over the harbour, where the boats lay at anchor and the gulls turned in the wind. He had come here every year since the "
-    "war, always in the same week, and always alone. In the evening he would walk along the shore to the lighthouse, count the "
-    "steps as he climbed them, and stand for a while beside the great lamp. Nobody asked him why. The keeper, who was a quiet "
-    "man himself, brought him tea and went back to his book. There were one hundred and ninety-nine steps; he had counted them "
-    "so often that he no longer needed to think of the number. This year the door was locked. A notice said that the light was "
-    "now controlled by a computer in another city, and that visitors should apply in writing to the office. He read it twice, "
-    "slowly, and then he laughed aloud, for the first time in many months, because he had been a writer of letters all his life. "
-    "The next morning he bought paper, ink and four stamps, and asked the woman in the shop how long the post took to arrive."
-)
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)

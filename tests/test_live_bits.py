@@ -1,8 +1,11 @@
 """Numerics llamacpp beside a real llama.cpp: no bit differs. Every operation from llama.cpp's own inputs, and whole runs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tiny
+from english import TEXT
 from gguf import GGML_QUANT_SIZES
 from gguf import GGMLQuantizationType as Q
 from hypothesis import given, settings
@@ -19,8 +22,6 @@ pytestmark = pytest.mark.live
 
 KINDS = [*FLOATS, *PATHS]
 TOKENS = (1, 2, 3, 4, 7, 8, 9, 64, 65)
-LONG = 300  # tokens: more than 256 cells, so that one token over them is split among threads
-CALLS = [[5, 6, 7, 8, 9], [10], [11], [12, 13, 14]]
 
 
 def beside(path, profile, calls, folder, lib, anchor):
@@ -88,3 +89,52 @@ def test_every_path_of_every_type(kind, options, tmp_path, llama_lib):
         path = tiny.build(tmp_path / f"{F}.gguf", "llama", seed=3, types=types, F=F, **wide)
         calls = [[*range(1, 1 + n)] for n in (9, 8, 7, 4, 3, 2, 1, 65)]
         assert not differing(beside(path, options, calls, tmp_path, llama_lib, "node"))
+
+
+QUANTIZED = [f"{arch}-{kind}" for arch in ("llama", "qwen3", "qwen35") for kind in ("Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0")]
+
+
+@pytest.mark.parametrize("anchor", ["", "block"])
+@pytest.mark.parametrize("profile", ["default", "exact"])
+@pytest.mark.parametrize("name", [*QUANTIZED, "qwen35", "qwen35-four-to-one", "qwen35-equal-heads", "llama-tied", "qwen3-tied"])
+def test_whole_models_prefill_and_steps(name, profile, anchor, golden, tmp_path, llama_lib):
+    calls = [[*range(1, 71)], *([token] for token in range(100, 108)), [*range(30, 39)]]
+    result = beside(golden / "models" / f"{name}.gguf", profile, calls, tmp_path, llama_lib, anchor)
+    assert not differing(result)
+    assert len(result.logits) == 87
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_token_over_a_long_cache(threads, golden, tmp_path, llama_lib):
+    """From 512 cells on llama.cpp splits the keys of a single token among its threads: then their number changes bits."""
+    calls = [[*range(1, 200)], [*range(1, 250)], [*range(1, 90)], [7], [8]]
+    assert not differing(beside(golden / "models" / "llama.gguf", f"threads={threads}", calls, tmp_path, llama_lib, ""))
+
+
+@pytest.mark.parametrize("profile", ["default", "exact", "repack=off,tiled=off"])
+def test_a_trained_model(profile, smollm2, tmp_path, llama_lib):
+    ids = list(map(int, refmodel.load(smollm2).tokenizer.encode(TEXT)))
+    result = beside(smollm2, profile, [ids[:90], *([token] for token in ids[90:94]), ids[94:140]], tmp_path, llama_lib, "")
+    assert not differing(result)
+    assert all(row.nmse == 0 for row in result.logits)
+
+
+def test_under_a_route(golden, tmp_path, llama_lib):
+    model = refmodel.load(golden / "models" / "qwen35-Q4_K_M.gguf")
+    route = model.route("blocks:1,3")
+    other = live(model, route, [[*range(1, 20)], [4], [5]], profile_of("default"), llama_lib, False, tmp_path)
+    assert not differing(compare(model, route, other, numerics_beside("llamacpp", other), "", lambda name: None))
+
+
+def test_a_wrong_rope_base_hides_in_the_noise_of_reference_and_shows_in_the_emulation(smollm2, tmp_path, llama_lib):
+    """What the emulation is for: the same fault, within tolerance beside 8-bit activations and far outside beside none."""
+    model = refmodel.load(smollm2)
+    ids = list(map(int, model.tokenizer.encode(TEXT)))[:40]
+    other = live(model, model.route(), [ids], profile_of("default"), llama_lib, False, tmp_path)
+    model.hp = replace(model.hp, rope=replace(model.hp.rope, base=model.hp.rope.base * 1.01))
+    first = {}
+    for numerics in ("reference", "llamacpp"):
+        result = compare(model, model.route(), other, numerics_beside(numerics, other), "", lambda name: None)
+        first[numerics] = result.first_wrong
+    assert first["reference"] is None
+    assert first["llamacpp"].name == "Qcur-0#2"
