@@ -192,6 +192,8 @@ def diff(
     decode: Annotated[int, typer.Option(min=0, help="Feed the last so many tokens one at a time.")] = 0,
     anchor: Annotated[bool, typer.Option("--anchor", help="Start every block from the other side's own input.")] = False,
     anchor_nodes: Annotated[bool, typer.Option("--anchor-nodes", help="Start every operation from their input.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Say what each part of the distance to the truth is due to.")] = False,
+    full: Annotated[Path | None, typer.Option(help="With --explain: the same model in a higher precision.")] = None,
     dequantized: Annotated[bool, typer.Option("--dequantized", help="Let llama.cpp run the file's weights as F32.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Show every row, not one for each block.")] = False,
     special: Annotated[bool, typer.Option("--special", help="Read special tokens in the prompt.")] = False,
@@ -199,6 +201,7 @@ def diff(
 ) -> None:
     """Compare with llama.cpp, or with a recorded trace, tensor by tensor."""
     from . import against as other_side
+    from . import explain as explaining
     from . import show
     from .model import load
     from .numerics import numerics_of
@@ -206,9 +209,11 @@ def diff(
 
     loaded = load(model)
     numerics_of(numerics)  # a wrong name is said before llama.cpp runs
-    emulated = numerics.startswith("llamacpp")
+    emulated = explain or numerics.startswith("llamacpp")
     if emulated and dequantized:
-        raise RefmodelError("--dequantized: numerics llamacpp multiplies the quantized weights, as llama.cpp does without it")
+        raise RefmodelError("--dequantized: the quantized weights are multiplied here as llama.cpp multiplies them without it")
+    if full and not explain:
+        raise RefmodelError("--full belongs to --explain")
     if against != "llamacpp" and (profile or dequantized or llama_lib):
         raise RefmodelError("--profile, --dequantized and --llama-lib are for a live llama.cpp; a trace was recorded as it was")
     chosen = loaded.route(route)
@@ -223,9 +228,18 @@ def diff(
             with err.status("reading the file for its sha256"):
                 other = other_side.recorded(loaded, Path(against), given, chosen if route else None)
             chosen = loaded.route(other.route)
+        anchored = "node" if anchor_nodes else "block" if anchor else ""
+        if explain:
+            with show.watching(err, "computing") as seen:
+                explanation = explaining.explain(loaded, chosen, other, Path(folder), load(full) if full else None, anchored, seen)
+            if as_json:
+                print(json.dumps(show.explanation_json(explanation, other), indent=1))
+            else:
+                out.print(show.explanation_table(explanation, every))
+                out.print(show.explanation_headline(explanation, other), markup=False, soft_wrap=True)
+            raise typer.Exit(0 if explanation.explained else 1)
         policy = other_side.numerics_beside(numerics, other)
         with show.watching(err, "comparing") as seen:
-            anchored = "node" if anchor_nodes else "block" if anchor else ""
             result = other_side.compare(loaded, chosen, other, policy, anchored, seen)
     if as_json:
         print(json.dumps(show.diff_json(result, other, policy.name), indent=1))

@@ -75,28 +75,46 @@ class Diff:
         return next((row for row in self.rows if not row.within), None)
 
 
-class Comparing:
-    """A tapper that measures every tap against theirs and keeps none of our arrays.
+class Anchored:
+    """A tapper that lets a pass go on with their numbers instead of ours.
 
-    With anchor "block", each block starts from their output of the block before it, and in later calls also from their
+    With "block", each block starts from their output of the block before it, and in later calls also from their
     convolution and delta states and their cached keys and values: one wrong block makes one wrong block. With "node", every
-    operation starts from their numbers: one wrong operation makes one wrong row.
+    operation starts from their numbers: one wrong operation makes one wrong row. With "", nothing is replaced.
+
+    call   number of this call
+    fresh  its tokens
     """
 
-    def __init__(self, theirs: Mapping[str, F], tolerance: Tolerance, anchor: str, seen: Callable[[str], None]) -> None:
-        self.theirs, self.tolerance, self.seen = theirs, tolerance, seen
-        self.replacement = REPLACEMENTS[anchor]
-        self.call, self.rows, self.fresh = 0, dict[str, Row](), 0
+    def __init__(self, theirs: Mapping[str, F], anchor: str) -> None:
+        self.theirs, self.replacement = theirs, REPLACEMENTS[anchor]
+        self.call, self.fresh = 0, 0
+
+    def __call__(self, name: str, x: F) -> F:
+        replaces, key = self.replacement(name.partition("-")[0]), in_call(name, self.call)
+        if replaces is None or key not in self.theirs:
+            return x
+        theirs = self.theirs[key]
+        fits = squeezed(x.shape) == squeezed(theirs.shape) and bool(np.isfinite(theirs).all())
+        return replaces(x, theirs.reshape(x.shape).astype(x.dtype), self.fresh) if fits else x
+
+    def wants(self, name: str) -> bool:
+        return False
+
+
+class Comparing:
+    """A tapper that measures every tap against theirs and keeps none of our arrays; what comes after it may be anchored."""
+
+    def __init__(self, theirs: Mapping[str, F], tolerance: Tolerance, anchored: Anchored, seen: Callable[[str], None]) -> None:
+        self.theirs, self.tolerance, self.anchored, self.seen = theirs, tolerance, anchored, seen
+        self.call, self.rows = 0, dict[str, Row]()
 
     def __call__(self, name: str, x: F) -> F:
         key = in_call(name, self.call)
         self.seen(name)
-        if key not in self.theirs:
-            return x
-        theirs = self.theirs[key]
-        self.rows[key] = row = compare(key, x, theirs, self.tolerance.of(key))
-        replaces = None if row.problem else self.replacement(name.partition("-")[0])
-        return replaces(x, theirs.reshape(x.shape).astype(x.dtype), self.fresh) if replaces else x
+        if key in self.theirs:
+            self.rows[key] = compare(key, x, self.theirs[key], self.tolerance.of(key))
+        return self.anchored(name, x)
 
     def wants(self, name: str) -> bool:
         return in_call(name, self.call) in self.theirs
@@ -212,12 +230,14 @@ def diff(
     """Run the calls, one after another in one sequence, beside a recorded run of the same calls.
 
     theirs  tap name -> array; call k >= 1 adds `@k`
+    anchor  "", "block" or "node": whose numbers the pass goes on with, see Anchored
     seen    is told the name of every tap, for a progress bar
     """
-    comparing = Comparing(theirs, tolerance, anchor, seen)
+    anchored = Anchored(theirs, anchor)
+    comparing = Comparing(theirs, tolerance, anchored, seen)
     session, logits = model.session(route, numerics, comparing), []
     for call, tokens in enumerate(calls):
-        comparing.call, comparing.fresh = call, len(tokens)
+        comparing.call, anchored.call, anchored.fresh = call, call, len(tokens)
         ours = session.forward(tokens)
         key = in_call("result_output", call)
         if key in theirs and theirs[key].size == ours.size and np.isfinite(ours).all() and np.isfinite(theirs[key]).all():

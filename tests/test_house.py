@@ -15,7 +15,7 @@ PACKAGE = ROOT / "refmodel"
 ROWS = [
     {"cli"},
     {"show"},
-    {"demo"},
+    {"demo", "explain"},
     {"against", "inspect"},
     {"diff", "surgery", "generate"},
     {"model", "llamacpp", "llamacpp_child", "tolerance"},

@@ -2,10 +2,10 @@
 
 from ..errors import RefmodelError
 from ..profile import DEFAULT, profile_of
-from .ggml import llamacpp
+from .ggml import ladder, llamacpp
 from .plain import ORACLE, REFERENCE, Numerics
 
-__all__ = ["LLAMACPP", "NUMERICS", "ORACLE", "REFERENCE", "Numerics", "llamacpp", "numerics_of"]
+__all__ = ["LLAMACPP", "NUMERICS", "ORACLE", "REFERENCE", "Numerics", "ladder", "llamacpp", "numerics_of"]
 
 LLAMACPP = llamacpp(DEFAULT)
 NUMERICS = {value.name: value for value in (REFERENCE, ORACLE, LLAMACPP)}

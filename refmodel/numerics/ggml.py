@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from gguf import GGMLQuantizationType as Q
 
-from ..arrays import F32, Ints, Matrix
+from ..arrays import F32, F, Ints, Matrix
 from ..errors import TensorError
 from ..kernels import ggml, ggml_attention, ggml_product
 from ..ops import ggml as ops
@@ -15,7 +15,8 @@ from ..ops.ggml_product import PATHS, QUANTIZERS, plan
 from ..ops.rope import Rope
 from ..profile import DEFAULT, JUDGE, Build, Profile
 from ..quants import FLOATS, dequantize, integers
-from .plain import REFERENCE, Numerics, as_it_is, panels
+from .plain import ORACLE, REFERENCE, Numerics, as_it_is, panels
+from .plain import linear as plain_linear
 
 
 def llamacpp(profile: Profile, build: Build = JUDGE) -> Numerics:
@@ -38,6 +39,49 @@ def llamacpp(profile: Profile, build: Build = JUDGE) -> Numerics:
         causal_conv1d=ggml.causal_conv1d,
         gated_delta_rule=ggml.gated_delta_rule,
     )
+
+
+def ladder(profile: Profile, build: Build) -> dict[str, Numerics]:
+    """From exact arithmetic to llama.cpp's, one policy switched at a time; a name says what its step adds.
+
+    activations  inputs of products rounded as llama.cpp rounds them for the type of the matrix
+    attention    its cache, and its attention over it
+    order        all the rest: float32 instead of float64, and the order of sums
+    """
+    theirs = llamacpp(profile, build)
+    activations = replace(ORACLE, name="oracle, 8-bit activations", linear=linear_of_rounded)
+    attention = replace(
+        activations,
+        name="oracle, 8-bit activations, their attention",
+        store=lambda x: theirs.store(x.astype(np.float32)).astype(x.dtype),
+        attention=partial(in_float32, theirs.attention),
+    )
+    return {"activations": activations, "attention": attention, "order": theirs}
+
+
+def linear_of_rounded(w: Matrix, x: F) -> F:
+    """The exact product with activations that are rounded as llama.cpp rounds them for this type."""
+    small = x.astype(np.float32)
+    if w.type in FLOAT_PRODUCTS:
+        return plain_linear(w, FLOAT_PRODUCTS[w.type][0](small).astype(x.dtype) if w.type != Q.F32 else x)
+    if w.type not in PATHS:
+        return plain_linear(w, x)
+    partner = PATHS[w.type].partner
+    a = QUANTIZERS[partner](small)
+    rounded = a.d[..., None].astype(x.dtype) * a.codes
+    out = plain_linear(w, rounded.reshape(x.shape))
+    if partner == "q8_1":  # minima multiply sums that are rounded on their own
+        lost = a.sums - rounded.sum(axis=-1)
+        for start, rows in panels(w):
+            out[:, start : start + len(rows)] -= lost @ integers(w.type, rows).dmin.T
+    return out
+
+
+def in_float32(attention: Callable[..., F], q: F, k: F, v: F, scale: float, kq: F, kq_soft_max: F) -> F:
+    seen = [x.astype(np.float32) for x in (kq, kq_soft_max)]
+    out = attention(*(x.astype(np.float32) for x in (q, k, v)), scale, *seen)
+    kq[:], kq_soft_max[:] = seen
+    return out.astype(q.dtype)
 
 
 def name(profile: Profile, build: Build) -> str:

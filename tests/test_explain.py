@@ -1,0 +1,111 @@
+"""The error budget: its parts add up, a fault is nobody's part, and a flipped code is found."""
+
+import numpy as np
+import pytest
+import tiny
+from gguf import GGMLQuantizationType as Q
+from test_diff import Record
+
+import refmodel
+from refmodel.against import Other
+from refmodel.errors import TraceError
+from refmodel.explain import UNEXPLAINED, explain
+from refmodel.numerics import LLAMACPP
+from refmodel.profile import DEFAULT, JUDGE
+
+CALLS = [[5, 6, 7, 8, 9, 10, 11, 12, 13], [10], [11]]
+
+
+@pytest.fixture(scope="module")
+def model(golden):
+    return refmodel.load(golden / "models" / "qwen35-Q4_K_M.gguf")
+
+
+def emulated(model, fault=None, **changes):
+    """The other side as the emulation itself makes it; `fault` changes a tap and everything after it."""
+    record = Faulty(fault) if fault else Record()
+    session = model.session(numerics=LLAMACPP, tapper=record)
+    for record.call, call in enumerate(CALLS):
+        session.forward(call)
+    given = {"calls": CALLS, "route": model.route().canonical, "sha256": "", "who": "ours", "types": {Q.Q4_K}}
+    given |= {"profile": DEFAULT, "build": JUDGE, "emitted": len(record), "left_out": {}}
+    return Other(record, **(given | changes))
+
+
+class Faulty(Record):
+    def __init__(self, where):
+        super().__init__()
+        self.where = where
+
+    def __call__(self, name, x):
+        return super().__call__(name, (x * 1.01).astype(x.dtype) if name == self.where else x)
+
+
+def test_the_parts_add_up_to_the_distance(model, tmp_path):
+    found = explain(model, model.route(), emulated(model), tmp_path)
+    assert [b.name for b in found.budgets][:5] == ["l_out-0", "l_out-1", "l_out-2", "l_out-3", "result_output"]
+    for budget in found.budgets:
+        assert list(budget.parts) == ["activations", "attention", "order", UNEXPLAINED]
+        assert sum(part.share for part in budget.parts.values()) == pytest.approx(1)
+        assert budget.parts[UNEXPLAINED].nmse == 0
+        assert 1e-6 < budget.distance < 1e-2
+    first = found.budgets[0].parts  # block 0 is a delta block: it has no attention, and nothing before it to amplify
+    assert first["activations"].share > 0.99
+    assert first["attention"].nmse < 1e-25
+    assert (found.explained, found.first, found.flip, set(found.left)) == (True, None, None, {0.0})
+    assert set(found.verdicts()) <= {"EXPLAINED", "NEAR TIE"}
+
+
+def test_anchored_a_block_has_its_own_budget_alone(model, tmp_path):
+    free, anchored = (explain(model, model.route(), emulated(model), tmp_path, anchor=anchor) for anchor in ("", "block"))
+    by_name = {b.name: b.distance for b in anchored.budgets}
+    assert all(by_name[b.name] <= b.distance for b in free.budgets if b.name.startswith("l_out"))
+    assert by_name["l_out-3"] < free.budgets[3].distance / 3
+
+
+def test_a_fault_is_left_unexplained_and_the_first_wrong_operation_is_named(model, tmp_path):
+    found = explain(model, model.route(), emulated(model, fault="Qcur_normed-2"), tmp_path)
+    assert not found.explained
+    assert found.first.name == "Qcur_normed-2"
+    shares = {b.name: b.parts[UNEXPLAINED].nmse for b in found.budgets}
+    assert shares["l_out-1"] == 0 < shares["l_out-2"]
+    assert "UNEXPLAINED" in found.verdicts()
+
+
+def test_a_higher_precision_makes_the_weights_a_part(model, tmp_path):
+    shape = {"E": 256, "F": 256, "H": 8, "G": 2, "D": 32, "n_rot": 12, "n_layer": 4, "Hk": 4, "Hv": 8, "S": 32, "K": 4}
+    parent = tiny.build(tmp_path / "parent.gguf", "qwen35", 13, **shape, recurrent=[1, 1, 0, 1])  # as golden/make.py has it
+    found = explain(model, model.route(), emulated(model), tmp_path, full=refmodel.load(parent))
+    for budget in found.budgets:
+        assert next(iter(budget.parts)) == "weights"
+        assert budget.parts["weights"].share > 0.5
+        assert sum(part.share for part in budget.parts.values()) == pytest.approx(1)
+
+
+def test_a_full_model_must_be_the_same_model(model, golden, tmp_path):
+    with pytest.raises(TraceError, match="hyperparameters differ"):
+        explain(model, model.route(), emulated(model), tmp_path, full=refmodel.load(golden / "models" / "qwen35.gguf"))
+
+
+def test_only_a_known_llama_cpp_is_explained(model, tmp_path):
+    with pytest.raises(TraceError, match=r"not a llama\.cpp whose arithmetic is known"):
+        explain(model, model.route(), emulated(model, build=None), tmp_path)
+
+
+def test_a_flipped_code_is_named(model, tmp_path):
+    """Their attn_norm-1 differs by a hair, as with another C library, and one code with it; all operations are right."""
+    other = emulated(model)
+    theirs = other.taps["attn_norm-1"]  # [T, 256]: a block a token
+    step = np.abs(theirs).max(axis=1, keepdims=True) / 127
+    to_a_change = np.abs(np.abs(theirs / step) % 1 - 0.5)
+    row, column = np.unravel_index(to_a_change.argmin(), theirs.shape)
+    before = theirs[row, column] / step[row, 0]
+    border = np.sign(before) * (np.floor(np.abs(before)) + 0.5)
+    theirs[row, column] = (border + np.sign(border - before) * 1e-3) * step[row, 0]
+    other.taps["l_out-1"] = other.taps["l_out-1"] * np.float32(1 + 1e-6)  # what came of it
+    found = explain(model, model.route(), other, tmp_path)
+    assert found.explained
+    assert (found.flip.tap, found.flip.row, found.flip.column) == ("attn_norm-1", row, column)
+    assert found.flip.matrix == "blk.1.attn_qkv.weight"
+    assert abs(found.flip.ours - found.flip.theirs) == 1
+    assert "code" in found.flip.describe()
