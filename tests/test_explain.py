@@ -12,6 +12,7 @@ from refmodel.errors import TraceError
 from refmodel.explain import UNEXPLAINED, explain
 from refmodel.numerics import LLAMACPP
 from refmodel.profile import DEFAULT, JUDGE
+from refmodel.trace import in_call
 
 CALLS = [[5, 6, 7, 8, 9, 10, 11, 12, 13], [10], [11]]
 
@@ -21,9 +22,9 @@ def model(golden):
     return refmodel.load(golden / "models" / "qwen35-Q4_K_M.gguf")
 
 
-def emulated(model, fault=None, **changes):
-    """The other side as the emulation itself makes it; `fault` changes a tap and everything after it."""
-    record = Faulty(fault) if fault else Record()
+def emulated(model, faults=None, **changes):
+    """The other side as the emulation itself makes it; `faults`, tap -> function, change it and everything after it."""
+    record = Faulty(faults or {})
     session = model.session(numerics=LLAMACPP, tapper=record)
     for record.call, call in enumerate(CALLS):
         session.forward(call)
@@ -33,12 +34,13 @@ def emulated(model, fault=None, **changes):
 
 
 class Faulty(Record):
-    def __init__(self, where):
+    def __init__(self, faults):
         super().__init__()
-        self.where = where
+        self.faults = faults
 
     def __call__(self, name, x):
-        return super().__call__(name, (x * 1.01).astype(x.dtype) if name == self.where else x)
+        super().__call__(name, changed := self.faults.get(in_call(name, self.call), lambda x: x)(x))
+        return changed
 
 
 def test_the_parts_add_up_to_the_distance(model, tmp_path):
@@ -64,7 +66,7 @@ def test_anchored_a_block_has_its_own_budget_alone(model, tmp_path):
 
 
 def test_a_fault_is_left_unexplained_and_the_first_wrong_operation_is_named(model, tmp_path):
-    found = explain(model, model.route(), emulated(model, fault="Qcur_normed-2"), tmp_path)
+    found = explain(model, model.route(), emulated(model, {"Qcur_normed-2": lambda x: x * np.float32(1.01)}), tmp_path)
     assert not found.explained
     assert found.first.name == "Qcur_normed-2"
     shares = {b.name: b.parts[UNEXPLAINED].nmse for b in found.budgets}
@@ -94,18 +96,22 @@ def test_only_a_known_llama_cpp_is_explained(model, tmp_path):
 
 def test_a_flipped_code_is_named(model, tmp_path):
     """Their attn_norm-1 differs by a hair, as with another C library, and one code with it; all operations are right."""
-    other = emulated(model)
-    theirs = other.taps["attn_norm-1"]  # [T, 256]: a block a token
-    step = np.abs(theirs).max(axis=1, keepdims=True) / 127
-    to_a_change = np.abs(np.abs(theirs / step) % 1 - 0.5)
-    row, column = np.unravel_index(to_a_change.argmin(), theirs.shape)
-    before = theirs[row, column] / step[row, 0]
-    border = np.sign(before) * (np.floor(np.abs(before)) + 0.5)
-    theirs[row, column] = (border + np.sign(border - before) * 1e-3) * step[row, 0]
-    other.taps["l_out-1"] = other.taps["l_out-1"] * np.float32(1 + 1e-6)  # what came of it
-    found = explain(model, model.route(), other, tmp_path)
+    place = []
+
+    def moved(x):
+        """The number that is nearest to where its code changes, moved over that border; a token is one block of 256."""
+        step = np.abs(x).max(axis=1, keepdims=True) / 127
+        row, column = np.unravel_index(np.abs(np.abs(x / step) % 1 - 0.5).argmin(), x.shape)
+        before, x = x[row, column] / step[row, 0], x.copy()
+        border = np.sign(before) * (np.floor(np.abs(before)) + 0.5)
+        x[row, column] = (border + np.sign(border - before) * 1e-4) * step[row, 0]
+        place.append((row, column))
+        return x
+
+    found = explain(model, model.route(), emulated(model, {"attn_norm-1": moved}), tmp_path)
     assert found.explained
-    assert (found.flip.tap, found.flip.row, found.flip.column) == ("attn_norm-1", row, column)
+    assert ("attn_norm-1", *place[0]) == (found.flip.tap, found.flip.row, found.flip.column)
     assert found.flip.matrix == "blk.1.attn_qkv.weight"
     assert abs(found.flip.ours - found.flip.theirs) == 1
     assert "code" in found.flip.describe()
+    assert max(found.left) > 0
