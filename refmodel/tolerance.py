@@ -47,10 +47,10 @@ HALF_CACHE = Tolerance(
 )
 QUANTIZED = Tolerance(
     tensors=4e-2,
-    logits=2e-2,
+    logits=2.1e-2,
     reason="llama.cpp rounds activations to 8 bits before every product with a quantized matrix; these are twice the most by which "
     "its own runs on a trained file (SmolLM2, Q4_1) and on the dequantized copy differ, 1.7e-2 in an intermediate of one token and "
-    "8.8e-3 in the logits; `--dequantized` removes this noise",
+    "1.05e-2 in the logits; numerics llamacpp rounds as it does, and `--dequantized` keeps it from rounding",
 )
 
 
@@ -60,6 +60,33 @@ EMULATED = Tolerance(
     reason="numerics llamacpp computes what llama.cpp computes: no bit differs beside the same C library; another one's exp, log, "
     "sin and cos differ in the last place, which can flip an 8-bit code of an activation",
 )
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A measured noise floor: the largest NMSE between numerics `reference` and llama.cpp 0c1e57098 when nothing is wrong."""
+
+    tensors: float
+    logits: float
+
+
+# (quantization, profile) -> noise of a prompt and two single tokens: of golden's models of all architectures, and of 60 tokens of
+# English in the trained SmolLM2, whose outliers make blocks of 32 coarser (Q4_1). What makes it: 8-bit activations; for F32 the
+# half-precision cache (default) or the order of float32 sums alone (exact). Numerics llamacpp has none of it, no bit differs.
+NOISE = {
+    ("F32", "exact"): Noise(4.2e-11, 5.7e-13),
+    ("F32", "default"): Noise(2.1e-06, 4.2e-07),
+    ("Q4_K_M", "exact"): Noise(2.4e-03, 5.9e-04),
+    ("Q4_K_M", "default"): Noise(2.4e-03, 5.9e-04),
+    ("Q5_K_M", "exact"): Noise(3.0e-03, 6.4e-04),
+    ("Q5_K_M", "default"): Noise(2.6e-03, 6.5e-04),
+    ("Q6_K", "exact"): Noise(4.9e-03, 6.2e-04),
+    ("Q6_K", "default"): Noise(4.5e-03, 6.3e-04),
+    ("Q8_0", "exact"): Noise(1.0e-03, 2.7e-04),
+    ("Q8_0", "default"): Noise(1.1e-03, 2.6e-04),
+    ("Q4_1", "exact"): Noise(1.4e-02, 8.6e-03),
+    ("Q4_1", "default"): Noise(1.3e-02, 1.0e-02),
+}
 
 
 def tolerance_for(numerics: str, types: set[GGMLQuantizationType], exact_cache: bool, n_blocks: int) -> Tolerance:

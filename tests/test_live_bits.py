@@ -17,6 +17,7 @@ from refmodel.against import compare, live, numerics_beside
 from refmodel.ops.ggml_product import PATHS
 from refmodel.profile import profile_of
 from refmodel.quants import FLOATS
+from refmodel.tolerance import NOISE
 
 pytestmark = pytest.mark.live
 
@@ -138,3 +139,26 @@ def test_a_wrong_rope_base_hides_in_the_noise_of_reference_and_shows_in_the_emul
         first[numerics] = result.first_wrong
     assert first["reference"] is None
     assert first["llamacpp"].name == "Qcur-0#2"
+
+
+def measured(model, calls, profile, folder, lib):
+    """The largest NMSE of an intermediate and of the logits, numerics reference beside llama.cpp."""
+    other = live(model, model.route(), calls, profile_of(profile), lib, False, folder)
+    rows = compare(model, model.route(), other, numerics_beside("reference", other), "", lambda name: None).rows
+    logits = [row.nmse for row in rows if row.name.startswith("result_output")]
+    return max(row.nmse for row in rows if not row.name.startswith("result_output")), max(logits)
+
+
+@pytest.mark.parametrize(("quantization", "profile"), NOISE)
+def test_the_noise_floors_are_what_is_measured(quantization, profile, golden, smollm2, tmp_path, llama_lib):
+    if quantization == "Q4_1":
+        model = refmodel.load(smollm2)
+        ids = list(map(int, model.tokenizer.encode(TEXT)))[:60]
+        found = [measured(model, [ids[:40], *([token] for token in ids[40:])], profile, tmp_path, llama_lib)]
+    else:
+        names = [arch if quantization == "F32" else f"{arch}-{quantization}" for arch in ("llama", "qwen3", "qwen35")]
+        models = [refmodel.load(golden / "models" / f"{name}.gguf") for name in names]
+        calls = [[84, 104, 101, 220, 116, 104, 105, 110, 103, 9, 77], [12], [200]]
+        found = [measured(model, calls, profile, tmp_path, llama_lib) for model in models]
+    stored = NOISE[quantization, profile]
+    assert [max(figures) for figures in zip(*found, strict=True)] == pytest.approx([stored.tensors, stored.logits], rel=0.06)
