@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit, prange
 
-from .ieee import bits_of, cosf, expf, float_of, fma, logf, sinf
+from .ieee import bits_of, cosf, expf, float_of, fma, half_bits, logf, sinf
 
 ONE = np.float32(1)
 E, LN2_HIGH, LN2_LOW = (np.float32(float.fromhex(x)) for x in ("0x1.715476p+0", "0x1.62e4p-1", "0x1.7f7d1cp-20"))
@@ -112,6 +112,20 @@ def swiglu(gate, up):
         for i in range(n):
             x = gate[r, i]
             out[r, i] = x / (ONE + (exp8(-x) if i < n // 8 * 8 else expf(-x))) * up[r, i]
+    return out
+
+
+@njit(parallel=True, cache=True)
+def geglu(gate, up, table):
+    """gate, up [R, n]; table is ops.ggml.gelu_table()."""
+    out = np.empty_like(gate)
+    for r in prange(gate.shape[0]):
+        for i in range(gate.shape[1]):
+            x = gate[r, i]
+            if x <= np.float32(-10):
+                out[r, i] = 0
+            else:
+                out[r, i] = (x if x >= np.float32(10) else table[half_bits(x)]) * up[r, i]
     return out
 
 

@@ -35,7 +35,7 @@ def _of_libm(name):
     return call
 
 
-expf, logf, cosf, sinf, tanhf = (_of_libm(name) for name in ("expf", "logf", "cosf", "sinf", "tanhf"))
+expf, logf, cosf, sinf = (_of_libm(name) for name in ("expf", "logf", "cosf", "sinf"))
 
 
 @njit
@@ -61,3 +61,15 @@ def to_half(x):
         return x
     rounded = (magnitude + np.uint32(0xFFF) + ((magnitude >> np.uint32(13)) & np.uint32(1))) & np.uint32(0xFFFFE000)
     return float_of(np.uint32(min(rounded, np.uint32(0x7F800000)) if rounded < np.uint32(0x47800000) else 0x7F800000) | sign)
+
+
+@njit
+def half_bits(x):
+    """The 16 bits of the half float that is nearest to x; x is not NaN."""
+    bits = bits_of(to_half(x))
+    sign, magnitude = (bits >> np.uint32(16)) & np.uint32(0x8000), bits & np.uint32(0x7FFFFFFF)
+    if magnitude < np.uint32(0x38800000):  # a multiple of 2^-24
+        return sign | np.uint32(float_of(magnitude) * np.float32(2.0**24))
+    if magnitude >= np.uint32(0x7F800000):
+        return sign | np.uint32(0x7C00)
+    return sign | ((magnitude - np.uint32(0x38000000)) >> np.uint32(13))

@@ -116,7 +116,10 @@ class Session:
         self.states = [model.arch.new_state(model.hp, source, num.dtype) for source in route.layers]
 
     def forward(self, tokens: Sequence[int], logits: str = "all") -> F:
-        """Feed T >= 1 more tokens; logits [T, V], or [1, V] of the last. Any split of a prompt gives the same bits."""
+        """Feed T >= 1 more tokens; logits [T, V], or [1, V] of the last.
+
+        Any split of a prompt gives the same bits, but under `llamacpp`: there a call is one ubatch, whose size chooses the paths.
+        """
         ids = checked_tokens(tokens, self.model.n_vocab)
         if logits not in ("all", "last"):
             raise RefmodelError(f"logits is {logits!r}; expected 'all' or 'last'")

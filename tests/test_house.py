@@ -80,6 +80,13 @@ def test_every_kernel_has_a_twin_of_the_same_name_and_parameters(module):
         assert list(inspect.signature(kernel.py_func).parameters) == list(inspect.signature(getattr(ops, name)).parameters)
 
 
+@pytest.mark.parametrize("module", ["ggml", "ggml_attention", "ggml_product"])
+def test_every_kernel_of_llama_cpps_arithmetic_has_a_definition_of_its_name(module):
+    kernels, ops = import_module(f"refmodel.kernels.{module}"), import_module(f"refmodel.ops.{module}")
+    public = {name for name, f in vars(kernels).items() if hasattr(f, "py_func") and not name.startswith(("_", "by_"))}
+    assert public - set(vars(import_module("refmodel.kernels.ieee"))) <= set(vars(ops))
+
+
 def test_an_architecture_imports_no_other_architecture():
     names = {path.stem for path in (PACKAGE / "arch").glob("*.py")} - {"__init__", "keys"}
     for name in names:

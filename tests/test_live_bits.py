@@ -1,5 +1,7 @@
 """Numerics llamacpp beside a real llama.cpp: no bit differs. Every operation from llama.cpp's own inputs, and whole runs."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,10 +12,12 @@ from gguf import GGML_QUANT_SIZES
 from gguf import GGMLQuantizationType as Q
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from near import same_bits
 from strategies import seeds
 
 import refmodel
 from refmodel.against import compare, live, numerics_beside
+from refmodel.ops.ggml import gelu_table
 from refmodel.ops.ggml_product import PATHS
 from refmodel.profile import profile_of
 from refmodel.quants import FLOATS
@@ -38,7 +42,13 @@ def differing(result):
 
 @st.composite
 def profiles(draw):
-    options = {"fa": ("on", "off"), "kv": ("f16", "f32"), "repack": ("on", "off"), "tiled": ("on", "off"), "threads": ("1", "2")}
+    options = {
+        "fa": ("on", "off", "auto"),
+        "kv": ("f16", "f32"),
+        "repack": ("on", "off"),
+        "tiled": ("on", "off"),
+        "threads": ("1", "2"),
+    }
     return ",".join(f"{name}={draw(st.sampled_from(values))}" for name, values in options.items())
 
 
@@ -139,6 +149,23 @@ def test_a_wrong_rope_base_hides_in_the_noise_of_reference_and_shows_in_the_emul
         first[numerics] = result.first_wrong
     assert first["reference"] is None
     assert first["llamacpp"].name == "Qcur-0#2"
+
+
+def test_the_table_of_gelu_is_llama_cpps(llama_lib):
+    """Read in a process of its own, from the library of CPU kernels beside libllama."""
+    program = (
+        "import ctypes, sys\n"
+        "from pathlib import Path\n"
+        "folder = Path(sys.argv[1]).parent\n"
+        "libraries = [ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL) for name in ('libggml-base.so', 'libggml-cpu.so')]\n"
+        "libraries[1].ggml_cpu_init()\n"
+        "sys.stdout.buffer.write(bytes((ctypes.c_uint16 * 65536).in_dll(libraries[1], 'ggml_table_gelu_f16')))"
+    )
+    theirs = subprocess.run([sys.executable, "-c", program, str(llama_lib)], capture_output=True, check=True).stdout
+    theirs, ours = np.frombuffer(theirs, np.float16).astype(np.float32), gelu_table()
+    numbers = ~np.isnan(theirs)
+    same_bits(np.isnan(ours), ~numbers)
+    same_bits(ours[numbers], theirs[numbers])
 
 
 def measured(model, calls, profile, folder, lib):

@@ -169,6 +169,25 @@ def softplus(x: F32) -> F32:
     return np.where(x > 20, x, libm("logf")(f32(1) + libm("expf")(np.minimum(x, f32(20)))))
 
 
+@cache
+def gelu_table() -> F32:
+    """gelu(x) = x/2 · (1 + tanh(√(2/π) · x · (1 + 0.044715 x²))) of every half float x by its bits, rounded to half: [65536].
+
+    Source: ggml_cpu_init, ggml_gelu_f32.
+    """
+    x = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(f32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        inner = fma(f32(0.044715) * x, x, f32(1))
+        return half(f32(0.5) * x * (f32(1) + libm("tanhf")(f32(0.7978845608028654) * x * inner)))
+
+
+def geglu(gate: F32, up: F32) -> F32:
+    """gelu(gate) · up, where gelu is looked up between −10 and 10, and 0 or the gate itself beyond. Source: ggml_vec_geglu_f32."""
+    with np.errstate(over="ignore"):
+        looked_up = gelu_table()[gate.astype(np.float16).view(np.uint16)]
+    return np.where(gate <= -10, f32(0), np.where(gate >= 10, gate, looked_up) * up)
+
+
 # ---- operations on rows
 
 

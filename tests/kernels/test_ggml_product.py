@@ -9,6 +9,7 @@ from near import same_bits
 from strategies import seeds
 from test_kernels_linear import Packed, exact_product, size_of_sums
 
+from refmodel.errors import TensorError
 from refmodel.kernels import ggml_product as kernels
 from refmodel.numerics import llamacpp
 from refmodel.ops import ggml_product as ops
@@ -57,6 +58,13 @@ def test_a_product_is_the_sum_of_its_steps(kind):
         getattr(ops, step.path)(whole, QUANTIZERS[step.partner](x[step.tokens])) for step in plan(kind, 16, 11, True, True, False)
     ]
     same_bits(llamacpp(DEFAULT).linear(w, x), np.concatenate(parts))
+
+
+def test_a_type_whose_path_is_not_known_is_refused_by_name():
+    w = Packed(Q.Q8_0, 1, 4, 1)
+    w.type, w.name = Q.IQ3_S, "blk.7.ffn_up.weight"
+    with pytest.raises(TensorError, match=r"blk\.7\.ffn_up\.weight: how llama\.cpp multiplies IQ3_S is not known here"):
+        llamacpp(DEFAULT).linear(w, tokens(1, 1, 32))
 
 
 def test_the_plan():

@@ -105,6 +105,16 @@ def test_swiglu(seed, n):
     same_bits(kernels.swiglu(gate, up), ops.swiglu(gate, up))
 
 
+@given(seed=seeds())
+def test_geglu(seed):
+    gate = np.concatenate([EVERY_HALF, floats(seed, 500, spread=5), [-10, 10, np.nextafter(f32(10), f32(0)), -0.0]]).astype(f32)[
+        None
+    ]
+    up = floats(seed + 1, *gate.shape, spread=2)
+    with np.errstate(over="ignore", invalid="ignore"):
+        same_bits(kernels.geglu(gate, up, ops.gelu_table()), ops.geglu(gate, up))
+
+
 @given(seed=seeds(), n=st.integers(1, 300))
 def test_rms_norm(seed, n):
     x = floats(seed, 3, n, spread=4)
