@@ -15,7 +15,7 @@ from .gguf.reader import read
 from .llamacpp import record
 from .model import Model
 from .numerics import Numerics, llamacpp, numerics_of
-from .profile import BUILDS, Build, Profile
+from .profile import BUILDS, DEFAULT, JUDGE, Build, Profile, profile_of
 from .route import Route
 from .surgery import dequantized as dequantized_copy
 from .surgery import routed
@@ -33,8 +33,8 @@ class Other:
     sha256       of the file it was recorded for; empty if it does not say
     who          one phrase for the headline: build and profile
     types        tensor types of the matrices that it multiplied
-    profile      how llama.cpp ran; None for a trace of ours
-    build        of llama.cpp; None for a trace of ours, or if its arithmetic is not known
+    profile      how llama.cpp, or numerics llamacpp, ran; None for other numerics of ours
+    build        of llama.cpp; None for other numerics of ours, or if its arithmetic is not known
     emitted      how many nodes it computed, and why those were left out that are not compared: name -> reason
     """
 
@@ -97,19 +97,27 @@ def from_trace(trace: Trace, types: set[GGMLQuantizationType]) -> Other:
     provenance: dict[str, Any] = json.loads(trace.metadata["provenance"])
     nodes = json.loads(trace.metadata.get("nodes", "[]"))
     flat = [node for call in nodes for node in call]
-    theirs = "build" in provenance
+    profile, build = arithmetic(provenance)
     return Other(
         taps=trace,
         calls=[list(map(int, call)) for call in provenance["calls"]],
         route=str(provenance["route"]),
         sha256=str(provenance.get("sha256", "")),
         who=provenance.get("who", provenance.get("producer", str(trace.path))),
-        types=types if theirs else {GGMLQuantizationType.F32},  # ours round no activations
-        profile=Profile(**provenance["profile"]) if theirs else None,
-        build=BUILDS.get(provenance["build"]["commit"][:7]) if theirs else None,
+        types=types if profile else {GGMLQuantizationType.F32},  # our other numerics round no activations
+        profile=profile,
+        build=build,
         emitted=len(flat) or len(trace),
         left_out={node["name"]: node["reason"] for node in flat if node.get("reason")},
     )
+
+
+def arithmetic(provenance: Mapping[str, Any]) -> tuple[Profile | None, Build | None]:
+    """Under which profile and build a recorded run was computed; none for our float32 and float64."""
+    if "build" in provenance:
+        return Profile(**provenance["profile"]), BUILDS.get(provenance["build"]["commit"][:7])
+    name, _, options = str(provenance.get("numerics", "")).partition(":")
+    return (profile_of(options or DEFAULT.name), JUDGE) if name == "llamacpp" else (None, None)
 
 
 def numerics_beside(text: str, other: Other) -> Numerics:

@@ -50,7 +50,7 @@ class Call:
         T, H, D = q.shape
         k = self.tap("cache_k", k.reshape(len(k), -1)).reshape(k.shape)
         v = self.tap("cache_v", v.reshape(len(v), -1)).reshape(v.shape)
-        wanted = self.tapper.wants(self.full_name("kq")) or self.tapper.wants(self.full_name("kq_soft_max"))
+        wanted = self.num.scores and any(self.tapper.wants(self.full_name(name)) for name in ("kq", "kq_soft_max"))
         shape = (H, T, len(k)) if wanted else (0, 0, 0)
         kq, kq_soft_max = np.zeros(shape, q.dtype), np.zeros(shape, q.dtype)
         out = self.num.attention(np.ascontiguousarray(q), k, v, scale, kq, kq_soft_max)

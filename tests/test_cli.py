@@ -99,6 +99,35 @@ def test_trace_then_diff(model, tmp_path):
     assert "another file" in refused.stderr
 
 
+GOLDEN = Path(__file__).parent.parent / "golden"
+RECORD = ("diff", GOLDEN / "models" / "qwen35.gguf", "--against", GOLDEN / "traces" / "qwen35" / "route.safetensors")
+
+
+def test_diff_with_llama_cpps_arithmetic_follows_the_record(tmp_path):
+    for anchor in ((), ("--anchor",), ("--anchor-nodes",)):
+        done = refmodel(*RECORD, "--numerics", "llamacpp", *anchor)
+        assert done.returncode == 0, done.stderr
+        assert "llamacpp:exact against llama.cpp 0c1e570" in done.stdout
+        assert "bit for bit equal" in done.stdout
+    model, out = GOLDEN / "models" / "qwen35-Q4_K_M.gguf", tmp_path / "t.safetensors"
+    refmodel("trace", model, "--tokens", "1,2,3", "-o", out, "--numerics", "llamacpp:kv=f32")
+    report = json.loads(refmodel("diff", model, "--against", out, "--numerics", "llamacpp", "--json").stdout)
+    assert report["numerics"] == "llamacpp:kv=f32"
+    assert all(row["differ"] == 0 for row in report["rows"])
+    assert refmodel("diff", model, "--against", out).returncode == 0  # beside reference it is as far as 8 bits allow
+
+
+def test_diff_explains():
+    done = refmodel(*RECORD, "--explain")
+    assert done.returncode == 0, done.stderr
+    assert "activations %" in done.stdout
+    assert done.stdout.rstrip().endswith("EXPLAINED")
+    report = json.loads(refmodel(*RECORD, "--explain", "--json", "--full", GOLDEN / "models" / "qwen35.gguf").stdout)
+    assert report["verdict"] == "EXPLAINED"
+    assert report["budgets"][0]["parts"]["weights"]["nmse"] == 0
+    assert {token["verdict"] for token in report["tokens"]} == {"EXPLAINED"}
+
+
 def test_diff_exits_with_1_out_of_tolerance(model, tmp_path):
     from safetensors import safe_open
     from safetensors.numpy import load_file
@@ -162,6 +191,11 @@ def broken(model, tmp_path):
         (["trace", "{model}", "--tokens", "1", "-o", "{dir}/t.txt"], ".safetensors or .npz"),
         (["diff", "{model}", "--tokens", "1,2", "--llama-lib", "{dir}"], "holds no libllama.so"),
         (["diff", "{model}", "--tokens", "1,2", "--profile", "fast"], "is no profile of llama.cpp"),
+        (["diff", "{model}", "--tokens", "1,2", "--profile", "fa=off,kv=q8"], "'kv=q8' is no profile of llama.cpp"),
+        (["diff", "{model}", "--tokens", "1,2", "--numerics", "llamacpp:fast=on"], "'fast=on' is no profile of llama.cpp"),
+        (["diff", "{model}", "--tokens", "1,2", "--numerics", "llamacpp", "--dequantized"], "--dequantized: the quantized"),
+        (["diff", "{model}", "--tokens", "1,2", "--full", "{model}"], "--full belongs to --explain"),
+        (["diff", "{model}", "--against", "{dir}/5.safetensors", "--profile", "exact"], "are for a live llama.cpp"),
         (["diff", "{model}", "--against", "{dir}/cut.gguf"], "not a readable safetensors trace"),
         (["diff", "{model}", "--tokens", "1", "--decode", "1"], "leaves no prompt"),
     ],

@@ -35,6 +35,7 @@ def llamacpp(profile: Profile, build: Build = JUDGE) -> Numerics:
         softplus=partial(by_row, ggml.softplus),
         rope=partial(rope, build),
         store=ops.half if profile.kv == "f16" else as_it_is,
+        scores=profile.flash_attn == "off",
         attention=off if profile.flash_attn == "off" else flash,
         causal_conv1d=ggml.causal_conv1d,
         gated_delta_rule=ggml.gated_delta_rule,
@@ -54,6 +55,7 @@ def ladder(profile: Profile, build: Build) -> dict[str, Numerics]:
         activations,
         name="oracle, 8-bit activations, their attention",
         store=lambda x: theirs.store(x.astype(np.float32)).astype(x.dtype),
+        scores=theirs.scores,
         attention=partial(in_float32, theirs.attention),
     )
     return {"activations": activations, "attention": attention, "order": theirs}

@@ -19,8 +19,9 @@ from ..quants import dequantize
 class Numerics:
     """One way to do the arithmetic of a model. Everything but + and * is a field; the op of the same name says what it means.
 
-    dtype  of activations and states
-    store  what the key/value cache does to a number before it is read again
+    dtype   of activations and states
+    store   what the key/value cache does to a number before it is read again
+    scores  whether attention makes its scores and weights as matrices; flash attention does not
     """
 
     name: str
@@ -35,6 +36,7 @@ class Numerics:
     softplus: Callable[[F], F]
     rope: Callable[[F, Ints, Rope], F]
     store: Callable[[F], F]
+    scores: bool
     attention: Callable[[F, F, F, float, F, F], F]
     causal_conv1d: Callable[[F, F], F]
     gated_delta_rule: Callable[[F, F, F, F, F, F], tuple[F, F]]
@@ -88,6 +90,7 @@ REFERENCE = Numerics(
     softplus=activation.softplus,
     rope=rope,
     store=as_it_is,
+    scores=True,
     attention=attention.attention,
     causal_conv1d=deltanet.causal_conv1d,
     gated_delta_rule=deltanet.gated_delta_rule,
