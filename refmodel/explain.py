@@ -109,10 +109,12 @@ def explain(
     anchor  "block": every pass starts each block from llama.cpp's own input, so that no block explains another's distance
     seen    is told what is being computed
 
-    TraceError if the other side is no llama.cpp whose arithmetic is known, or `full` is another model.
+    TraceError if the other side is no llama.cpp whose arithmetic is known, or `full` is another model, or there are no logits.
     """
     if other.profile is None or other.build is None:
         raise TraceError(f"--explain: {other.who} is not a llama.cpp whose arithmetic is known here")
+    if any(in_call("result_output", call) not in other.taps for call in range(len(other.calls))):
+        raise TraceError(f"--explain: {other.who} kept no logits; record them without --filter")
     if full is not None and (full.architecture, full.hp, full.n_vocab) != (model.architecture, model.hp, model.n_vocab):
         raise TraceError(f"--full {full.path}: is not the same model as {model.path}; its hyperparameters differ")
     steps: dict[str, tuple[Model, Numerics]] = {TRUTH: (full or model, ORACLE)}
