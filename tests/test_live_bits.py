@@ -189,3 +189,26 @@ def test_the_noise_floors_are_what_is_measured(quantization, profile, golden, sm
         found = [measured(model, calls, profile, tmp_path, llama_lib) for model in models]
     stored = NOISE[quantization, profile]
     assert [max(figures) for figures in zip(*found, strict=True)] == pytest.approx([stored.tensors, stored.logits], rel=0.06)
+
+
+@pytest.mark.parametrize("options", ["default", "repack=off"])
+def test_values_equally_far_from_zero(options, tmp_path, llama_lib):
+    """A block with +x and −x at its ends: tokens that are interleaved by fours choose the sign of the scale another way."""
+    wide = {"n_layer": 1, "E": 256, "F": 256, "H": 8, "G": 2, "D": 32, "n_rot": 32}
+    path = tiny.build(tmp_path / "m.gguf", "llama", seed=5, types=lambda name: Q.F32 if "embd" in name else Q.Q4_K, **wide)
+    tensors = refmodel.load(path).file.tensors
+    file = np.memmap(path, np.uint8, "r+")
+    norm, embedding = (tensors[name] for name in ("blk.0.attn_norm.weight", "token_embd.weight"))
+    start = {t.name: file_offset(file, t) for t in (norm, embedding)}
+    file[start[norm.name] :][: 4 * 256].view(np.float32)[:] = 1
+    rows = file[start[embedding.name] :][: 4 * 256 * 9].view(np.float32).reshape(9, 256)
+    rows[:, 17], rows[:, 200] = -6, 6
+    rows[::2] *= -1
+    file.flush()
+    assert not differing(beside(path, options, [[*range(9)], [0], [1]], tmp_path, llama_lib, "node"))
+
+
+def file_offset(file, tensor):
+    """Where the bytes of a tensor stand."""
+    packed = tensor.rows.tobytes()
+    return file.tobytes().find(packed)

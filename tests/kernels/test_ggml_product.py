@@ -13,8 +13,9 @@ from refmodel.errors import TensorError
 from refmodel.kernels import ggml_product as kernels
 from refmodel.numerics import llamacpp
 from refmodel.ops import ggml_product as ops
+from refmodel.ops.ggml import dot_f32, dot_sgemm
 from refmodel.ops.ggml_product import PATHS, QUANTIZERS, Step, plan
-from refmodel.profile import DEFAULT
+from refmodel.profile import BUILDS, DEFAULT
 from refmodel.quants import integers, q8_0, q8_1, q8_k
 
 CASES = sorted(
@@ -65,6 +66,20 @@ def test_a_type_whose_path_is_not_known_is_refused_by_name():
     w.type, w.name = Q.IQ3_S, "blk.7.ffn_up.weight"
     with pytest.raises(TensorError, match=r"blk\.7\.ffn_up\.weight: how llama\.cpp multiplies IQ3_S is not known here"):
         llamacpp(DEFAULT).linear(w, tokens(1, 1, 32))
+
+
+def test_one_build_pads_rows_of_floats_for_sgemm():
+    """b11739; others take the dot product of rows that are no multiple of 8."""
+    r = np.random.default_rng(2)
+    w, x = Packed(Q.F32, 2, 4, 20), r.standard_normal((3, 20)).astype(f32)
+    w.rows = r.standard_normal((4, 20)).astype(f32).view(np.uint8)
+    w.name, floats = "blk.0.ssm_beta.weight", w.rows.view(f32)
+    pad = lambda a: np.pad(a, ((0, 0), (0, 4)))
+    padded = dot_sgemm(pad(floats)[None], pad(x)[:, None])
+    same_bits(llamacpp(DEFAULT, BUILDS["0ce8cd1"]).linear(w, x), padded)
+    plain = dot_f32(floats[None], x[:, None])
+    same_bits(llamacpp(DEFAULT).linear(w, x), plain)
+    assert (padded != plain).any()
 
 
 def test_the_plan():
