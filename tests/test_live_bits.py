@@ -193,7 +193,7 @@ def test_the_noise_floors_are_what_is_measured(quantization, profile, golden, sm
 
 @pytest.mark.parametrize("options", ["default", "repack=off"])
 def test_values_equally_far_from_zero(options, tmp_path, llama_lib):
-    """A block with +x and −x at its ends: tokens that are interleaved by fours choose the sign of the scale another way."""
+    """A block with −x and +x as its extremes, of which llama.cpp's quantizers choose one or the other: no product changes."""
     wide = {"n_layer": 1, "E": 256, "F": 256, "H": 8, "G": 2, "D": 32, "n_rot": 32}
     path = tiny.build(tmp_path / "m.gguf", "llama", seed=5, types=lambda name: Q.F32 if "embd" in name else Q.Q4_K, **wide)
     tensors = refmodel.load(path).file.tensors

@@ -101,7 +101,7 @@ def linear(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
         known = ", ".join(kind.name for kind in (*FLOATS, *PATHS))
         raise TensorError(f"{w.name}: how llama.cpp multiplies {w.type.name} is not known here; numerics llamacpp has {known}")
     steps = plan(w.type, w.shape[0], len(x), profile.repack, profile.tiled and build.tiles, build.panels_of_iq4)
-    tokens = [QUANTIZERS[step.partner](x[step.tokens]) for step in steps]
+    tokens = [QUANTIZERS[PATHS[w.type].partner](x[step.tokens]) for step in steps]
     out = np.empty((len(x), w.shape[0]), np.float32)
     for start, rows in panels(w):
         p = integers(w.type, rows)

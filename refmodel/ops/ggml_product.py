@@ -23,7 +23,7 @@ f32 = np.float32
 class Paths:
     """The names of the paths of one type. Empty: it does not have that path and falls to the next one.
 
-    partner  what activations become: the module of quants/ whose `quantize` does it
+    partner  what activations become: a key of QUANTIZERS
     vec_dot  row by row, token by token
     gemv     of repacked weights, for the tokens that are left over from groups of four
     gemm     of repacked weights, for groups of four tokens
@@ -58,19 +58,13 @@ PATHS = {
 
 @dataclass(frozen=True)
 class Step:
-    """A part of a product: which tokens, what they become (a key of QUANTIZERS), and the path."""
+    """A part of a product: which tokens, and the path."""
 
     tokens: slice
-    partner: str
     path: str
 
 
-QUANTIZERS = {
-    "q8_0": q8_0.quantize,
-    "q8_1": q8_1.quantize,
-    "q8_k": q8_k.quantize,
-    "q8_k_by_four": q8_k.quantize_by_four,
-}
+QUANTIZERS = {"q8_0": q8_0.quantize, "q8_1": q8_1.quantize, "q8_k": q8_k.quantize}
 
 
 def plan(kind: Q, O: int, T: int, repack: bool, tiled: bool, panels: bool) -> list[Step]:
@@ -80,16 +74,16 @@ def plan(kind: Q, O: int, T: int, repack: bool, tiled: bool, panels: bool) -> li
     """
     paths, everything = PATHS[kind], slice(0, T)
     if repack and paths.gemm and O % 8 == 0:
-        fours, interleaved = T // 4 * 4, "q8_k_by_four" if paths.partner == "q8_k" else paths.partner
-        steps = Step(slice(0, fours), interleaved, paths.gemm), Step(slice(fours, T), paths.partner, paths.gemv)
+        fours = T // 4 * 4
+        steps = Step(slice(0, fours), paths.gemm), Step(slice(fours, T), paths.gemv)
         return [step for step in steps if step.tokens.start < step.tokens.stop]
     if tiled and paths.tiled and T >= 8:
-        return [Step(everything, paths.partner, paths.tiled)]
+        return [Step(everything, paths.tiled)]
     if panels and kind == Q.IQ4_XS and T >= 8 and O % 8 == 0:
-        return [Step(everything, paths.partner, "whole_super_blocks")]
+        return [Step(everything, "whole_super_blocks")]
     if paths.sgemm and T >= 2:
-        return [Step(everything, paths.partner, paths.sgemm)]
-    return [Step(everything, paths.partner, paths.vec_dot)]
+        return [Step(everything, paths.sgemm)]
+    return [Step(everything, paths.vec_dot)]
 
 
 # ---- types of 32 weights a block

@@ -11,25 +11,12 @@ WEIGHTS = 256
 def quantize(x: F32) -> Activations:
     """x [T, I] -> blocks with a float32 scale; the value furthest from zero becomes −127 or rounds to 127.
 
-    The scale is negative where that value is positive; of several equally far the first decides. Sums are of 16 codes each,
-    [T, N, 16]. Source: quantize_row_q8_K_ref.
+    The scale is negative where that value is positive; of several equally far the first decides (in llama.cpp's interleaved
+    form of four tokens the positive one: then codes and scale both change sign, and no product changes). Sums are of 16 codes
+    each, [T, N, 16]. Source: quantize_row_q8_K_ref, ggml_quantize_mat_q8_K_4x8.
     """
     blocks = x.reshape(len(x), -1, WEIGHTS)
     furthest = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=-1, keepdims=True), axis=-1)
-    return _scaled(blocks, furthest)
-
-
-def quantize_by_four(x: F32) -> Activations:
-    """The same for tokens that are interleaved by fours: of values equally far from zero the positive decides.
-
-    Source: ggml_quantize_mat_q8_K_4x8 for AVX2.
-    """
-    blocks = x.reshape(len(x), -1, WEIGHTS)
-    far = np.abs(blocks).max(axis=-1, keepdims=True)
-    return _scaled(blocks, np.where(blocks.max(axis=-1, keepdims=True) == far, far, -far))
-
-
-def _scaled(blocks: F32, furthest: F32) -> Activations:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         factor = np.where(furthest != 0, np.float32(-127) / furthest, np.float32(0))
         d = np.where(furthest != 0, np.float32(1) / factor, np.float32(0))[..., 0]
