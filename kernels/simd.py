@@ -1,0 +1,468 @@
+"""A small vector language for Numba kernels.
+
+`Vec("u", 8, 32)` is a Numba type: 32 unsigned bytes held in one LLVM vector. Inside an `@njit` function such values are
+loaded from a one-dimensional array at a byte offset, combined lane by lane with Python's operators, and stored again.
+A type may be wider than a register: `Vec("f", 32, 64)` is eight AVX registers, and every operation on it is eight
+instructions. So one line of a kernel is unrolled by construction, and no loop over registers is written.
+
+Integers wrap around; `u` lanes shift and widen without sign, `i` lanes with it; `f` lanes round to nearest even.
+Instructions without an LLVM counterpart are named directly when Numba's target has them; otherwise the same lanes
+come from generic IR, so that every target computes the same bits.
+"""
+
+import operator
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.typing import signature
+from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable, typeof_impl
+
+I8, I32 = ir.IntType(8), ir.IntType(32)
+FLOATS = {16: ir.HalfType(), 32: ir.FloatType(), 64: ir.DoubleType()}
+
+
+class Vec(types.Type):
+    """`lanes` numbers of one kind: "u" unsigned, "i" signed, "f" floating point, of `bits` bits each."""
+
+    def __init__(self, kind, bits, lanes):
+        self.kind, self.bits, self.lanes = kind, bits, lanes
+        super().__init__(name=f"{kind}{bits}x{lanes}")
+
+    @property
+    def ir(self):
+        return ir.VectorType(FLOATS[self.bits] if self.kind == "f" else ir.IntType(self.bits), self.lanes)
+
+    @property
+    def scalar(self):
+        """The Numba type of one lane."""
+        return getattr(types, {"u": "uint", "i": "int", "f": "float"}[self.kind] + str(self.bits))
+
+
+@register_model(Vec)
+class VecModel(models.PrimitiveModel):
+    def __init__(self, manager, vec):
+        super().__init__(manager, vec, vec.ir)
+
+
+@typeof_impl.register(Vec)
+def typeof_vec(vec, context):
+    return types.TypeRef(vec)
+
+
+# ---- code generation helpers: they build IR, they are not called from kernels
+
+
+def target_has(context, feature):
+    """Whether the CPU that Numba compiles for (not necessarily this one) has the feature."""
+    return f"+{feature}" in context.codegen().magic_tuple()[2].split(",")
+
+
+def shuffled(builder, a, b, lanes):
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes)))
+
+
+def joined(builder, parts):
+    """Concatenate vectors of one type, pairwise."""
+    while len(parts) > 1:
+        both = range(2 * parts[0].type.count)
+        parts = [shuffled(builder, a, b, both) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
+
+
+def pieces(builder, v, lanes):
+    """Cut a vector into vectors of so many lanes."""
+    return [shuffled(builder, v, v, range(k, k + lanes)) for k in range(0, v.type.count, lanes)]
+
+
+def splatted(builder, scalar, vec):
+    one = builder.insert_element(ir.Constant(vec.ir, ir.Undefined), scalar, ir.Constant(I32, 0))
+    return shuffled(builder, one, one, [0] * vec.lanes)
+
+
+def called(builder, name, result, *args):
+    """Call an LLVM intrinsic function by name."""
+    function_type = ir.FunctionType(result, [a.type for a in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), args)
+
+
+def per_register(builder, name, result, *args):
+    """Call an AVX2 instruction's intrinsic once for every 256 bits of the arguments."""
+    cut = [pieces(builder, a, 256 // a.type.element.width) for a in args]
+    lanes = 256 // result.element.width
+    return joined(builder, [called(builder, name, ir.VectorType(result.element, lanes), *row) for row in zip(*cut)])
+
+
+def address(context, builder, array_type, array, offset, pointee):
+    start = builder.bitcast(context.make_array(array_type)(context, builder, array).data, I8.as_pointer())
+    return builder.bitcast(builder.gep(start, [offset]), pointee.as_pointer())
+
+
+def half_to_float(context, builder, half, floats):
+    """f16 -> f32, exactly; without the F16C instruction by integer arithmetic, where an infinity or NaN keeps its exponent."""
+    if target_has(context, "f16c"):
+        return builder.fpext(half, floats)
+    ints = ir.VectorType(I32, floats.count)
+    every = lambda number: ints([number] * ints.count)
+    bits = builder.zext(builder.bitcast(half, ir.VectorType(ir.IntType(16), floats.count)), ints)
+    shifted = lambda mask, by: builder.shl(builder.and_(bits, every(mask)), every(by))
+    moved = builder.fmul(builder.bitcast(shifted(0x7FFF, 13), floats), floats([2.0**112] * ints.count))
+    special = builder.icmp_unsigned(">=", shifted(0x7FFF, 13), every(0x0F800000))
+    magnitude = builder.select(special, builder.or_(shifted(0x7FFF, 13), every(0x7F800000)), builder.bitcast(moved, ints))
+    return builder.bitcast(builder.or_(magnitude, shifted(0x8000, 16)), floats)
+
+
+# ---- operators: vector with vector of the same type, or vector with number
+
+
+def register_operator(op, of_ints, of_floats=None, of_signed=None):
+    def emit(context, builder, sig, args):
+        vec, other = sig.args
+        a, b = args
+        if not isinstance(other, Vec):
+            b = splatted(builder, context.cast(builder, b, other, vec.scalar), vec)
+        name = {"u": of_ints, "i": of_signed or of_ints, "f": of_floats}[vec.kind]
+        return getattr(builder, name)(a, b)
+
+    @type_callable(op)
+    def type_operator(context):
+        def typer(a, b):
+            fits = isinstance(a, Vec) and (b == a or isinstance(b, types.Number))
+            return a if fits and (of_floats or a.kind != "f") else None
+
+        return typer
+
+    lower_builtin(op, Vec, Vec)(emit)
+    lower_builtin(op, Vec, types.Number)(emit)
+
+
+for name, of_ints, of_floats, of_signed in [
+    ("add", "add", "fadd", None),
+    ("sub", "sub", "fsub", None),
+    ("mul", "mul", "fmul", None),
+    ("and_", "and_", None, None),
+    ("or_", "or_", None, None),
+    ("xor", "xor", None, None),
+    ("lshift", "shl", None, None),
+    ("rshift", "lshr", None, "ashr"),
+]:
+    for op in (name, "i" + name.rstrip("_")):
+        register_operator(getattr(operator, op), of_ints, of_floats, of_signed)
+
+
+# ---- memory
+
+
+@intrinsic
+def load(typingctx, vec, data, offset):
+    """The vector whose bytes stand at data[offset:] (a byte offset, no alignment asked)."""
+    vec = vec.instance_type
+
+    def emit(context, builder, sig, args):
+        value = builder.load(address(context, builder, data, args[1], args[2], vec.ir))
+        value.align = 1
+        return value
+
+    return signature(vec, types.TypeRef(vec), data, types.intp), emit
+
+
+@intrinsic(prefer_literal=True)
+def load_repeated(typingctx, vec, times, data, offset):
+    """Each 4 bytes of data[offset:] so many times (8, 16 ...) over: lanes [groups][times][4 bytes]; times is a literal."""
+    vec, copies = vec.instance_type, times.literal_value // 8
+
+    def emit(context, builder, sig, args):
+        registers = []
+        for k in range(vec.lanes * vec.bits // (256 * copies)):
+            at = builder.add(args[3], args[3].type(4 * k))
+            word = builder.load(address(context, builder, data, args[2], at, I32))
+            word.align = 1
+            registers += [splatted(builder, word, Vec("u", 32, 8))] * copies
+        return builder.bitcast(joined(builder, registers), vec.ir)
+
+    return signature(vec, types.TypeRef(vec), times, data, types.intp), emit
+
+
+@intrinsic(prefer_literal=True)
+def load_rows(typingctx, vec, rows, data, offset, stride):
+    """Equal parts of a vector from `rows` places, `stride` bytes apart: lanes [rows][...]; rows is a literal."""
+    vec, rows = vec.instance_type, rows.literal_value
+    row = Vec(vec.kind, vec.bits, vec.lanes // rows)
+
+    def emit(context, builder, sig, args):
+        return joined(builder, loaded_rows(context, builder, data, args[2:], row, rows))
+
+    return signature(vec, types.TypeRef(vec), types.literal(rows), data, types.intp, types.intp), emit
+
+
+@intrinsic
+def load_columns(typingctx, vec, data, offset, stride):
+    """Eight rows, `stride` bytes apart, turned so that the rows are lanes: [4-byte columns][8 rows][4 bytes]."""
+    vec = vec.instance_type
+    row = Vec("u", 32, 4)
+
+    def emit(context, builder, sig, args):
+        array, offset, stride = args[1:]
+        columns = []
+        for start in range(0, vec.lanes * vec.bits // 256, 4):
+            place = array, builder.add(offset, offset.type(4 * start)), stride
+            rows = loaded_rows(context, builder, data, place, row, 8)
+            columns += columns_of(builder, [joined(builder, [rows[k], rows[k + 4]]) for k in range(4)])
+        return builder.bitcast(joined(builder, columns), vec.ir)
+
+    return signature(vec, types.TypeRef(vec), data, types.intp, types.intp), emit
+
+
+def loaded_rows(context, builder, array_type, place, row, count):
+    array, offset, stride = place
+    values = []
+    for k in range(count):
+        at = builder.add(offset, builder.mul(stride, stride.type(k)))
+        values.append(builder.load(address(context, builder, array_type, array, at, row.ir)))
+        values[-1].align = 1
+    return values
+
+
+def columns_of(builder, rows):
+    """Transpose the 4x4 words in both halves of four registers, as two rounds of unpack instructions."""
+    zip_low, zip_high = (0, 8, 1, 9, 4, 12, 5, 13), (2, 10, 3, 11, 6, 14, 7, 15)
+    pairs_low, pairs_high = (0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15)
+    a, b, c, d = rows
+    zipped = [(shuffled(builder, a, b, lanes), shuffled(builder, c, d, lanes)) for lanes in (zip_low, zip_high)]
+    return [shuffled(builder, *pair, lanes) for pair in zipped for lanes in (pairs_low, pairs_high)]
+
+
+def storing(alignment, nontemporal):
+    def typed(typingctx, data, offset, v):
+        def emit(context, builder, sig, args):
+            instruction = builder.store(args[2], address(context, builder, data, args[0], args[1], v.ir))
+            instruction.align = alignment
+            if nontemporal:
+                instruction.set_metadata("nontemporal", builder.module.add_metadata([I32(1)]))
+            return context.get_dummy_value()
+
+        return signature(types.void, data, types.intp, v), emit
+
+    return typed
+
+
+store = intrinsic(storing(alignment=1, nontemporal=False))  # store(data, offset, v): any byte offset
+stream = intrinsic(storing(alignment=32, nontemporal=True))  # past the caches; the address a multiple of 32
+
+
+@intrinsic
+def fetch_add(typingctx, counter, amount):
+    """counter[0] before amount is added to it, atomically: how threads claim work."""
+
+    def emit(context, builder, sig, args):
+        data = context.make_array(counter)(context, builder, args[0]).data
+        return builder.atomic_rmw("add", data, args[1], "monotonic")
+
+    return signature(types.int64, counter, types.int64), emit
+
+
+# ---- making and reshaping
+
+
+@intrinsic
+def splat(typingctx, vec, number):
+    """The number in every lane."""
+    vec = vec.instance_type
+
+    def emit(context, builder, sig, args):
+        return splatted(builder, context.cast(builder, args[1], sig.args[1], vec.scalar), vec)
+
+    return signature(vec, types.TypeRef(vec), number), emit
+
+
+@intrinsic
+def bitcast(typingctx, vec, v):
+    """The same bits, read as other lanes."""
+    vec = vec.instance_type
+    return signature(vec, types.TypeRef(vec), v), lambda context, builder, sig, args: builder.bitcast(args[1], vec.ir)
+
+
+@intrinsic
+def convert(typingctx, vec, v):
+    """Each lane as a number of another type; to an integer towards zero; f16 -> f32 exactly."""
+    vec = vec.instance_type
+
+    def emit(context, builder, sig, args):
+        if v.kind == "f" and vec.kind == "f":
+            return half_to_float(context, builder, args[1], vec.ir)
+        if v.kind == "f":
+            return builder.fptosi(args[1], vec.ir)
+        if vec.kind == "f":
+            return (builder.sitofp if v.kind == "i" else builder.uitofp)(args[1], vec.ir)
+        if vec.bits < v.bits:
+            return builder.trunc(args[1], vec.ir)
+        return (builder.sext if v.kind == "i" else builder.zext)(args[1], vec.ir)
+
+    return signature(vec, types.TypeRef(vec), v), emit
+
+
+@intrinsic(prefer_literal=True)
+def shuffle(typingctx, a, b, lanes):
+    """concatenate(a, b)[lanes]; lanes is a global tuple, known when the kernel is compiled."""
+    chosen = [lane.literal_value for lane in lanes]
+    result = Vec(a.kind, a.bits, len(chosen))
+    emit = lambda context, builder, sig, args: shuffled(builder, args[0], args[1], chosen)
+    return signature(result, a, b, lanes), emit
+
+
+@intrinsic
+def concat(typingctx, a, b):
+    """a's lanes, then b's."""
+    emit = lambda context, builder, sig, args: joined(builder, list(args))
+    return signature(Vec(a.kind, a.bits, 2 * a.lanes), a, b), emit
+
+
+@intrinsic(prefer_literal=True)
+def part(typingctx, v, count, k):
+    """v.reshape(count, -1)[k]; count and k are literals."""
+    lanes = v.lanes // count.literal_value
+    start = lanes * k.literal_value
+    emit = lambda context, builder, sig, args: shuffled(builder, args[0], args[0], range(start, start + lanes))
+    return signature(Vec(v.kind, v.bits, lanes), v, count, k), emit
+
+
+@intrinsic
+def repeat(typingctx, vec, v):
+    """np.repeat(v, lanes of vec / lanes of v): each lane several times over."""
+    vec = vec.instance_type
+    times = vec.lanes // v.lanes
+    emit = lambda context, builder, sig, args: shuffled(builder, args[1], args[1], [k // times for k in range(vec.lanes)])
+    return signature(vec, types.TypeRef(vec), v), emit
+
+
+@intrinsic
+def tile(typingctx, vec, v):
+    """np.tile(v, lanes of vec / lanes of v): the whole vector several times over."""
+    vec = vec.instance_type
+    emit = lambda context, builder, sig, args: joined(builder, [args[1]] * (vec.lanes // v.lanes))
+    return signature(vec, types.TypeRef(vec), v), emit
+
+
+@type_callable(operator.getitem)
+def type_getitem(context):
+    return lambda v, k: v.scalar if isinstance(v, Vec) and isinstance(k, types.Integer) else None
+
+
+@lower_builtin(operator.getitem, Vec, types.Integer)
+def getitem(context, builder, sig, args):
+    """v[k] is a number."""
+    return builder.extract_element(*args)
+
+
+# ---- arithmetic
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """a * b + c, rounded once."""
+    emit = lambda context, builder, sig, args: called(builder, f"llvm.fma.v{a.lanes}f{a.bits}", a.ir, *args)
+    return signature(a, a, a, a), emit
+
+
+@intrinsic
+def fold(typingctx, vec, v):
+    """v.reshape(-1, lanes of vec).sum(0), from left to right."""
+    vec = vec.instance_type
+
+    def emit(context, builder, sig, args):
+        total, *rest = pieces(builder, args[1], vec.lanes)
+        for piece in rest:
+            total = (builder.fadd if vec.kind == "f" else builder.add)(total, piece)
+        return total
+
+    return signature(vec, types.TypeRef(vec), v), emit
+
+
+@intrinsic
+def hsum(typingctx, v):
+    """The sum of all lanes: the upper half is added to the lower until one lane is left (llama.cpp's order)."""
+
+    def emit(context, builder, sig, args):
+        rest = args[0]
+        while rest.type.count > 1:
+            low, high = pieces(builder, rest, rest.type.count // 2)
+            rest = (builder.fadd if v.kind == "f" else builder.add)(high, low)
+        return builder.extract_element(rest, I32(0))
+
+    return signature(v.scalar, v), emit
+
+
+@intrinsic
+def magnitude(typingctx, v):
+    """abs(v) of signed lanes, as unsigned ones: -128 becomes 128."""
+    emit = lambda context, builder, sig, args: called(builder, f"llvm.abs.v{v.lanes}i{v.bits}", v.ir, args[0], ir.IntType(1)(0))
+    return signature(Vec("u", v.bits, v.lanes), v), emit
+
+
+@intrinsic
+def with_sign(typingctx, a, b):
+    """a * sign(b) of i8 lanes (vpsignb)."""
+
+    def emit(context, builder, sig, args):
+        if target_has(context, "avx2"):
+            return per_register(builder, "llvm.x86.avx2.psign.b", a.ir, *args)
+        zero = a.ir([0] * a.lanes)
+        signed = builder.select(builder.icmp_signed("<", args[1], zero), builder.sub(zero, args[0]), args[0])
+        return builder.select(builder.icmp_signed("==", args[1], zero), zero, signed)
+
+    return signature(a, a, a), emit
+
+
+def pair_products(builder, a, b, wide, widen_a):
+    """a[0::2] * b[0::2] + a[1::2] * b[1::2] in the lanes of `wide`."""
+    products = []
+    for start in (0, 1):
+        half = range(start, a.type.count, 2)
+        x, y = shuffled(builder, a, a, half), shuffled(builder, b, b, half)
+        products.append(builder.mul(widen_a(x, wide), builder.sext(y, wide)))
+    return builder.add(*products)
+
+
+def pairs_u8i8(context, builder, a, b):
+    """dot2_u8i8 of IR values."""
+    lanes = a.type.count // 2
+    result = ir.VectorType(ir.IntType(16), lanes)
+    if target_has(context, "avx2") and lanes >= 16:
+        return per_register(builder, "llvm.x86.avx2.pmadd.ub.sw", result, a, b)
+    wide = ir.VectorType(I32, lanes)
+    exact = pair_products(builder, a, b, wide, builder.zext)
+    clipped = called(builder, f"llvm.smin.v{lanes}i32", wide, exact, wide([32767] * lanes))
+    clipped = called(builder, f"llvm.smax.v{lanes}i32", wide, clipped, wide([-32768] * lanes))
+    return builder.trunc(clipped, result)
+
+
+def pairs_i16(context, builder, a, b):
+    """dot2_i16 of IR values."""
+    result = ir.VectorType(I32, a.type.count // 2)
+    if target_has(context, "avx2") and result.count >= 8:
+        return per_register(builder, "llvm.x86.avx2.pmadd.wd", result, a, b)
+    return pair_products(builder, a, b, result, builder.sext)
+
+
+@intrinsic
+def dot2_u8i8(typingctx, a, b):
+    """a[0::2] * b[0::2] + a[1::2] * b[1::2] of u8 and i8 lanes, clipped to i16 (vpmaddubsw)."""
+    emit = lambda context, builder, sig, args: pairs_u8i8(context, builder, *args)
+    return signature(Vec("i", 16, a.lanes // 2), a, b), emit
+
+
+@intrinsic
+def dot2_i16(typingctx, a, b):
+    """a[0::2] * b[0::2] + a[1::2] * b[1::2] of i16 lanes, in i32 (vpmaddwd)."""
+    emit = lambda context, builder, sig, args: pairs_i16(context, builder, *args)
+    return signature(Vec("i", 32, a.lanes // 2), a, b), emit
+
+
+@intrinsic
+def dot4_u8i8(typingctx, a, b):
+    """Sums of four products of u8 and i8 lanes, in i32; each pair is first clipped to i16."""
+
+    def emit(context, builder, sig, args):
+        pairs = pairs_u8i8(context, builder, *args)
+        return pairs_i16(context, builder, pairs, pairs.type([1] * pairs.type.count))
+
+    return signature(Vec("i", 32, a.lanes // 4), a, b), emit
