@@ -65,7 +65,7 @@ def test_every_module_has_a_row():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "kernels").glob("*.py")), ids=lambda p: p.name)
 def test_kernels_import_numpy_numba_and_llvmlite_alone(path):
-    allowed = {"numpy", "numba", "llvmlite", "refmodel"}
+    allowed = {"operator", "numpy", "numba", "llvmlite", "refmodel"}
     for parts in imported(PACKAGE / "kernels" / path.name):
         assert parts[0] in allowed
         assert parts[0] != "refmodel" or parts[1] == "kernels"

@@ -7,14 +7,16 @@ from functools import partial
 import numpy as np
 from gguf import GGMLQuantizationType as Q
 
-from ..arrays import F32, F, Ints, Matrix
+from ..arrays import F32, F, Ints, Matrix, NDInt
 from ..errors import TensorError
 from ..kernels import ggml, ggml_attention, ggml_product
+from ..kernels.matvec import matvec
 from ..ops import ggml as ops
-from ..ops.ggml_product import PATHS, QUANTIZERS, plan
+from ..ops.ggml_product import PATHS, QUANTIZERS, Step, plan
 from ..ops.rope import Rope
 from ..profile import DEFAULT, JUDGE, Build, Profile
 from ..quants import FLOATS, dequantize, integers
+from ..quants.integers import Activations
 from .plain import ORACLE, REFERENCE, Numerics, as_it_is, panels
 from .plain import linear as plain_linear
 
@@ -100,18 +102,44 @@ def linear(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
     if w.type not in PATHS:
         known = ", ".join(kind.name for kind in (*FLOATS, *PATHS))
         raise TensorError(f"{w.name}: how llama.cpp multiplies {w.type.name} is not known here; numerics llamacpp has {known}")
-    steps = plan(w.type, w.shape[0], len(x), profile.repack, profile.tiled and build.tiles, build.panels_of_iq4)
-    tokens = [QUANTIZERS[PATHS[w.type].partner](x[step.tokens]) for step in steps]
     out = np.empty((len(x), w.shape[0]), np.float32)
-    for start, rows in panels(w):
+    steps = plan(w.type, w.shape[0], len(x), profile.repack, profile.tiled and build.tiles, build.panels_of_iq4)
+    parts = [(step, QUANTIZERS[PATHS[w.type].partner](x[step.tokens])) for step in steps]
+    for step, a in parts:
+        if straight(w, step, a):
+            sums = DIRECT[w.type, step.path](a.sums)
+            for t in range(len(a.d)):
+                matvec(w.type.name, w.rows, a.codes[t].reshape(-1), a.d[t], sums[t], out[step.tokens.start + t])
+    parts = [(step, a) for step, a in parts if not straight(w, step, a)]
+    for start, rows in panels(w) if parts else ():
         p = integers(w.type, rows)
         dmin, minima = (p.dmin, p.minima) if p.dmin.size else (p.d[:0], p.scales[:0])  # kernels want as many axes
-        for step, a in zip(steps, tokens, strict=True):
+        for step, a in parts:
             product = np.empty((len(a.d), len(rows)), np.float32)
             multiply = getattr(ggml_product, step.path)
             multiply(p.d, p.codes, p.scales, dmin, minima, a.d, a.codes, a.sums, product)
             out[step.tokens, start : start + len(rows)] = product
     return out
+
+
+FEW = 7  # tokens that are multiplied one by one, straight from the file
+
+
+def in_32s(sums: NDInt) -> NDInt:
+    """Sums of 16 codes [T, N, 16] -> of 32, int16 [T, 8 N]."""
+    return sums.reshape(len(sums), -1, 2).sum(axis=-1).astype(np.int16)
+
+
+# (type, path) -> what its kernel wants of the sums of the activations, [T, ...]
+DIRECT: dict[tuple[Q, str], Callable[[NDInt], NDInt]] = {
+    (Q.Q4_K, "sums_of_q4_k"): in_32s,
+    (Q.Q8_0, "eight_lanes"): lambda sums: np.empty((FEW, 0), np.int16),
+}
+
+
+def straight(w: Matrix, step: Step, a: Activations) -> bool:
+    """Whether a kernel computes this part from the packed rows; otherwise they are taken apart first."""
+    return len(a.d) <= FEW and (w.type, step.path) in DIRECT
 
 
 FLOAT_PRODUCTS: dict[Q, tuple[Callable[[F32], F32], Callable[[F32, F32, F32], None]]] = {

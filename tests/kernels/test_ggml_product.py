@@ -46,18 +46,20 @@ def test_a_kernel_has_the_bits_of_its_definition(kind, path, seed, T, blocks):
     assert (np.abs(got - exact_product(w, rounded)) <= slack * size_of_sums(w, rounded)).all()
 
 
+@pytest.mark.parametrize("T", [1, 3, 11])
+@pytest.mark.parametrize("O", [1, 3, 7, 8, 16, 100, 264, 523])
 @pytest.mark.parametrize("kind", PATHS, ids=lambda kind: kind.name)
-def test_a_product_is_the_sum_of_its_steps(kind):
-    """The numerics value sends every token down the path of the plan, in panels of any size."""
-    w, x = Packed(kind, 4, 16, 2), tokens(4, 11, 512 if PATHS[kind].partner == "q8_k" else 64)
+def test_a_product_is_the_sum_of_its_steps(kind, O, T):
+    """The numerics value sends every token down the path of the plan, in panels of any size or straight from the file."""
+    w, x = Packed(kind, 4, O, 2), tokens(4, T, 512 if PATHS[kind].partner == "q8_k" else 64)
     if kind == Q.MXFP4:
         w.rows = w.rows.copy()
-        w.rows.reshape(16, 2, 17)[:, :, 0] = 125
+        w.rows.reshape(O, 2, 17)[:, :, 0] = 125
     w.name = "blk.0.ffn_up.weight"
     whole = integers(kind, w.rows)
     parts = [
         getattr(ops, step.path)(whole, QUANTIZERS[PATHS[kind].partner](x[step.tokens]))
-        for step in plan(kind, 16, 11, True, True, False)
+        for step in plan(kind, O, T, True, True, False)
     ]
     same_bits(llamacpp(DEFAULT).linear(w, x), np.concatenate(parts))
 
