@@ -284,7 +284,8 @@ def test_silence_ends_the_child():
 def test_ctrl_c_ends_the_child_too(models, llama_lib, tmp_path):
     """The child says that a block is done; then the parent is interrupted; then nobody of its session is left."""
     code = (
-        "import signal, sys; from pathlib import Path; from refmodel.llamacpp import record; from refmodel.profile import PROFILES\n"
+        "import signal, sys; from pathlib import Path\n"
+        "from refmodel.llamacpp import record; from refmodel.profile import PROFILES\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background of a shell ignores it\n"
         "model, out, lib = map(Path, sys.argv[1:])\n"
         "record(model, [[1]] * 100_000, PROFILES['exact'], out, lib, seen=lambda message: print(message, flush=True))"
