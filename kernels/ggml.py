@@ -92,6 +92,12 @@ def exp8(x):
     return fma(s2, j, s2) * s1
 
 
+@njit
+def _silu(x, in_eight):
+    """One number; whole groups of 8 have the polynomial, the rest of a row the C library."""
+    return x / (ONE + (exp8(-x) if in_eight else expf(-x)))
+
+
 @njit(parallel=True, cache=True)
 def silu(x):
     """x [R, n]."""
@@ -99,7 +105,7 @@ def silu(x):
     out = np.empty_like(x)
     for r in prange(R):
         for i in range(n):
-            out[r, i] = x[r, i] / (ONE + (exp8(-x[r, i]) if i < n // 8 * 8 else expf(-x[r, i])))
+            out[r, i] = _silu(x[r, i], i < n // 8 * 8)
     return out
 
 
@@ -110,8 +116,7 @@ def swiglu(gate, up):
     out = np.empty_like(gate)
     for r in prange(R):
         for i in range(n):
-            x = gate[r, i]
-            out[r, i] = x / (ONE + (exp8(-x) if i < n // 8 * 8 else expf(-x))) * up[r, i]
+            out[r, i] = _silu(gate[r, i], i < n // 8 * 8) * up[r, i]
     return out
 
 

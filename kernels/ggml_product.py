@@ -7,6 +7,7 @@ dmin and minima have no rows where the type has no minimum. Tokens come as a_d [
 import numpy as np
 from numba import njit, prange
 
+from .ggml import hsum
 from .ieee import fma
 
 ZERO = np.float32(0)
@@ -21,11 +22,6 @@ def _four(w, a, i):
         + np.int32(w[i + 2]) * np.int32(a[i + 2])
         + np.int32(w[i + 3]) * np.int32(a[i + 3])
     )
-
-
-@njit(inline="always")
-def _hsum(x):
-    return ((x[7] + x[3]) + (x[5] + x[1])) + ((x[6] + x[2]) + (x[4] + x[0]))
 
 
 @njit(inline="always")
@@ -55,7 +51,7 @@ def eight_lanes(d, codes, scales, dmin, minima, a_d, a_codes, a_sums, out):
         for t in range(a_d.shape[0]):
             acc[:] = 0
             _lanes(d[o], codes[o], a_d[t], a_codes[t], acc, 0, d.shape[1], 1)
-            out[t, o] = _hsum(acc)
+            out[t, o] = hsum(acc)
 
 
 @njit(parallel=True, cache=True)
@@ -67,7 +63,7 @@ def alternating_lanes(d, codes, scales, dmin, minima, a_d, a_codes, a_sums, out)
             even[:], odd[:] = 0, 0
             _lanes(d[o], codes[o], a_d[t], a_codes[t], even, 0, last, 2)
             _lanes(d[o], codes[o], a_d[t], a_codes[t], odd, 1, last + 1, 2)
-            total = _hsum(even + odd)
+            total = hsum(even + odd)
             if last % 2 == 0:
                 total = fma(d[o, last] * a_d[t, last], np.float32(_sum(codes[o, last], a_codes[t, last], 0, 32)), total)
             out[t, o] = total
@@ -83,7 +79,7 @@ def eight_lanes_and_minima(d, codes, scales, dmin, minima, a_d, a_codes, a_sums,
             total = ZERO
             for n in range(d.shape[1]):
                 total = fma(-dmin[o, n], a_sums[t, n], total)
-            out[t, o] = _hsum(acc) + total
+            out[t, o] = hsum(acc) + total
 
 
 @njit(parallel=True, cache=True)
@@ -203,7 +199,7 @@ def lanes_of_iq4_xs(d, codes, scales, dmin, minima, a_d, a_codes, a_sums, out):
             for n in range(d.shape[1]):
                 _lanes_of_32(codes[o, n], scales[o, n], a_codes[t, n], lanes)
                 _add(acc, d[o, n] * a_d[t, n], lanes)
-            out[t, o] = _hsum(acc)
+            out[t, o] = hsum(acc)
 
 
 @njit(parallel=True, cache=True)
@@ -218,7 +214,7 @@ def lanes_of_q4_k(d, codes, scales, dmin, minima, a_d, a_codes, a_sums, out):
                 for i in range(4):
                     pair = np.float32(_below(minima[o, n], a_sums[t, n], 2 * i, 2 * i + 2))
                     under[i] = fma(-(a_d[t, n] * dmin[o, n]), pair, under[i])
-            out[t, o] = _hsum(acc) + ((under[0] + under[2]) + (under[1] + under[3]))
+            out[t, o] = hsum(acc) + ((under[0] + under[2]) + (under[1] + under[3]))
 
 
 @njit(parallel=True, cache=True)
@@ -231,7 +227,7 @@ def lanes_of_q5_k(d, codes, scales, dmin, minima, a_d, a_codes, a_sums, out):
                 _lanes_of_32(codes[o, n], scales[o, n], a_codes[t, n], lanes)
                 _add(acc, d[o, n] * a_d[t, n], lanes)
                 under = fma(-(a_d[t, n] * dmin[o, n]), np.float32(_below(minima[o, n], a_sums[t, n], 0, 8)), under)
-            out[t, o] = _hsum(acc) + under
+            out[t, o] = hsum(acc) + under
 
 
 @njit(parallel=True, cache=True)
@@ -246,7 +242,7 @@ def lanes_of_q2_k(d, codes, scales, dmin, minima, a_d, a_codes, a_sums, out):
                 _lanes_of_16(codes[o, n], scales[o, n], a_codes[t, n], lanes)
                 _add(acc, -(a_d[t, n] * dmin[o, n]), pairs)
                 _add(acc, d[o, n] * a_d[t, n], lanes)
-            out[t, o] = _hsum(acc)
+            out[t, o] = hsum(acc)
 
 
 @njit(parallel=True, cache=True)
@@ -258,7 +254,7 @@ def lanes_of_q3_k(d, codes, scales, dmin, minima, a_d, a_codes, a_sums, out):
             for n in range(d.shape[1]):
                 _lanes_of_16(codes[o, n], scales[o, n], a_codes[t, n], lanes)
                 _add(acc, d[o, n] * a_d[t, n], lanes)
-            out[t, o] = _hsum(acc)
+            out[t, o] = hsum(acc)
 
 
 @njit(parallel=True, cache=True)
@@ -274,4 +270,4 @@ def lanes_of_q6_k(d, codes, scales, dmin, minima, a_d, a_codes, a_sums, out):
                 for g in range(16):
                     lanes[g // 2] -= 32 * np.int32(scales[o, n, g]) * a_sums[t, n, g]
                 _add(acc, d[o, n] * a_d[t, n], lanes)
-            out[t, o] = _hsum(acc)
+            out[t, o] = hsum(acc)

@@ -127,6 +127,9 @@ def explain(
         traces[name] = run(who, route, num, other, anchor, path, partial(show_step, seen, name))
     runs = [*traces.values(), other.taps]
     names = [name for name in traces[TRUTH] if name in other.taps]
+    for name in names:
+        if other.taps[name].size != traces[TRUTH][name].size:
+            raise TraceError(f"--explain: {name} of {other.who} has shape {other.taps[name].shape}, not that of this model")
     budgets = [budget(name, [trace[name] for trace in runs], [*list(steps)[1:], UNEXPLAINED]) for name in names]
     tokens, left = beside_the_truth(traces[TRUTH], traces["order"], other)
     theirs = llamacpp(other.profile, other.build)

@@ -187,7 +187,7 @@ def test_the_noise_floors_are_what_is_measured(quantization, profile, golden, sm
         models = [refmodel.load(golden / "models" / f"{name}.gguf") for name in names]
         calls = [[84, 104, 101, 220, 116, 104, 105, 110, 103, 9, 77], [12], [200]]
         found = [measured(model, calls, profile, tmp_path, llama_lib) for model in models]
-    stored = NOISE[quantization, profile]
+    stored = NOISE[quantization, profile]  # of two digits, so up to 5 % off by rounding alone
     assert [max(figures) for figures in zip(*found, strict=True)] == pytest.approx([stored.tensors, stored.logits], rel=0.06)
 
 

@@ -44,9 +44,15 @@ def bfloat(x: F32) -> F32:
 
 
 @cache
+def c_library() -> ctypes.CDLL:
+    """The process's mathematical library; finding it takes milliseconds, so it is found once."""
+    return ctypes.CDLL(ctypes.util.find_library("m"))
+
+
+@cache
 def libm(name: str) -> np.vectorize:
     """A float32 function of the C library, which llama.cpp calls and NumPy does not: theirs differ in the last place."""
-    function = getattr(ctypes.CDLL(ctypes.util.find_library("m")), name)
+    function = getattr(c_library(), name)
     function.restype, function.argtypes = ctypes.c_float, [ctypes.c_float]
     return np.vectorize(function, otypes=[f32])
 
@@ -230,9 +236,10 @@ def rope(x: F32, pos: Ints, how: Rope, plain_last: bool) -> F32:
     return out
 
 
+@cache
 def rope_step(how: Rope) -> np.float32:
     """base^(-2 / n_rot) by the C library's powf."""
-    power = ctypes.CDLL(ctypes.util.find_library("m")).powf
+    power = c_library().powf
     power.restype, power.argtypes = ctypes.c_float, [ctypes.c_float, ctypes.c_float]
     return f32(power(how.base, float(f32(-2) / f32(how.n_rot))))
 
