@@ -9,13 +9,13 @@ import numpy as np
 from numba import njit, prange
 from numba.extending import overload
 
-from . import q4_k, q8_0
-from .kinds import Kind
+from . import q8_0
 from .simd import fetch_add
+from .static import Static
 
 CHUNK = 256  # rows that a thread claims at once
 # kind -> rows at once, and the worker that leaves their products in its last argument
-WORKERS = {"Q4_K": (8, q4_k.eight_rows), "Q8_0": (4, q8_0.four_rows)}
+WORKERS = {"Q8_0": (4, q8_0.four_rows)}
 
 
 def rows_at_once(kind):
@@ -28,13 +28,13 @@ def dot_rows(kind, rows, at, stride, blocks, q, d, sums, result):
 
 @overload(rows_at_once)
 def _rows_at_once(kind):
-    count = WORKERS[kind.kind][0]
+    count = WORKERS[kind.value][0]
     return lambda kind: count
 
 
 @overload(dot_rows)
 def _dot_rows(kind, rows, at, stride, blocks, q, d, sums, result):
-    worker = WORKERS[kind.kind][1]
+    worker = WORKERS[kind.value][1]
     return lambda kind, rows, at, stride, blocks, q, d, sums, result: worker(rows, at, stride, blocks, q, d, sums, result)
 
 
@@ -68,4 +68,4 @@ def matvec(kind, rows, q, d, sums, out):
     flat = rows.reshape(-1).view()
     flat.setflags(write=False)  # as a mapped file is: otherwise the kernel is compiled a second time
     claimed, threads = np.zeros(1, np.int64), numba.get_num_threads()
-    _matvec(Kind(kind), flat, len(rows), rows.shape[1], d.size, q, d, sums, out, claimed, threads)
+    _matvec(Static(kind), flat, len(rows), rows.shape[1], d.size, q, d, sums, out, claimed, threads)

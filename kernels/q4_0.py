@@ -1,11 +1,19 @@
-"""Twin of quants.q4_0: rows of packed blocks -> float32, bit for bit."""
+"""Q4_0: d (f16), 16 bytes of 4-bit codes around 8. Twin of quants.q4_0."""
 
 import numpy as np
 from numba import njit, prange
 
 from .half import half
+from .layout import beside, take
 
-BLOCK = 18  # bytes: d (f16), 16 bytes of codes
+BLOCK, WEIGHTS, PARTS, GROUP, FLUSH = 18, 32, 1, 32, 8
+SIGNED, OFFSET, D, M, ADDED = False, 8, 0, -1, False
+
+
+@njit(forceinline=True)
+def codes(layout, rows, at, stride, part):
+    both = take(layout, 16, rows, at + 2, stride)
+    return beside(layout, both & 15, both >> 4)
 
 
 @njit(parallel=True, cache=True)

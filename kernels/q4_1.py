@@ -1,11 +1,19 @@
-"""Twin of quants.q4_1: rows of packed blocks -> float32, bit for bit."""
+"""Q4_1: d and m (f16), 16 bytes of 4-bit codes; m is added, a negative minimum. Twin of quants.q4_1."""
 
 import numpy as np
 from numba import njit, prange
 
 from .half import half
+from .layout import beside, take
 
-BLOCK = 20  # bytes: d and m (f16), 16 bytes of codes
+BLOCK, WEIGHTS, PARTS, GROUP, FLUSH = 20, 32, 1, 32, 8
+SIGNED, OFFSET, D, M, ADDED = False, 0, 0, 2, True
+
+
+@njit(forceinline=True)
+def codes(layout, rows, at, stride, part):
+    both = take(layout, 16, rows, at + 4, stride)
+    return beside(layout, both & 15, both >> 4)
 
 
 @njit(parallel=True, cache=True)

@@ -1,12 +1,23 @@
-"""Twin of quants.q5_k: rows of packed blocks -> float32, bit for bit."""
+"""Q5_K: Q4_K with 32 bytes of fifth bits before the codes. Twin of quants.q5_k."""
 
 import numpy as np
 from numba import njit, prange
 
+from . import q4_k
 from .half import half
 from .k_scales import scale_and_minimum
+from .layout import beside, take
 
-BLOCK = 176  # bytes: d and dmin (f16), 12 of packed scales and minima, 32 of fifth bits, 128 of codes
+BLOCK, WEIGHTS, PARTS, GROUP, FLUSH = 176, 256, 4, 32, 4
+SIGNED, OFFSET, D, M, ADDED = False, 0, 0, 2, False
+scales = q4_k.scales
+
+
+@njit(forceinline=True)
+def codes(layout, rows, at, stride, part):
+    """64 weights: halves of 32 bytes, and two bits of each fifth byte."""
+    both, fifth = take(layout, 32, rows, at + 48 + 32 * part, stride), take(layout, 32, rows, at + 16, stride) >> 2 * part
+    return beside(layout, (both & 15) | ((fifth & 1) << 4), (both >> 4) | ((fifth & 2) << 3))
 
 
 @njit(parallel=True, cache=True)

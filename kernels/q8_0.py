@@ -1,12 +1,19 @@
-"""Twin of quants.q8_0: rows of packed blocks -> float32, bit for bit; and rows times 8-bit activations."""
+"""Q8_0: d (f16), 32 signed codes. Twin of quants.q8_0."""
 
 import numpy as np
 from numba import njit, prange
 
 from .half import half
-from .simd import Vec, convert, dot4_u8i8, fma, hsum, load, load_rows, magnitude, part, repeat, splat, tile, with_sign
+from .layout import FOUR_ROWS, number, take
+from .simd import Vec, bitcast, convert, dot4_u8i8, f16, f32, fma, hsum, i8, load, magnitude, part, repeat, splat, tile, with_sign
 
-BLOCK = 34  # bytes: d (f16), 32 signed codes
+BLOCK, WEIGHTS, PARTS, GROUP, FLUSH = 34, 32, 1, 32, 1
+SIGNED, OFFSET, D, M, ADDED = True, 0, 0, -1, False
+
+
+@njit(forceinline=True)
+def codes(layout, rows, at, stride, part):
+    return bitcast(i8, take(layout, 32, rows, at + 2, stride))
 
 
 @njit(parallel=True, cache=True)
@@ -20,8 +27,7 @@ def dequantize(rows, out):
                 to[i] = d * np.float32(np.int8(block[2 + i]))
 
 
-i8x32, i8x128 = Vec("i", 8, 32), Vec("i", 8, 128)
-f16x4, f32x4, f32x32 = Vec("f", 16, 4), Vec("f", 32, 4), Vec("f", 32, 32)
+i8x32, f32x32 = Vec("i", 8, 32), Vec("f", 32, 32)
 
 
 @njit
@@ -30,10 +36,10 @@ def four_rows(rows, first, stride, blocks, q, d, sums, result):
     total = splat(f32x32, 0)
     for n in range(blocks):
         at = first + BLOCK * n
-        weights = load_rows(i8x128, 4, rows, at + 2, stride)
-        signed = with_sign(tile(i8x128, load(i8x32, q, 32 * n)), weights)  # vpmaddubsw wants one side without signs
+        weights = bitcast(i8, take(FOUR_ROWS, 32, rows, at + 2, stride))
+        signed = with_sign(tile(load(i8x32, q, 32 * n), 4), weights)  # vpmaddubsw wants one side without signs
         dot = dot4_u8i8(magnitude(weights), signed)
-        scale = convert(f32x4, load_rows(f16x4, 4, rows, at, stride)) * d[n]
-        total = fma(repeat(f32x32, scale), convert(f32x32, dot), total)
+        scale = convert(f32, number(FOUR_ROWS, f16, rows, at, stride)) * d[n]
+        total = fma(repeat(scale, 8), convert(f32, dot), total)
     result[0], result[1] = hsum(part(total, 4, 0)), hsum(part(total, 4, 1))
     result[2], result[3] = hsum(part(total, 4, 2)), hsum(part(total, 4, 3))

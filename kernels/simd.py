@@ -17,6 +17,8 @@ from numba.core import cgutils, types
 from numba.core.typing import signature
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable, typeof_impl
 
+from .static import StaticType
+
 I8, I32 = ir.IntType(8), ir.IntType(32)
 FLOATS = {16: ir.HalfType(), 32: ir.FloatType(), 64: ir.DoubleType()}
 
@@ -49,7 +51,18 @@ def typeof_vec(vec, context):
     return types.TypeRef(vec)
 
 
+# where only the type of a lane matters
+u8, u16, u32 = Vec("u", 8, 1), Vec("u", 16, 1), Vec("u", 32, 1)
+i8, i16, i32 = Vec("i", 8, 1), Vec("i", 16, 1), Vec("i", 32, 1)
+f16, f32 = Vec("f", 16, 1), Vec("f", 32, 1)
+
+
 # ---- code generation helpers: they build IR, they are not called from kernels
+
+
+def known(argument):
+    """A number that is known when compiling: a literal, or a Static."""
+    return argument.value if isinstance(argument, StaticType) else argument.literal_value
 
 
 def target_has(context, feature):
@@ -63,6 +76,12 @@ def shuffled(builder, a, b, lanes):
 
 def joined(builder, parts):
     """Concatenate vectors of one type, pairwise."""
+    if len(parts) & (len(parts) - 1):  # not a power of two: the first half as it is
+        half = 1 << (len(parts).bit_length() - 1)
+        low, high = joined(builder, parts[:half]), joined(builder, parts[half:])
+        n, wide = low.type.count, range(low.type.count)
+        padded = shuffled(builder, high, high, [k if k < high.type.count else 0 for k in wide])
+        return shuffled(builder, low, padded, [*wide, *range(n, n + high.type.count)])
     while len(parts) > 1:
         both = range(2 * parts[0].type.count)
         parts = [shuffled(builder, a, b, both) for a, b in zip(parts[::2], parts[1::2], strict=True)]
@@ -166,20 +185,21 @@ def load(typingctx, vec, data, offset):
 
 
 @intrinsic(prefer_literal=True)
-def load_repeated(typingctx, vec, times, data, offset):
-    """Each 4 bytes of data[offset:] so many times (8, 16 ...) over: lanes [groups][times][4 bytes]; times is a literal."""
-    vec, copies = vec.instance_type, times.literal_value // 8
+def load_repeated(typingctx, count, times, data, offset):
+    """`count` words of 4 bytes, each `times` (8, 16 ...) over: i8 lanes [count][times][4]; both are known when compiling."""
+    n, copies = known(count), known(times) // 8
+    vec = Vec("i", 8, n * copies * 32)
 
     def emit(context, builder, sig, args):
         registers = []
-        for k in range(vec.lanes * vec.bits // (256 * copies)):
+        for k in range(n):
             at = builder.add(args[3], args[3].type(4 * k))
             word = builder.load(address(context, builder, data, args[2], at, I32))
             word.align = 1
             registers += [splatted(builder, word, Vec("u", 32, 8))] * copies
         return builder.bitcast(joined(builder, registers), vec.ir)
 
-    return signature(vec, types.TypeRef(vec), times, data, types.intp), emit
+    return signature(vec, count, times, data, types.intp), emit
 
 
 @intrinsic(prefer_literal=True)
@@ -276,15 +296,16 @@ def splat(typingctx, vec, number):
 
 @intrinsic
 def bitcast(typingctx, vec, v):
-    """The same bits, read as other lanes."""
-    vec = vec.instance_type
-    return signature(vec, types.TypeRef(vec), v), lambda context, builder, sig, args: builder.bitcast(args[1], vec.ir)
+    """The same bits, read as lanes of the vector's type."""
+    lane = vec.instance_type
+    result = Vec(lane.kind, lane.bits, v.lanes * v.bits // lane.bits)
+    return signature(result, vec, v), lambda context, builder, sig, args: builder.bitcast(args[1], result.ir)
 
 
 @intrinsic
 def convert(typingctx, vec, v):
-    """Each lane as a number of another type; to an integer towards zero; f16 -> f32 exactly."""
-    vec = vec.instance_type
+    """Each lane as a number of the vector type's lanes; to an integer towards zero; f16 -> f32 exactly."""
+    given, vec = vec, Vec(vec.instance_type.kind, vec.instance_type.bits, v.lanes)
 
     def emit(context, builder, sig, args):
         if v.kind == "f" and vec.kind == "f":
@@ -297,7 +318,7 @@ def convert(typingctx, vec, v):
             return builder.trunc(args[1], vec.ir)
         return (builder.sext if v.kind == "i" else builder.zext)(args[1], vec.ir)
 
-    return signature(vec, types.TypeRef(vec), v), emit
+    return signature(vec, given, v), emit
 
 
 @intrinsic(prefer_literal=True)
@@ -325,21 +346,46 @@ def part(typingctx, v, count, k):
     return signature(Vec(v.kind, v.bits, lanes), v, count, k), emit
 
 
-@intrinsic
-def repeat(typingctx, vec, v):
-    """np.repeat(v, lanes of vec / lanes of v): each lane several times over."""
-    vec = vec.instance_type
-    times = vec.lanes // v.lanes
-    emit = lambda context, builder, sig, args: shuffled(builder, args[1], args[1], [k // times for k in range(vec.lanes)])
-    return signature(vec, types.TypeRef(vec), v), emit
+@intrinsic(prefer_literal=True)
+def repeat(typingctx, v, times):
+    """np.repeat(v, times): each lane several times over; times is known when compiling."""
+    count = known(times)
+    emit = lambda context, builder, sig, args: shuffled(builder, args[0], args[0], [k // count for k in range(v.lanes * count)])
+    return signature(Vec(v.kind, v.bits, v.lanes * count), v, times), emit
 
 
-@intrinsic
-def tile(typingctx, vec, v):
-    """np.tile(v, lanes of vec / lanes of v): the whole vector several times over."""
-    vec = vec.instance_type
-    emit = lambda context, builder, sig, args: joined(builder, [args[1]] * (vec.lanes // v.lanes))
-    return signature(vec, types.TypeRef(vec), v), emit
+@intrinsic(prefer_literal=True)
+def tile(typingctx, v, times):
+    """np.tile(v, times): the whole vector several times over; times is known when compiling."""
+    count = known(times)
+    emit = lambda context, builder, sig, args: joined(builder, [args[0]] * count)
+    return signature(Vec(v.kind, v.bits, v.lanes * count), v, times), emit
+
+
+@intrinsic(prefer_literal=True)
+def wide(typingctx, vec, times):
+    """The vector type with so many times the lanes; times is known when compiling."""
+    vec_type = vec.instance_type
+    many = types.TypeRef(Vec(vec_type.kind, vec_type.bits, vec_type.lanes * known(times)))
+    return signature(many, vec, times), lambda context, builder, sig, args: context.get_dummy_value()
+
+
+@intrinsic(prefer_literal=True)
+def lookup(typingctx, v, table):
+    """table[v] of u8 lanes below 16; table is a global tuple of 16 numbers that fit i8 (vpshufb)."""
+    entries, result = [entry.literal_value for entry in table], Vec("i", 8, v.lanes)
+
+    def emit(context, builder, sig, args):
+        if target_has(context, "avx2") and v.lanes >= 32:
+            every = ir.Constant(result.ir, (entries * v.lanes)[: v.lanes])
+            return per_register(builder, "llvm.x86.avx2.pshuf.b", result.ir, every, args[0])
+        found = ir.Constant(result.ir, [0] * v.lanes)
+        for k, entry in enumerate(entries):
+            chosen = builder.icmp_unsigned("==", args[0], v.ir([k] * v.lanes))
+            found = builder.select(chosen, result.ir([entry] * v.lanes), found)
+        return found
+
+    return signature(result, v, table), emit
 
 
 @type_callable(operator.getitem)
@@ -375,6 +421,31 @@ def fold(typingctx, vec, v):
         return total
 
     return signature(vec, types.TypeRef(vec), v), emit
+
+
+@intrinsic(prefer_literal=True)
+def fold_every(typingctx, v, lanes, count):
+    """v.reshape(-1, count, lanes).sum(1): runs of `count` groups of lanes are added; both are known when compiling."""
+    each, n = known(lanes), known(count)
+
+    def emit(context, builder, sig, args):
+        groups, sums = pieces(builder, args[0], each), []
+        for start in range(0, len(groups), n):
+            total, *rest = groups[start : start + n]
+            for group in rest:
+                total = (builder.fadd if v.kind == "f" else builder.add)(total, group)
+            sums.append(total)
+        return joined(builder, sums)
+
+    return signature(Vec(v.kind, v.bits, v.lanes // n), v, lanes, count), emit
+
+
+@intrinsic(prefer_literal=True)
+def repeat_every(typingctx, v, lanes, times):
+    """np.repeat(v.reshape(-1, lanes), times, axis=0): groups of lanes several times over; both are known when compiling."""
+    each, n = known(lanes), known(times)
+    emit = lambda context, builder, sig, args: joined(builder, [g for g in pieces(builder, args[0], each) for _ in range(n)])
+    return signature(Vec(v.kind, v.bits, v.lanes * n), v, lanes, times), emit
 
 
 @intrinsic
@@ -441,6 +512,24 @@ def pairs_i16(context, builder, a, b):
     if target_has(context, "avx2") and result.count >= 8:
         return per_register(builder, "llvm.x86.avx2.pmadd.wd", result, a, b)
     return pair_products(builder, a, b, result, builder.sext)
+
+
+@intrinsic
+def dot2_i8(typingctx, a, b):
+    """dot2_u8i8 where a may be signed too, if |a| and |b| are at most 127: then |a| is multiplied by b · sign(a)."""
+
+    def emit(context, builder, sig, args):
+        x, y = args
+        if a.kind == "i":
+            zero = x.type([0] * x.type.count)
+            if target_has(context, "avx2") and x.type.count >= 32:
+                y = per_register(builder, "llvm.x86.avx2.psign.b", y.type, y, x)
+            else:
+                y = builder.select(builder.icmp_signed("<", x, zero), builder.sub(zero, y), y)
+            x = called(builder, f"llvm.abs.v{a.lanes}i8", x.type, x, ir.IntType(1)(0))
+        return pairs_u8i8(context, builder, x, y)
+
+    return signature(Vec("i", 16, a.lanes // 2), a, b), emit
 
 
 @intrinsic

@@ -7,9 +7,11 @@ from functools import partial
 import numpy as np
 from gguf import GGMLQuantizationType as Q
 
-from ..arrays import F32, F, Ints, Matrix, NDInt
+from ..arrays import F32, F, Ints, Matrix
 from ..errors import TensorError
 from ..kernels import ggml, ggml_attention, ggml_product
+from ..kernels.blocks import TYPES
+from ..kernels.columns import columns
 from ..kernels.matvec import matvec
 from ..ops import ggml as ops
 from ..ops.ggml_product import PATHS, QUANTIZERS, Step, plan
@@ -107,9 +109,8 @@ def linear(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
     parts = [(step, QUANTIZERS[PATHS[w.type].partner](x[step.tokens])) for step in steps]
     for step, a in parts:
         if straight(w, step, a):
-            sums = DIRECT[w.type, step.path](a.sums)
             for t in range(len(a.d)):
-                matvec(w.type.name, w.rows, a.codes[t].reshape(-1), a.d[t], sums[t], out[step.tokens.start + t])
+                one_token(w, step.path, a, t, out[step.tokens.start + t])
     parts = [(step, a) for step, a in parts if not straight(w, step, a)]
     for start, rows in panels(w) if parts else ():
         p = integers(w.type, rows)
@@ -125,21 +126,23 @@ def linear(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
 FEW = 7  # tokens that are multiplied one by one, straight from the file
 
 
-def in_32s(sums: NDInt) -> NDInt:
-    """Sums of 16 codes [T, N, 16] -> of 32, int16 [T, 8 N]."""
-    return sums.reshape(len(sums), -1, 2).sum(axis=-1).astype(np.int16)
-
-
-# (type, path) -> what its kernel wants of the sums of the activations, [T, ...]
-DIRECT: dict[tuple[Q, str], Callable[[NDInt], NDInt]] = {
-    (Q.Q4_K, "sums_of_q4_k"): in_32s,
-    (Q.Q8_0, "eight_lanes"): lambda sums: np.empty((FEW, 0), np.int16),
-}
+# paths that a kernel computes from the packed rows: one number a row, or eight lanes of signed bytes
+ONE_NUMBER = {"sums_of_q4_k", "whole_blocks", "whole_super_blocks", "super_blocks"}
 
 
 def straight(w: Matrix, step: Step, a: Activations) -> bool:
     """Whether a kernel computes this part from the packed rows; otherwise they are taken apart first."""
-    return len(a.d) <= FEW and (w.type, step.path) in DIRECT
+    return len(a.d) <= FEW and (step.path in ONE_NUMBER or w.type == Q.Q8_0)
+
+
+def one_token(w: Matrix, path: str, a: Activations, t: int, out: F32) -> None:
+    """Token t into out [O]."""
+    codes, group = a.codes[t].reshape(-1), TYPES[w.type.name].GROUP
+    sums = codes.reshape(-1, group).sum(axis=-1, dtype=np.int16)
+    if path in ONE_NUMBER:
+        columns(w.type.name, path, w.rows, codes, a.d[t], sums, out)
+    else:
+        matvec(w.type.name, w.rows, codes, a.d[t], sums, out)
 
 
 FLOAT_PRODUCTS: dict[Q, tuple[Callable[[F32], F32], Callable[[F32, F32, F32], None]]] = {

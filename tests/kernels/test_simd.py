@@ -134,10 +134,10 @@ def test_every_half_becomes_its_float():
 def _shapes(a, out):
     x = load(u8x16, a, 0)
     store(out, 0, concat(x, load(u8x16, a, 40)))
-    store(out, 32, repeat(u8x32, x))
-    store(out, 64, tile(u8x32, x))
+    store(out, 32, repeat(x, 2))
+    store(out, 64, tile(x, 2))
     store(out, 96, shuffle(load(u8x32, a, 0), load(u8x32, a, 32), ODD))
-    store(out, 112, load_repeated(u8x64, 8, a, 20))
+    store(out, 112, load_repeated(2, 8, a, 20))
     store(out, 176, load_rows(u8x64, 4, a, 7, 50))
     store(out, 240, load_columns(u8x128, a, 9, 21))
 

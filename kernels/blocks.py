@@ -1,0 +1,105 @@
+"""The packed types, and how a driver that knows a type only when it is compiled asks for its numbers and functions.
+
+A module of a type says
+  BLOCK, WEIGHTS   bytes and weights of a block
+  PARTS            calls of `codes` that give a whole block
+  GROUP            weights under one scale
+  SIGNED           whether codes are signed bytes; otherwise unsigned ones
+  OFFSET           what is taken from a code
+  D, M             where the block's scale stands (f16), and the scale of its minima; -1: there are none
+  ADDED            whether a minimum is added and not taken away
+  FLUSH            words of 4 codes whose products with 8-bit numbers may be added up in 16 bits
+and has `codes(layout, rows, at, stride, part)`, `scales(layout, rows, at, stride)` where blocks have groups, and
+`delta(layout, rows, at, stride)` where the scale is no f16. Their lanes lie as the layout says.
+"""
+
+import numpy as np
+from numba.extending import overload
+
+from . import iq4_nl, iq4_xs, mxfp4, q2_k, q3_k, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0
+from .layout import number
+from .simd import bitcast, convert, f16, f32, i8, u8
+
+TYPES = {
+    "Q4_0": q4_0,
+    "Q4_1": q4_1,
+    "Q5_0": q5_0,
+    "Q5_1": q5_1,
+    "Q8_0": q8_0,
+    "Q2_K": q2_k,
+    "Q3_K": q3_k,
+    "Q4_K": q4_k,
+    "Q5_K": q5_k,
+    "Q6_K": q6_k,
+    "IQ4_NL": iq4_nl,
+    "IQ4_XS": iq4_xs,
+    "MXFP4": mxfp4,
+}
+
+
+def the(kind, name):
+    """A number of the type's module."""
+    raise NotImplementedError("for kernels only")
+
+
+def codes(kind, layout, rows, at, stride, part):
+    """Of each row the weights part · WEIGHTS / PARTS and on, without scale and offset."""
+    raise NotImplementedError("for kernels only")
+
+
+def as_codes(kind, v):
+    """Stored codes as what `codes` gave."""
+    raise NotImplementedError("for kernels only")
+
+
+def scales(kind, layout, rows, at, stride):
+    """Of each row the scales of the groups, and their minima where there are any (otherwise the scales again)."""
+    raise NotImplementedError("for kernels only")
+
+
+def delta(kind, layout, rows, at, stride):
+    """Of each row the scale of the block, f32."""
+    raise NotImplementedError("for kernels only")
+
+
+def lower(kind, layout, rows, at, stride):
+    """Of each row the scale of the block's minima, f32; asked only of types that have them."""
+    raise NotImplementedError("for kernels only")
+
+
+@overload(the, prefer_literal=True)
+def _the(kind, name):
+    value = getattr(TYPES[kind.value], name.literal_value)
+    return lambda kind, name: value
+
+
+@overload(codes, jit_options={"forceinline": True})
+def _codes(kind, layout, rows, at, stride, part):
+    of_kind = TYPES[kind.value].codes
+    return lambda kind, layout, rows, at, stride, part: of_kind(layout, rows, at, stride, part)
+
+
+@overload(as_codes, jit_options={"forceinline": True})
+def _as_codes(kind, v):
+    lane = i8 if TYPES[kind.value].SIGNED else u8
+    return lambda kind, v: bitcast(lane, v)
+
+
+@overload(scales, jit_options={"forceinline": True})
+def _scales(kind, layout, rows, at, stride):
+    of_kind = TYPES[kind.value].scales
+    return lambda kind, layout, rows, at, stride: of_kind(layout, rows, at, stride)
+
+
+@overload(delta, jit_options={"forceinline": True})
+def _delta(kind, layout, rows, at, stride):
+    if of_kind := getattr(TYPES[kind.value], "delta", None):
+        return lambda kind, layout, rows, at, stride: of_kind(layout, rows, at, stride)
+    place = TYPES[kind.value].D
+    return lambda kind, layout, rows, at, stride: convert(f32, number(layout, f16, rows, at + place, stride))
+
+
+@overload(lower, jit_options={"forceinline": True})
+def _lower(kind, layout, rows, at, stride):
+    place, sign = TYPES[kind.value].M, np.float32(-1 if TYPES[kind.value].ADDED else 1)
+    return lambda kind, layout, rows, at, stride: convert(f32, number(layout, f16, rows, at + place, stride)) * sign

@@ -1,0 +1,21 @@
+"""Q2_K: 16 bytes of 4-bit scales and minima, 64 of codes, d and dmin (f16). Twin of quants.q2_k."""
+
+from numba import njit
+
+from .layout import beside, take
+
+BLOCK, WEIGHTS, PARTS, GROUP, FLUSH = 84, 256, 2, 16, 4
+SIGNED, OFFSET, D, M, ADDED = False, 0, 80, 82, False
+
+
+@njit(forceinline=True)
+def codes(layout, rows, at, stride, part):
+    """128 weights: each two bits of 32 bytes."""
+    four = take(layout, 32, rows, at + 16 + 32 * part, stride)
+    return beside(layout, beside(layout, four & 3, (four >> 2) & 3), beside(layout, (four >> 4) & 3, four >> 6))
+
+
+@njit(forceinline=True)
+def scales(layout, rows, at, stride):
+    both = take(layout, 16, rows, at, stride)
+    return both & 15, both >> 4

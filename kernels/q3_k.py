@@ -1,0 +1,31 @@
+"""Q3_K: 32 bytes of third bits, 64 of two lower bits, 12 of 6-bit scales, d (f16). Twin of quants.q3_k."""
+
+from numba import njit
+
+from .layout import beside, piece, take
+from .simd import bitcast, i8
+
+BLOCK, WEIGHTS, PARTS, GROUP, FLUSH = 110, 256, 2, 16, 4
+SIGNED, OFFSET, D, M, ADDED = False, 4, 108, -1, False
+
+
+@njit(forceinline=True)
+def codes(layout, rows, at, stride, part):
+    """128 weights: each two bits of 32 bytes, and four bits of each third byte."""
+    low, third = take(layout, 32, rows, at + 32 + 32 * part, stride), take(layout, 32, rows, at, stride) >> 4 * part
+    return beside(
+        layout,
+        beside(layout, (low & 3) | ((third & 1) << 2), ((low >> 2) & 3) | ((third & 2) << 1)),
+        beside(layout, ((low >> 4) & 3) | (third & 4), (low >> 6) | ((third & 8) >> 1)),
+    )
+
+
+@njit(forceinline=True)
+def scales(layout, rows, at, stride):
+    """Sixteen scales of 6 bits around 32: halves of eight bytes, and two bits of each of four."""
+    packed = take(layout, 12, rows, at + 96, stride)
+    a, b, high = piece(layout, packed, 3, 0), piece(layout, packed, 3, 1), piece(layout, packed, 3, 2)
+    first = beside(layout, (a & 15) | ((high & 3) << 4), (b & 15) | ((high & 12) << 2))
+    second = beside(layout, (a >> 4) | (high & 48), (b >> 4) | ((high >> 6) << 4))
+    both = bitcast(i8, beside(layout, first, second) - 32)
+    return both, both

@@ -1,0 +1,43 @@
+"""Values that are known when a kernel is compiled: one driver serves all tensor types, and its branches cost nothing."""
+
+from numba import types
+from numba.core.imputils import lower_constant
+from numba.extending import NativeValue, models, overload_attribute, register_model, typeof_impl, unbox
+
+
+class Static:
+    """A value that becomes a part of the type, and so of the compiled code: the name of a tensor type, a number of lanes."""
+
+    def __init__(self, value):
+        self.value = value
+
+
+class StaticType(types.Type):
+    def __init__(self, value):
+        self.value = value
+        super().__init__(name=f"Static({value!r})")
+
+
+register_model(StaticType)(models.OpaqueModel)
+
+
+@typeof_impl.register(Static)
+def _type_of_static(static, context):
+    return StaticType(static.value)
+
+
+@unbox(StaticType)
+def _unbox_static(static_type, static, context):
+    return NativeValue(context.context.get_dummy_value())
+
+
+@lower_constant(StaticType)
+def _static_constant(context, builder, static_type, static):
+    return context.get_dummy_value()
+
+
+@overload_attribute(StaticType, "value")
+def _value(static):
+    """static.value inside a kernel, where it is a number."""
+    value = static.value
+    return lambda static: value
