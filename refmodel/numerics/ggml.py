@@ -7,20 +7,22 @@ from functools import partial
 import numpy as np
 from gguf import GGMLQuantizationType as Q
 
-from ..arrays import F32, F, Ints, Matrix
+from ..arrays import F32, F, Ints, Matrix, NDInt
 from ..errors import TensorError
 from ..kernels import ggml, ggml_attention, ggml_product
 from ..kernels.blocks import TYPES
 from ..kernels.columns import columns
 from ..kernels.matvec import matvec
+from ..kernels.panels import panels
 from ..ops import ggml as ops
 from ..ops.ggml_product import PATHS, QUANTIZERS, Step, plan
 from ..ops.rope import Rope
 from ..profile import DEFAULT, JUDGE, Build, Profile
 from ..quants import FLOATS, dequantize, integers
 from ..quants.integers import Activations
-from .plain import ORACLE, REFERENCE, Numerics, as_it_is, panels
+from .plain import ORACLE, REFERENCE, Numerics, as_it_is
 from .plain import linear as plain_linear
+from .plain import panels as panels_of
 
 
 def llamacpp(profile: Profile, build: Build = JUDGE) -> Numerics:
@@ -78,7 +80,7 @@ def linear_of_rounded(w: Matrix, x: F) -> F:
     out = plain_linear(w, rounded.reshape(x.shape))
     if partner == "q8_1":  # minima multiply sums that are rounded on their own
         lost = a.sums - rounded.sum(axis=-1)
-        for start, rows in panels(w):
+        for start, rows in panels_of(w):
             out[:, start : start + len(rows)] -= lost @ integers(w.type, rows).dmin.T
     return out
 
@@ -108,11 +110,13 @@ def linear(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
     steps = plan(w.type, w.shape[0], len(x), profile.repack, profile.tiled and build.tiles, build.panels_of_iq4)
     parts = [(step, QUANTIZERS[PATHS[w.type].partner](x[step.tokens])) for step in steps]
     for step, a in parts:
-        if straight(w, step, a):
+        if of_panels(step, a):
+            many_tokens(w, a, out[step.tokens])
+        elif straight(w, step, a):
             for t in range(len(a.d)):
                 one_token(w, step.path, a, t, out[step.tokens.start + t])
-    parts = [(step, a) for step, a in parts if not straight(w, step, a)]
-    for start, rows in panels(w) if parts else ():
+    parts = [(step, a) for step, a in parts if not of_panels(step, a) and not straight(w, step, a)]
+    for start, rows in panels_of(w) if parts else ():
         p = integers(w.type, rows)
         dmin, minima = (p.dmin, p.minima) if p.dmin.size else (p.d[:0], p.scales[:0])  # kernels want as many axes
         for step, a in parts:
@@ -128,6 +132,27 @@ FEW = 7  # tokens that are multiplied one by one, straight from the file
 
 # paths that a kernel computes from the packed rows: one number a row, or eight lanes of signed bytes
 ONE_NUMBER = {"sums_of_q4_k", "whole_blocks", "whole_super_blocks", "super_blocks"}
+
+
+def of_panels(step: Step, a: Activations) -> bool:
+    """Whether this part is computed from panels of unpacked rows."""
+    return step.path == "super_blocks" and len(a.d) > FEW
+
+
+def many_tokens(w: Matrix, a: Activations, out: F32) -> None:
+    """All tokens into out [T, O], four at a time, the rest one by one."""
+    (T, N), fours = a.d.shape, len(a.d) // 4 * 4
+    sums = a.codes.reshape(T, N, -1, TYPES[w.type.name].GROUP).sum(axis=-1, dtype=np.int16)
+    for together, part in ((4, slice(0, fours)), (1, slice(fours, T))):
+        if part.start < part.stop:
+            codes, below = (together_by_block(x[part], together, width) for x, width in ((a.codes, 4), (sums, 2)))
+            panels(w.type.name, together, w.rows, codes, np.ascontiguousarray(a.d[part].T), below, out[part])
+
+
+def together_by_block(x: NDInt, together: int, width: int) -> NDInt:
+    """[T, N, W] -> [N, T / together, W / width, together, width]: what a kernel reads at once lies together."""
+    T, N, _ = x.shape
+    return np.ascontiguousarray(x.reshape(T // together, together, N, -1, width).transpose(2, 0, 3, 1, 4))
 
 
 def straight(w: Matrix, step: Step, a: Activations) -> bool:
@@ -158,7 +183,7 @@ def of_floats(build: Build, w: Matrix, x: F32) -> F32:
     (O, I), x, out = w.shape, rounded(x), np.empty((len(x), w.shape[0]), np.float32)
     short = -I % 8 if build.pads_rows and w.type == Q.F32 else 0
     sgemm = len(x) > 1 and O % 4 == 0 and (I + short) % 8 == 0
-    for start, rows in panels(w):
+    for start, rows in panels_of(w):
         panel, product = dequantize(w.type, rows), np.empty((len(x), len(rows)), np.float32)
         if sgemm:
             ggml.by_sgemm(padded(panel, short), padded(x, short), product)
