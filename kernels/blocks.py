@@ -17,8 +17,9 @@ import numpy as np
 from numba.extending import overload
 
 from . import iq4_nl, iq4_xs, mxfp4, q2_k, q3_k, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0
-from .layout import number
-from .simd import bitcast, convert, f16, f32, i8, u8
+from .layout import count_of, number
+from .simd import Vec, bitcast, convert, f16, f32, i8, splat, u8
+from .static import for_kernels
 
 TYPES = {
     "Q4_0": q4_0,
@@ -37,34 +38,37 @@ TYPES = {
 }
 
 
+@for_kernels
 def the(kind, name):
     """A number of the type's module."""
-    raise NotImplementedError("for kernels only")
 
 
+@for_kernels
 def codes(kind, layout, rows, at, stride, part):
     """Of each row the weights part · WEIGHTS / PARTS and on, without scale and offset."""
-    raise NotImplementedError("for kernels only")
 
 
+@for_kernels
 def as_codes(kind, v):
     """Stored codes as what `codes` gave."""
-    raise NotImplementedError("for kernels only")
 
 
+@for_kernels
 def scales(kind, layout, rows, at, stride):
-    """Of each row the scales of the groups, and their minima where there are any (otherwise the scales again)."""
-    raise NotImplementedError("for kernels only")
+    """Of each row the scales of the groups, and their minima where there are any (otherwise the scales again).
+
+    Four ones where a type has no scales of its own.
+    """
 
 
+@for_kernels
 def delta(kind, layout, rows, at, stride):
     """Of each row the scale of the block, f32."""
-    raise NotImplementedError("for kernels only")
 
 
+@for_kernels
 def lower(kind, layout, rows, at, stride):
     """Of each row the scale of the block's minima, f32; asked only of types that have them."""
-    raise NotImplementedError("for kernels only")
 
 
 @overload(the, prefer_literal=True)
@@ -87,7 +91,9 @@ def _as_codes(kind, v):
 
 @overload(scales, jit_options={"forceinline": True})
 def _scales(kind, layout, rows, at, stride):
-    of_kind = TYPES[kind.value].scales
+    of_kind, ones = getattr(TYPES[kind.value], "scales", None), Vec("i", 8, 4 * count_of(layout))
+    if of_kind is None:
+        return lambda kind, layout, rows, at, stride: (splat(ones, 1), splat(ones, 1))
     return lambda kind, layout, rows, at, stride: of_kind(layout, rows, at, stride)
 
 

@@ -1,16 +1,13 @@
-"""Products of packed rows with one 8-bit token, eight rows at once, straight from the file: rows are lanes.
+"""A way for few tokens: eight rows at once, whose words are turned so that rows are lanes. A block is taken apart in registers
+and forgotten, once for each token. Has the paths of paths.py that add up a whole block."""
 
-A thread claims rows in chunks and reads a chunk as eight streams that lie far apart, which is faster than one stream. A block is
-taken apart in registers and forgotten. Twins: the paths of ops.ggml_product that keep one number a row.
-"""
-
-import numba
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numba.extending import overload
 
 from .blocks import TYPES, codes, delta, lower, scales, the
 from .layout import COLUMNS, each_twice, in_pairs
+from .paths import added
 from .simd import (
     Vec,
     bitcast,
@@ -18,8 +15,6 @@ from .simd import (
     dot2_i8,
     dot2_i16,
     f32,
-    fetch_add,
-    fma,
     fold,
     fold_every,
     i16,
@@ -30,15 +25,21 @@ from .simd import (
     store,
     wide,
 )
-from .static import Static
+from .static import for_kernels
 
-CHUNK = 256  # rows that a thread claims at once
+ROWS, SCRATCH = 8, 512
 i16x16, i32x8, f32x8 = Vec("i", 16, 16), Vec("i", 32, 8), Vec("f", 32, 8)
 
 
+def prepared(kind, a_codes, a_d, a_sums):
+    """The tokens as `some_rows` reads them."""
+    groups = a_codes.reshape(len(a_d), -1, TYPES[kind].GROUP)
+    return a_codes.reshape(len(a_d), -1), a_d, groups.sum(axis=-1, dtype=np.int16).reshape(-1)
+
+
+@for_kernels
 def sums_of_block(kind, rows, at, stride, q, sums, n, scratch):
-    """Of eight rows and block n of the token: Σ scale · Σ code · code, and Σ minimum · Σ code, two i32x8."""
-    raise NotImplementedError("for kernels only")
+    """Of eight rows and block n of all tokens' blocks: Σ scale · Σ code · code, and Σ minimum · Σ code, two i32x8."""
 
 
 @overload(sums_of_block, jit_options={"forceinline": True})
@@ -78,73 +79,16 @@ def _sums_of_block(kind, rows, at, stride, q, sums, n, scratch):
     return with_scales if groups > 1 else without
 
 
-def added(path, dot, below, d, dmin, factor, total, offset):
-    """The running numbers of eight rows, one block further."""
-    raise NotImplementedError("for kernels only")
-
-
-@overload(added, jit_options={"forceinline": True})
-def _added(path, dot, below, d, dmin, factor, total, offset):
-    def super_blocks(path, dot, below, d, dmin, factor, total, offset):
-        return fma(fma(dmin * np.float32(-1), below, d * dot), splat(f32x8, factor), total), offset
-
-    def whole_blocks(path, dot, below, d, dmin, factor, total, offset):
-        return fma(dot, d * factor, total), offset
-
-    def sums_of_q4_k(path, dot, below, d, dmin, factor, total, offset):
-        return fma(dot, d * factor, total), fma(below, dmin * factor, offset)
-
-    return {
-        "super_blocks": super_blocks,
-        "whole_blocks": whole_blocks,
-        "whole_super_blocks": whole_blocks,
-        "sums_of_q4_k": sums_of_q4_k,
-    }[path.value]
-
-
 @njit
-def eight_rows(kind, path, rows, first, stride, blocks, q, d, sums, scratch, result):
-    total, offset = splat(f32x8, 0), splat(f32x8, 0)
-    for n in range(blocks):
-        at = first + the(kind, "BLOCK") * n
-        dot, below = sums_of_block(kind, rows, at, stride, q, sums, n, scratch)
-        high = delta(kind, COLUMNS, rows, at, stride)
-        low = lower(kind, COLUMNS, rows, at, stride) if the(kind, "M") >= 0 else splat(f32x8, 0)
-        total, offset = added(path, convert(f32, dot), convert(f32, below), high, low, d[n], total, offset)
-    store(result, 0, total - offset)
-
-
-@njit
-def _share(kind, path, claimed, rows, n, row_bytes, q, d, sums, out):
-    """One thread's work, until no rows are left. Fewer than eight rows are done one by one: one row is read eight times."""
-    result, scratch = np.empty(8, np.float32), np.empty(256, np.int16)
-    while True:
-        first = fetch_add(claimed, CHUNK)
-        last = min(first + CHUNK, n)
-        if first >= n:
-            break
-        while first < last:
-            apart = (last - first) // 8
-            for r in range(first, first + max(apart, 1)):
-                eight_rows(kind, path, rows, r * row_bytes, apart * row_bytes, d.size, q, d, sums, scratch, result)
-                for k in range(8):
-                    out[r + k * apart] = result[k]
-            first += max(8 * apart, 1)
-
-
-@njit(parallel=True, cache=True)
-def _columns(kind, path, rows, n, row_bytes, q, d, sums, out, claimed, threads):
-    for _ in prange(threads):
-        _share(kind, path, claimed, rows, n, row_bytes, q, d, sums, out)
-
-
-def columns(kind, path, rows, q, d, sums, out):
-    """out [O] = rows [O, bytes] times one token: q [I] int8, d [N] float32, sums [N · groups] int16.
-
-    path  super_blocks, whole_blocks, whole_super_blocks or sums_of_q4_k
-    sums  of the codes that stand under one scale
-    """
-    flat = rows.reshape(-1).view()
-    flat.setflags(write=False)  # as a mapped file is: otherwise the kernel is compiled a second time
-    claimed, threads = np.zeros(1, np.int64), numba.get_num_threads()
-    _columns(Static(kind), Static(path), flat, len(rows), rows.shape[1], q, d, sums, out, claimed, threads)
+def some_rows(kind, path, rows, at, stride, tokens, scratch, result):
+    """q [T, I] int8, d [T, N] float32, sums [T · N · groups] int16 of the codes under one scale."""
+    q, d, sums = tokens
+    for t in range(len(d)):
+        total, under = splat(f32x8, 0), splat(f32x8, 0)
+        for n in range(d.shape[1]):
+            block = at + the(kind, "BLOCK") * n
+            dot, below = sums_of_block(kind, rows, block, stride, q, sums, t * d.shape[1] + n, scratch)
+            high = delta(kind, COLUMNS, rows, block, stride)
+            low = lower(kind, COLUMNS, rows, block, stride) if the(kind, "M") >= 0 else splat(f32x8, 0)
+            total, under = added(path, convert(f32, dot), convert(f32, below), high, low, splat(f32x8, d[t, n]), total, under)
+        store(result, 32 * t, total - under)

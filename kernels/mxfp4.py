@@ -5,15 +5,15 @@ from numba import njit
 from .layout import beside, number, take
 from .simd import bitcast, convert, f32, lookup, u8, u32
 
-BLOCK, WEIGHTS, PARTS, GROUP, FLUSH = 17, 32, 1, 32, 8
-SIGNED, OFFSET, D, M, ADDED = True, 0, 0, -1, False
-VALUES = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
+BLOCK, WEIGHTS, PARTS, GROUP, FLUSH = 17, 32, 1, 32, 4
+SIGNED, OFFSET, D, M, ADDED = False, 12, 0, -1, False
+VALUES = (12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0)  # from 12 on: bytes without a sign are multiplied faster
 
 
 @njit(forceinline=True)
 def codes(layout, rows, at, stride, part):
     both = take(layout, 16, rows, at + 1, stride)
-    return lookup(beside(layout, both & 15, both >> 4), VALUES)
+    return bitcast(u8, lookup(beside(layout, both & 15, both >> 4), VALUES))
 
 
 @njit(forceinline=True)

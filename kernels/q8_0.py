@@ -4,8 +4,8 @@ import numpy as np
 from numba import njit, prange
 
 from .half import half
-from .layout import FOUR_ROWS, number, take
-from .simd import Vec, bitcast, convert, dot4_u8i8, f16, f32, fma, hsum, i8, load, magnitude, part, repeat, splat, tile, with_sign
+from .layout import take
+from .simd import bitcast, i8
 
 BLOCK, WEIGHTS, PARTS, GROUP, FLUSH = 34, 32, 1, 32, 1
 SIGNED, OFFSET, D, M, ADDED = True, 0, 0, -1, False
@@ -25,21 +25,3 @@ def dequantize(rows, out):
             d = half(block[0], block[1])
             for i in range(32):
                 to[i] = d * np.float32(np.int8(block[2 + i]))
-
-
-i8x32, f32x32 = Vec("i", 8, 32), Vec("f", 32, 32)
-
-
-@njit
-def four_rows(rows, first, stride, blocks, q, d, sums, result):
-    """The path eight_lanes for four rows, `stride` bytes apart: lanes [4 rows][8 partial sums]."""
-    total = splat(f32x32, 0)
-    for n in range(blocks):
-        at = first + BLOCK * n
-        weights = bitcast(i8, take(FOUR_ROWS, 32, rows, at + 2, stride))
-        signed = with_sign(tile(load(i8x32, q, 32 * n), 4), weights)  # vpmaddubsw wants one side without signs
-        dot = dot4_u8i8(magnitude(weights), signed)
-        scale = convert(f32, number(FOUR_ROWS, f16, rows, at, stride)) * d[n]
-        total = fma(repeat(scale, 8), convert(f32, dot), total)
-    result[0], result[1] = hsum(part(total, 4, 0)), hsum(part(total, 4, 1))
-    result[2], result[3] = hsum(part(total, 4, 2)), hsum(part(total, 4, 3))

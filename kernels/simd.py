@@ -186,17 +186,18 @@ def load(typingctx, vec, data, offset):
 
 @intrinsic(prefer_literal=True)
 def load_repeated(typingctx, count, times, data, offset):
-    """`count` words of 4 bytes, each `times` (8, 16 ...) over: i8 lanes [count][times][4]; both are known when compiling."""
-    n, copies = known(count), known(times) // 8
-    vec = Vec("i", 8, n * copies * 32)
+    """`count` words of 4 bytes, each `times` (4, 8, 16 ...) over: i8 lanes [count][times][4]; both are known when compiling."""
+    n, copies = known(count), known(times)
+    vec, each = Vec("i", 8, n * copies * 4), max(1, 8 // copies)  # words of one register
 
     def emit(context, builder, sig, args):
         registers = []
-        for k in range(n):
-            at = builder.add(args[3], args[3].type(4 * k))
-            word = builder.load(address(context, builder, data, args[2], at, I32))
+        for k in range(0, n, each):
+            words = ir.VectorType(I32, min(each, n - k))
+            word = builder.load(address(context, builder, data, args[2], builder.add(args[3], args[3].type(4 * k)), words))
             word.align = 1
-            registers += [splatted(builder, word, Vec("u", 32, 8))] * copies
+            lanes = [lane for lane in range(words.count) for _ in range(min(copies, 8))]
+            registers += [shuffled(builder, word, word, lanes)] * max(1, copies // 8)
         return builder.bitcast(joined(builder, registers), vec.ir)
 
     return signature(vec, count, times, data, types.intp), emit
@@ -448,18 +449,32 @@ def repeat_every(typingctx, v, lanes, times):
     return signature(Vec(v.kind, v.bits, v.lanes * n), v, lanes, times), emit
 
 
+def halved(builder, v, kind):
+    """The sum of all lanes, an IR scalar."""
+    while v.type.count > 1:
+        low, high = pieces(builder, v, v.type.count // 2)
+        v = (builder.fadd if kind == "f" else builder.add)(high, low)
+    return builder.extract_element(v, I32(0))
+
+
 @intrinsic
 def hsum(typingctx, v):
     """The sum of all lanes: the upper half is added to the lower until one lane is left (llama.cpp's order)."""
+    return signature(v.scalar, v), lambda context, builder, sig, args: halved(builder, args[0], v.kind)
+
+
+@intrinsic(prefer_literal=True)
+def hsums(typingctx, v, count):
+    """hsum of each of so many equal parts; count is known when compiling."""
+    result = Vec(v.kind, v.bits, known(count))
 
     def emit(context, builder, sig, args):
-        rest = args[0]
-        while rest.type.count > 1:
-            low, high = pieces(builder, rest, rest.type.count // 2)
-            rest = (builder.fadd if v.kind == "f" else builder.add)(high, low)
-        return builder.extract_element(rest, I32(0))
+        sums = ir.Constant(result.ir, ir.Undefined)
+        for k, part in enumerate(pieces(builder, args[0], v.lanes // result.lanes)):
+            sums = builder.insert_element(sums, halved(builder, part, v.kind), I32(k))
+        return sums
 
-    return signature(v.scalar, v), emit
+    return signature(result, v, count), emit
 
 
 @intrinsic

@@ -1,5 +1,7 @@
 """Values that are known when a kernel is compiled: one driver serves all tensor types, and its branches cost nothing."""
 
+from functools import wraps
+
 from numba import types
 from numba.core.imputils import lower_constant
 from numba.extending import NativeValue, models, overload_attribute, register_model, typeof_impl, unbox
@@ -34,6 +36,16 @@ def _unbox_static(static_type, static, context):
 @lower_constant(StaticType)
 def _static_constant(context, builder, static_type, static):
     return context.get_dummy_value()
+
+
+def for_kernels(declared):
+    """A function that kernels alone can call: what it does for which Static, its overload says."""
+
+    @wraps(declared)
+    def outside(*_):
+        raise NotImplementedError(f"{declared.__name__} is for kernels only")
+
+    return outside
 
 
 @overload_attribute(StaticType, "value")

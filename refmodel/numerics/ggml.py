@@ -7,22 +7,17 @@ from functools import partial
 import numpy as np
 from gguf import GGMLQuantizationType as Q
 
-from ..arrays import F32, F, Ints, Matrix, NDInt
+from ..arrays import F32, F, Ints, Matrix
 from ..errors import TensorError
-from ..kernels import ggml, ggml_attention, ggml_product
-from ..kernels.blocks import TYPES
-from ..kernels.columns import columns
-from ..kernels.matvec import matvec
-from ..kernels.panels import panels
+from ..kernels import ggml, ggml_attention
 from ..ops import ggml as ops
-from ..ops.ggml_product import PATHS, QUANTIZERS, Step, plan
+from ..ops.ggml_product import PATHS, QUANTIZERS, plan
 from ..ops.rope import Rope
 from ..profile import DEFAULT, JUDGE, Build, Profile
 from ..quants import FLOATS, dequantize, integers
-from ..quants.integers import Activations
-from .plain import ORACLE, REFERENCE, Numerics, as_it_is
+from . import packed
+from .plain import ORACLE, REFERENCE, Numerics, as_it_is, panels
 from .plain import linear as plain_linear
-from .plain import panels as panels_of
 
 
 def llamacpp(profile: Profile, build: Build = JUDGE) -> Numerics:
@@ -80,7 +75,7 @@ def linear_of_rounded(w: Matrix, x: F) -> F:
     out = plain_linear(w, rounded.reshape(x.shape))
     if partner == "q8_1":  # minima multiply sums that are rounded on their own
         lost = a.sums - rounded.sum(axis=-1)
-        for start, rows in panels_of(w):
+        for start, rows in panels(w):
             out[:, start : start + len(rows)] -= lost @ integers(w.type, rows).dmin.T
     return out
 
@@ -107,67 +102,9 @@ def linear(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
         known = ", ".join(kind.name for kind in (*FLOATS, *PATHS))
         raise TensorError(f"{w.name}: how llama.cpp multiplies {w.type.name} is not known here; numerics llamacpp has {known}")
     out = np.empty((len(x), w.shape[0]), np.float32)
-    steps = plan(w.type, w.shape[0], len(x), profile.repack, profile.tiled and build.tiles, build.panels_of_iq4)
-    parts = [(step, QUANTIZERS[PATHS[w.type].partner](x[step.tokens])) for step in steps]
-    for step, a in parts:
-        if of_panels(step, a):
-            many_tokens(w, a, out[step.tokens])
-        elif straight(w, step, a):
-            for t in range(len(a.d)):
-                one_token(w, step.path, a, t, out[step.tokens.start + t])
-    parts = [(step, a) for step, a in parts if not of_panels(step, a) and not straight(w, step, a)]
-    for start, rows in panels_of(w) if parts else ():
-        p = integers(w.type, rows)
-        dmin, minima = (p.dmin, p.minima) if p.dmin.size else (p.d[:0], p.scales[:0])  # kernels want as many axes
-        for step, a in parts:
-            product = np.empty((len(a.d), len(rows)), np.float32)
-            multiply = getattr(ggml_product, step.path)
-            multiply(p.d, p.codes, p.scales, dmin, minima, a.d, a.codes, a.sums, product)
-            out[step.tokens, start : start + len(rows)] = product
+    for step in plan(w.type, w.shape[0], len(x), profile.repack, profile.tiled and build.tiles, build.panels_of_iq4):
+        packed.multiply(w, step.path, QUANTIZERS[PATHS[w.type].partner](x[step.tokens]), out[step.tokens])
     return out
-
-
-FEW = 7  # tokens that are multiplied one by one, straight from the file
-
-
-# paths that a kernel computes from the packed rows: one number a row, or eight lanes of signed bytes
-ONE_NUMBER = {"sums_of_q4_k", "whole_blocks", "whole_super_blocks", "super_blocks"}
-
-
-def of_panels(step: Step, a: Activations) -> bool:
-    """Whether this part is computed from panels of unpacked rows."""
-    return step.path == "super_blocks" and len(a.d) > FEW
-
-
-def many_tokens(w: Matrix, a: Activations, out: F32) -> None:
-    """All tokens into out [T, O], four at a time, the rest one by one."""
-    (T, N), fours = a.d.shape, len(a.d) // 4 * 4
-    sums = a.codes.reshape(T, N, -1, TYPES[w.type.name].GROUP).sum(axis=-1, dtype=np.int16)
-    for together, part in ((4, slice(0, fours)), (1, slice(fours, T))):
-        if part.start < part.stop:
-            codes, below = (together_by_block(x[part], together, width) for x, width in ((a.codes, 4), (sums, 2)))
-            panels(w.type.name, together, w.rows, codes, np.ascontiguousarray(a.d[part].T), below, out[part])
-
-
-def together_by_block(x: NDInt, together: int, width: int) -> NDInt:
-    """[T, N, W] -> [N, T / together, W / width, together, width]: what a kernel reads at once lies together."""
-    T, N, _ = x.shape
-    return np.ascontiguousarray(x.reshape(T // together, together, N, -1, width).transpose(2, 0, 3, 1, 4))
-
-
-def straight(w: Matrix, step: Step, a: Activations) -> bool:
-    """Whether a kernel computes this part from the packed rows; otherwise they are taken apart first."""
-    return len(a.d) <= FEW and (step.path in ONE_NUMBER or w.type == Q.Q8_0)
-
-
-def one_token(w: Matrix, path: str, a: Activations, t: int, out: F32) -> None:
-    """Token t into out [O]."""
-    codes, group = a.codes[t].reshape(-1), TYPES[w.type.name].GROUP
-    sums = codes.reshape(-1, group).sum(axis=-1, dtype=np.int16)
-    if path in ONE_NUMBER:
-        columns(w.type.name, path, w.rows, codes, a.d[t], sums, out)
-    else:
-        matvec(w.type.name, w.rows, codes, a.d[t], sums, out)
 
 
 FLOAT_PRODUCTS: dict[Q, tuple[Callable[[F32], F32], Callable[[F32, F32, F32], None]]] = {
@@ -183,7 +120,7 @@ def of_floats(build: Build, w: Matrix, x: F32) -> F32:
     (O, I), x, out = w.shape, rounded(x), np.empty((len(x), w.shape[0]), np.float32)
     short = -I % 8 if build.pads_rows and w.type == Q.F32 else 0
     sgemm = len(x) > 1 and O % 4 == 0 and (I + short) % 8 == 0
-    for start, rows in panels_of(w):
+    for start, rows in panels(w):
         panel, product = dequantize(w.type, rows), np.empty((len(x), len(rows)), np.float32)
         if sgemm:
             ggml.by_sgemm(padded(panel, short), padded(x, short), product)

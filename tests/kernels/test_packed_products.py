@@ -1,4 +1,4 @@
-"""Products straight from packed rows: every type, any number of rows, the bits of the NumPy definition."""
+"""Products straight from packed rows: every type, way and path, any number of rows and tokens, the bits of the NumPy definition."""
 
 import numpy as np
 import pytest
@@ -7,18 +7,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from near import same_bits
 from strategies import seeds
-from test_kernels_linear import Packed
+from test_kernels_linear import Packed, exact_product, size_of_sums
 
 from refmodel.kernels.blocks import TYPES
-from refmodel.kernels.columns import columns
-from refmodel.kernels.panels import panels
+from refmodel.kernels.paths import STRETCH
+from refmodel.kernels.products import WAYS, product
 from refmodel.ops import ggml_product as ops
 from refmodel.ops.ggml import fma
-from refmodel.quants import QUANTS, integers, q8_0, q8_k
+from refmodel.ops.ggml_product import PATHS, QUANTIZERS
+from refmodel.quants import QUANTS, integers
 
 f32 = np.float32
 SUPER = [name for name in TYPES if QUANTS[Q[name]].WEIGHTS == 256]
-SMALL = [name for name in TYPES if name not in SUPER]
+NUMBERS = [(kind.name, path) for kind, p in PATHS.items() for path in (p.gemv, p.gemm, "super_blocks") if path]
+LANES = [(kind.name, path) for kind, p in PATHS.items() for path in (p.vec_dot, p.sgemm) if path]
+CASES = sorted(
+    {("columns", *case) for case in [*NUMBERS, ("IQ4_XS", "whole_super_blocks")] if case[1] not in STRETCH}
+    | {("panels", *case) for case in [*NUMBERS, ("IQ4_XS", "whole_super_blocks")]}
+    | {("lanes", *case) for case in LANES}
+)
 
 
 def packed(name, seed, O, blocks):
@@ -30,12 +37,14 @@ def packed(name, seed, O, blocks):
     return w
 
 
-def tokens(seed, T, I):
-    return np.random.default_rng(seed).standard_normal((T, I)).astype(f32)
+def tokens(name, seed, T, w):
+    return QUANTIZERS[PATHS[Q[name]].partner](np.random.default_rng(seed).standard_normal((T, w.shape[1])).astype(f32))
 
 
-def sums(a, group):
-    return a.codes.reshape(len(a.d), -1, group).sum(axis=-1, dtype=np.int16)
+def multiplied(way, name, path, w, a):
+    out = np.full((len(a.d), w.shape[0]), np.nan, f32)
+    product(way, name, path, w.rows, WAYS[way].prepared(name, a.codes, a.d, a.sums), out)
+    return out
 
 
 def blocks_with_minima(w, a):
@@ -51,6 +60,11 @@ def blocks_with_minima(w, a):
     return acc
 
 
+def defined(name, path, w, a):
+    meaning = blocks_with_minima if path == "super_blocks" and name not in SUPER else getattr(ops, path)
+    return meaning(integers(w.type, w.rows), a)
+
+
 def test_the_types_say_of_themselves_what_their_layouts_say():
     assert set(TYPES) == {kind.name for kind in QUANTS}
     for name, of in TYPES.items():
@@ -63,33 +77,21 @@ def test_the_types_say_of_themselves_what_their_layouts_say():
         assert 2 * of.FLUSH * largest * 127 < 2**15  # sums of products fit 16 bits
 
 
-@pytest.mark.parametrize("name", TYPES)
-@given(seed=seeds(), O=st.integers(1, 40), blocks=st.integers(1, 5))
-def test_one_token_has_the_bits_of_the_definition(name, seed, O, blocks):
-    w, out = packed(name, seed, O, blocks), np.empty(O, f32)
-    a = (q8_k if name in SUPER else q8_0).quantize(tokens(seed, 1, w.shape[1]))
-    columns(name, "super_blocks", w.rows, a.codes[0].ravel(), a.d[0], sums(a, TYPES[name].GROUP)[0], out)
-    p = integers(w.type, w.rows)
-    same_bits(out, (ops.super_blocks(p, a) if name in SUPER else blocks_with_minima(p, a))[0])
+@pytest.mark.parametrize(("way", "name", "path"), CASES)
+@given(seed=seeds(), O=st.integers(1, 40), T=st.integers(1, 9), blocks=st.integers(1, 5))
+def test_a_product_has_the_bits_of_its_definition(way, name, path, seed, O, T, blocks):
+    w = packed(name, seed, O, blocks)
+    a = tokens(name, seed, T, w)
+    got = multiplied(way, name, path, w, a)
+    same_bits(got, defined(name, path, w, a))
+    rounded = (a.d[..., None] * a.codes).reshape(T, -1)
+    slack = 1e-3 if PATHS[Q[name]].partner == "q8_1" else 1e-6  # the sums of Q8_1 are half floats
+    assert (np.abs(got - exact_product(w, rounded)) <= slack * size_of_sums(w, rounded)).all()
 
 
 @pytest.mark.parametrize("O", [255, 257, 600])
-@pytest.mark.parametrize("name", ["Q4_K", "Q5_0"])
-def test_rows_are_claimed_in_chunks_and_none_is_left_out(name, O):
-    w, out = packed(name, 3, O, 1), np.full(O, np.nan, f32)
-    a = (q8_k if name in SUPER else q8_0).quantize(tokens(3, 1, w.shape[1]))
-    columns(name, "super_blocks", w.rows, a.codes[0].ravel(), a.d[0], sums(a, TYPES[name].GROUP)[0], out)
-    p = integers(w.type, w.rows)
-    same_bits(out, (ops.super_blocks(p, a) if name in SUPER else blocks_with_minima(p, a))[0])
-
-
-@pytest.mark.parametrize("together", [1, 4])
-@pytest.mark.parametrize("name", SUPER)
-@given(seed=seeds(), O=st.integers(1, 40), groups=st.integers(1, 2), blocks=st.integers(1, 3))
-def test_many_tokens_have_the_bits_of_the_definition(name, together, seed, O, groups, blocks):
-    w, T = packed(name, seed, O, blocks), groups * together
-    a, out = q8_k.quantize(tokens(seed, T, w.shape[1])), np.empty((T, O), f32)
-    q = a.codes.reshape(groups, together, blocks, 64, 4).transpose(2, 0, 3, 1, 4)
-    below = sums(a, TYPES[name].GROUP).reshape(groups, together, blocks, -1, 2).transpose(2, 0, 3, 1, 4)
-    panels(name, together, w.rows, np.ascontiguousarray(q), np.ascontiguousarray(a.d.T), np.ascontiguousarray(below), out)
-    same_bits(out, ops.super_blocks(integers(w.type, w.rows), a))
+@pytest.mark.parametrize(("way", "name"), [("columns", "Q4_K"), ("panels", "Q5_0")])
+def test_rows_are_claimed_in_chunks_and_none_is_left_out(way, name, O):
+    w = packed(name, 3, O, 1)
+    a = tokens(name, 3, 2, w)
+    same_bits(multiplied(way, name, "super_blocks", w, a), defined(name, "super_blocks", w, a))

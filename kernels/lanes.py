@@ -1,0 +1,224 @@
+"""A way in the order of llama.cpp's vec_dot functions: eight running numbers along each row, for four rows at once.
+
+Twins: the functions of ops.ggml_product of the names of the paths.
+"""
+
+import numpy as np
+from numba import njit
+from numba.extending import overload
+
+from .blocks import TYPES, codes, delta, lower, scales, the
+from .layout import FOUR_ROWS, ROW
+from .simd import (
+    Vec,
+    bitcast,
+    convert,
+    dot2_i8,
+    dot2_i16,
+    f32,
+    fma,
+    fold,
+    hsum,
+    hsums,
+    i8,
+    i16,
+    load,
+    load_repeated,
+    repeat,
+    splat,
+    store,
+    tile,
+)
+from .static import for_kernels
+
+ROWS, SCRATCH = 4, 64
+i8x32, i16x64, i32x1, i32x8 = Vec("i", 8, 32), Vec("i", 16, 64), Vec("i", 32, 1), Vec("i", 32, 8)
+f32x1, f32x4, f32x8, f32x32 = Vec("f", 32, 1), Vec("f", 32, 4), Vec("f", 32, 8), Vec("f", 32, 32)
+
+
+def prepared(kind, a_codes, a_d, a_sums):
+    """The tokens as `some_rows` reads them."""
+    groups = a_codes.reshape(len(a_d), -1, TYPES[kind].GROUP)
+    sums = a_sums if TYPES[kind].WEIGHTS == 32 else groups.sum(axis=-1, dtype=np.int16)
+    return a_codes.reshape(len(a_d), -1), a_d, sums
+
+
+@for_kernels
+def numbers(kind, v):
+    """Codes without their offset, signed where they have one."""
+
+
+@overload(numbers, jit_options={"forceinline": True})
+def _numbers(kind, v):
+    if offset := TYPES[kind.value].OFFSET:
+        return lambda kind, v: bitcast(i8, v - offset)
+    return lambda kind, v: v
+
+
+@for_kernels
+def some_rows(kind, path, rows, at, stride, tokens, scratch, result):
+    """q [T, I] int8, d [T, N] float32, and sums: of the tokens' blocks [T, N] float32, or of groups [T, N · groups] int16."""
+
+
+@overload(some_rows)
+def _some_rows(kind, path, rows, at, stride, tokens, scratch, result):
+    of_path = {
+        "eight_lanes": eight_lanes,
+        "eight_lanes_and_minima": eight_lanes_and_minima,
+        "alternating_lanes": alternating_lanes,
+    }.get(path.value, super_blocks)
+    return lambda kind, path, rows, at, stride, tokens, scratch, result: of_path(
+        kind, path, rows, at, stride, tokens, scratch, result
+    )
+
+
+# ---- types of 32 weights a block: lanes [4 rows][8]
+
+
+@njit(forceinline=True)
+def _dots(kind, rows, at, stride, q, t, n):
+    """Of four rows' block and block n of token t the sums of four neighbours' products."""
+    code = numbers(kind, codes(kind, FOUR_ROWS, rows, at, stride, 0))
+    return dot2_i16(dot2_i8(code, tile(load(i8x32, q, t * q.shape[1] + 32 * n), 4)), splat(i16x64, 1))
+
+
+@njit(forceinline=True)
+def _further(kind, rows, at, stride, q, d, t, n, total):
+    """The running numbers after one more block."""
+    both = delta(kind, FOUR_ROWS, rows, at, stride) * d[t, n]
+    return fma(repeat(both, 8), convert(f32, _dots(kind, rows, at, stride, q, t, n)), total)
+
+
+@njit
+def eight_lanes(kind, path, rows, at, stride, tokens, scratch, result):
+    q, d, _ = tokens
+    for t in range(len(d)):
+        total = splat(f32x32, 0)
+        for n in range(d.shape[1]):
+            total = _further(kind, rows, at + the(kind, "BLOCK") * n, stride, q, d, t, n, total)
+        store(result, 16 * t, hsums(total, 4))
+
+
+@njit
+def eight_lanes_and_minima(kind, path, rows, at, stride, tokens, scratch, result):
+    q, d, sums = tokens
+    for t in range(len(d)):
+        total, under = splat(f32x32, 0), splat(f32x4, 0)
+        for n in range(d.shape[1]):
+            block = at + the(kind, "BLOCK") * n
+            total = _further(kind, rows, block, stride, q, d, t, n, total)
+            under = fma(lower(kind, FOUR_ROWS, rows, block, stride) * np.float32(-1), splat(f32x4, sums[t, n]), under)
+        store(result, 16 * t, hsums(total, 4) + under)
+
+
+@njit
+def alternating_lanes(kind, path, rows, at, stride, tokens, scratch, result):
+    q, d, _ = tokens
+    N = d.shape[1]
+    last = at + the(kind, "BLOCK") * (N - 1)
+    for t in range(len(d)):
+        even, odd = splat(f32x32, 0), splat(f32x32, 0)
+        for n in range(0, N - 1, 2):
+            block = at + the(kind, "BLOCK") * n
+            even = _further(kind, rows, block, stride, q, d, t, n, even)
+            odd = _further(kind, rows, block + the(kind, "BLOCK"), stride, q, d, t, n + 1, odd)
+        total = hsums(even + odd, 4)
+        if N % 2:
+            dots = hsums(_dots(kind, rows, last, stride, q, t, N - 1), 4)
+            total = fma(delta(kind, FOUR_ROWS, rows, last, stride) * d[t, N - 1], convert(f32, dots), total)
+        store(result, 16 * t, total)
+
+
+# ---- types of 256 weights a block: one row after the other
+
+MINIMA = {"lanes_of_q4_k": 4, "lanes_of_q5_k": 1}  # running numbers of minima that are added at the end
+
+
+@for_kernels
+def with_minima(path, pairs, both, total, under):
+    """The running numbers [8], and the minima's, before a block's products are added.
+
+    pairs  minimum · Σ code of two neighbouring groups, of all of them
+    both   the scale of minima times the token's
+    """
+
+
+@overload(with_minima, jit_options={"forceinline": True})
+def _with_minima(path, pairs, both, total, under):
+    def lanes_of_q2_k(path, pairs, both, total, under):
+        return fma(splat(f32x8, -both), convert(f32, pairs), total), under
+
+    def lanes_of_q4_k(path, pairs, both, total, under):
+        return total, fma(splat(f32x4, -both), convert(f32, pairs), under)
+
+    def lanes_of_q5_k(path, pairs, both, total, under):
+        return total, fma(splat(f32x1, -both), splat(f32x1, np.float32(hsum(pairs))), under)
+
+    paths = {"lanes_of_q2_k": lanes_of_q2_k, "lanes_of_q4_k": lanes_of_q4_k, "lanes_of_q5_k": lanes_of_q5_k}
+    return paths[path.value]
+
+
+@for_kernels
+def further(kind, path, rows, at, tokens, t, n, scratch, total, under):
+    """The running numbers of one row after block n of token t."""
+
+
+@overload(further, jit_options={"forceinline": True})
+def _further_in_row(kind, path, rows, at, tokens, t, n, scratch, total, under):
+    of = TYPES[kind.value]
+    groups, words, minima = of.WEIGHTS // of.GROUP, of.GROUP // 4, of.M >= 0
+    i8s, i16s = Vec("i", 8, of.WEIGHTS // of.PARTS), Vec("i", 16, groups)
+    parts, width, in_part = of.PARTS, of.WEIGHTS // of.PARTS, groups // of.PARTS
+    offset = of.OFFSET if path.value == "lanes_of_q6_k" else 0  # taken away from sums and not from codes
+
+    @njit(forceinline=True)
+    def of_part(kind, rows, at, q, q_at, scratch, p):
+        code = codes(kind, ROW, rows, at, 0, p)
+        products = dot2_i8(code if offset else numbers(kind, code), load(i8s, q, q_at + width * p))
+        return fold(i32x8, dot2_i16(products, bitcast(i16, load_repeated(in_part, words, scratch, 4 * in_part * p))))
+
+    def body(kind, path, rows, at, tokens, t, n, scratch, total, under):
+        q, d, sums = tokens
+        scale, minimum = scales(kind, ROW, rows, at, 0)
+        store(scratch, 0, repeat(convert(i16, scale), 2))
+        q_at = t * q.shape[1] + 256 * n
+        dots = of_part(kind, rows, at, q, q_at, scratch, 0)
+        dots += of_part(kind, rows, at, q, q_at, scratch, 1)
+        if parts == 4:  # written out, so that a part's shifts are constants
+            dots += of_part(kind, rows, at, q, q_at, scratch, 2)
+            dots += of_part(kind, rows, at, q, q_at, scratch, 3)
+        if minima or offset:
+            pairs = dot2_i16(convert(i16, minimum), load(i16s, sums, 2 * groups * (t * d.shape[1] + n)))
+            if offset:
+                dots -= pairs * offset
+            if minima:
+                total, under = with_minima(path, pairs, d[t, n] * lower(kind, ROW, rows, at, 0)[0], total, under)
+        return fma(splat(f32x8, d[t, n] * delta(kind, ROW, rows, at, 0)[0]), convert(f32, dots), total), under
+
+    return body
+
+
+@for_kernels
+def super_blocks(kind, path, rows, at, stride, tokens, scratch, result):
+    """All paths of these types."""
+
+
+@overload(super_blocks)
+def _super_blocks(kind, path, rows, at, stride, tokens, scratch, result):
+    minima = Vec("f", 32, MINIMA.get(path.value, 1))
+
+    def body(kind, path, rows, at, stride, tokens, scratch, result):
+        T, N = tokens[1].shape
+        for t in range(T):
+            a, b, c, d = splat(f32x8, 0), splat(f32x8, 0), splat(f32x8, 0), splat(f32x8, 0)
+            under_a, under_b, under_c, under_d = splat(minima, 0), splat(minima, 0), splat(minima, 0), splat(minima, 0)
+            for n in range(N):
+                block = at + the(kind, "BLOCK") * n
+                a, under_a = further(kind, path, rows, block, tokens, t, n, scratch, a, under_a)
+                b, under_b = further(kind, path, rows, block + stride, tokens, t, n, scratch, b, under_b)
+                c, under_c = further(kind, path, rows, block + 2 * stride, tokens, t, n, scratch, c, under_c)
+                d, under_d = further(kind, path, rows, block + 3 * stride, tokens, t, n, scratch, d, under_d)
+            result[t, 0], result[t, 1] = hsum(a) + hsum(under_a), hsum(b) + hsum(under_b)
+            result[t, 2], result[t, 3] = hsum(c) + hsum(under_c), hsum(d) + hsum(under_d)
+
+    return body

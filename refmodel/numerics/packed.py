@@ -1,0 +1,21 @@
+"""Products of packed rows with tokens that are rounded to 8 bits: which kernel computes which path."""
+
+from ..arrays import F32, Matrix
+from ..kernels.products import WAYS, product
+from ..quants.integers import Activations
+
+FEW = 7  # tokens that are multiplied one by one
+# path -> the way for few tokens, and for many; all others are lanes
+ONE_NUMBER = {
+    "super_blocks": ("columns", "panels"),
+    "whole_blocks": ("columns", "panels"),
+    "whole_super_blocks": ("columns", "panels"),
+    "sums_of_q4_k": ("columns", "panels"),
+    "pairs_of_q4_k": ("panels", "panels"),
+}
+
+
+def multiply(w: Matrix, path: str, a: Activations, out: F32) -> None:
+    """out [T, O] = rows of w times the tokens, by the path of that name (ops.ggml_product) and so with its bits."""
+    kind, way = w.type.name, ONE_NUMBER.get(path, ("lanes", "lanes"))[len(a.d) > FEW]
+    product(way, kind, path, w.rows, WAYS[way].prepared(kind, a.codes, a.d, a.sums), out)
