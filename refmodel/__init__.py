@@ -8,16 +8,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .errors import RefmodelError
     from .model import Model, Session, load
-    from .numerics import LLAMACPP, ORACLE, REFERENCE, Numerics
+    from .numerics import FAST, LLAMACPP, ORACLE, REFERENCE, Numerics
     from .route import Route
 
 __version__ = version("refmodel")
-__all__ = ["LLAMACPP", "ORACLE", "REFERENCE", "Model", "Numerics", "RefmodelError", "Route", "Session", "__version__", "load"]
+__all__ = [
+    "FAST",
+    "LLAMACPP",
+    "ORACLE",
+    "REFERENCE",
+    "Model",
+    "Numerics",
+    "RefmodelError",
+    "Route",
+    "Session",
+    "__version__",
+    "load",
+]
 
 _HOMES = {
     "errors": ["RefmodelError"],
     "model": ["Model", "Session", "load"],
-    "numerics": ["LLAMACPP", "ORACLE", "REFERENCE", "Numerics"],
+    "numerics": ["FAST", "LLAMACPP", "ORACLE", "REFERENCE", "Numerics"],
     "route": ["Route"],
 }
 

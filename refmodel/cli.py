@@ -27,7 +27,9 @@ ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A GGUF, or the
 RouteText = Annotated[str, typer.Option("--route", help="blocks:i,j · layers:0..14,12,13 · (i,j); the file's own order if absent.")]
 Prompt = Annotated[str, typer.Option("-p", "--prompt", help="Text to run.")]
 TokenText = Annotated[str, typer.Option("--tokens", help="Token ids instead of text: 1,2,3")]
-NumericsName = Annotated[str, typer.Option("--numerics", help="reference (float32), oracle (float64), llamacpp[:fa=off,...].")]
+NumericsName = Annotated[
+    str, typer.Option("--numerics", help="fast (8-bit activations), reference (float32), oracle (float64), llamacpp[:fa=off,...].")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -84,7 +86,7 @@ def run(
     prompt: Prompt = "",
     tokens: TokenText = "",
     route: RouteText = "",
-    numerics: NumericsName = "reference",
+    numerics: NumericsName = "fast",
     n: Annotated[int, typer.Option("-n", min=1, help="Tokens to write at most.")] = 64,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     top_k: Annotated[int, typer.Option(min=1)] = 40,

@@ -179,14 +179,14 @@ def broken(model, tmp_path):
         (["run", "{model}", "--tokens", "1,99999"], "outside the vocabulary"),
         (["run", "{model}", "--tokens", "99999999999999999999"], "outside the vocabulary"),
         (["run", "{model}", "--tokens", "1,x"], "whole numbers"),
-        (["diff", "{model}", "--tokens", "1,2", "--numerics", "exact"], "not one of reference, oracle"),
+        (["diff", "{model}", "--tokens", "1,2", "--numerics", "exact"], "not one of fast, reference, oracle"),
         (["trace", "{model}", "--tokens", "1", "-o", "{dir}/folder.npz"], "is a folder"),
         *(
             (["diff", "{model}", "--against", f"{{dir}}/{name}.safetensors"], words)
             for name, words in enumerate(PROVENANCES.values())
         ),
         (["run", "{model}"], "give either"),
-        (["run", "{model}", "-p", "a", "--numerics", "exact"], "not one of reference, oracle"),
+        (["run", "{model}", "-p", "a", "--numerics", "exact"], "not one of fast, reference, oracle"),
         (["route", "nonsense", "--layers", "8"], "not a route"),
         (["trace", "{model}", "--tokens", "1", "-o", "{dir}/t.txt"], ".safetensors or .npz"),
         (["diff", "{model}", "--tokens", "1,2", "--llama-lib", "{dir}"], "holds no libllama.so"),

@@ -13,7 +13,7 @@ from refmodel.errors import RouteError, TokenError
 
 ARCHITECTURES = ["llama", "qwen3", "qwen35"]
 TOKENS = [7, 3, 250, 9, 9, 31, 120, 64, 5, 17, 2]
-NUMERICS = pytest.mark.parametrize("numerics", ["reference", "oracle"])
+NUMERICS = pytest.mark.parametrize("numerics", ["fast", "reference", "oracle"])
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)

@@ -2,13 +2,14 @@
 
 from ..errors import RefmodelError
 from ..profile import DEFAULT, profile_of
+from .fast import FAST
 from .ggml import ladder, llamacpp
 from .plain import ORACLE, REFERENCE, Numerics
 
-__all__ = ["LLAMACPP", "NUMERICS", "ORACLE", "REFERENCE", "Numerics", "ladder", "llamacpp", "numerics_of"]
+__all__ = ["FAST", "LLAMACPP", "NUMERICS", "ORACLE", "REFERENCE", "Numerics", "ladder", "llamacpp", "numerics_of"]
 
 LLAMACPP = llamacpp(DEFAULT)
-NUMERICS = {value.name: value for value in (REFERENCE, ORACLE, LLAMACPP)}
+NUMERICS = {value.name: value for value in (FAST, REFERENCE, ORACLE, LLAMACPP)}
 
 
 def numerics_of(value: Numerics | str) -> Numerics:
