@@ -18,7 +18,7 @@ from numba.extending import overload
 
 from . import iq4_nl, iq4_xs, mxfp4, q2_k, q3_k, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0
 from .layout import count_of, number
-from .simd import Vec, bitcast, convert, f16, f32, i8, splat, u8
+from .simd import DOT4, Vec, bitcast, convert, f16, f32, i8, splat, u8
 from .static import for_kernels
 
 TYPES = {
@@ -38,6 +38,21 @@ TYPES = {
 }
 
 
+def is_signed(kind):
+    """Whether `codes` are signed: on a target that multiplies only bytes without a sign, none are."""
+    return TYPES[kind.value].SIGNED and not DOT4
+
+
+def offset_of(kind):
+    """What is taken from what `codes` gives."""
+    return 128 if TYPES[kind.value].SIGNED and DOT4 else TYPES[kind.value].OFFSET
+
+
+def flush_of(kind):
+    """Words of 4 codes whose products with 8-bit numbers may be added up before the scale multiplies them."""
+    return TYPES[kind.value].GROUP // 4 if DOT4 else TYPES[kind.value].FLUSH
+
+
 @for_kernels
 def the(kind, name):
     """A number of the type's module."""
@@ -45,7 +60,7 @@ def the(kind, name):
 
 @for_kernels
 def codes(kind, layout, rows, at, stride, part):
-    """Of each row the weights part · WEIGHTS / PARTS and on, without scale and offset."""
+    """Of each row the weights part · WEIGHTS / PARTS and on, without scale and offset (`is_signed`, `offset_of`)."""
 
 
 @for_kernels
@@ -80,12 +95,14 @@ def _the(kind, name):
 @overload(codes, jit_options={"forceinline": True})
 def _codes(kind, layout, rows, at, stride, part):
     of_kind = TYPES[kind.value].codes
+    if TYPES[kind.value].SIGNED and DOT4:
+        return lambda kind, layout, rows, at, stride, part: bitcast(u8, of_kind(layout, rows, at, stride, part)) ^ 128
     return lambda kind, layout, rows, at, stride, part: of_kind(layout, rows, at, stride, part)
 
 
 @overload(as_codes, jit_options={"forceinline": True})
 def _as_codes(kind, v):
-    lane = i8 if TYPES[kind.value].SIGNED else u8
+    lane = i8 if is_signed(kind) else u8
     return lambda kind, v: bitcast(lane, v)
 
 

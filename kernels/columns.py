@@ -1,34 +1,38 @@
-"""A way for few tokens: eight rows at once, whose words are turned so that rows are lanes. A block is taken apart in registers
-and forgotten, once for each token. Has the paths of paths.py that add up a whole block."""
+"""A way for few tokens: a register of rows at once, whose words are turned so that rows are lanes. A block is taken apart in
+registers and forgotten, once for each token. Has the paths of paths.py that add up a whole block."""
 
 import numpy as np
 from numba import njit
 from numba.extending import overload
 
-from .blocks import TYPES, codes, delta, lower, scales, the
-from .layout import COLUMNS, each_twice, in_pairs
+from .blocks import TYPES, codes, delta, flush_of, lower, offset_of, scales, the
+from .layout import REGISTER_OF_ROWS as LAYOUT
+from .layout import count_of, factors, in_pairs
 from .paths import added
 from .simd import (
+    FACTOR,
     Vec,
     bitcast,
     convert,
-    dot2_i8,
     dot2_i16,
+    dots_onto,
     f32,
     fold,
-    fold_every,
     i16,
     load,
     load_repeated,
+    no_sums,
     repeat_every,
+    scaled,
     splat,
     store,
     wide,
 )
 from .static import for_kernels
 
-ROWS, SCRATCH = 8, 512
-i16x16, i32x8, f32x8 = Vec("i", 16, 16), Vec("i", 32, 8), Vec("f", 32, 8)
+ROWS = count_of(LAYOUT)
+SCRATCH = 64 * ROWS
+i32s, f32s = Vec("i", 32, ROWS), Vec("f", 32, ROWS)
 
 
 def prepared(kind, a_codes, a_d, a_sums):
@@ -39,29 +43,36 @@ def prepared(kind, a_codes, a_d, a_sums):
 
 @for_kernels
 def sums_of_block(kind, rows, at, stride, q, sums, n, scratch):
-    """Of eight rows and block n of all tokens' blocks: Σ scale · Σ code · code, and Σ minimum · Σ code, two i32x8."""
+    """Of some rows and block n of all tokens' blocks: Σ scale · Σ code · code, and Σ minimum · Σ code, i32 both."""
 
 
 @overload(sums_of_block, jit_options={"forceinline": True})
 def _sums_of_block(kind, rows, at, stride, q, sums, n, scratch):
-    of = TYPES[kind.value]
-    parts, flush, offset, minima, groups = of.PARTS, of.FLUSH, of.OFFSET, of.M >= 0, of.WEIGHTS // of.GROUP
-    words, twice = of.WEIGHTS // 4 // parts, of.GROUP // 4 // of.FLUSH  # of one part; registers under one scale
-    registers, pairs = groups // parts, groups // 2
+    of, offset = TYPES[kind.value], offset_of(kind)
+    parts, minima, groups = of.PARTS, of.M >= 0, of.WEIGHTS // of.GROUP
+    words = of.WEIGHTS // 4 // parts  # of one part
+    runs, times = words // flush_of(kind), of.GROUP // 4 // flush_of(kind)  # of words that are added up; of these under one scale
+    in_part, pairs, lanes, all_runs, scales_of_part = (
+        groups // parts,
+        groups // 2,
+        ROWS * FACTOR.lanes,
+        runs * ROWS,
+        groups // parts * ROWS,
+    )
 
     @njit(forceinline=True)
     def of_part(kind, rows, at, stride, q, n, scratch, p):
-        code = codes(kind, COLUMNS, rows, at, stride, p)
-        products = dot2_i8(code, load_repeated(words, 8, q, 4 * words * (parts * n + p)))
-        scale = repeat_every(load(wide(i16x16, registers), scratch, 32 * registers * p), 16, twice)
-        return fold(i32x8, dot2_i16(fold_every(products, 16, flush), scale))
+        code = codes(kind, LAYOUT, rows, at, stride, p)
+        dots = dots_onto(no_sums(all_runs), code, load_repeated(words, ROWS, q, 4 * words * (parts * n + p)), runs)
+        scale = repeat_every(load(wide(FACTOR, scales_of_part), scratch, 4 * ROWS * in_part * p), lanes, times)
+        return fold(i32s, scaled(dots, scale))
 
     def with_scales(kind, rows, at, stride, q, sums, n, scratch):
-        scale, minimum = scales(kind, COLUMNS, rows, at, stride)
-        store(scratch, 0, each_twice(scale))
-        below = splat(i32x8, 0)
+        scale, minimum = scales(kind, LAYOUT, rows, at, stride)
+        store(scratch, 0, factors(LAYOUT, scale))
+        below = splat(i32s, 0)
         if minima or offset:
-            below = fold(i32x8, dot2_i16(in_pairs(minimum), bitcast(i16, load_repeated(pairs, 8, sums, 2 * groups * n))))
+            below = fold(i32s, dot2_i16(in_pairs(LAYOUT, minimum), bitcast(i16, load_repeated(pairs, ROWS, sums, 2 * groups * n))))
         dot = below * -offset
         dot += of_part(kind, rows, at, stride, q, n, scratch, 0)
         dot += of_part(kind, rows, at, stride, q, n, scratch, 1)
@@ -71,10 +82,9 @@ def _sums_of_block(kind, rows, at, stride, q, sums, n, scratch):
         return dot, below
 
     def without(kind, rows, at, stride, q, sums, n, scratch):
-        products = dot2_i8(codes(kind, COLUMNS, rows, at, stride, 0), load_repeated(8, 8, q, 32 * n))
-        products = fold_every(products, 16, flush)
-        below = splat(i32x8, sums[n])
-        return fold(i32x8, dot2_i16(products, splat(wide(i16x16, twice), 1))) - below * offset, below
+        code, below = codes(kind, LAYOUT, rows, at, stride, 0), splat(i32s, sums[n])
+        dots = dots_onto(no_sums(all_runs), code, load_repeated(8, ROWS, q, 32 * n), runs)
+        return fold(i32s, scaled(dots, splat(wide(FACTOR, all_runs), 1))) - below * offset, below
 
     return with_scales if groups > 1 else without
 
@@ -84,11 +94,11 @@ def some_rows(kind, path, rows, at, stride, tokens, scratch, result):
     """q [T, I] int8, d [T, N] float32, sums [T · N · groups] int16 of the codes under one scale."""
     q, d, sums = tokens
     for t in range(len(d)):
-        total, under = splat(f32x8, 0), splat(f32x8, 0)
+        total, under = splat(f32s, 0), splat(f32s, 0)
         for n in range(d.shape[1]):
             block = at + the(kind, "BLOCK") * n
             dot, below = sums_of_block(kind, rows, block, stride, q, sums, t * d.shape[1] + n, scratch)
-            high = delta(kind, COLUMNS, rows, block, stride)
-            low = lower(kind, COLUMNS, rows, block, stride) if the(kind, "M") >= 0 else splat(f32x8, 0)
-            total, under = added(path, convert(f32, dot), convert(f32, below), high, low, splat(f32x8, d[t, n]), total, under)
-        store(result, 32 * t, total - under)
+            high = delta(kind, LAYOUT, rows, block, stride)
+            low = lower(kind, LAYOUT, rows, block, stride) if the(kind, "M") >= 0 else splat(f32s, 0)
+            total, under = added(path, convert(f32, dot), convert(f32, below), high, low, splat(f32s, d[t, n]), total, under)
+        store(result, 4 * ROWS * t, total - under)

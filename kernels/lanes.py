@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 from numba.extending import overload
 
-from .blocks import TYPES, codes, delta, lower, scales, the
+from .blocks import TYPES, codes, delta, lower, offset_of, scales, the
 from .layout import FOUR_ROWS, ROW
 from .simd import (
     Vec,
@@ -50,7 +50,7 @@ def numbers(kind, v):
 
 @overload(numbers, jit_options={"forceinline": True})
 def _numbers(kind, v):
-    if offset := TYPES[kind.value].OFFSET:
+    if offset := offset_of(kind):
         return lambda kind, v: bitcast(i8, v - offset)
     return lambda kind, v: v
 

@@ -1,8 +1,8 @@
 """Where the bytes of a few rows lie in a vector, so that one function takes a block apart for every kernel.
 
-COLUMNS   eight rows whose 4-byte words are turned: lanes [words][8 rows][4 bytes]. A number per row is a lane: sums need no
-          shuffles.
-rows(n)   n rows one after the other: lanes [n][bytes]. A row's neighbours stay neighbours, as in a dot product of llama.cpp.
+columns(n)  n rows whose 4-byte words are turned: lanes [words][n rows][4 bytes]. A number per row is a lane: sums need no
+            shuffles.
+rows(n)     n rows one after the other: lanes [n][bytes]. A row's neighbours stay neighbours, as in a dot product of llama.cpp.
 
 In both, arithmetic on bytes is the same line of code; only taking, cutting and joining differ, and are here.
 """
@@ -12,20 +12,33 @@ from numba.core import types
 from numba.core.typing import signature
 from numba.extending import intrinsic
 
-from .simd import I32, Vec, columns_of, joined, known, loaded_rows, shuffled
+from .simd import DOT4, FACTOR, I32, REGISTER, Vec, columns_of, joined, known, loaded_rows, pieces, shuffled
 from .static import Static
 
-COLUMNS = Static("columns")
-ROW, FOUR_ROWS = Static(1), Static(4)
+
+def columns(n):
+    return Static(("columns", n))
+
+
+def rows(n):
+    return Static(("rows", n))
+
+
+REGISTER_OF_ROWS = columns(REGISTER // 32)  # a number per row is one register
+SIXTEEN_ROWS, ROW, FOUR_ROWS = columns(16), rows(1), rows(4)
 
 
 def count_of(layout):
-    return 8 if layout.value == "columns" else layout.value
+    return layout.value[1]
+
+
+def is_turned(layout):
+    return layout.value[0] == "columns"
 
 
 def outer_of(layout):
     """The rows that are the outermost axis of a vector's lanes."""
-    return 1 if layout.value == "columns" else layout.value
+    return 1 if is_turned(layout) else count_of(layout)
 
 
 @intrinsic(prefer_literal=True)
@@ -36,18 +49,18 @@ def take(typingctx, layout, n, data, at, stride):
 
     def emit(context, builder, sig, args):
         array, offset, step = args[2:]
-        if layout.value != "columns":
+        if not is_turned(layout):
             return joined(builder, loaded_rows(context, builder, data, (array, offset, step), Vec("u", 8, size), R))
         columns = []
         for start in range(0, size, 16):
             place = array, builder.add(offset, offset.type(start)), step
             if size - start >= 16:
-                rows = loaded_rows(context, builder, data, place, Vec("u", 32, 4), 8)
-                columns += columns_of(builder, [joined(builder, [rows[k], rows[k + 4]]) for k in range(4)])
+                rows = loaded_rows(context, builder, data, place, Vec("u", 32, 4), R)
+                columns += columns_of(builder, [joined(builder, rows[k::4]) for k in range(4)])
                 continue
             for word in range(start, size, 4):  # a short end: no byte behind it may be read
                 place = array, builder.add(offset, offset.type(word)), step
-                columns.append(joined(builder, loaded_rows(context, builder, data, place, Vec("u", 32, 1), 8)))
+                columns.append(joined(builder, loaded_rows(context, builder, data, place, Vec("u", 32, 1), R)))
         return builder.bitcast(joined(builder, columns), vec.ir)
 
     return signature(vec, layout, n, data, types.intp, types.intp), emit
@@ -77,7 +90,7 @@ def beside(typingctx, layout, a, b):
 def spread(typingctx, layout, v, n):
     """One lane a row, n times over for each row."""
     count = known(n)
-    turned = layout.value == "columns"
+    turned = is_turned(layout)
     lanes = [r for _ in range(count) for r in range(v.lanes)] if turned else [r for r in range(v.lanes) for _ in range(count)]
     emit = lambda context, builder, sig, args: shuffled(builder, args[1], args[1], lanes)
     return signature(Vec(v.kind, v.bits, len(lanes)), layout, v, n), emit
@@ -87,7 +100,7 @@ def spread(typingctx, layout, v, n):
 def ramp(typingctx, layout, n, step):
     """u32 lanes 0, step, 2 · step ... of n words, the same for each row."""
     R, count = count_of(layout), known(n)
-    turned = layout.value == "columns"
+    turned = is_turned(layout)
     lanes = [known(step) * (i // R if turned else i % count) for i in range(R * count)]
     vec = Vec("u", 32, len(lanes))
     return signature(vec, layout, n, step), lambda context, builder, sig, args: ir.Constant(vec.ir, lanes)
@@ -106,17 +119,32 @@ def number(typingctx, layout, vec, data, at, stride):
 
 
 @intrinsic
-def each_twice(typingctx, v):
-    """i8 lanes of columns [n][8 rows][4] -> i16 [4 n][8 rows][2]: every byte of a word is a word of its own, twice."""
-    lanes = [32 * (g // 4) + 4 * r + g % 4 for g in range(v.lanes // 8) for r in range(8) for _ in range(2)]
-    return signature(Vec("i", 16, len(lanes)), v), lambda context, builder, sig, args: widened(builder, args[0], lanes)
+def factors(typingctx, layout, v):
+    """Bytes of columns [n][rows][4] as what `simd.scaled` multiplies by [4 n][rows]: i32, or i16 twice."""
+    R = count_of(layout)
+    n = v.lanes // R
+    lanes = [4 * R * (g // 4) + 4 * r + g % 4 for g in range(n) for r in range(R) for _ in range(2)]
+
+    def emit(context, builder, sig, args):
+        if not DOT4:
+            return widened(builder, args[1], lanes)
+        words = builder.bitcast(args[1], ir.VectorType(I32, v.lanes // 4))
+        numbers = []
+        for four in pieces(builder, words, R):
+            every = lambda number, four=four: four.type([number] * R)
+            numbers += [builder.ashr(builder.shl(four, every(24 - 8 * k)), every(24)) for k in range(4)]
+        return joined(builder, numbers)
+
+    return signature(Vec("i", FACTOR.bits, FACTOR.lanes * n * R), layout, v), emit
 
 
 @intrinsic
-def in_pairs(typingctx, v):
-    """i8 lanes of columns [n][8 rows][4] -> i16 [2 n][8 rows][2]: every word becomes two."""
-    lanes = [32 * (p // 2) + 4 * r + 2 * (p % 2) + i for p in range(v.lanes // 16) for r in range(8) for i in range(2)]
-    return signature(Vec("i", 16, len(lanes)), v), lambda context, builder, sig, args: widened(builder, args[0], lanes)
+def in_pairs(typingctx, layout, v):
+    """i8 lanes of columns [n][rows][4] -> i16 [2 n][rows][2]: every word becomes two."""
+    R = count_of(layout)
+    lanes = [4 * R * (p // 2) + 4 * r + 2 * (p % 2) + i for p in range(v.lanes // (2 * R)) for r in range(R) for i in range(2)]
+    emit = lambda context, builder, sig, args: widened(builder, args[1], lanes)
+    return signature(Vec("i", 16, len(lanes)), layout, v), emit
 
 
 def widened(builder, v, lanes):
@@ -130,6 +158,3 @@ def widened(builder, v, lanes):
         halves = builder.bitcast(upper, ir.VectorType(ir.IntType(16), 16))
         registers.append(builder.ashr(halves, halves.type([8] * 16)))
     return joined(builder, registers)
-
-
-__all__ = ["COLUMNS", "FOUR_ROWS", "I32", "ROW", "beside", "each_twice", "in_pairs", "number", "piece", "ramp", "spread", "take"]

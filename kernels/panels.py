@@ -1,47 +1,53 @@
 """A way for many tokens: a block of 16 rows is unpacked into a panel once, and a panel multiplied by a few tokens at a time.
 
-A panel holds eight rows as lanes; 16 rows are two panels. Has all paths of paths.py.
+A panel holds rows as lanes. Has all paths of paths.py.
 """
 
 import numpy as np
 from numba import njit
 from numba.extending import overload
 
-from .blocks import TYPES, as_codes, codes, delta, lower, scales, the
-from .layout import COLUMNS, each_twice, in_pairs
+from .blocks import TYPES, as_codes, codes, delta, flush_of, lower, offset_of, scales, the
+from .layout import SIXTEEN_ROWS as LAYOUT
+from .layout import count_of, factors, in_pairs
 from .paths import APART, STRETCH, added
 from .simd import (
+    DOT4,
+    FACTOR,
     Vec,
     bitcast,
     convert,
-    dot2_i8,
     dot2_i16,
+    dots_onto,
     f32,
     i16,
     load,
     load_repeated,
-    load_rows,
+    no_sums,
     repeat,
+    scaled,
     splat,
     store,
     tile,
+    wide,
 )
 from .static import for_kernels
 
-# a panel, in bytes
-SCALES = 64 * 32  # after codes [64 words][8 rows][4]
-MINIMA = SCALES + 16 * 32  # after scales i16 [16 groups][8 rows][twice]
-DELTA = MINIMA + 8 * 32  # after minima i16 [8 pairs of groups][8 rows][2]
-LOWER = DELTA + 32
-PANEL = LOWER + 32
+ROWS = count_of(LAYOUT)
+u8x4, i16x2 = Vec("u", 8, 4), Vec("i", 16, 2)
+WORD = 4 * ROWS  # bytes of 4 codes of each row; also of a float, of a scale
 
-ROWS, SCRATCH = 16, 2 * PANEL
-u8x64, i16x32, f32x16 = Vec("u", 8, 64), Vec("i", 16, 32), Vec("f", 32, 16)
+# a panel, in bytes
+SCALES = 64 * WORD  # after codes [64 words][16 rows][4]
+MINIMA = SCALES + 16 * WORD  # after scales [16 groups][16 rows]
+DELTA = MINIMA + 8 * WORD  # after minima i16 [8 pairs of groups][16 rows][2]
+LOWER = DELTA + WORD
+SCRATCH = LOWER + WORD
 
 
 def together(kind):
     """Tokens that are multiplied at once: as many as registers allow."""
-    return 3 if TYPES[kind].SIGNED else 4
+    return 8 if DOT4 else 3 if TYPES[kind].SIGNED else 4
 
 
 def prepared(kind, a_codes, a_d, a_sums):
@@ -56,81 +62,89 @@ def prepared(kind, a_codes, a_d, a_sums):
     return grouped(a_codes, 4), np.ascontiguousarray(np.pad(a_d, fill).T), grouped(sums, 2)
 
 
-@njit
-def unpack(kind, rows, at, stride, panel, to):
-    """A block of eight rows -> a panel at the byte `to`."""
-    part_bytes = 8 * the(kind, "WEIGHTS") // the(kind, "PARTS")
-    for p in range(the(kind, "PARTS")):
-        store(panel, to + part_bytes * p, codes(kind, COLUMNS, rows, at, stride, p))
-    scale, minimum = scales(kind, COLUMNS, rows, at, stride)
-    store(panel, to + SCALES, each_twice(scale))
-    store(panel, to + DELTA, delta(kind, COLUMNS, rows, at, stride))
-    if the(kind, "M") >= 0:
-        store(panel, to + MINIMA, in_pairs(minimum))
-        store(panel, to + LOWER, lower(kind, COLUMNS, rows, at, stride))
-    if the(kind, "OFFSET") > 0:
-        store(panel, to + MINIMA, in_pairs(minimum) * the(kind, "OFFSET"))
+@for_kernels
+def unpack(kind, rows, at, stride, panel):
+    """Fill the panel with a block of each row."""
+
+
+@overload(unpack)
+def _unpack(kind, rows, at, stride, panel):
+    of, offset, minima = TYPES[kind.value], offset_of(kind), TYPES[kind.value].M >= 0
+    parts, part_bytes, groups = of.PARTS, of.WEIGHTS // of.PARTS * ROWS, of.WEIGHTS // of.GROUP
+
+    def body(kind, rows, at, stride, panel):
+        for p in range(parts):
+            store(panel, part_bytes * p, codes(kind, LAYOUT, rows, at, stride, p))
+        scale, minimum = scales(kind, LAYOUT, rows, at, stride)
+        if groups > 1:
+            store(panel, SCALES, factors(LAYOUT, scale))
+        store(panel, DELTA, delta(kind, LAYOUT, rows, at, stride))
+        if minima:
+            store(panel, MINIMA, in_pairs(LAYOUT, minimum))
+            store(panel, LOWER, lower(kind, LAYOUT, rows, at, stride))
+        if offset:
+            store(panel, MINIMA, in_pairs(LAYOUT, minimum) * offset)
+
+    return body
 
 
 @for_kernels
 def multiply(kind, path, panel, tokens, n, t, totals, unders):
-    """Add block n of 16 rows times the t-th few tokens: lanes [tokens][2 panels][8 rows]."""
+    """Add block n of 16 rows times the t-th few tokens: lanes [tokens][16 rows]."""
 
 
 @overload(multiply)
 def _multiply(kind, path, panel, tokens, n, t, totals, unders):
-    of, count, apart = TYPES[kind.value], together(kind.value), path.value in APART
-    groups, words, flush, minima, offset = of.WEIGHTS // of.GROUP, of.GROUP // 4, of.FLUSH, of.M >= 0, of.OFFSET > 0
-    stretch, pairs = STRETCH.get(path.value, groups), (groups + 1) // 2
-    factors, i32s, f32s = Vec("f", 32, count), Vec("i", 32, 16 * count), Vec("f", 32, 16 * count)
+    of, count, apart, offset = TYPES[kind.value], together(kind.value), path.value in APART, offset_of(kind)
+    groups, words, flush, minima = of.WEIGHTS // of.GROUP, of.GROUP // 4, flush_of(kind), of.M >= 0
+    stretch, pairs, lanes = STRETCH.get(path.value, groups), (groups + 1) // 2, ROWS * count
+    deltas, i32s, f32s = Vec("f", 32, count), Vec("i", 32, ROWS * count), Vec("f", 32, ROWS * count)
 
     @njit(forceinline=True)
-    def of_rows(panel, place):
-        return tile(load_rows(f32x16, 2, panel, place, PANEL), count)
+    def of_rows(vec, panel, place):
+        return tile(load(wide(vec, ROWS), panel, place), count)
 
     @njit(forceinline=True)
-    def scaled(kind, panel, q, at, first):
+    def products(kind, panel, q, at, first):
         """Σ scale · Σ code · code of some groups."""
         dot = splat(i32s, 0)
         for g in range(first, first + stretch):
-            scale = tile(load_rows(i16x32, 2, panel, SCALES + 32 * g, PANEL), count)
+            scale = of_rows(FACTOR, panel, SCALES + WORD * g) if groups > 1 else splat(wide(FACTOR, lanes), 1)
             for k in range(g * words, g * words + words, flush):
-                products = dot2_i8(codes_at(kind, panel, k), load_repeated(count, 16, q, at + 4 * count * k))
-                for i in range(k + 1, k + flush):
-                    products += dot2_i8(codes_at(kind, panel, i), load_repeated(count, 16, q, at + 4 * count * i))
-                dot += dot2_i16(products, scale)
+                dots = no_sums(lanes)
+                for i in range(k, k + flush):
+                    code = as_codes(kind, of_rows(u8x4, panel, WORD * i))
+                    dots = dots_onto(dots, code, load_repeated(count, ROWS, q, at + 4 * count * i), 1)
+                dot += scaled(dots, scale)
         return dot
-
-    @njit(forceinline=True)
-    def codes_at(kind, panel, word):
-        return tile(as_codes(kind, load_rows(u8x64, 2, panel, 32 * word, PANEL)), count)
 
     @njit(forceinline=True)
     def scaled_minima(panel, sums, at, first):
         """Σ minimum · Σ code of some groups."""
         below = splat(i32s, 0)
         for p in range(first // 2, (first + stretch + 1) // 2):
-            minimum = tile(load_rows(i16x32, 2, panel, MINIMA + 32 * p, PANEL), count)
-            below += dot2_i16(minimum, bitcast(i16, load_repeated(count, 16, sums, at + 4 * count * p)))
+            minimum = of_rows(i16x2, panel, MINIMA + WORD * p)
+            below += dot2_i16(minimum, bitcast(i16, load_repeated(count, ROWS, sums, at + 4 * count * p)))
         return below
 
     def body(kind, path, panel, tokens, n, t, totals, unders):
         q, d, sums = tokens
         place = n * q.shape[1] + t
-        factor = repeat(load(factors, d, 4 * count * place), 16)
-        total = load(f32s, totals, 64 * count * t)
-        under = load(f32s, unders, 64 * count * t) if apart else splat(f32s, 0)
+        factor = repeat(load(deltas, d, 4 * count * place), ROWS)
+        total = load(f32s, totals, WORD * count * t)
+        under = load(f32s, unders, WORD * count * t) if apart else splat(f32s, 0)
         for first in range(0, groups, stretch):
-            dot, below = scaled(kind, panel, q, 4 * count * groups * words * place, first), splat(i32s, 0)
+            dot, below = products(kind, panel, q, 4 * count * groups * words * place, first), splat(i32s, 0)
             if offset:
                 dot -= scaled_minima(panel, sums, 4 * count * pairs * place, first)
             if minima:
                 below = scaled_minima(panel, sums, 4 * count * pairs * place, first)
-            low = of_rows(panel, LOWER) if minima else splat(f32s, 0)
-            total, under = added(path, convert(f32, dot), convert(f32, below), of_rows(panel, DELTA), low, factor, total, under)
-        store(totals, 64 * count * t, total)
+            low = of_rows(f32, panel, LOWER) if minima else splat(f32s, 0)
+            high = of_rows(f32, panel, DELTA)
+            total, under = added(path, convert(f32, dot), convert(f32, below), high, low, factor, total, under)
+        store(totals, WORD * count * t, total)
         if apart:
-            store(unders, 64 * count * t, under)
+            store(unders, WORD * count * t, under)
 
     return body
 
@@ -142,8 +156,7 @@ def some_rows(kind, path, rows, at, stride, tokens, scratch, result):
     result[:] = 0
     for n in range(q.shape[0]):
         block = at + the(kind, "BLOCK") * n
-        unpack(kind, rows, block, stride, scratch, 0)
-        unpack(kind, rows, block + 8 * stride, stride, scratch, PANEL)
+        unpack(kind, rows, block, stride, scratch)
         for t in range(q.shape[1]):
             multiply(kind, path, scratch, tokens, n, t, result, unders)
     result -= unders

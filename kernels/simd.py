@@ -14,6 +14,7 @@ import operator
 
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.registry import cpu_target
 from numba.core.typing import signature
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable, typeof_impl
 
@@ -70,6 +71,12 @@ def target_has(context, feature):
     return f"+{feature}" in context.codegen().magic_tuple()[2].split(",")
 
 
+# instructions that multiply bytes and add four products to 32 bits at once, and the bits of a register that they work on
+WIDE_DOT4 = target_has(cpu_target.target_context, "avx512vnni")
+DOT4 = WIDE_DOT4 or target_has(cpu_target.target_context, "avxvnni")
+REGISTER = 512 if WIDE_DOT4 else 256
+
+
 def shuffled(builder, a, b, lanes):
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes)))
 
@@ -104,11 +111,13 @@ def called(builder, name, result, *args):
     return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), args)
 
 
-def per_register(builder, name, result, *args):
-    """Call an AVX2 instruction's intrinsic once for every 256 bits of the arguments."""
-    cut = [pieces(builder, a, 256 // a.type.element.width) for a in args]
-    lanes = 256 // result.element.width
-    return joined(builder, [called(builder, name, ir.VectorType(result.element, lanes), *row) for row in zip(*cut)])
+def per_register(builder, name, result, *args, wide=""):
+    """Call an AVX2 instruction's intrinsic once for every 256 bits of the arguments; a wide one for every 512, where there are."""
+    whole = min(a.type.count * a.type.element.width for a in args)
+    bits = 512 if wide and REGISTER == 512 and whole % 512 == 0 else 256
+    cut = [pieces(builder, a, bits // a.type.element.width) for a in args]
+    part = ir.VectorType(result.element, bits // result.element.width)
+    return joined(builder, [called(builder, wide if bits == 512 else name, part, *row) for row in zip(*cut)])
 
 
 def address(context, builder, array_type, array, offset, pointee):
@@ -188,7 +197,8 @@ def load(typingctx, vec, data, offset):
 def load_repeated(typingctx, count, times, data, offset):
     """`count` words of 4 bytes, each `times` (4, 8, 16 ...) over: i8 lanes [count][times][4]; both are known when compiling."""
     n, copies = known(count), known(times)
-    vec, each = Vec("i", 8, n * copies * 4), max(1, 8 // copies)  # words of one register
+    words_of_register = REGISTER // 32
+    vec, each = Vec("i", 8, n * copies * 4), max(1, words_of_register // copies)
 
     def emit(context, builder, sig, args):
         registers = []
@@ -196,8 +206,8 @@ def load_repeated(typingctx, count, times, data, offset):
             words = ir.VectorType(I32, min(each, n - k))
             word = builder.load(address(context, builder, data, args[2], builder.add(args[3], args[3].type(4 * k)), words))
             word.align = 1
-            lanes = [lane for lane in range(words.count) for _ in range(min(copies, 8))]
-            registers += [shuffled(builder, word, word, lanes)] * max(1, copies // 8)
+            lanes = [lane for lane in range(words.count) for _ in range(min(copies, words_of_register))]
+            registers += [shuffled(builder, word, word, lanes)] * max(1, copies // words_of_register)
         return builder.bitcast(joined(builder, registers), vec.ir)
 
     return signature(vec, count, times, data, types.intp), emit
@@ -244,10 +254,12 @@ def loaded_rows(context, builder, array_type, place, row, count):
 
 
 def columns_of(builder, rows):
-    """Transpose the 4x4 words in both halves of four registers, as two rounds of unpack instructions."""
-    zip_low, zip_high = (0, 8, 1, 9, 4, 12, 5, 13), (2, 10, 3, 11, 6, 14, 7, 15)
-    pairs_low, pairs_high = (0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15)
+    """Transpose the 4x4 words in each 128 bits of four registers, as two rounds of unpack instructions."""
     a, b, c, d = rows
+    n = a.type.count
+    every = lambda four: [k + (n if of_b else 0) + i for k in range(0, n, 4) for of_b, i in four]
+    zip_low, zip_high = every([(0, 0), (1, 0), (0, 1), (1, 1)]), every([(0, 2), (1, 2), (0, 3), (1, 3)])
+    pairs_low, pairs_high = every([(0, 0), (0, 1), (1, 0), (1, 1)]), every([(0, 2), (0, 3), (1, 2), (1, 3)])
     zipped = [(shuffled(builder, a, b, lanes), shuffled(builder, c, d, lanes)) for lanes in (zip_low, zip_high)]
     return [shuffled(builder, *pair, lanes) for pair in zipped for lanes in (pairs_low, pairs_high)]
 
@@ -379,7 +391,7 @@ def lookup(typingctx, v, table):
     def emit(context, builder, sig, args):
         if target_has(context, "avx2") and v.lanes >= 32:
             every = ir.Constant(result.ir, (entries * v.lanes)[: v.lanes])
-            return per_register(builder, "llvm.x86.avx2.pshuf.b", result.ir, every, args[0])
+            return per_register(builder, "llvm.x86.avx2.pshuf.b", result.ir, every, args[0], wide="llvm.x86.avx512.pshuf.b.512")
         found = ir.Constant(result.ir, [0] * v.lanes)
         for k, entry in enumerate(entries):
             chosen = builder.icmp_unsigned("==", args[0], v.ir([k] * v.lanes))
@@ -513,7 +525,7 @@ def pairs_u8i8(context, builder, a, b):
     lanes = a.type.count // 2
     result = ir.VectorType(ir.IntType(16), lanes)
     if target_has(context, "avx2") and lanes >= 16:
-        return per_register(builder, "llvm.x86.avx2.pmadd.ub.sw", result, a, b)
+        return per_register(builder, "llvm.x86.avx2.pmadd.ub.sw", result, a, b, wide="llvm.x86.avx512.pmaddubs.w.512")
     wide = ir.VectorType(I32, lanes)
     exact = pair_products(builder, a, b, wide, builder.zext)
     clipped = called(builder, f"llvm.smin.v{lanes}i32", wide, exact, wide([32767] * lanes))
@@ -525,25 +537,26 @@ def pairs_i16(context, builder, a, b):
     """dot2_i16 of IR values."""
     result = ir.VectorType(I32, a.type.count // 2)
     if target_has(context, "avx2") and result.count >= 8:
-        return per_register(builder, "llvm.x86.avx2.pmadd.wd", result, a, b)
+        return per_register(builder, "llvm.x86.avx2.pmadd.wd", result, a, b, wide="llvm.x86.avx512.pmaddw.d.512")
     return pair_products(builder, a, b, result, builder.sext)
+
+
+def pairs_i8(context, builder, a, b, signed):
+    """dot2_i8 of IR values."""
+    if signed:
+        zero = a.type([0] * a.type.count)
+        if target_has(context, "avx2") and a.type.count >= 32:
+            b = per_register(builder, "llvm.x86.avx2.psign.b", b.type, b, a)
+        else:
+            b = builder.select(builder.icmp_signed("<", a, zero), builder.sub(zero, b), b)
+        a = called(builder, f"llvm.abs.v{a.type.count}i8", a.type, a, ir.IntType(1)(0))
+    return pairs_u8i8(context, builder, a, b)
 
 
 @intrinsic
 def dot2_i8(typingctx, a, b):
     """dot2_u8i8 where a may be signed too, if |a| and |b| are at most 127: then |a| is multiplied by b · sign(a)."""
-
-    def emit(context, builder, sig, args):
-        x, y = args
-        if a.kind == "i":
-            zero = x.type([0] * x.type.count)
-            if target_has(context, "avx2") and x.type.count >= 32:
-                y = per_register(builder, "llvm.x86.avx2.psign.b", y.type, y, x)
-            else:
-                y = builder.select(builder.icmp_signed("<", x, zero), builder.sub(zero, y), y)
-            x = called(builder, f"llvm.abs.v{a.lanes}i8", x.type, x, ir.IntType(1)(0))
-        return pairs_u8i8(context, builder, x, y)
-
+    emit = lambda context, builder, sig, args: pairs_i8(context, builder, *args, a.kind == "i")
     return signature(Vec("i", 16, a.lanes // 2), a, b), emit
 
 
@@ -570,3 +583,61 @@ def dot4_u8i8(typingctx, a, b):
         return pairs_i16(context, builder, pairs, pairs.type([1] * pairs.type.count))
 
     return signature(Vec("i", 32, a.lanes // 4), a, b), emit
+
+
+# ---- sums of products of bytes, as the target forms them: four at once in i32 (vpdpbusd), or two in i16 (vpmaddubsw)
+
+
+FACTOR = Vec("i", 32, 1) if DOT4 else Vec("i", 16, 2)  # what one row's sum is multiplied by: the number, or the number twice
+
+
+def fours_u8i8(builder, sums, a, b):
+    """sums + the sums of four products, exactly: i32."""
+    words = [builder.bitcast(x, ir.VectorType(I32, sums.type.count)) for x in (a, b)]
+    bits = min(REGISTER, 32 * sums.type.count)
+    cut = [pieces(builder, x, bits // 32) for x in (sums, *words)]
+    name = f"llvm.x86.avx512.vpdpbusd.{bits}"
+    return joined(builder, [called(builder, name, ir.VectorType(I32, bits // 32), *row) for row in zip(*cut)])
+
+
+@intrinsic(prefer_literal=True)
+def no_sums(typingctx, lanes):
+    """Zeros, to which `dots_onto` adds; one lane for each row."""
+    result = Vec("i", FACTOR.bits, FACTOR.lanes * known(lanes))
+    return signature(result, lanes), lambda context, builder, sig, args: ir.Constant(result.ir, None)
+
+
+@intrinsic(prefer_literal=True)
+def dots_onto(typingctx, sums, a, b, groups):
+    """sums [groups][rows] + the sums over words of a · b, bytes [groups][words][rows][4]; groups is known when compiling.
+
+    Where sums have 16 bits, they must not leave them. Where they have 32, a has no sign.
+    """
+    n = known(groups)
+
+    def emit(context, builder, sig, args):
+        width = args[0].type.count // n * sums.bits // 8  # bytes of a word of all rows
+        words = a.lanes // n // width
+        results = []
+        for g, total in enumerate(pieces(builder, args[0], args[0].type.count // n)):
+            for k in range(g * words, g * words + words):
+                x, y = (shuffled(builder, v, v, range(k * width, (k + 1) * width)) for v in args[1:3])
+                if DOT4:
+                    total = fours_u8i8(builder, total, x, y)
+                else:
+                    total = builder.add(total, pairs_i8(context, builder, x, y, a.kind == "i"))
+            results.append(total)
+        return joined(builder, results)
+
+    return signature(sums, sums, a, b, groups), emit
+
+
+@intrinsic
+def scaled(typingctx, sums, factors):
+    """Each row's sum times its factor, i32 lanes."""
+    result = Vec("i", 32, sums.lanes * sums.bits // 32)
+
+    def emit(context, builder, sig, args):
+        return builder.mul(*args) if DOT4 else pairs_i16(context, builder, *args)
+
+    return signature(result, sums, factors), emit
