@@ -1,21 +1,17 @@
 """Settings of the whole suite: reproducible Hypothesis, tests/ importable, and the live llama.cpp where there is one."""
 
-import hashlib
 import importlib.util
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+import refmodel.numerics  # noqa: F401  before any test imports a kernel: now they are cached as the program caches them
+
 HERE = Path(__file__).parent
 
-# Numba's cache does not see a change in a module that a kernel imports: its folder is named after all kernels together.
-KERNELS = b"".join(path.read_bytes() for path in sorted((HERE.parent / "kernels").glob("*.py")))
-CACHE = f"refmodel-numba-{os.getuid()}-{hashlib.sha256(KERNELS).hexdigest()[:12]}"
-os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(tempfile.gettempdir()) / CACHE))
 sys.path[:0] = [str(HERE), str(HERE / "quants")]
 
 settings.register_profile(

@@ -27,7 +27,7 @@ ROWS = [
     {"quants"},
     {"gguf"},
     {"profile"},
-    {"arrays", "errors"},
+    {"arrays", "errors", "kernel_cache"},
 ]
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
 MODULES = [

@@ -1,10 +1,13 @@
 """How a forward pass computes: a record of functions, and its values. No other place knows which policy runs."""
 
+from .. import kernel_cache
 from ..errors import RefmodelError
 from ..profile import DEFAULT, profile_of
-from .fast import FAST
-from .ggml import ladder, llamacpp
-from .plain import ORACLE, REFERENCE, Numerics
+
+with kernel_cache.of_kernels():  # the first import of each of them
+    from .fast import FAST
+    from .ggml import ladder, llamacpp
+    from .plain import ORACLE, REFERENCE, Numerics
 
 __all__ = ["FAST", "LLAMACPP", "NUMERICS", "ORACLE", "REFERENCE", "Numerics", "ladder", "llamacpp", "numerics_of"]
 
