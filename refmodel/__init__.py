@@ -1,17 +1,16 @@
 """A readable reference interpreter for GGUF language models: any layer route, every intermediate, diffed against llama.cpp."""
 
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from .errors import RefmodelError
     from .model import Model, Session, load
     from .numerics import FAST, LLAMACPP, ORACLE, REFERENCE, Numerics
     from .route import Route
 
-__version__ = version("refmodel")
 __all__ = [
     "FAST",
     "LLAMACPP",
@@ -48,6 +47,10 @@ def check_links() -> None:
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for: commands that run no model start without Numba."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("refmodel")
     for module, names in _HOMES.items():
         if name in names:
             check_links()

@@ -1,14 +1,16 @@
 """What one call of a model hands to its blocks: hyperparameters, numerics, positions, and the tap."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .arrays import F, Ints
-from .numerics import Numerics
 from .trace import SILENT, Tapper
 from .weights import Weight
+
+if TYPE_CHECKING:
+    from .numerics import Numerics
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Call:
     """
 
     hp: Any
-    num: Numerics
+    num: "Numerics"
     pos: Ints
     tapper: Tapper
     position: int = -1

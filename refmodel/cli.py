@@ -1,6 +1,7 @@
 """Arguments -> one call -> exit status: 0 done and within tolerance, 1 out of tolerance, 2 could not do it."""
 
 import codecs
+import gc
 import json
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from . import __version__, check_links
+from . import check_links
 from .errors import RefmodelError, TokenError
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command()
 def version() -> None:
     """Print the version."""
+    from . import __version__
+
     out.print(__version__)
 
 
@@ -150,6 +153,7 @@ def trace(
     special: Annotated[bool, typer.Option("--special", help="Read special tokens in the prompt.")] = False,
 ) -> None:
     """Record every intermediate under llama.cpp's names."""
+    from . import __version__
     from .model import load
     from .show import watching
     from .trace import Recorder, Spool
@@ -272,6 +276,7 @@ def split(ids: list[int], decode: int) -> list[list[int]]:
 
 
 def main() -> None:
+    gc.set_threshold(100_000, 50, 100)  # nothing that a start makes is garbage: looking for it took a quarter of the time
     try:
         check_links()
         app()
@@ -286,6 +291,8 @@ def main() -> None:
     except Exception:  # a fault of ours; 1 would say "out of tolerance" to a script
         traceback.print_exc()
         sys.exit(2)
+    finally:
+        gc.freeze()  # nor is it worth a last search
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,12 +12,14 @@ from .arrays import F, Ints
 from .call import Call
 from .errors import MetadataError, RefmodelError, TensorError, TokenError
 from .gguf.reader import GgufFile, read
-from .numerics import Numerics, numerics_of
 from .quants import dequantize
 from .route import Route
 from .tokenizer import Tokenizer
 from .trace import SILENT, Tapper
 from .weights import Block, Weight
+
+if TYPE_CHECKING:
+    from .numerics import Numerics
 
 RouteLike = Route | str | Sequence[int] | None
 
@@ -59,15 +61,17 @@ class Model:
     def route(self, value: RouteLike = None) -> Route:
         return Route.of(value, self.n_layer)
 
-    def session(self, route: RouteLike = None, numerics: Numerics | str = "reference", tapper: Tapper = SILENT) -> "Session":
+    def session(self, route: RouteLike = None, numerics: "Numerics | str" = "reference", tapper: Tapper = SILENT) -> "Session":
         """A sequence that is fed piece by piece; state is carried between the calls."""
+        from .numerics import numerics_of  # now, so that a file is shown without Numba
+
         return Session(self, self.route(route), numerics_of(numerics), tapper)
 
     def forward(
         self,
         tokens: Sequence[int],
         route: RouteLike = None,
-        numerics: Numerics | str = "reference",
+        numerics: "Numerics | str" = "reference",
         logits: str = "all",
         tapper: Tapper = SILENT,
     ) -> F:
@@ -110,7 +114,7 @@ class Model:
 class Session:
     """One sequence under one route and one policy: states by position, and the number of tokens seen."""
 
-    def __init__(self, model: Model, route: Route, num: Numerics, tapper: Tapper = SILENT) -> None:
+    def __init__(self, model: Model, route: Route, num: "Numerics", tapper: Tapper = SILENT) -> None:
         self.model, self.route, self.num, self.tapper = model, route, num, tapper
         self.n_past = 0
         self.states = [model.arch.new_state(model.hp, source, num.dtype) for source in route.layers]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -12,10 +12,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from .against import Other
-from .diff import Diff, LogitRow, Row
-from .explain import Explanation
-from .inspect import LayerRow
+if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
+    from .against import Other
+    from .diff import Diff, LogitRow, Row
+    from .explain import Explanation
+    from .inspect import LayerRow
 
 
 @contextmanager
@@ -43,7 +44,7 @@ def pairs(values: Mapping[str, str]) -> Table:
     return table
 
 
-def layers(rows: Sequence[LayerRow], tensors: bool) -> Table:
+def layers(rows: "Sequence[LayerRow]", tensors: bool) -> Table:
     table = plain_table("block", "kind", "MB", "types")
     for row in rows:
         table.add_row(str(row.index), row.kind, f"{row.bytes / 1e6:.2f}", row.types)
@@ -72,7 +73,7 @@ def route(console: Console, described: Mapping[str, Any]) -> None:
     console.print(table if described["seams"] else "no seams: the blocks run in their own order")
 
 
-def row_cells(row: Row) -> list[str]:
+def row_cells(row: "Row") -> list[str]:
     verdict = "[green]ok[/]" if row.within else "[bold red]OUT[/]"
     if row.problem:
         return [escape(row.name), "", "", "", "", verdict + " " + escape(row.problem)]
@@ -86,7 +87,7 @@ def row_cells(row: Row) -> list[str]:
     ]
 
 
-def chosen_rows(result: Diff, every: bool) -> list[Row]:
+def chosen_rows(result: "Diff", every: bool) -> "list[Row]":
     """All rows; or, of the first call, one for each block and the head, and those out of tolerance (the first twenty)."""
     if every:
         return result.rows
@@ -95,14 +96,14 @@ def chosen_rows(result: Diff, every: bool) -> list[Row]:
     return [row for row in result.rows if row in wrong or (row.name.startswith(ends) and "@" not in row.name)]
 
 
-def diff_table(result: Diff, every: bool) -> Table:
+def diff_table(result: "Diff", every: bool) -> Table:
     table = plain_table("tensor", "shape", "NMSE", "NMSE (var)", "max |a-b|", "verdict")
     for row in chosen_rows(result, every):
         table.add_row(*row_cells(row))
     return table
 
 
-def diff_headline(result: Diff, other: Other, numerics: str) -> str:
+def diff_headline(result: "Diff", other: "Other", numerics: str) -> str:
     first, t = result.first_wrong, result.tolerance
     compared = [row for row in result.rows if not row.problem]
     worst = max(compared, key=lambda row: row.nmse, default=None)
@@ -118,11 +119,11 @@ def diff_headline(result: Diff, other: Other, numerics: str) -> str:
     return "\n".join(lines)
 
 
-def wrong_because(row: Row) -> str:
+def wrong_because(row: "Row") -> str:
     return row.problem or f"NMSE {row.nmse:.1e}, allowed {row.allowed:.0e}"
 
 
-def logit_lines(rows: Sequence[LogitRow]) -> list[str]:
+def logit_lines(rows: "Sequence[LogitRow]") -> list[str]:
     if not rows:
         return ["logits were not compared"]
     decided = [row for row in rows if not row.near_tie]
@@ -134,7 +135,7 @@ def logit_lines(rows: Sequence[LogitRow]) -> list[str]:
     ]
 
 
-def diff_json(result: Diff, other: Other, numerics: str) -> dict[str, Any]:
+def diff_json(result: "Diff", other: "Other", numerics: str) -> dict[str, Any]:
     first = result.first_wrong
     return {
         "verdict": "within" if first is None else "out",
@@ -150,7 +151,7 @@ def diff_json(result: Diff, other: Other, numerics: str) -> dict[str, Any]:
     }
 
 
-def explanation_table(explanation: Explanation, every: bool) -> Table:
+def explanation_table(explanation: "Explanation", every: bool) -> Table:
     """Shares of the distance in percent, for the outputs of the blocks and the logits; of the first call, or of all."""
     parts = list(explanation.budgets[0].parts)
     table = plain_table("tensor", "NMSE to truth", *(f"{part} %" for part in parts), "unexplained NMSE")
@@ -161,7 +162,7 @@ def explanation_table(explanation: Explanation, every: bool) -> Table:
     return table
 
 
-def explanation_headline(explanation: Explanation, other: Other) -> str:
+def explanation_headline(explanation: "Explanation", other: "Other") -> str:
     verdicts = explanation.verdicts()
     ties = [row.token for row, verdict in zip(explanation.tokens, verdicts, strict=True) if verdict == "NEAR TIE"]
     lines = [
@@ -177,7 +178,7 @@ def explanation_headline(explanation: Explanation, other: Other) -> str:
     return "\n".join(lines)
 
 
-def explanation_json(explanation: Explanation, other: Other) -> dict[str, Any]:
+def explanation_json(explanation: "Explanation", other: "Other") -> dict[str, Any]:
     first, flip = explanation.first, explanation.flip
     return {
         "verdict": "EXPLAINED" if explanation.explained else "UNEXPLAINED",

@@ -39,6 +39,15 @@ def test_version():
     assert refmodel("version").stdout.strip() == __version__
 
 
+@pytest.mark.parametrize(
+    "words", [["--help"], ["run", "--help"], ["version"], ["route", "(1,2)", "--layers", "4"], ["info", "{model}"]]
+)
+def test_what_computes_nothing_starts_without_numba(words, model):
+    program = "import sys; from refmodel.cli import main; sys.argv[1:] = {!r}\ntry: main()\nexcept SystemExit: pass\n"
+    code = program.format([word.format(model=model) for word in words]) + "sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
 def test_demo_agrees_with_the_record_of_llama_cpp():
     done = refmodel("demo")
     assert done.returncode == 0, done.stderr
