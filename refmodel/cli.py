@@ -7,6 +7,8 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +20,7 @@ from .errors import RefmodelError, TokenError
 
 if TYPE_CHECKING:
     from .model import Model
+    from .warmup import Work
 
 Utf8 = codecs.getincrementaldecoder("utf-8")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -46,8 +49,11 @@ def version() -> None:
 def demo() -> None:
     """Run a small Qwen3.5-type model under a route, beside llama.cpp's record of the same. Offline."""
     from . import show
+    from .demo import MODEL, golden
     from .demo import demo as run_demo
+    from .model import load
 
+    prepare(load(golden(*MODEL)), "reference", [8])
     with show.watching(err, "compiling and comparing") as seen:
         shown = run_demo(seen)
     out.print(
@@ -102,6 +108,7 @@ def run(
 
     loaded = load(model)
     ids = token_ids(loaded, prompt, tokens, special)
+    prepare(loaded, numerics, [len(ids)])
     tokenizer = loaded.tokenizer
     session, start, first, written = loaded.session(route, numerics), time.perf_counter(), 0.0, list[int]()
     shown = Utf8("replace")  # a character may be spread over several tokens
@@ -120,6 +127,30 @@ def run(
     err.print(
         f"{len(ids)} tokens read in {first - start:.2f} s; {len(written)} written, {later} after the first ({numerics})",
         style="dim",
+    )
+
+
+@app.command()
+def warmup(
+    model: Annotated[
+        Path | None, typer.Argument(metavar="[MODEL]", help="A GGUF; without one, what a usual K-quant needs.")
+    ] = None,
+    numerics: NumericsName = "fast",
+) -> None:
+    """Compile the kernels that a model needs, with a process for each core, and keep them for every later run."""
+    from . import kernel_cache
+    from . import warmup as warming
+    from .model import load
+
+    with ExitStack() as files:
+        paths = [model] if model else files.enter_context(warming.typical_models())
+        works = [one for path in paths for one in warming.work(load(path), numerics)]
+        compiled, seconds = compile_missing(works)
+    out.print(
+        f"{len(works)} pieces of work, {compiled} compiled in {seconds:.1f} s, {len(works) - compiled} were there; "
+        f"kept in {kernel_cache.folder()}",
+        markup=False,
+        soft_wrap=True,
     )
 
 
@@ -161,6 +192,7 @@ def trace(
     loaded = load(model)
     calls = split(token_ids(loaded, prompt, tokens, special), decode)
     chosen = loaded.route(route)
+    prepare(loaded, numerics, [len(ids) for ids in calls])
     with err.status("reading the file for its sha256"):
         digest = loaded.file.sha256()
     provenance = {
@@ -234,6 +266,8 @@ def diff(
             with err.status("reading the file for its sha256"):
                 other = other_side.recorded(loaded, Path(against), given, chosen if route else None)
             chosen = loaded.route(other.route)
+        if not explain:
+            prepare(loaded, numerics, [len(ids) for ids in other.calls])
         anchored = "node" if anchor_nodes else "block" if anchor else ""
         if explain:
             with show.watching(err, "computing") as seen:
@@ -253,6 +287,26 @@ def diff(
         out.print(show.diff_table(result, every))
         out.print(show.diff_headline(result, other, policy.name), markup=False, soft_wrap=True)
     raise typer.Exit(1 if result.first_wrong else 0)
+
+
+def prepare(loaded: "Model", numerics: str, calls: Sequence[int]) -> None:
+    """Before the first run of a kind, its kernels are compiled in parallel; calls are the numbers of tokens of its calls."""
+    from . import warmup as warming
+
+    compile_missing(warming.work(loaded, numerics, calls))
+
+
+def compile_missing(works: Sequence["Work"]) -> tuple[int, float]:
+    """Compile what is not in the cache, with a progress bar. Returns how many pieces of work that was, and the seconds."""
+    from . import warmup as warming
+
+    start, left = time.perf_counter(), warming.missing(works)
+    if left:
+        from .show import counting
+
+        with counting(err, "compiling kernels, once", len(left)) as seen:
+            warming.compile_all(left, warming.cores(), lambda one: seen(one.title))
+    return len(left), time.perf_counter() - start
 
 
 def token_ids(loaded: "Model", prompt: str, tokens: str, special: bool) -> list[int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
@@ -26,6 +26,22 @@ def watching(console: Console, what: str) -> Iterator[Callable[[str], None]]:
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(what, total=None)
         yield lambda name: progress.update(task, description=f"{what} {name}")
+
+
+@contextmanager
+def counting(console: Console, what: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar that fills up; each step names what is done. Without a terminal, one line for each step."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        progress.refresh()
+
+        def seen(name: str) -> None:
+            progress.update(task, advance=1, description=f"{what}: {name}")
+            if not console.is_terminal:
+                console.print(f"{what}: {name}", style="dim", markup=False)
+
+        yield seen
 
 
 def plain_table(*columns: str) -> Table:

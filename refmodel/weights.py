@@ -6,7 +6,7 @@ from typing import Any
 
 from gguf import GGMLQuantizationType
 
-from .arrays import Bytes, DType, F
+from .arrays import Bytes, DType, F, Matrix
 from .errors import TensorError
 from .gguf.reader import Tensor
 from .quants import dequantize
@@ -42,6 +42,31 @@ class Weight:
             value.setflags(write=False)
             self._decoded[dtype] = value
         return self._decoded[dtype]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a matrix, as a matrix; nothing is copied."""
+
+    whole: Matrix
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        return self.whole.name
+
+    @property
+    def type(self) -> GGMLQuantizationType:
+        return self.whole.type
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.stop - self.start, *self.whole.shape[1:])
+
+    @property
+    def rows(self) -> Bytes:
+        return self.whole.rows[self.start : self.stop]
 
 
 class Block:

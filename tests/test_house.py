@@ -15,7 +15,7 @@ PACKAGE = ROOT / "refmodel"
 ROWS = [
     {"cli"},
     {"show"},
-    {"demo", "explain"},
+    {"demo", "explain", "warmup"},
     {"against", "inspect"},
     {"diff", "surgery", "generate"},
     {"model", "llamacpp", "llamacpp_child", "tolerance"},
