@@ -18,15 +18,17 @@ ROWS = [
     {"demo", "explain", "warmup"},
     {"against", "inspect"},
     {"diff", "surgery", "generate"},
+    {"compat"},
     {"model", "llamacpp", "llamacpp_child", "tolerance"},
     {"arch"},
     {"call"},
     {"numerics", "state", "trace", "names"},
+    {"plan"},
     {"weights", "route", "tokenizer"},
     {"kernels", "ops"},
     {"quants"},
     {"gguf"},
-    {"profile"},
+    {"profile", "files"},
     {"arrays", "errors", "kernel_cache"},
 ]
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}

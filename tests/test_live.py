@@ -12,11 +12,12 @@ from near import nmse, same_bits
 
 import refmodel
 from refmodel.against import compare, from_trace, live, matrix_types
+from refmodel.compat import KINDS
 from refmodel.errors import OracleError, RouteError
 from refmodel.llamacpp import locate, record
 from refmodel.numerics import numerics_of
 from refmodel.profile import PROFILES, profile_of
-from refmodel.surgery import HYBRID, dequantized
+from refmodel.surgery import dequantized
 from refmodel.tolerance import QUANTIZED
 from refmodel.trace import Trace, in_call
 
@@ -69,7 +70,7 @@ def test_fifty_random_routes(model, tmp_path, llama_lib, data):
     windows = st.lists(st.tuples(st.integers(0, n - 1), st.integers(1, n)).filter(lambda w: w[0] < w[1]), min_size=1, max_size=2)
     texts = windows.map(lambda ws: "blocks:" + ";".join(f"{i},{j}" for i, j in ws))
     route = model.route(data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=2 * n) | texts))
-    assume(model.architecture not in HYBRID or len({model.kinds[layer] for layer in route.layers}) == 2)
+    assume(model.architecture not in KINDS or len({model.kinds[layer] for layer in route.layers}) == 2)
     calls = [PROMPT, *STEPS[:2]]
     other = other_side(model, route, calls, tmp_path, llama_lib)
     oracle, reference = (judged(model, other, numerics) for numerics in ("oracle", "reference"))

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from near import same_bits
 
 import refmodel
+from refmodel.compat import KINDS
 from refmodel.errors import FileError, MetadataError, RouteError
 from refmodel.gguf.metadata import Metadata
 from refmodel.gguf.reader import GgufFile
 from refmodel.gguf.writer import field, write
-from refmodel.surgery import HYBRID, dequantized, routed
+from refmodel.surgery import dequantized, routed
 
 TOKENS = [7, 3, 250, 9, 9]
 
@@ -31,7 +32,7 @@ def model(request, tmp_path_factory):
 def test_the_copy_computes_the_route_to_the_bit(model, tmp_path, data):
     n = model.n_layer
     route = model.route(data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=2 * n)))
-    if model.architecture in HYBRID and len({model.kinds[layer] for layer in route.layers}) == 1:
+    if model.architecture in KINDS and len({model.kinds[layer] for layer in route.layers}) == 1:
         return
     copy = refmodel.load(routed(model, route, tmp_path / "r.gguf"))
     same_bits(copy.forward(TOKENS), model.forward(TOKENS, route))
@@ -44,7 +45,7 @@ def test_metadata_and_bytes_follow_their_blocks(model, tmp_path):
     blocks = [*route.layers, *range(model.n_layer, model.n_layer + model.hp.n_nextn)]
     keys, arch = {name: f.contents() for name, f in theirs.fields.items()}, model.architecture
     assert keys[f"{arch}.block_count"] == len(blocks)
-    if arch in HYBRID:
+    if arch in KINDS:
         assert keys[f"{arch}.attention.recurrent_layers"] == [model.hp.recurrent[b] for b in blocks]
         assert keys[f"{arch}.nextn_predict_layers"] == 1
     for t in theirs.tensors:
@@ -88,7 +89,7 @@ def test_four_sections_are_not_four_blocks(tmp_path):
 
 def test_a_per_block_array_of_another_length_stops_the_copy(model, tmp_path):
     extra = {f"{model.architecture}.expert_feed_forward_length": per_block([3] * (model.n_layer + model.hp.n_nextn + 1))}
-    with pytest.raises(MetadataError, match=r"expert_feed_forward_length has \d+ values; expected \d+, one for each block"):
+    with pytest.raises(MetadataError, match=r"expert_feed_forward_length has \d+ values; expected \d+ numbers, one for each block"):
         routed(with_fields(model, extra), model.route([1, 0, 2]), tmp_path / "r.gguf")
     assert list(tmp_path.iterdir()) == []
 
@@ -96,7 +97,7 @@ def test_a_per_block_array_of_another_length_stops_the_copy(model, tmp_path):
 def test_what_llama_cpp_cannot_run_is_not_written(model, tmp_path):
     with pytest.raises(RouteError, match=r"makes a file of \d+ blocks; llama\.cpp loads at most 512"):
         routed(model, model.route([0, 1, 2] * 171), tmp_path / "r.gguf")
-    if model.architecture in HYBRID:
+    if model.architecture in KINDS:
         for kind in set(model.kinds):
             with pytest.raises(RouteError, match=rf"keeps only {kind} blocks: llama\.cpp aborts"):
                 routed(model, model.route([i for i, k in enumerate(model.kinds) if k == kind]), tmp_path / "r.gguf")

@@ -1,17 +1,17 @@
 """Metadata and tensors -> a GGUF of version 3. Bytes of untouched tensors are copied, never re-encoded."""
 
-import os
 import struct
-import tempfile
-from collections.abc import Iterable, Mapping
-from math import prod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, prod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 
 from ..arrays import Bytes
+from ..files import check_target, whole
 from .format import ALIGNMENT, MAGIC, SCALARS
 from .metadata import Field
 
@@ -27,6 +27,18 @@ class Packed(Protocol):
     def shape(self) -> tuple[int, ...]: ...
     @property
     def data(self) -> Bytes: ...
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a part of a split file holds at most: bytes of tensors (a larger tensor has a part of its own), and tensors."""
+
+    size: float = inf
+    tensors: float = inf
+
+
+NO_LIMIT = Limit()
+PIECE = 1 << 24
 
 
 def nbytes(t: Packed) -> int:
@@ -46,41 +58,100 @@ def field(kind: GGUFValueType, value: Any, item: GGUFValueType | None = None) ->
     return Field(kind, None, 1, memoryview(np.asarray(value).astype(SCALARS[kind]).tobytes()))
 
 
-def write(path: Path, fields: Mapping[str, Field], tensors: Iterable[Packed]) -> Path:
-    """Write a file whole or not at all: under a temporary name beside it, synced, then renamed.
+def write(
+    path: Path,
+    fields: Mapping[str, Field],
+    tensors: Iterable[Packed],
+    late: Callable[[], Mapping[str, Field]] = dict,
+    limit: Limit = NO_LIMIT,
+    sources: Iterable[Path] = (),
+    seen: Callable[[int], None] = lambda count: None,
+) -> Path:
+    """Write a file, or the parts of a split one, whole or not at all. Returns the path that opens it: its own, or the first part's.
 
     fields   in order; general.alignment is honoured
     tensors  in order, under their names; `data` is copied as it is, and asked for one tensor at a time
+    late     fields that are known only when all is copied; each is of the size that its placeholder has in `fields`
+    limit    of a part; what needs one part alone is written to `path` itself, else to NAME-00001-of-0000N.gguf and so on
+    sources  files that must not be replaced: those whose tensors these are
+    seen     is told how many bytes were copied, for a progress bar
     """
     listed = list(tensors)
-    alignment = fields["general.alignment"].value() if "general.alignment" in fields else ALIGNMENT
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(MAGIC + struct.pack("<IQQ", 3, len(listed), len(fields)))
-            for key, value in fields.items():
-                out.write(text(key) + struct.pack("<I", value.type))
-                out.write(value.raw)
-            offset = 0
-            for t in listed:
-                out.write(text(t.name) + struct.pack(f"<I{len(t.shape)}Q", len(t.shape), *t.shape[::-1]))
-                out.write(struct.pack("<IQ", t.type, offset))
-                offset += -(-nbytes(t) // alignment) * alignment
-            for t in listed:
-                out.write(b"\0" * (-out.tell() % alignment))
-                data = t.data
-                assert data.size == nbytes(t), f"{t.name} has {data.size} bytes; its type and shape make {nbytes(t)}"
-                copy(data, out)
-                del data
-            out.write(b"\0" * (-out.tell() % alignment))
-            out.flush()
-            os.fsync(out.fileno())
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
-    return path
+    groups = parted(listed, limit)
+    paths = part_names(path, len(groups))
+    for target in paths:
+        check_target(target, sources)
+    headers = [part_fields(fields, i, len(groups), len(listed)) for i in range(len(groups))]
+    with whole(paths) as files:
+        for file, header, group in zip(files, headers, groups, strict=True):
+            write_part(file, header, group, seen)
+        if known := late():
+            before = files[0].seek(0) or len(head(headers[0], groups[0]))
+            files[0].write(after := head(headers[0] | dict(known), groups[0]))
+            assert len(after) == before, "a late field has another size than its placeholder"
+    return paths[0]
+
+
+def parted(tensors: Sequence[Packed], limit: Limit) -> list[list[Packed]]:
+    """Tensors in order, in as few parts as the limit allows; a tensor is never cut."""
+    parts: list[list[Packed]] = [[]]
+    size = 0
+    for t in tensors:
+        if parts[-1] and (size + nbytes(t) > limit.size or len(parts[-1]) >= limit.tensors):
+            parts.append([])
+            size = 0
+        parts[-1].append(t)
+        size += nbytes(t)
+    return parts
+
+
+def part_names(path: Path, count: int) -> list[Path]:
+    stem = path.name.removesuffix(".gguf")
+    return [path] if count == 1 else [path.with_name(f"{stem}-{i + 1:05}-of-{count:05}.gguf") for i in range(count)]
+
+
+def part_fields(fields: Mapping[str, Field], index: int, count: int, n_tensors: int) -> dict[str, Field]:
+    """All fields in the first part; in the others what one needs to read them. Source: tools/gguf-split of llama.cpp."""
+    if count == 1:
+        return dict(fields)
+    shared = {key: value for key, value in fields.items() if index == 0 or key == "general.alignment"}
+    return shared | {
+        "split.no": field(GGUFValueType.UINT16, index),
+        "split.count": field(GGUFValueType.UINT16, count),
+        "split.tensors.count": field(GGUFValueType.INT32, n_tensors),
+    }
+
+
+def alignment_of(fields: Mapping[str, Field]) -> int:
+    return int(fields["general.alignment"].value()) if "general.alignment" in fields else ALIGNMENT
+
+
+def head(fields: Mapping[str, Field], tensors: Sequence[Packed]) -> bytes:
+    """All that stands before the data: counts, fields, tensor directory, padding."""
+    alignment, offset, out = alignment_of(fields), 0, bytearray()
+    out += MAGIC + struct.pack("<IQQ", 3, len(tensors), len(fields))
+    for key, value in fields.items():
+        out += text(key) + struct.pack("<I", value.type) + value.raw
+    for t in tensors:
+        out += text(t.name) + struct.pack(f"<I{len(t.shape)}Q", len(t.shape), *t.shape[::-1])
+        out += struct.pack("<IQ", t.type, offset)
+        offset += padded(nbytes(t), alignment)
+    return bytes(out) + bytes(-len(out) % alignment)
+
+
+def write_part(out: BinaryIO, fields: Mapping[str, Field], tensors: Sequence[Packed], seen: Callable[[int], None]) -> None:
+    alignment = alignment_of(fields)
+    out.write(head(fields, tensors))
+    for t in tensors:
+        data = t.data
+        assert data.size == nbytes(t), f"{t.name} has {data.size} bytes; its type and shape make {nbytes(t)}"
+        copy(data, out, seen)
+        out.write(bytes(-data.size % alignment))
+        del data
+
+
+def padded(size: int, alignment: int) -> int:
+    return -(-size // alignment) * alignment
 
 
 def text(value: str) -> bytes:
@@ -88,7 +159,9 @@ def text(value: str) -> bytes:
     return struct.pack("<Q", len(encoded)) + encoded
 
 
-def copy(data: Bytes, out: Any) -> None:
+def copy(data: Bytes, out: BinaryIO, seen: Callable[[int], None]) -> None:
     """In pieces, so that no more than one is resident beside the page cache."""
-    for start in range(0, data.size, 1 << 24):
-        out.write(data[start : start + (1 << 24)].data)
+    for start in range(0, data.size, PIECE):
+        piece = data[start : start + PIECE]
+        out.write(piece.data)
+        seen(piece.size)

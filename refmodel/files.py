@@ -1,0 +1,98 @@
+"""Files that appear whole under their names or not at all, whatever ends the program that writes them."""
+
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import BinaryIO, Generic, TypeVar
+
+from .errors import FileError
+
+T = TypeVar("T")
+
+
+@contextmanager
+def whole(paths: Sequence[Path]) -> Iterator[list[BinaryIO]]:
+    """Open one new file for each path, under a temporary name beside it; at the end of the block all get their own names.
+
+    They are synced first, and the first path is renamed last: of files that are opened by the first of them, a set that is
+    not complete cannot be opened. An error or Ctrl-C removes what was written. A kill may leave temporary files
+    (.NAME.….partial), never a file under one of the paths that is not whole.
+    """
+    partial = [path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.partial") for path in paths]
+    opened: list[BinaryIO] = []
+    placed: list[Path] = []
+    try:
+        for name in partial:
+            opened.append(name.open("xb"))  # exclusive: a file of this name, were there one, is not ours
+        yield opened
+        for file in opened:
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+        if len(paths) > 1:
+            paths[0].unlink(missing_ok=True)  # before its other parts are replaced
+        for name, path in reversed(list(zip(partial, paths, strict=True))):
+            os.replace(name, path)
+            placed.append(path)
+        for folder in {path.parent for path in paths}:
+            sync_folder(folder)
+    except BaseException:
+        for file in opened:
+            file.close()
+        for name in [*partial[: len(opened)], *(placed if len(placed) < len(paths) else [])]:
+            name.unlink(missing_ok=True)
+        raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_target(path: Path, sources: Iterable[Path]) -> None:
+    """FileError if `path` cannot be written, or is a source under whatever name: itself, a link to it, a hard link."""
+    if not path.parent.is_dir():
+        raise FileError(f"{path}: the folder {path.parent} does not exist")
+    try:
+        found = path.stat()
+    except OSError:
+        return  # nothing there, or a link to nothing: the link is replaced
+    for source in sources:
+        try:
+            if os.path.samestat(found, source.stat()):
+                raise FileError(f"{path}: is the file being copied; give the copy another name")
+        except FileNotFoundError:
+            continue
+    if not stat.S_ISREG(found.st_mode):
+        raise FileError(f"{path}: is " + ("a folder" if path.is_dir() else "not a regular file") + "; give the copy another name")
+
+
+class Beside(Thread, Generic[T]):
+    """A value that a thread computes beside other work; an interrupted command does not wait for it."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        super().__init__(daemon=True)
+        self.work = work
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.outcome = self.work()
+        except BaseException as error:
+            self.error = error
+
+    def value(self) -> T:
+        """What the work returned, as soon as it is done; raises what it raised."""
+        self.join()
+        if self.error is not None:
+            raise self.error
+        return self.outcome
