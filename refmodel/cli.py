@@ -156,19 +156,42 @@ def warmup(
 
 @app.command()
 def route(
-    text: Annotated[str, typer.Argument(metavar="ROUTE", help="blocks:i,j · layers:0..14,12,13 · (i,j)")],
-    layers: Annotated[int, typer.Option("--layers", min=1, help="Blocks of the source model.")],
+    text: Annotated[str, typer.Argument(metavar="[ROUTE]", help="blocks:i,j · layers:0..14,12,13 · (i,j)")] = "",
+    layers: Annotated[int, typer.Option("--layers", min=0, help="Blocks of the source model.")] = 0,
+    model: Annotated[Path | None, typer.Option(help="The source model: who could run a copy, and what it would cost.")] = None,
+    recover: Annotated[Path | None, typer.Option(help="A copy whose route is to be found from the hashes of its tensors.")] = None,
+    source: Annotated[Path | None, typer.Option(help="With --recover: the model it was made from.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Explain a route: the output-to-source map, the seams, the cost, and other notations of it."""
+    """Explain a route: the map, the seams, the cost, who can run it; or find the route of a file."""
     from . import show
     from .route import Route
 
-    described = Route.parse(text, layers).describe()
+    if recover:
+        if not source or text or layers or model:
+            raise RefmodelError("--recover COPY needs --source MODEL, and neither a route nor --layers nor --model")
+        from .verify import recovered
+
+        with err.status("hashing"):
+            found = recovered(recover, source)
+        if as_json:
+            print(json.dumps(found.as_json(), indent=1))
+        else:
+            show.recovery(out, found)
+        raise typer.Exit(found.status)
+    if not text or bool(layers) == bool(model):
+        raise RefmodelError("give a route and either --layers N or --model MODEL; or --recover COPY --source MODEL")
+    if model:
+        from .verify import foreseen
+
+        described = foreseen(model, text)
+    else:
+        described = Route.parse(text, layers).describe()
     if as_json:
         print(json.dumps(described, indent=1))
     else:
         show.route(out, described)
+        show.foreseen(out, described)
 
 
 @app.command()
@@ -289,6 +312,61 @@ def diff(
     raise typer.Exit(1 if result.first_wrong else 0)
 
 
+@app.command()
+def surgery(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A GGUF, or a Hugging Face folder with safetensors files.")],
+    route: Annotated[str, typer.Option("--route", help="blocks:i,j · layers:0..14,12,13 · (i,j)")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The copy: a GGUF, or a folder.")],
+    layout: Annotated[
+        str,
+        typer.Option(help="list: a hybrid's kinds of blocks are listed; interval: for runtimes that know only an interval."),
+    ] = "list",
+    split_max_size: Annotated[str, typer.Option(help="Split into files of so many bytes of tensors at most: 500M, 4G.")] = "",
+    split_max_tensors: Annotated[int, typer.Option(min=0, help="Split into files of so many tensors at most.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Write the file that computes a route in runtimes without routes. Bytes are copied; metadata follows its block."""
+    from . import show
+    from .gguf.writer import Limit
+    from .operate import operate
+
+    limit = Limit.of(split_max_size, split_max_tensors)
+    with show.copying(err) as seen:
+        done = operate(model, route, output, layout, limit, seen)
+    if as_json:
+        print(json.dumps(done, indent=1))
+    else:
+        show.copied(out, done)
+
+
+@app.command()
+def verify(
+    copy: Annotated[Path, typer.Argument(metavar="COPY", help="A routed GGUF or folder; of a split one the first part.")],
+    source: Annotated[Path, typer.Option("--source", help="The model it was made from.")],
+    route: Annotated[str, typer.Option("--route", help="The route it should be; recovered from the hashes if absent.")] = "",
+    against: Annotated[str, typer.Option(help="llamacpp: let it run the copy, too.")] = "",
+    llama_lib: Annotated[Path | None, typer.Option(help="A libllama, or the folder that holds it.")] = None,
+    tokens: TokenText = "",
+    forward: Annotated[bool, typer.Option("--forward/--no-forward", help="Run both models and compare every bit.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Prove that a file is what its route says: structure, seams, bytes, metadata, and what it computes."""
+    from . import show
+    from .verify import Options
+    from .verify import verify as prove
+
+    if against not in ("", "llamacpp"):
+        raise RefmodelError(f"--against {against}: expected llamacpp")
+    with show.watching(err, "proving") as seen:
+        ids = whole_numbers(tokens) if tokens else []
+        report = prove(copy, source, route, Options(ids, forward, bool(against), llama_lib, seen))
+    if as_json:
+        print(json.dumps(report.as_json(), indent=1))
+    else:
+        show.proof(out, report)
+    raise typer.Exit(report.status)
+
+
 def prepare(loaded: "Model", numerics: str, calls: Sequence[int]) -> None:
     """Before the first run of a kind, its kernels are compiled in parallel; calls are the numbers of tokens of its calls."""
     from . import warmup as warming
@@ -316,6 +394,10 @@ def token_ids(loaded: "Model", prompt: str, tokens: str, special: bool) -> list[
     if prompt:
         ids: list[int] = loaded.tokenizer.encode(prompt, add_special=True, parse_special=special)
         return ids
+    return whole_numbers(tokens)
+
+
+def whole_numbers(tokens: str) -> list[int]:
     try:
         return [int(word) for word in tokens.split(",")]
     except ValueError:

@@ -1,5 +1,7 @@
 """Rows -> rich tables and JSON. Nothing is computed here."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -9,14 +11,24 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
-if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
+if TYPE_CHECKING:  # what is shown is made elsewhere; some of it by modules that start Numba
     from .against import Other
     from .diff import Diff, LogitRow, Row
     from .explain import Explanation
     from .inspect import LayerRow
+    from .verify import Recovered, Report
 
 
 @contextmanager
@@ -207,3 +219,89 @@ def explanation_json(explanation: "Explanation", other: "Other") -> dict[str, An
         ],
         "flip": flip and asdict(flip),
     }
+
+
+@contextmanager
+def copying(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A bar of bytes copied and to copy; on a terminal only."""
+    columns = (TextColumn("copying"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("copying", total=None)
+        yield lambda copied, total: progress.update(task, advance=copied, total=total)
+
+
+def copied(console: Console, done: Mapping[str, Any]) -> None:
+    console.print(
+        pairs(
+            {
+                "written": f"{done['path']}" + (f" and {done['files'] - 1} more" if done["files"] > 1 else ""),
+                "size": f"{done['bytes']:,} bytes, {done['tensors']} tensors",
+                "route": f"{done['route']}: {done['positions']} positions of {done['source_layers']} source blocks",
+                "source sha256": done["source_sha256"],
+                "prove it": f"refmodel verify {done['path']} --source {done['source']}",
+            }
+        ),
+        soft_wrap=True,
+    )
+
+
+def foreseen(console: Console, described: Mapping[str, Any]) -> None:
+    """Who can run a copy, and what it costs beside its source."""
+    if "runners" in described:
+        table = plain_table("runtime", "runs it", "why")
+        table.columns[2].justify, table.columns[2].no_wrap = "left", False
+        for runner in described["runners"]:
+            table.add_row(escape(runner["name"]), "[green]yes[/]" if runner["runs"] else "[bold red]no[/]", escape(runner["why"]))
+        console.print(table)
+    if "cost" in described:
+        table = plain_table("bytes", "source", "copy")
+        for name, value in described["cost"].items():
+            if isinstance(value, Mapping):
+                table.add_row(name.replace("_", " "), *(f"{value[side]:,}" for side in ("source", "copy")))
+        console.print(table)
+
+
+VERDICTS = {
+    0: "PROVED: the copy is the source under {route}",
+    1: "WRONG: the copy is not the source under {route}; {count} found, first: {first}",
+    2: "NOT PROVED: nothing is wrong, but a check that was asked for could not be done",
+}
+MOST = 20  # findings that are shown; --json has all
+
+
+def proof(console: Console, report: Report) -> None:
+    from .verify import MEANS
+
+    table = plain_table("check", "result", "compared", "what it says")
+    table.columns[3].justify, table.columns[3].no_wrap = "left", False
+    for check in report.checks:
+        colour = {"ok": "green", "WRONG": "bold red", "not done": "yellow"}[check.word]
+        says = f"not done: {check.skipped}" if check.skipped else MEANS[check.name]
+        table.add_row(check.name, f"[{colour}]{check.word}[/]", str(check.compared), escape(says))
+    console.print(table)
+    if report.seams:
+        seams = plain_table("seam: position", "source block", "found")
+        for position, source, right in report.seams:
+            seams.add_row(str(position), str(source), "[green]ok[/]" if right else "[bold red]another[/]")
+        console.print(seams)
+    found = report.findings
+    for name, finding in found[:MOST]:
+        console.print(f"! {name}: {finding.where} {finding.what}", markup=False, soft_wrap=True)
+    if len(found) > MOST:
+        console.print(f"! and {len(found) - MOST} more; --json has all", markup=False)
+    for note in report.notes:
+        console.print(f"  {note}", markup=False, soft_wrap=True)
+    if report.route:
+        console.print(f"route {report.route} ({report.origin})", markup=False, soft_wrap=True)
+    first = f"{found[0][0]}: {found[0][1].where}" if found else ""
+    words = {"route": report.route or "any route", "count": len(found), "first": first}
+    console.print(VERDICTS[report.status].format(**words), markup=False, soft_wrap=True)
+
+
+def recovery(console: Console, found: Recovered) -> None:
+    """What the hashes say, and what the file says."""
+    route_ = found.recovery.route
+    layers_ = " ".join(map(str, route_.layers)) if route_ else "-"
+    console.print(pairs({"route": route_.canonical if route_ else "none", "map": layers_}))
+    for line in found.lines:
+        console.print(line, markup=False, soft_wrap=True)

@@ -15,10 +15,10 @@ PACKAGE = ROOT / "refmodel"
 ROWS = [
     {"cli"},
     {"show"},
-    {"demo", "explain", "warmup"},
+    {"demo", "explain", "verify", "operate", "warmup"},
     {"against", "inspect"},
-    {"diff", "surgery", "generate"},
-    {"compat"},
+    {"diff", "surgery", "generate", "hf"},
+    {"compat", "recover"},
     {"model", "llamacpp", "llamacpp_child", "tolerance"},
     {"arch"},
     {"call"},

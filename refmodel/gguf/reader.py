@@ -9,7 +9,7 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -67,12 +67,17 @@ class GgufFile:
 
     @cached_property
     def _digest(self) -> str:
-        digest = hashlib.sha256()
-        for part in self.parts:
-            with part.open("rb") as f:
-                while piece := f.read(1 << 22):
-                    digest.update(piece)
-        return digest.hexdigest()
+        return sha256_of(self.parts)
+
+
+def sha256_of(paths: Sequence[Path]) -> str:
+    """Hexadecimal digest over the bytes of all files, read in pieces."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as f:
+            while piece := f.read(1 << 22):
+                digest.update(piece)
+    return digest.hexdigest()
 
 
 class Cursor:

@@ -1,19 +1,23 @@
 """Metadata and tensors -> a GGUF of version 3. Bytes of untouched tensors are copied, never re-encoded."""
 
+import re
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, prod
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 
 from ..arrays import Bytes
+from ..errors import FileError
 from ..files import check_target, whole
 from .format import ALIGNMENT, MAGIC, SCALARS
 from .metadata import Field
+
+T = TypeVar("T")
 
 
 class Packed(Protocol):
@@ -35,6 +39,15 @@ class Limit:
 
     size: float = inf
     tensors: float = inf
+
+    @classmethod
+    def of(cls, size: str, tensors: int) -> "Limit":
+        """From words such as 500M or 4G (decimal, as llama-gguf-split has them); empty and 0 are no limit."""
+        match = re.fullmatch(r"(\d{1,15})([KMG]?)", size.strip().upper()) if size else None
+        if size and (not match or not int(match[1])):
+            raise FileError(f"--split-max-size {size}: expected a number of bytes such as 500M or 4G")
+        scale = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
+        return cls(int(match[1]) * scale[match[2]] if match else inf, tensors or inf)
 
 
 NO_LIMIT = Limit()
@@ -77,7 +90,7 @@ def write(
     seen     is told how many bytes were copied, for a progress bar
     """
     listed = list(tensors)
-    groups = parted(listed, limit)
+    groups = parted(listed, limit, nbytes)
     paths = part_names(path, len(groups))
     for target in paths:
         check_target(target, sources)
@@ -92,16 +105,16 @@ def write(
     return paths[0]
 
 
-def parted(tensors: Sequence[Packed], limit: Limit) -> list[list[Packed]]:
+def parted(tensors: Iterable[T], limit: Limit, size: Callable[[T], int]) -> list[list[T]]:
     """Tensors in order, in as few parts as the limit allows; a tensor is never cut."""
-    parts: list[list[Packed]] = [[]]
-    size = 0
+    parts: list[list[T]] = [[]]
+    held = 0
     for t in tensors:
-        if parts[-1] and (size + nbytes(t) > limit.size or len(parts[-1]) >= limit.tensors):
+        if parts[-1] and (held + size(t) > limit.size or len(parts[-1]) >= limit.tensors):
             parts.append([])
-            size = 0
+            held = 0
         parts[-1].append(t)
-        size += nbytes(t)
+        held += size(t)
     return parts
 
 
