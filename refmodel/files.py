@@ -4,7 +4,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from typing import BinaryIO, Generic, TypeVar
@@ -41,10 +41,11 @@ def whole(paths: Sequence[Path]) -> Iterator[list[BinaryIO]]:
         for folder in {path.parent for path in paths}:
             sync_folder(folder)
     except BaseException:
-        for file in opened:
-            file.close()
         for name in [*partial[: len(opened)], *(placed if len(placed) < len(paths) else [])]:
             name.unlink(missing_ok=True)
+        for file in opened:
+            with suppress(OSError):  # closing writes what is still buffered, to a disk that may be full
+                file.close()
         raise
 
 

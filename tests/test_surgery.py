@@ -1,6 +1,11 @@
 """Routed copies: gguf-py judges the file, the forward pass judges what it computes."""
 
 import hashlib
+import os
+import signal
+import subprocess
+import sys
+from math import inf
 
 import gguf
 import numpy as np
@@ -14,8 +19,8 @@ import refmodel
 from refmodel.compat import KINDS
 from refmodel.errors import FileError, MetadataError, RouteError
 from refmodel.gguf.metadata import Metadata
-from refmodel.gguf.reader import GgufFile
-from refmodel.gguf.writer import field, write
+from refmodel.gguf.reader import GgufFile, read
+from refmodel.gguf.writer import Limit, field, write
 from refmodel.surgery import dequantized, routed
 
 TOKENS = [7, 3, 250, 9, 9]
@@ -108,7 +113,8 @@ def test_a_copy_never_replaces_its_source(model, tmp_path):
     (tmp_path / "m.gguf").write_bytes(before := model.path.read_bytes())
     mine = refmodel.load(tmp_path / "m.gguf")
     (tmp_path / "link.gguf").symlink_to("m.gguf")
-    for out in (mine.path, tmp_path / "link.gguf", tmp_path / ".." / tmp_path.name / "m.gguf"):
+    (tmp_path / "hard.gguf").hardlink_to(mine.path)
+    for out in (mine.path, tmp_path / "link.gguf", tmp_path / "hard.gguf", tmp_path / ".." / tmp_path.name / "m.gguf"):
         with pytest.raises(FileError, match="is the file being copied"):
             routed(mine, mine.route([0, 1, 2, 1]), out)
         with pytest.raises(FileError, match="is the file being copied"):
@@ -145,3 +151,148 @@ def test_the_source_may_be_split(model, tmp_path):
         whole = refmodel.load(copy)
         assert not [key for key in whole.file.metadata if key.startswith("split.")]
         same_bits(whole.forward(TOKENS), model.forward(TOKENS, same))
+
+
+def test_a_part_of_a_split_source_is_never_replaced_by_a_part_of_its_copy(model, tmp_path):
+    parted = split(model, tmp_path)
+    before = {path: path.read_bytes() for path in parted.file.parts}
+    half = Limit(tensors=-(-len(parted.file.tensors) // 2))
+    with pytest.raises(FileError, match="is the file being copied"):
+        routed(parted, parted.route(), tmp_path / "m.gguf", limit=half)
+    assert {path: path.read_bytes() for path in parted.file.parts} == before
+
+
+@pytest.mark.parametrize("limit", [Limit(tensors=7), Limit(size=9000), Limit(size=1)])
+def test_a_copy_in_parts_is_one_model_in_parts_no_larger_than_asked(model, tmp_path, limit):
+    route = model.route([1, 0, 2, 2])
+    first = routed(model, route, tmp_path / "r.gguf", limit=limit)
+    copy = refmodel.load(first)
+    assert first.name.startswith("r-00001-of-000")
+    assert len(copy.file.parts) > 2
+    for path in copy.file.parts:
+        tensors = gguf.GGUFReader(path).tensors
+        assert len(tensors) <= limit.tensors
+        assert sum(t.n_bytes for t in tensors) <= limit.size or len(tensors) == 1
+    same_bits(copy.forward(TOKENS), model.forward(TOKENS, route))
+    assert copy.file.metadata["refmodel.source.sha256"] == model.file.sha256()
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in copy.file.parts}
+
+
+def test_the_identity_keeps_the_order_of_tensors(model, tmp_path):
+    copy = refmodel.load(routed(model, model.route(), tmp_path / "r.gguf"))
+    assert list(copy.file.tensors) == list(model.file.tensors)
+
+
+def test_the_interval_layout_is_refused_by_the_kinds_and_not_by_divisibility(tmp_path):
+    """12 blocks of interval 4, two windows: 16 blocks that no interval makes; and 9 blocks that 3 makes."""
+    model = refmodel.load(tiny.build(tmp_path / "m.gguf", "qwen35", seed=2, n_layer=12, interval=4))
+    unaligned = model.route("blocks:1,3;9,11")
+    assert len(unaligned.layers) % 4 == 0
+    with pytest.raises(RouteError, match=r"no interval makes the kinds of route blocks:1,3;9,11 \(D D D D D A"):
+        routed(model, unaligned, tmp_path / "r.gguf", layout="interval")
+    assert not (tmp_path / "r.gguf").exists()
+    thirds = model.route([0, 1, 3, 4, 5, 7, 8, 9, 11])
+    copy = refmodel.load(routed(model, thirds, tmp_path / "t.gguf", layout="interval"))
+    assert copy.file.metadata["qwen35.full_attention_interval"] == 3
+    for words in ("blocks:4,8", "blocks:1,5", "blocks:3,7"):
+        assert routed(model, model.route(words), tmp_path / "a.gguf", layout="interval")
+    with pytest.raises(RouteError, match="expected list or interval"):
+        routed(model, thirds, tmp_path / "r.gguf", layout="pairs")
+
+
+@pytest.mark.parametrize("key", ["attention.recurrent_layers", "full_attention_interval"])
+def test_a_hybrid_without_the_other_key_is_read_as_it_was(tmp_path, key):
+    """A runtime that knows only the interval, and one that knows only the list, read the same kinds from --layout interval."""
+    model = refmodel.load(tiny.build(tmp_path / "m.gguf", "qwen35", seed=2, n_layer=6, interval=3, n_nextn=1))
+    file = read(routed(model, model.route("blocks:1,4"), tmp_path / "r.gguf", layout="interval"))
+    fields = {k: v for k, v in file.metadata.fields.items() if k != f"qwen35.{key}"}
+    copy = refmodel.load(write(tmp_path / "one.gguf", fields, file.tensors.values()))
+    assert copy.kinds == [model.kinds[layer] for layer in model.route("blocks:1,4").layers]
+
+
+def test_a_number_that_goes_by_place_stops_a_route_and_not_the_identity(model, tmp_path):
+    extra = {f"{model.architecture}.leading_dense_block_count": field(gguf.GGUFValueType.UINT32, 1)}
+    with pytest.raises(MetadataError, match="leading_dense_block_count says what a block is by its place"):
+        routed(with_fields(model, extra), model.route([1, 0, 2]), tmp_path / "r.gguf")
+    assert routed(with_fields(model, extra), model.route(), tmp_path / "r.gguf")
+
+
+ENDS = {
+    "killed": ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
+    "interrupted": ("os.kill(os.getpid(), signal.SIGINT)", 130),
+    "disk full": ("resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))", 2),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("parts", [0, 9])
+@pytest.mark.parametrize("there", [False, True], ids=["new", "replacing"])
+def test_whatever_ends_the_copying_leaves_no_half_file(end, parts, there, tmp_path):
+    """In a process of its own: at the twelfth tensor it is killed, interrupted, or may write no more."""
+    source = tiny.build(tmp_path / "m.gguf", "qwen35", seed=2)
+    out = tmp_path / ("r-00001-of-00013.gguf" if parts else "r.gguf")
+    if there:
+        out.write_bytes(b"an older file")
+    before = source.read_bytes()
+    act, status = ENDS[end]
+    program = f"""
+import os, resource, signal, sys
+from pathlib import Path
+from refmodel import cli
+from refmodel.gguf.writer import Limit
+import refmodel.operate as operate
+signal.signal(signal.SIGINT, signal.default_int_handler)
+plain, count = operate.routed, 0
+def act(copied):
+    global count
+    count += 1
+    if count == 12:
+        {act}
+operate.routed = lambda model, route, out, layout, limit, seen: plain(model, route, out, layout, limit, act)
+sys.argv = ["refmodel", "surgery", {str(source)!r}, "--route", "blocks:1,4", "-o", {str(tmp_path / "r.gguf")!r}]
+sys.argv += ["--split-max-tensors", "{parts}"]
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == status, done.stderr
+    assert source.read_bytes() == before
+    left = {path.name for path in tmp_path.iterdir()} - {"m.gguf"}
+    assert {name for name in left if not name.endswith(".partial")} == ({out.name} if there else set())
+    assert end == "killed" or not [name for name in left if name.endswith(".partial")]
+    if there:
+        assert out.read_bytes() == b"an older file"
+
+
+def test_a_target_that_is_no_file_is_left_alone(model, tmp_path):
+    (tmp_path / "folder.gguf").mkdir()
+    os.mkfifo(tmp_path / "pipe.gguf")
+    for name, message in (("folder.gguf", "is a folder"), ("pipe.gguf", "not a regular file"), ("no/r.gguf", "does not exist")):
+        with pytest.raises(FileError, match=message):
+            routed(model, model.route([0, 1, 2]), tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.gguf", "pipe.gguf"]
+
+
+def test_a_copy_has_the_permissions_that_any_new_file_has(model, tmp_path):
+    (tmp_path / "plain").write_bytes(b"")
+    out = routed(model, model.route([0, 1, 2]), tmp_path / "r.gguf")
+    assert out.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize(("words", "size"), [("", inf), ("5", 5), ("5k", 5000), ("3M", 3_000_000), ("2G", 2_000_000_000)])
+def test_sizes_of_parts_are_decimal(words, size):
+    assert Limit.of(words, 0) == Limit(size, inf)
+
+
+@pytest.mark.parametrize("words", ["0", "-1", "1.5G", "4T", "G", "x"])
+def test_a_size_that_is_none_is_an_error(words):
+    with pytest.raises(FileError, match="--split-max-size"):
+        Limit.of(words, 0)
+
+
+def test_surgery_starts_without_numba_torch_and_the_tokenizer(tmp_path):
+    source = tiny.build(tmp_path / "m.gguf", "qwen35", seed=2)
+    words = ["surgery", str(source), "--route", "blocks:1,4", "-o", str(tmp_path / "r.gguf")]
+    program = f"import sys; from refmodel import cli; sys.argv[1:] = {words}; cli.app(standalone_mode=False); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert not {"numba", "llvmlite", "torch", "transformers"} & set(done.stdout.split())
+    assert (tmp_path / "r.gguf").exists()

@@ -1,0 +1,317 @@
+"""Routed Hugging Face folders: the safetensors package judges the files, the configuration is compared value by value."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+
+from refmodel.errors import FileError, MetadataError, RefmodelError
+from refmodel.gguf.writer import Limit
+from refmodel.hf import Stored as T
+from refmodel.hf import read_folder, routed_folder, write_safetensors
+from refmodel.route import Route
+from refmodel.verify import foreseen, recovered, verify
+from refmodel.verify.report import BYTES, METADATA, SEAMS, STRUCTURE
+
+N = 5
+KINDS = ["linear_attention", "linear_attention", "full_attention", "linear_attention", "linear_attention"]
+TRUNK = "model.language_model.layers."
+CONFIG = {
+    "architectures": ["Qwen3_5ForConditionalGeneration"],
+    "model_type": "qwen3_5",
+    "text_config": {
+        "model_type": "qwen3_5_text",
+        "num_hidden_layers": N,
+        "layer_types": KINDS,
+        "mlp_only_layers": [1, 4],
+        "eos_token_id": [1, 2],
+        "full_attention_interval": 3,
+        "rope_parameters": {"mrope_section": [2, 1, 1], "rope_theta": 1e7},
+        "mtp_num_hidden_layers": 1,
+    },
+    "vision_config": {"depth": N, "deepstack_visual_indexes": [0, 1, 2, 3, 4], "num_hidden_layers": N},
+    "quantization_config": {
+        "quant_method": "fp8",
+        "modules_to_not_convert": [
+            "lm_head",
+            "model.visual.blocks.1.attn",
+            "model.language_model.layers.1.mlp.gate",
+            "model.language_model.layers.3",
+            "mtp.layers.0",
+        ],
+        "config_groups": {"model.language_model.layers.2.self_attn": {"bits": 8}},
+    },
+}
+
+
+def stored(name, r, shape=(3, 4), kind="BF16"):
+    """Random bytes; BF16, which NumPy does not know, and others."""
+    size = int(np.prod(shape)) * {"BF16": 2, "F32": 4, "F8_E4M3": 1}[kind]
+    return T(name, kind, shape, r.integers(0, 256, size).astype(np.uint8))
+
+
+def build(folder, config=CONFIG, behind=0, shards=2):
+    """A checkpoint in two shards with an index: a trunk, a vision tower and a prediction head with layers of their own."""
+    r = np.random.default_rng(5)
+    tensors = [stored("model.language_model.embed_tokens.weight", r, (7, 4))]
+    for i in range(N + behind):
+        mixer = "linear_attn.A_log" if i < N and KINDS[i] == "linear_attention" else "self_attn.q_proj.weight"
+        tensors.append(stored(f"{TRUNK}{i}.{mixer}", r, (4,), "F32"))
+        tensors.append(stored(f"{TRUNK}{i}.mlp.gate.weight", r, kind="F8_E4M3"))
+    tensors += [stored(f"model.visual.blocks.{i}.attn.qkv.weight", r) for i in range(N)]
+    tensors += [
+        stored("mtp.layers.0.mlp.weight", r),
+        stored("model.language_model.norm.weight", r, (4,)),
+        stored("lm_head.weight", r),
+    ]
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "pytorch_model.bin").write_bytes(b"other weights")
+    parts = [tensors[: len(tensors) // 2], tensors[len(tensors) // 2 :]] if shards == 2 else [tensors]
+    names = [f"model-0000{i + 1}-of-00002.safetensors" for i in range(2)] if shards == 2 else ["model.safetensors"]
+    for name, part in zip(names, parts, strict=True):
+        with (folder / name).open("wb") as f:
+            write_safetensors(f, part, lambda count: None)
+    if shards == 2:
+        index = {t.name: name for name, part in zip(names, parts, strict=True) for t in part}
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": index}))
+    return folder
+
+
+@pytest.fixture
+def source(tmp_path):
+    return build(tmp_path / "source")
+
+
+def routed(source, words, out, **limits):
+    folder = read_folder(source)
+    return routed_folder(folder, Route.of(words, N), out, **limits)
+
+
+def test_layers_configuration_and_provenance_follow_the_map(source, tmp_path):
+    out = routed(source, "blocks:1,4", tmp_path / "out")
+    layers = [0, 1, 2, 3, 1, 2, 3, 4]
+    config = json.loads((out / "config.json").read_text())
+    text = config["text_config"]
+    assert text["num_hidden_layers"] == 8
+    assert text["layer_types"] == [KINDS[layer] for layer in layers]
+    assert text["mlp_only_layers"] == [p for p, layer in enumerate(layers) if layer in (1, 4)]
+    assert (text["eos_token_id"], text["rope_parameters"]) == ([1, 2], CONFIG["text_config"]["rope_parameters"])
+    assert config["vision_config"] == CONFIG["vision_config"]
+    assert config["quantization_config"]["modules_to_not_convert"] == [
+        "lm_head",
+        "model.visual.blocks.1.attn",
+        *(f"{TRUNK}{p}" + (".mlp.gate" if layer == 1 else "") for p, layer in enumerate(layers) if layer in (1, 3)),
+        "mtp.layers.0",
+    ]
+    assert list(config["quantization_config"]["config_groups"]) == [f"{TRUNK}2.self_attn", f"{TRUNK}5.self_attn"]
+    digests = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(source.glob("*.safetensors"))}
+    assert config["rys_relayer"] | {"tool": ""} == {
+        "source_repo_id": "source",
+        "source_num_layers": N,
+        "target_num_layers": 8,
+        "spec": "blocks:1,4",
+        "layer_indices": layers,
+        "duplication_counts": {"1": 2, "2": 2, "3": 2},
+        "tool": "",
+        "source_sha256": digests,
+    }
+    assert sorted(p.name for p in out.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert list(tmp_path.glob(".*")) == []
+
+
+def test_the_safetensors_package_reads_the_same_bytes(source, tmp_path):
+    out = routed(source, [3, 0, 0], tmp_path / "out", limit=Limit(size=60))
+    index = json.loads((out / "model.safetensors.index.json").read_text())
+    held, total = read_folder(source), 0
+    origins = held.plan(Route.of([3, 0, 0], N)).origins(held.tensors)
+    assert index["weight_map"].keys() == origins.keys()
+    for shard in sorted(out.glob("*.safetensors")):
+        with safe_open(shard, framework="numpy") as f:
+            for name in f.keys():  # noqa: SIM118 (it is no mapping)
+                assert index["weight_map"][name] == shard.name
+                assert f.get_slice(name).get_shape() == list(held.tensors[origins[name]].shape)
+                assert f.get_slice(name).get_dtype() == held.tensors[origins[name]].type
+    copy = read_folder(out)
+    for name, t in copy.tensors.items():
+        assert t.data.tobytes() == held.tensors[origins[name]].data.tobytes()
+        total += t.data.size
+    assert index["metadata"]["total_size"] == total
+    assert len(copy.shards) > 2
+
+
+@given(layers=st.lists(st.integers(0, N - 1), min_size=1, max_size=2 * N))
+def test_random_routes_are_recovered_and_proved(source, tmp_path, layers):
+    out = tmp_path / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    routed(source, layers, out)
+    report = verify(out, source)
+    assert report.status == 0, report.findings
+    assert recovered(out, source).recovery.route.layers == tuple(layers)
+    assert {c.name: c.word for c in report.checks}[BYTES] == "ok"
+
+
+def test_layers_behind_the_trunk_stay_last(tmp_path):
+    source = build(tmp_path / "s", behind=1)
+    copy = read_folder(routed(source, [0, 2], tmp_path / "out"))
+    assert (copy.n_layer, copy.behind) == (2, 1)
+    assert copy.tensors[f"{TRUNK}2.self_attn.q_proj.weight"].data.tobytes() == (
+        read_folder(source).tensors[f"{TRUNK}5.self_attn.q_proj.weight"].data.tobytes()
+    )
+
+
+def test_one_file_without_an_index_and_kinds_that_follow_from_the_interval(tmp_path):
+    text = {k: v for k, v in CONFIG["text_config"].items() if k != "layer_types"}
+    source = build(tmp_path / "s", CONFIG | {"text_config": text}, shards=1)
+    config = json.loads((routed(source, "blocks:2,4", tmp_path / "out") / "config.json").read_text())
+    assert config["text_config"]["layer_types"] == [KINDS[layer] for layer in (0, 1, 2, 3, 2, 3, 4)]
+
+
+def config_with(text=None, **top):
+    return CONFIG | top | {"text_config": CONFIG["text_config"] | (text or {})}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (config_with({"my_list": [9.5] * N}), r"text_config\.my_list has one value for each layer"),
+        (config_with({"rope_parameters": {"per": ["a"] * N}}), r"text_config\.rope_parameters\.per has one value"),
+        (config_with({"special_layers": [0, 3]}), r"special_layers has what may be numbers of layers"),
+        (config_with({"layer_types": KINDS[1:]}), r"layer_types has 4 values; expected 5"),
+        (config_with({"first_k_dense_replace": 1}), "first_k_dense_replace says what a layer is by its place"),
+        (config_with(num_hidden_layers=4), r"num_hidden_layers is \[4, 5\]"),
+        (config_with(quantization_config={"ignore": [r"re:.*layers\.3\..*"]}), r"pattern re:.*cannot follow the route"),
+    ],
+)
+def test_what_is_not_known_stops_the_copy_by_name(config, message, tmp_path):
+    source = build(tmp_path / "s", config)
+    with pytest.raises(MetadataError, match=message):
+        routed(source, "blocks:1,3", tmp_path / "out")
+    with pytest.raises(MetadataError, match=message):
+        foreseen(source, "blocks:1,3")
+    assert [p.name for p in tmp_path.iterdir()] == ["s"]
+
+
+def stale_list(out):
+    config = json.loads((out / "config.json").read_text())
+    config["text_config"]["layer_types"] = KINDS + KINDS[:3]
+    (out / "config.json").write_text(json.dumps(config))
+
+
+def stale_count(out):
+    config = json.loads((out / "config.json").read_text())
+    config["text_config"]["num_hidden_layers"] = 5
+    (out / "config.json").write_text(json.dumps(config))
+
+
+def lying_spec(out):
+    config = json.loads((out / "config.json").read_text())
+    config["rys_relayer"]["spec"] = "blocks:1,5"
+    (out / "config.json").write_text(json.dumps(config))
+
+
+def stale_modules(out):
+    config = json.loads((out / "config.json").read_text())
+    config["quantization_config"]["modules_to_not_convert"] = CONFIG["quantization_config"]["modules_to_not_convert"]
+    (out / "config.json").write_text(json.dumps(config))
+
+
+def flipped(out):
+    path = out / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def cut(out):
+    path = out / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def swapped(out):
+    held = read_folder(out)
+    a, b = f"{TRUNK}4.mlp.gate.weight", f"{TRUNK}5.mlp.gate.weight"
+    tensors = [
+        T(t.name, t.type, t.shape, held.tensors[{a: b, b: a}.get(t.name, t.name)].data.copy()) for t in held.tensors.values()
+    ]
+    with (out / "model.safetensors").open("wb") as f:
+        write_safetensors(f, tensors, lambda count: None)
+
+
+@pytest.mark.parametrize(
+    ("corrupt", "check", "where"),
+    [
+        (stale_list, METADATA, "config.json: text_config.layer_types[5]"),
+        (stale_count, METADATA, "config.json: text_config.num_hidden_layers"),
+        (stale_modules, METADATA, "config.json: quantization_config.modules_to_not_convert (length)"),
+        (lying_spec, METADATA, "rys_relayer.spec"),
+        (flipped, BYTES, "lm_head.weight"),
+        (cut, STRUCTURE, "the folder"),
+        (swapped, BYTES, f"{TRUNK}4.mlp.gate.weight"),
+    ],
+)
+def test_a_corruption_is_found_and_named(corrupt, check, where, source, tmp_path):
+    out = routed(source, "blocks:1,4", tmp_path / "out")
+    corrupt(out)
+    report = verify(out, source, "blocks:1,4")
+    assert report.status == 1
+    assert (check, where) in [(found_by, finding.where) for found_by, finding in report.findings]
+
+
+def test_another_window_is_named_at_its_seam(source, tmp_path):
+    report = verify(routed(source, "blocks:1,5", tmp_path / "out"), source, "blocks:1,4")
+    assert any(check == SEAMS and f.where == "position 4" for check, f in report.findings)
+    assert report.recovered == "blocks:1,5"
+
+
+def test_a_folder_that_is_there_or_lies_in_the_source_is_left_alone(source, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("kept")
+    (tmp_path / "link").symlink_to(source)
+    before = {p: p.read_bytes() for p in source.iterdir()}
+    for out in (tmp_path / "full", source, tmp_path / "link", source / "inner", tmp_path / "no" / "where"):
+        with pytest.raises(FileError):
+            routed(source, "blocks:1,4", out)
+    assert {p: p.read_bytes() for p in source.iterdir()} == before
+    assert [p.name for p in (tmp_path / "full").iterdir()] == ["x"]
+    (tmp_path / "empty").mkdir()
+    assert verify(routed(source, "blocks:1,4", tmp_path / "empty"), source).status == 0
+
+
+def test_an_error_while_copying_leaves_nothing(source, tmp_path):
+    def full(count):
+        raise OSError(28, "No space left on device")
+
+    folder = read_folder(source)
+    with pytest.raises(OSError, match="No space"):
+        routed_folder(folder, Route.of("blocks:1,4", N), tmp_path / "out", seen=full)
+    assert [p.name for p in tmp_path.iterdir()] == ["source"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda f: (f / "config.json").write_text("{"),
+        lambda f: (f / "config.json").write_text("[]"),
+        lambda f: (f / "config.json").unlink(),
+        lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../../etc/passwd"}}'),
+        lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": {"a": "missing.safetensors"}}'),
+        lambda f: (f / "model-00001-of-00002.safetensors").write_bytes(b"\xff" * 8 + b"{}"),
+        lambda f: (f / "model-00001-of-00002.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0[]"),
+        lambda f: (f / "model-00001-of-00002.safetensors").write_bytes(b"\x02"),
+        lambda f: shutil.copy(f / "model-00001-of-00002.safetensors", f / "model-00002-of-00002.safetensors"),
+        lambda f: (f / "config.json").write_text(json.dumps(CONFIG | {"text_config": {"num_hidden_layers": 9}})),
+    ],
+)
+def test_a_damaged_source_is_an_error_of_one_line(damage, source, tmp_path):
+    damage(source)
+    with pytest.raises(RefmodelError) as error:
+        routed(source, "blocks:1,4", tmp_path / "out")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
