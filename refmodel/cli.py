@@ -237,7 +237,7 @@ def trace(
 @app.command()
 def diff(
     model: ModelPath,
-    against: Annotated[str, typer.Option(help="llamacpp, or a trace file.")] = "llamacpp",
+    against: Annotated[str, typer.Option(help="llamacpp, a trace file, or another GGUF of the same model and route.")] = "llamacpp",
     prompt: Prompt = "",
     tokens: TokenText = "",
     route: RouteText = "",
@@ -257,10 +257,11 @@ def diff(
     full: Annotated[Path | None, typer.Option(help="With --explain: the same model in a higher precision.")] = None,
     dequantized: Annotated[bool, typer.Option("--dequantized", help="Let llama.cpp run the file's weights as F32.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Show every row, not one for each block.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="With --against another GGUF: a picture of the errors, PNG.")] = None,
     special: Annotated[bool, typer.Option("--special", help="Read special tokens in the prompt.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare with llama.cpp, or with a recorded trace, tensor by tensor."""
+    """Compare with llama.cpp, with a recorded trace, or with another file of the same model, tensor by tensor."""
     from . import against as other_side
     from . import explain as explaining
     from . import show
@@ -269,6 +270,12 @@ def diff(
     from .profile import profile_of
 
     loaded = load(model)
+    if against.endswith(".gguf"):
+        if numerics != "reference" or profile or llama_lib or decode or anchor or anchor_nodes or explain or full or dequantized:
+            raise RefmodelError("--against another GGUF takes --route, -p or --tokens, --plot and --json")
+        return second_trial(loaded, load(against), route, token_ids(loaded, prompt, tokens, special), plot, as_json)
+    if plot:
+        raise RefmodelError("--plot belongs to --against another GGUF")
     numerics_of(numerics)  # a wrong name is said before llama.cpp runs
     emulated = explain or numerics.startswith("llamacpp")
     if emulated and dequantized:
@@ -365,6 +372,23 @@ def verify(
     else:
         show.proof(out, report)
     raise typer.Exit(report.status)
+
+
+def second_trial(loaded: "Model", full: "Model", route: str, ids: list[int], plot: Path | None, as_json: bool) -> None:
+    """Two files of one model under one route: what quantization adds, and whether repeated blocks amplify it."""
+    from . import show
+    from . import trial as trials
+
+    if plot and plot.suffix != ".png":
+        raise RefmodelError(f"--plot {plot}: expected a name ending in .png")
+    with show.watching(err, "comparing") as seen:
+        done = trials.trial(loaded, full, route, ids, seen)
+    if plot:
+        trials.plot(done, plot, f"{loaded.path.name} beside {full.path.name}, {done.route.canonical}")
+    if as_json:
+        print(json.dumps(show.trial_json(done), indent=1))
+    else:
+        show.trial(out, done)
 
 
 def prepare(loaded: "Model", numerics: str, calls: Sequence[int]) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # what is shown is made elsewhere; some of it by modules that
     from .diff import Diff, LogitRow, Row
     from .explain import Explanation
     from .inspect import LayerRow
+    from .trial import Trial
     from .verify import Recovered, Report
 
 
@@ -72,7 +73,7 @@ def pairs(values: Mapping[str, str]) -> Table:
     return table
 
 
-def layers(rows: "Sequence[LayerRow]", tensors: bool) -> Table:
+def layers(rows: Sequence[LayerRow], tensors: bool) -> Table:
     table = plain_table("block", "kind", "MB", "types")
     for row in rows:
         table.add_row(str(row.index), row.kind, f"{row.bytes / 1e6:.2f}", row.types)
@@ -101,7 +102,7 @@ def route(console: Console, described: Mapping[str, Any]) -> None:
     console.print(table if described["seams"] else "no seams: the blocks run in their own order")
 
 
-def row_cells(row: "Row") -> list[str]:
+def row_cells(row: Row) -> list[str]:
     verdict = "[green]ok[/]" if row.within else "[bold red]OUT[/]"
     if row.problem:
         return [escape(row.name), "", "", "", "", verdict + " " + escape(row.problem)]
@@ -115,7 +116,7 @@ def row_cells(row: "Row") -> list[str]:
     ]
 
 
-def chosen_rows(result: "Diff", every: bool) -> "list[Row]":
+def chosen_rows(result: Diff, every: bool) -> list[Row]:
     """All rows; or, of the first call, one for each block and the head, and those out of tolerance (the first twenty)."""
     if every:
         return result.rows
@@ -124,14 +125,14 @@ def chosen_rows(result: "Diff", every: bool) -> "list[Row]":
     return [row for row in result.rows if row in wrong or (row.name.startswith(ends) and "@" not in row.name)]
 
 
-def diff_table(result: "Diff", every: bool) -> Table:
+def diff_table(result: Diff, every: bool) -> Table:
     table = plain_table("tensor", "shape", "NMSE", "NMSE (var)", "max |a-b|", "verdict")
     for row in chosen_rows(result, every):
         table.add_row(*row_cells(row))
     return table
 
 
-def diff_headline(result: "Diff", other: "Other", numerics: str) -> str:
+def diff_headline(result: Diff, other: Other, numerics: str) -> str:
     first, t = result.first_wrong, result.tolerance
     compared = [row for row in result.rows if not row.problem]
     worst = max(compared, key=lambda row: row.nmse, default=None)
@@ -147,11 +148,11 @@ def diff_headline(result: "Diff", other: "Other", numerics: str) -> str:
     return "\n".join(lines)
 
 
-def wrong_because(row: "Row") -> str:
+def wrong_because(row: Row) -> str:
     return row.problem or f"NMSE {row.nmse:.1e}, allowed {row.allowed:.0e}"
 
 
-def logit_lines(rows: "Sequence[LogitRow]") -> list[str]:
+def logit_lines(rows: Sequence[LogitRow]) -> list[str]:
     if not rows:
         return ["logits were not compared"]
     decided = [row for row in rows if not row.near_tie]
@@ -163,7 +164,7 @@ def logit_lines(rows: "Sequence[LogitRow]") -> list[str]:
     ]
 
 
-def diff_json(result: "Diff", other: "Other", numerics: str) -> dict[str, Any]:
+def diff_json(result: Diff, other: Other, numerics: str) -> dict[str, Any]:
     first = result.first_wrong
     return {
         "verdict": "within" if first is None else "out",
@@ -179,7 +180,7 @@ def diff_json(result: "Diff", other: "Other", numerics: str) -> dict[str, Any]:
     }
 
 
-def explanation_table(explanation: "Explanation", every: bool) -> Table:
+def explanation_table(explanation: Explanation, every: bool) -> Table:
     """Shares of the distance in percent, for the outputs of the blocks and the logits; of the first call, or of all."""
     parts = list(explanation.budgets[0].parts)
     table = plain_table("tensor", "NMSE to truth", *(f"{part} %" for part in parts), "unexplained NMSE")
@@ -190,7 +191,7 @@ def explanation_table(explanation: "Explanation", every: bool) -> Table:
     return table
 
 
-def explanation_headline(explanation: "Explanation", other: "Other") -> str:
+def explanation_headline(explanation: Explanation, other: Other) -> str:
     verdicts = explanation.verdicts()
     ties = [row.token for row, verdict in zip(explanation.tokens, verdicts, strict=True) if verdict == "NEAR TIE"]
     lines = [
@@ -206,7 +207,7 @@ def explanation_headline(explanation: "Explanation", other: "Other") -> str:
     return "\n".join(lines)
 
 
-def explanation_json(explanation: "Explanation", other: "Other") -> dict[str, Any]:
+def explanation_json(explanation: Explanation, other: Other) -> dict[str, Any]:
     first, flip = explanation.first, explanation.flip
     return {
         "verdict": "EXPLAINED" if explanation.explained else "UNEXPLAINED",
@@ -231,13 +232,16 @@ def copying(console: Console) -> Iterator[Callable[[int, int], None]]:
 
 
 def copied(console: Console, done: Mapping[str, Any]) -> None:
+    hashes = done["source_sha256"]
+    if isinstance(hashes, Mapping):  # a folder's: one for each file
+        hashes = ", ".join(f"{digest[:12]}… ({name})" for name, digest in hashes.items())
     console.print(
         pairs(
             {
                 "written": f"{done['path']}" + (f" and {done['files'] - 1} more" if done["files"] > 1 else ""),
                 "size": f"{done['bytes']:,} bytes, {done['tensors']} tensors",
                 "route": f"{done['route']}: {done['positions']} positions of {done['source_layers']} source blocks",
-                "source sha256": done["source_sha256"],
+                "source sha256": hashes,
                 "prove it": f"refmodel verify {done['path']} --source {done['source']}",
             }
         ),
@@ -266,7 +270,7 @@ VERDICTS = {
     1: "WRONG: the copy is not the source under {route}; {count} found, first: {first}",
     2: "NOT PROVED: nothing is wrong, but a check that was asked for could not be done",
 }
-MOST = 20  # findings that are shown; --json has all
+MOST = 5  # findings of a check that are shown; --json has all
 
 
 def proof(console: Console, report: Report) -> None:
@@ -285,14 +289,17 @@ def proof(console: Console, report: Report) -> None:
             seams.add_row(str(position), str(source), "[green]ok[/]" if right else "[bold red]another[/]")
         console.print(seams)
     found = report.findings
-    for name, finding in found[:MOST]:
-        console.print(f"! {name}: {finding.where} {finding.what}", markup=False, soft_wrap=True)
-    if len(found) > MOST:
-        console.print(f"! and {len(found) - MOST} more; --json has all", markup=False)
+    for check in report.checks:
+        for finding in check.findings[:MOST]:
+            console.print(f"! {check.name}: {finding.where} {finding.what}", markup=False, soft_wrap=True)
+        if len(check.findings) > MOST:
+            console.print(f"! {check.name}: and {len(check.findings) - MOST} more; --json has all", markup=False)
     for note in report.notes:
         console.print(f"  {note}", markup=False, soft_wrap=True)
     if report.route:
         console.print(f"route {report.route} ({report.origin})", markup=False, soft_wrap=True)
+    if report.recovered not in ("", report.route):
+        console.print(f"by the hashes of its tensors the copy is {report.recovered}", markup=False, soft_wrap=True)
     first = f"{found[0][0]}: {found[0][1].where}" if found else ""
     words = {"route": report.route or "any route", "count": len(found), "first": first}
     console.print(VERDICTS[report.status].format(**words), markup=False, soft_wrap=True)
@@ -305,3 +312,26 @@ def recovery(console: Console, found: Recovered) -> None:
     console.print(pairs({"route": route_.canonical if route_ else "none", "map": layers_}))
     for line in found.lines:
         console.print(line, markup=False, soft_wrap=True)
+
+
+def trial(console: Console, done: Trial) -> None:
+    """Position by position, then what it comes to."""
+    table = plain_table("position", "source block", "pass", "NMSE added", "NMSE accumulated")
+    for step in done.steps:
+        numbers = [str(step.source), str(step.visit + 1), f"{step.added:.1e}", f"{step.accumulated:.1e}"]
+        table.add_row(str(step.position), *numbers, style="bold" if step.visit else None)
+    console.print(table)
+    for line in done.sentences():
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def trial_json(done: Trial) -> dict[str, Any]:
+    return {
+        "route": done.route.canonical,
+        "steps": [asdict(step) for step in done.steps],
+        "logits_nmse": done.logits,
+        "unrouted_logits_nmse": done.unrouted,
+        "amplification": done.amplification,
+        "repeats": [{"first": a, "last": b, "growth": done.growth(a, b) if a else None} for a, b in done.repeats],
+        "sentences": done.sentences(),
+    }

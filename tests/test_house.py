@@ -15,7 +15,7 @@ PACKAGE = ROOT / "refmodel"
 ROWS = [
     {"cli"},
     {"show"},
-    {"demo", "explain", "verify", "operate", "warmup"},
+    {"demo", "explain", "verify", "operate", "warmup", "trial"},
     {"against", "inspect"},
     {"diff", "surgery", "generate", "hf"},
     {"compat", "recover"},
