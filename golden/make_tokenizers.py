@@ -1,5 +1,7 @@
 """Make golden/tokenizers/: small vocabularies as GGUF files, and what llama.cpp makes of tricky text with them.
 
+The texts are the list below, by hand, and 150 that tricky.py puts together.
+
 <name>.gguf is written with the gguf package; its merges are learned across words, digits and line ends on purpose, so that
 every wrong cut of a pre-tokenizer changes the ids. <name>.json holds llama.cpp's answers, taken by ctypes:
 begin_and_end  ids of the begin and end tokens (-1: none) and whether each is added
@@ -18,6 +20,7 @@ from typing import Any
 
 import gguf
 import tokenizers
+import tricky
 from tokenizers import models, pre_tokenizers, trainers
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # tokenizer.ggml.token_type
@@ -59,6 +62,8 @@ TEXTS = [
     "x" * 40 + " " * 40 + "1" * 40 + "!" * 40 + "\n" * 10,
     "The the THE the\nthe\tthe  the1the,the the'the",
 ]
+
+ALL_TEXTS = [*TEXTS, *tricky.texts(150, seed=1, most=4)]
 
 PROSE = """A reference is read before it is run. The reader follows one token through every block of the network, and asks at
 each step what the numbers mean; the program answers with names. It's slow, it doesn't hide, and it'll say where another
@@ -148,6 +153,20 @@ def sentence_pieces(folder: Path, name: str, holes: bool, **keys: Any) -> None:
     write(folder / f"{name}.gguf", "llama", tokens, extra | {"tokenizer.ggml.scores": scores})
 
 
+def gemma(folder: Path) -> None:
+    """A scored vocabulary as Gemma has it: runs of blanks and of line ends are user-defined, control tokens by the hundred."""
+    corpus = [text.replace(" ", "▁") for text in [*TEXTS[:20], *TEXTS[-8:], PROSE] if "\0" not in text]
+    pieces = [p for p in letters_of(corpus, 300, False)[0] if not (p.startswith("<") and len(p) > 1) and set(p) != {"\n"}]
+    head = [*(("<pad>", CONTROL), ("<eos>", CONTROL), ("<bos>", CONTROL), ("<unk>", CONTROL), ("[multimodal]", USER_DEFINED))]
+    head += [*((f"<unused{i}>", CONTROL) for i in range(20)), ("<start_of_turn>", CONTROL), ("<end_of_turn>", CONTROL)]
+    head += [*(("\n" * n, USER_DEFINED) for n in range(1, 12)), *((" " * n, USER_DEFINED) for n in range(2, 12))]
+    head += [(tag, USER_DEFINED) for tag in ("<h1>", "<td>", "</h1>")] + [(f"<0x{b:02X}>", BYTE) for b in range(256)]
+    scores = [0.0] * len(head) + [-float(i) for i in range(len(pieces))]
+    keys = {"bos_token_id": 2, "eos_token_id": 1, "add_bos_token": True, "add_space_prefix": False, "scores": scores}
+    tokens = [*head, *((p, NORMAL) for p in pieces)]
+    write(folder / "gemma.gguf", "llama", tokens, {f"tokenizer.ggml.{key}": value for key, value in keys.items()})
+
+
 def vocabularies(folder: Path) -> list[Path]:
     """Write every vocabulary, without answers."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -160,6 +179,7 @@ def vocabularies(folder: Path) -> list[Path]:
     holed(folder)
     sentence_pieces(folder, "spm", False)
     sentence_pieces(folder, "spm-bare", True, add_space_prefix=False, add_eos_token=True)
+    gemma(folder)
     return sorted(folder.glob("*.gguf"))
 
 
@@ -242,9 +262,9 @@ def llama_vocab(library: Path, path: Path) -> Iterator[LlamaVocab]:
 
 
 def answers(vocab: LlamaVocab) -> dict[str, Any]:
-    """What llama.cpp makes of TEXTS."""
-    plain = [vocab.encode(text, False, False) for text in TEXTS]
-    parsed = [vocab.encode(text, False, True) for text in TEXTS]
+    """What llama.cpp makes of ALL_TEXTS."""
+    plain = [vocab.encode(text, False, False) for text in ALL_TEXTS]
+    parsed = [vocab.encode(text, False, True) for text in ALL_TEXTS]
     return {
         "begin_and_end": vocab.begin_and_end(),
         "eog": vocab.eog(),
@@ -264,7 +284,7 @@ def make(folder: Path, library: Path) -> list[Path]:
             path.with_suffix(".json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
         made.append(path.with_suffix(".json"))
     texts = folder / "texts.json"
-    texts.write_text("[\n" + ",\n".join(map(json.dumps, TEXTS)) + "\n]\n")
+    texts.write_text("[\n" + ",\n".join(map(json.dumps, ALL_TEXTS)) + "\n]\n")
     return [*made, texts]
 
 

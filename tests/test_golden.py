@@ -22,7 +22,7 @@ QUANTIZED = [
     name for name in MODELS if (GOLDEN / "models" / f"{name}.gguf").stem.split("-")[-1] in ("Q8_0", "Q4_K_M", "Q5_K_M", "Q6_K")
 ]
 FLOATS = [name for name in MODELS if name not in QUANTIZED]
-SCRIPTS = {"make.py", "make_hf.py", "make_tokenizers.py", "manifest.toml", "README.md"}
+SCRIPTS = {"make.py", "make_hf.py", "make_tokenizers.py", "tricky.py", "manifest.toml", "README.md"}
 
 
 def files():

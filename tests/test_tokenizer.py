@@ -1,10 +1,13 @@
-"""The same ids as llama.cpp: its recorded answers for every vocabulary in golden/tokenizers, and live with a trained model."""
+"""The same ids as llama.cpp: its recorded answers for every vocabulary in golden/tokenizers, and live with those of real models."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from refmodel.errors import MetadataError, TokenError
 from refmodel.gguf.reader import read
@@ -14,9 +17,18 @@ from refmodel.tokenizer.pre import PRE
 FOLDER = Path(__file__).parent.parent / "golden" / "tokenizers"
 sys.path.insert(0, str(FOLDER.parent))
 import make_tokenizers as make  # noqa: E402
+import tricky  # noqa: E402
 
 TEXTS = json.loads((FOLDER / "texts.json").read_text())
 NAMES = sorted(path.stem for path in FOLDER.glob("*.gguf"))
+# Vocabularies of real models: two trained ones, and the files ggml-vocab-<name>.gguf that stand in llama.cpp's models/.
+REAL = ["smollm2", "gemma3", "llama-bpe", "qwen2", "qwen35", "gpt-2", "starcoder", "aquila", "llama-spm", "phi-3"]
+
+
+def tricky_text():
+    """Parts that are known to be difficult, and any characters between them."""
+    anything = st.text(st.characters(exclude_categories=["Cs"]), max_size=3)
+    return st.lists(st.one_of(st.sampled_from(tricky.POOL), anything), max_size=8).map("".join)
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -26,15 +38,14 @@ def case(request):
 
 
 def test_there_is_a_vocabulary_for_every_pre_tokenizer_and_for_sentence_pieces():
-    assert {"gpt-2", "llama-bpe", "qwen2", "qwen35", "smollm", "spm"} <= set(NAMES)
+    assert {"default", "gemma", "gpt-2", "llama-bpe", "qwen2", "qwen35", "smollm", "spm"} <= set(NAMES)
 
 
-@pytest.mark.parametrize("number", range(len(TEXTS)))
-def test_ids_are_those_of_llama_cpp(case, number):
+def test_ids_are_those_of_llama_cpp(case):
     tokenizer, answers = case
-    plain, parsed = answers["plain"][number], answers["parsed"][number]
-    assert tokenizer.encode(TEXTS[number], add_special=False) == plain
-    assert tokenizer.encode(TEXTS[number], add_special=False, parse_special=True) == (plain if parsed is None else parsed)
+    for text, plain, parsed in zip(TEXTS, answers["plain"], answers["parsed"], strict=True):
+        assert tokenizer.encode(text, add_special=False) == plain, text
+        assert tokenizer.encode(text, add_special=False, parse_special=True) == (plain if parsed is None else parsed), text
 
 
 def test_begin_and_end_tokens(case):
@@ -59,6 +70,30 @@ def test_pieces(case):
 def test_decoding_gives_the_text_back(name, text):
     tokenizer = Tokenizer.from_metadata(read(FOLDER / f"{name}.gguf").metadata)
     assert tokenizer.decode(tokenizer.encode(text, add_special=False)) == text
+
+
+@given(data=st.data())
+def test_a_stream_of_tokens_gives_whole_characters_and_in_the_end_the_text(case, data):
+    tokenizer, _ = case
+    ids = data.draw(st.lists(st.integers(0, tokenizer.n_vocab - 1), max_size=30))
+    if data.draw(st.booleans()):
+        ids = tokenizer.encode(data.draw(tricky_text()), add_special=False)
+    stream = tokenizer.stream()
+    parts = [stream.feed(i) for i in ids]
+    whole = b"".join(map(tokenizer.piece, ids)).decode("utf-8", "replace")
+    assert "".join(parts) + stream.end() == whole
+    if "\ufffd" not in whole:
+        assert all(part.encode().decode() == part for part in parts)
+
+
+def test_a_stream_holds_back_a_character_until_its_last_byte():
+    tokenizer = Tokenizer.from_metadata(read(FOLDER / "qwen35.gguf").metadata)
+    ids = tokenizer.encode("\U0001fae0", add_special=False)
+    stream = tokenizer.stream()
+    assert len(ids) > 1
+    assert [stream.feed(i) for i in ids] == [""] * (len(ids) - 1) + ["\U0001fae0"]
+    stream.feed(ids[0])
+    assert stream.end() == "\ufffd"
 
 
 def test_what_cannot_be_encoded_is_said():
@@ -153,8 +188,7 @@ def test_live_every_name_of_a_pre_tokenizer(tmp_path, llama_lib, name):
     with make.llama_vocab(llama_lib, tmp_path / "made.gguf") as theirs:
         assert [-1 if i is None else i for i in (ours.bos, ours.eos)] == theirs.begin_and_end()[:2]
         for text in TEXTS:
-            for special in (False, True):
-                assert ours.encode(text, parse_special=special) == list(theirs.encode(text, True, special)), text
+            hold_against(ours, theirs, text)
 
 
 @pytest.mark.live
@@ -170,10 +204,49 @@ def test_live_texts_of_ids(llama_lib, name):
                 assert ours.decode(ids, skip_special=skip) == theirs.decode(ids, skip), text
 
 
+@pytest.fixture
+def real(request):
+    """The file of a real vocabulary, by name."""
+    if request.param in ("smollm2", "gemma3"):
+        return request.getfixturevalue(request.param)
+    folder = os.environ.get("REFMODEL_VOCABS")
+    if not folder:
+        pytest.skip("no vocabularies: set REFMODEL_VOCABS to the folder models/ of llama.cpp's source")
+    return Path(folder) / f"ggml-vocab-{request.param}.gguf"
+
+
+def hold_against(ours, theirs, text):
+    """Both ways to read a text, with the begin and end tokens."""
+    for special in (False, True):
+        assert ours.encode(text, parse_special=special) == list(theirs.encode(text, True, special))
+
+
 @pytest.mark.live
-def test_live_ids_of_the_trained_model(smollm2, llama_lib):
-    tokenizer = Tokenizer.from_metadata(read(smollm2).metadata)
-    with make.llama_vocab(llama_lib, smollm2) as theirs:
-        for text in TEXTS:
-            for special in (False, True):
-                assert tokenizer.encode(text, parse_special=special) == list(theirs.encode(text, True, special)), text
+@pytest.mark.parametrize("real", REAL, indirect=True)
+def test_live_a_real_vocabulary_on_more_than_three_thousand_texts(real, llama_lib):
+    """TEXTS, 1000 from a seeded generator, 2000 and more from Hypothesis."""
+    ours, drawn = Tokenizer.from_metadata(read(real).metadata), set()
+    with make.llama_vocab(llama_lib, real) as theirs:
+
+        @settings(max_examples=2400)
+        @given(tricky_text())
+        def same_ids(text):
+            drawn.add(text)
+            hold_against(ours, theirs, text)
+
+        for text in [*TEXTS, *tricky.texts(1000, seed=2)]:
+            hold_against(ours, theirs, text)
+        same_ids()
+        assert len(drawn) >= 2000
+        assert sorted(ours.eog) == theirs.eog()
+        assert [-1 if i is None else i for i in (ours.bos, ours.eos)] + [ours.add_bos, ours.add_eos] == theirs.begin_and_end()
+        assert [i for i in range(ours.n_vocab) if ours.piece(i) != theirs.piece(i)] == []
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("name", NAMES)
+def test_live_a_small_vocabulary_on_two_thousand_texts(name, llama_lib):
+    ours = Tokenizer.from_metadata(read(FOLDER / f"{name}.gguf").metadata)
+    with make.llama_vocab(llama_lib, FOLDER / f"{name}.gguf") as theirs:
+        for text in tricky.texts(2000, seed=3):
+            hold_against(ours, theirs, text)

@@ -4,6 +4,7 @@ Opening is lazy: `Tokenizer.from_metadata` looks at a few scalar keys and never 
 vocabulary is read by the first call that needs it. Source: llama.cpp src/llama-vocab.cpp.
 """
 
+import codecs
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -147,6 +148,10 @@ class Tokenizer:
             pieces[0] = pieces[0].removeprefix(b" ")
         return b"".join(pieces).decode("utf-8", "replace")
 
+    def stream(self) -> "Stream":
+        """The text of tokens one by one, as a generation prints it."""
+        return Stream(self)
+
     def _is_special(self, token: int) -> bool:
         return 0 <= token < self.n_vocab and bool(self.vocab.attrs[token] & SPECIAL)
 
@@ -161,3 +166,19 @@ class Tokenizer:
         ends = {"bos": "" if self.bos is None else str(self.bos), "eos": "" if self.eos is None else str(self.eos)}
         show |= ends | {"adds": ", ".join(adds) or "nothing", "problem": self.problem or ""}
         return {key: value for key, value in show.items() if value}
+
+
+class Stream:
+    """The text of tokens as they come. Bytes that do not yet make a character wait for the next token."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, token: int) -> str:
+        """The characters that are whole with this token."""
+        return self.decoder.decode(self.tokenizer.piece(token))
+
+    def end(self) -> str:
+        """U+FFFD if the bytes of a character were still missing, else nothing."""
+        return self.decoder.decode(b"", final=True)
