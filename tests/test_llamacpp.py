@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from near import same_bits
-from tiny import build
+from tiny import SHAPES, build
 
 from refmodel import names
+from refmodel.arch import ARCHITECTURES
 from refmodel.errors import OracleError
 from refmodel.llamacpp import Library, ask, environment, library, locate, reason, record
 from refmodel.llamacpp_child import LAYOUTS, ContextParams, ContextParamsMoe, ModelParams, Tensor
@@ -25,7 +26,6 @@ from refmodel.trace import Trace
 
 CALLS = [[1, 2, 3, 7, 9], [4], [6, 8]]
 F32_FLASH = Profile("flash", flash_attn="on", kv="f32")
-ARCHITECTURES = ["llama", "qwen3", "qwen35"]
 each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 each_profile = pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda p: p.name)
 
@@ -130,7 +130,8 @@ def test_every_node_is_there_or_has_a_reason(models, llama_lib, tmp_path, archit
     assert list(trace) == taps
     assert all(bool(node["tap"]) != bool(node["reason"]) for call in nodes_of(trace) for node in call)
     assert all(np.isfinite(trace[name]).all() for name in trace)
-    assert [trace[f"l_out-0{suffix}"].shape for suffix in ("", "@1", "@2")] == [(5, 20), (20,), (2, 20)]
+    E = SHAPES[architecture].E
+    assert [trace[f"l_out-0{suffix}"].shape for suffix in ("", "@1", "@2")] == [(5, E), (E,), (2, E)]
     provenance = json.loads(trace.metadata["provenance"])
     assert provenance["calls"] == CALLS
     assert provenance["profile"]["name"] == profile.name

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from near import nmse, same_bits
 
 import refmodel
+from refmodel.arch import ARCHITECTURES
 from refmodel.errors import RouteError, TokenError
 
-ARCHITECTURES = ["llama", "qwen3", "qwen35"]
 TOKENS = [7, 3, 250, 9, 9, 31, 120, 64, 5, 17, 2]
 NUMERICS = pytest.mark.parametrize("numerics", ["fast", "reference", "oracle"])
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refmodel.arch import ARCHITECTURES
 from refmodel.errors import OracleError
 from refmodel.names import FOLDER, Aligner, Entry, Verdict, normalised, parse, table
 
-ARCHITECTURES = sorted(path.stem for path in FOLDER.glob("*.txt"))
 CACHES = {"cache_k_lN (view)": "cache_k-N", "cache_v_lN (view)": "cache_v-N", "cache_v_lN (reshaped) (view)": "cache_v-N"}
 
 each_section = pytest.mark.parametrize(
@@ -42,11 +42,11 @@ def graphs() -> st.SearchStrategy[tuple[str, list[str]]]:
         kinds = st.lists(st.sampled_from(table(architecture).blocks), min_size=1, max_size=4)
         return kinds.map(lambda blocks: (architecture, ["head", *blocks, "tail"]))
 
-    return st.sampled_from(ARCHITECTURES).flatmap(of)
+    return st.sampled_from(list(ARCHITECTURES)).flatmap(of)
 
 
 def test_there_is_a_table_for_each_architecture():
-    assert ARCHITECTURES == ["llama", "qwen3", "qwen35"]
+    assert sorted(ARCHITECTURES) == sorted(path.stem for path in FOLDER.glob("*.txt"))
 
 
 @each_section
@@ -54,6 +54,9 @@ def test_a_tap_has_its_nodes_name_and_counts_the_earlier_ones(architecture, sect
     seen: Counter[str] = Counter()
     for entry in table(architecture).sections[section]:
         base = f"{entry.op.lower()}-N" if entry.name == "node" else entry.name
+        if entry.tap.endswith("#bias"):
+            assert (entry.optional, entry.op, entry.tap) == (True, "ADD", f"{base}#bias")
+            continue
         counted = f"{base}#{seen[base]}" if seen[base] else base
         seen[base] += 1
         expected = CACHES[entry.name] if entry.op == "SET_ROWS" else counted
@@ -130,8 +133,8 @@ def test_what_changes_from_block_to_block_is_taken_out_of_a_name(name, block, pl
 
 
 def test_an_architecture_without_a_table_is_refused_by_name():
-    with pytest.raises(OracleError, match="'gemma3'; known: llama, qwen3, qwen35"):
-        table("gemma3")
+    with pytest.raises(OracleError, match=r"'gemma9'; known: .*llama, qwen2"):
+        table("gemma9")
 
 
 def test_a_line_that_cannot_be_read_is_named():

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from near import same_bits
 
 import refmodel
+from refmodel.arch import ARCHITECTURES
 from refmodel.compat import KINDS
 from refmodel.errors import FileError, MetadataError, RouteError
 from refmodel.gguf.metadata import Metadata
@@ -26,9 +27,9 @@ from refmodel.surgery import dequantized, routed
 TOKENS = [7, 3, 250, 9, 9]
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen3", "qwen35"])
+@pytest.fixture(scope="module", params=ARCHITECTURES)
 def model(request, tmp_path_factory):
-    shape = {"n_nextn": 1} if request.param == "qwen35" else {}
+    shape = {"n_nextn": 1} if request.param in HYBRID else {}
     return refmodel.load(tiny.build(tmp_path_factory.mktemp("s") / "m.gguf", request.param, seed=9, **shape))
 
 

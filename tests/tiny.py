@@ -32,19 +32,31 @@ class Shape:
     tied: bool = False
     n_nextn: int = 0
     rope_freqs: bool = False
+    biases: bool = False
+    experts: int = 0
+    used: int = 3
+    Fx: int = 12  # of an expert
+    Fs: int = 14  # of the shared expert
     context: int = 512
 
     def kinds(self, arch: str) -> list[str]:
         """The kind of each block of the trunk."""
         recurrent = self.recurrent or [(i + 1) % self.interval != 0 for i in range(self.n_layer)]
-        return ["delta" if arch == "qwen35" and recurrent[i] else "attention" for i in range(self.n_layer)]
+        return ["delta" if arch in HYBRID and recurrent[i] else "attention" for i in range(self.n_layer)]
 
 
 # Larger than in trained models: an epsilon in the wrong place shows, and heads that read almost nothing (their gated norm
 # would blow up rounding a thousandfold) do not drown every other difference.
 EPS = 1e-3
+HYBRID = {"qwen35"}
 DENSE = Shape(n_rot=10, n_layer=3)
-PRE = {"llama": "smollm", "qwen3": "qwen2", "qwen35": "qwen35"}
+SHAPES = {
+    "llama": DENSE,
+    "qwen2": replace(DENSE, E=40, H=4, biases=True),  # H · D is E
+    "qwen3": DENSE,
+    "qwen35": Shape(),
+}
+PRE = {"llama": "smollm", "qwen35": "qwen35"}  # and qwen2
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
@@ -52,18 +64,18 @@ Types = Callable[[str], gguf.GGMLQuantizationType]
 
 
 def build(path: Path, arch: str, seed: int = 0, types: Types | None = None, **shape: Any) -> Path:
-    """Write a random model of that architecture (llama, qwen3, qwen35); fields of Shape may be given by name.
+    """Write a random model of that architecture, one of SHAPES; fields of Shape may be given by name.
 
     types  the type of each matrix, by its name; without it all are F32
     """
-    s = replace(Shape() if arch == "qwen35" else DENSE, **shape)
+    s = replace(SHAPES[arch], **shape)
     tokens, merges = vocabulary()
     w = gguf.GGUFWriter(path, arch)
     for key, value in metadata(arch, s).items():
         add(w, f"{arch}.{key}", value)
     w.add_name(f"tiny {arch}")
     w.add_tokenizer_model("gpt2")
-    w.add_tokenizer_pre(PRE[arch])
+    w.add_tokenizer_pre(PRE.get(arch, "qwen2"))
     w.add_token_list(tokens)
     w.add_token_types([gguf.TokenType.NORMAL] * (len(tokens) - len(SPECIAL)) + [gguf.TokenType.CONTROL] * len(SPECIAL))
     w.add_token_merges(merges)
@@ -73,7 +85,7 @@ def build(path: Path, arch: str, seed: int = 0, types: Types | None = None, **sh
     r = np.random.default_rng(seed)
     for name, (rows, scale, shift) in tensors(arch, s, len(tokens)).items():
         floats = special(name, r, rows, scale, shift).astype(np.float32)
-        kind = types(name) if types and len(rows) == 2 and "conv1d" not in name else gguf.GGMLQuantizationType.F32
+        kind = types(name) if types and len(rows) > 1 and "conv1d" not in name else gguf.GGMLQuantizationType.F32
         if kind == gguf.GGMLQuantizationType.F32:
             w.add_tensor(name, floats)
         else:
@@ -104,7 +116,7 @@ def metadata(arch: str, s: Shape) -> dict[str, Any]:
         "rope.dimension_count": s.n_rot,
         "rope.freq_base": 10000.0,
     }
-    if arch != "qwen35":
+    if arch not in HYBRID:
         return common
     third = s.n_rot // 2 // 3
     hybrid = {
@@ -138,14 +150,16 @@ def tensors(arch: str, s: Shape, V: int) -> dict[str, Rows]:
     Q, KV, key, value = s.H * s.D, s.G * s.D, s.Hk * s.S, s.Hv * s.S
     ffn = {"ffn_gate.weight": matrix(s.F, s.E), "ffn_up.weight": matrix(s.F, s.E), "ffn_down.weight": matrix(s.E, s.F)}
     normed_heads = {"attn_q_norm.weight": near_one(s.D), "attn_k_norm.weight": near_one(s.D)}
+    biases = {f"attn_{x}.bias": ((n,), 0.5, 0.0) for x, n in (("q", 2 * Q if arch in HYBRID else Q), ("k", KV), ("v", KV))}
     attention = {
         "attn_norm.weight": near_one(s.E),
-        "attn_q.weight": matrix(2 * Q if arch == "qwen35" else Q, s.E),
+        "attn_q.weight": matrix(2 * Q if arch in HYBRID else Q, s.E),
         "attn_k.weight": matrix(KV, s.E),
         "attn_v.weight": matrix(KV, s.E),
+        **(biases if s.biases else {}),
         "attn_output.weight": matrix(s.E, Q),
-        **({} if arch == "llama" else normed_heads),
-        "post_attention_norm.weight" if arch == "qwen35" else "ffn_norm.weight": near_one(s.E),
+        **({} if arch in ("llama", "qwen2") else normed_heads),
+        "post_attention_norm.weight" if arch in HYBRID else "ffn_norm.weight": near_one(s.E),
         **ffn,
     }
     delta = {

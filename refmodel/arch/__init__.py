@@ -7,7 +7,7 @@ from ..call import Call
 from ..gguf.metadata import Metadata
 from ..state import State
 from ..weights import Block, Weight
-from . import llama, qwen3, qwen35
+from . import llama, qwen2, qwen3, qwen35
 
 Shape = tuple[int, ...]
 
@@ -16,6 +16,7 @@ class Architecture(Protocol):
     """What a module in this folder provides.
 
     EMBED          llama.cpp's name for the embedded tokens
+    BIASED         the matrices of a block whose product may have a bias in the file, as llama.cpp lets it
     hparams        metadata and the values of rope_freqs.weight (or none) -> Hparams; MetadataError names what is missing.
                    n_layer are the trunk's blocks, those a route may name, n_nextn the prediction blocks behind them
     globals        Hparams, V -> the required and the optional tensors outside of blocks, with their shapes
@@ -27,6 +28,7 @@ class Architecture(Protocol):
     """
 
     EMBED: str
+    BIASED: tuple[str, ...]
 
     def hparams(self, md: Metadata, rope_freqs: tuple[float, ...]) -> Any: ...
     def globals(self, hp: Any, n_vocab: int) -> tuple[dict[str, Shape], dict[str, Shape]]: ...
@@ -37,4 +39,4 @@ class Architecture(Protocol):
     def head(self, x: F, output_norm: Weight, output: Weight, c: Call) -> F: ...
 
 
-ARCHITECTURES: dict[str, Architecture] = {"llama": llama, "qwen3": qwen3, "qwen35": qwen35}
+ARCHITECTURES: dict[str, Architecture] = {"llama": llama, "qwen2": qwen2, "qwen3": qwen3, "qwen35": qwen35}

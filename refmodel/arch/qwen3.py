@@ -14,6 +14,7 @@ from ..weights import Block, Weight
 from .keys import MAX_BLOCKS, counted, head_counts, linear_rope, require
 
 EMBED = "embd"
+BIASED: tuple[str, ...] = ("attn_q", "attn_k", "attn_v")
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,9 @@ def block(x: F, w: Block, s: KeyValues, c: Call) -> F:
 def attention(h: F, w: Block, s: KeyValues, c: Call) -> F:
     """Grouped-query attention with normed, then rotated heads. [T, E] -> [T, E]"""
     hp, num, T = c.hp, c.num, len(h)
-    q = c.tap("Qcur", num.linear(w.attn_q, h)).reshape(T, hp.n_head, hp.head_dim)  # [T, H, D]
-    v = c.tap("Vcur", num.linear(w.attn_v, h)).reshape(T, hp.n_head_kv, hp.head_dim)  # [T, G, D]
-    k = c.tap("Kcur", num.linear(w.attn_k, h)).reshape(v.shape)
+    q = c.linear("Qcur", h, w, "attn_q").reshape(T, hp.n_head, hp.head_dim)  # [T, H, D]
+    v = c.linear("Vcur", h, w, "attn_v").reshape(T, hp.n_head_kv, hp.head_dim)  # [T, G, D]
+    k = c.linear("Kcur", h, w, "attn_k").reshape(v.shape)
     q = c.tap("Qcur#2", num.rope(c.norm("Qcur_normed", q, w.attn_q_norm, normed="norm#1"), c.pos, hp.rope))
     k = c.tap("Kcur#2", num.rope(c.norm("Kcur_normed", k, w.attn_k_norm, normed="norm#2"), c.pos, hp.rope))
     k, v = s.append(num.store(k), num.store(v))  # [S, G, D]

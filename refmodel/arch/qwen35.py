@@ -17,6 +17,7 @@ from ..weights import Block, Weight
 from .keys import MAX_BLOCKS, counted, head_counts, linear_rope, require, turned_by_text
 
 EMBED = "model.input_embed"
+BIASED: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
