@@ -41,6 +41,7 @@ FLOATS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "qwen2-no-biases": ("qwen2", 22, {"biases": False, "tied": True, "n_layer": 2}),
     "qwen3": ("qwen3", 3, {}),
     "qwen3-tied": ("qwen3", 4, {"tied": True, "H": 8, "G": 1}),
+    "qwen3moe": ("qwen3moe", 23, {"n_layer": 2}),
     "qwen35": ("qwen35", 5, {"n_layer": 8, "interval": 4}),
     "qwen35-equal-heads": ("qwen35", 6, {"Hv": 2, "tied": True, "K": 4}),
     "qwen35-four-to-one": ("qwen35", 7, {"Hk": 2, "Hv": 8, "S": 6, "recurrent": [True, False, False, True, True]}),

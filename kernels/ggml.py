@@ -155,6 +155,26 @@ def softplus(x):
 
 
 @njit(parallel=True, cache=True)
+def soft_max(x):
+    """x [R, n]."""
+    R, n = x.shape
+    out = np.empty_like(x)
+    for r in prange(R):
+        top, total = x[r].max(), 0.0
+        for i in range(0, n // 8 * 8, 8):
+            for j in range(i, i + 8):
+                out[r, j] = exp8(x[r, j] - top)
+            total += np.float64(hsum(out[r, i : i + 8]))
+        for i in range(n // 8 * 8, n):
+            out[r, i] = expf(x[r, i] - top)
+            total += np.float64(out[r, i])
+        factor = np.float32(1.0 / total)
+        for i in range(n):
+            out[r, i] *= factor
+    return out
+
+
+@njit(parallel=True, cache=True)
 def rms_norm(x, eps):
     """x [R, n], eps float32."""
     R, n = x.shape

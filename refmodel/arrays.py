@@ -2,7 +2,7 @@
 
 Axes have one letter each everywhere: T new tokens, S cached and new tokens, E n_embd, H heads, G key/value heads,
 D head_dim; Dk Dv Hk Hv of the delta rule, C convolution channels, K taps of the convolution, N quantized blocks,
-O rows and I columns of a matrix. There is no batch axis.
+O rows and I columns of a matrix, X experts and U of them used for a token. There is no batch axis.
 """
 
 from typing import Any, Protocol
@@ -35,4 +35,15 @@ class Matrix(Protocol):
     @property
     def rows(self) -> Bytes:
         """The packed rows [O, bytes per row], read-only."""
+        ...
+
+
+class Matrices(Protocol):
+    """Matrices of one size, one behind another in the file: [X, O, I], one for each expert."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def matrix(self, number: int) -> Matrix:
+        """One of them; no byte of the others is touched."""
         ...

@@ -5,9 +5,11 @@ golden/names/<architecture>.txt has a section [head], one for each kind of block
     MUL_MAT    Qcur-N    = Qcur-N                    compared with this tap
     RESHAPE    Qcur-N    ! same numbers as Qcur-N    not compared, and why
     ? GET_ROWS node      ! ...                       may be absent
+    * VIEW     name      ! ...                       may be there any number of times
 
 N is the block's number, `node` a node without a name. A tap has the node's name; `name-N#k` has k earlier nodes of that
-name in its block, and `rms_norm-N#1` is the second nameless node of that operation.
+name in its block, and `rms_norm-N#1` is the second nameless node of that operation. `name-N#bias` is the sum of a product and a
+bias that not every file has; it does not count.
 """
 
 import re
@@ -18,7 +20,7 @@ from pathlib import Path
 from .errors import OracleError
 
 FOLDER = Path(__file__).parent / "golden" / "names"
-LINE = re.compile(r"(?P<optional>\?\s+)?(?P<op>[A-Z0-9_]+)\s+(?P<name>\S.*?)\s+(?P<mark>[=!])\s+(?P<text>.+)")
+LINE = re.compile(r"(?P<number>[?*]\s+)?(?P<op>[A-Z0-9_]+)\s+(?P<name>\S.*?)\s+(?P<mark>[=!])\s+(?P<text>.+)")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Entry:
     tap: str
     reason: str
     optional: bool = False
+    repeats: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ def parse(lines: Iterable[str], path: Path) -> dict[str, tuple[Entry, ...]]:
             here = sections[line[1:-1]] = []
         elif match := LINE.fullmatch(line):
             tap, reason = (match["text"], "") if match["mark"] == "=" else ("", match["text"])
-            here.append(Entry(match["op"], match["name"], tap, reason, bool(match["optional"])))
+            repeats = (match["number"] or "").startswith("*")
+            here.append(Entry(match["op"], match["name"], tap, reason, bool(match["number"]), repeats))
         else:
             raise OracleError(f"{path}:{number}: expected `OP name = tap` or `OP name ! reason`, found {line!r}")
     return {name: tuple(entries) for name, entries in sections.items()}
@@ -115,7 +119,7 @@ class Aligner:
             found = self._matches(op, name)
         if not found:
             raise OracleError(self._unknown(f"{op} {name!r}"))
-        self._next = {Place(place.section, place.line + 1) for place in found}
+        self._next = {Place(place.section, place.line + (not self._entry(place).repeats)) for place in found}
         verdicts = {(self._entry(place).tap, self._entry(place).reason) for place in found}
         if len(verdicts) > 1:
             file = f"golden/names/{self.table.architecture}.txt"

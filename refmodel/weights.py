@@ -35,6 +35,10 @@ class Weight:
     def rows(self) -> Bytes:
         return self.tensor.rows
 
+    def matrix(self, number: int) -> "Part":
+        """One expert's matrix: a view of its own rows."""
+        return Part(self.tensor, number)
+
     def dense(self, dtype: DType) -> F:
         """The whole tensor in its shape; kept, so meant for norms, biases and convolution kernels."""
         if dtype not in self._decoded:
@@ -42,6 +46,31 @@ class Weight:
             value.setflags(write=False)
             self._decoded[dtype] = value
         return self._decoded[dtype]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One matrix [O, I] of a tensor [X, O, I]; a vector [I] is a matrix of one row."""
+
+    whole: Tensor
+    number: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.whole.name}[{self.number}]"
+
+    @property
+    def type(self) -> GGMLQuantizationType:
+        return self.whole.type
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (1, *self.whole.shape)[-2:]
+
+    @property
+    def rows(self) -> Bytes:
+        O, _ = self.shape
+        return self.whole.rows[self.number * O : (self.number + 1) * O]
 
 
 @dataclass(frozen=True)

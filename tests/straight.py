@@ -100,6 +100,22 @@ def remember(h: np.ndarray, w: dict[str, np.ndarray], f: File, eps: float) -> np
     return gated.reshape(T, -1) @ w["ssm_out.weight"].T
 
 
+def swiglu(h: np.ndarray, w: dict[str, np.ndarray], name: str, expert: Any = ()) -> np.ndarray:
+    gate, up, down = (w[f"ffn_{part}{name}"][expert] for part in ("gate", "up", "down"))
+    return (h @ gate.T * logistic(h @ gate.T) * (h @ up.T)) @ down.T
+
+
+def mixture(h: np.ndarray, w: dict[str, np.ndarray], f: File) -> np.ndarray:
+    """The most probable experts of each token, in proportion to their probabilities."""
+    out = np.zeros_like(h)
+    for t, token in enumerate(h):
+        p = np.exp(w["ffn_gate_inp.weight"] @ token)
+        chosen = sorted(range(len(p)), key=lambda expert: -p[expert])[: f.key("expert_used_count")]
+        for expert in chosen:
+            out[t] += p[expert] / sum(p[e] for e in chosen) * swiglu(token, w, "_exps.weight", expert)
+    return out
+
+
 def forward(path: Path, tokens: list[int], route: list[int] | None = None) -> tuple[np.ndarray, list[np.ndarray]]:
     """Logits [T, V] and the output of each position of the route [T, E]."""
     f = File(path)
@@ -110,8 +126,7 @@ def forward(path: Path, tokens: list[int], route: list[int] | None = None) -> tu
         h = normed(x, w["attn_norm.weight"], eps)
         x = x + (remember if f.recurrent(block) else attend)(h, w, f, eps)
         h = normed(x, w["post_attention_norm.weight" if f.arch == "qwen35" else "ffn_norm.weight"], eps)
-        gate = h @ w["ffn_gate.weight"].T
-        x = x + (gate * logistic(gate) * (h @ w["ffn_up.weight"].T)) @ w["ffn_down.weight"].T
+        x = x + (mixture(h, w, f) if "ffn_gate_inp.weight" in w else swiglu(h, w, ".weight"))
         outputs.append(x)
     head = f.weights.get("output.weight", f.weights["token_embd.weight"])
     return normed(x, f.weights["output_norm.weight"], eps) @ head.T, outputs

@@ -31,7 +31,7 @@ PROMPT, STEPS = [84, 104, 101, 220, 9, 77, 31, 200, 5], [[12], [200], [44], [7],
 def model(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("live") / f"{request.param}.gguf"
     return refmodel.load(
-        tiny.build(path, request.param, seed=22, **({"n_layer": 4, "interval": 2} if request.param in HYBRID else {}))
+        tiny.build(path, request.param, seed=22, **({"n_layer": 4, "interval": 2} if request.param in KINDS else {}))
     )
 
 

@@ -29,7 +29,7 @@ TOKENS = [7, 3, 250, 9, 9]
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def model(request, tmp_path_factory):
-    shape = {"n_nextn": 1} if request.param in HYBRID else {}
+    shape = {"n_nextn": 1} if request.param in KINDS else {}
     return refmodel.load(tiny.build(tmp_path_factory.mktemp("s") / "m.gguf", request.param, seed=9, **shape))
 
 
@@ -94,8 +94,9 @@ def test_four_sections_are_not_four_blocks(tmp_path):
 
 
 def test_a_per_block_array_of_another_length_stops_the_copy(model, tmp_path):
-    extra = {f"{model.architecture}.expert_feed_forward_length": per_block([3] * (model.n_layer + model.hp.n_nextn + 1))}
-    with pytest.raises(MetadataError, match=r"expert_feed_forward_length has \d+ values; expected \d+ numbers, one for each block"):
+    unread = "attention.sliding_window_pattern" if hasattr(model.hp, "n_expert") else "expert_feed_forward_length"
+    extra = {f"{model.architecture}.{unread}": per_block([3] * (model.n_layer + model.hp.n_nextn + 1))}
+    with pytest.raises(MetadataError, match=rf"{unread} has \d+ values; expected \d+ numbers, one for each block"):
         routed(with_fields(model, extra), model.route([1, 0, 2]), tmp_path / "r.gguf")
     assert list(tmp_path.iterdir()) == []
 

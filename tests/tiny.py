@@ -54,6 +54,7 @@ SHAPES = {
     "llama": DENSE,
     "qwen2": replace(DENSE, E=40, H=4, biases=True),  # H · D is E
     "qwen3": DENSE,
+    "qwen3moe": replace(DENSE, experts=5),
     "qwen35": Shape(),
 }
 PRE = {"llama": "smollm", "qwen35": "qwen35"}  # and qwen2
@@ -116,6 +117,8 @@ def metadata(arch: str, s: Shape) -> dict[str, Any]:
         "rope.dimension_count": s.n_rot,
         "rope.freq_base": 10000.0,
     }
+    if s.experts:
+        common |= {"expert_count": s.experts, "expert_used_count": s.used, "expert_feed_forward_length": s.Fx}
     if arch not in HYBRID:
         return common
     third = s.n_rot // 2 // 3
@@ -148,7 +151,18 @@ def tensors(arch: str, s: Shape, V: int) -> dict[str, Rows]:
         return (n,), 0.2, 1.0
 
     Q, KV, key, value = s.H * s.D, s.G * s.D, s.Hk * s.S, s.Hv * s.S
+
+    def matrices(out: int, inputs: int) -> Rows:
+        return (s.experts, out, inputs), inputs**-0.5, 0.0
+
     ffn = {"ffn_gate.weight": matrix(s.F, s.E), "ffn_up.weight": matrix(s.F, s.E), "ffn_down.weight": matrix(s.E, s.F)}
+    if s.experts:
+        ffn = {
+            "ffn_gate_inp.weight": matrix(s.experts, s.E, 2.0),
+            "ffn_gate_exps.weight": matrices(s.Fx, s.E),
+            "ffn_up_exps.weight": matrices(s.Fx, s.E),
+            "ffn_down_exps.weight": matrices(s.E, s.Fx),
+        }
     normed_heads = {"attn_q_norm.weight": near_one(s.D), "attn_k_norm.weight": near_one(s.D)}
     biases = {f"attn_{x}.bias": ((n,), 0.5, 0.0) for x, n in (("q", 2 * Q if arch in HYBRID else Q), ("k", KV), ("v", KV))}
     attention = {
@@ -209,7 +223,7 @@ def packed(kind: gguf.GGMLQuantizationType, r: np.random.Generator, like: np.nda
     if kind in (gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.BF16):
         return gguf.quants.quantize(like, kind)
     per_block, size = gguf.GGML_QUANT_SIZES[kind]
-    rows = r.integers(0, 256, (len(like), like.shape[1] // per_block * size), np.uint8)
+    rows = r.integers(0, 256, (*like.shape[:-1], like.shape[-1] // per_block * size), np.uint8)
     blocks = rows.view(LAYOUTS[kind].BLOCK)
     halves = [name for name in blocks.dtype.names if blocks.dtype[name] == "<f2"]
     for name in halves:

@@ -7,7 +7,7 @@ from ..call import Call
 from ..gguf.metadata import Metadata
 from ..state import State
 from ..weights import Block, Weight
-from . import llama, qwen2, qwen3, qwen35
+from . import llama, qwen2, qwen3, qwen3moe, qwen35
 
 Shape = tuple[int, ...]
 
@@ -39,4 +39,4 @@ class Architecture(Protocol):
     def head(self, x: F, output_norm: Weight, output: Weight, c: Call) -> F: ...
 
 
-ARCHITECTURES: dict[str, Architecture] = {"llama": llama, "qwen2": qwen2, "qwen3": qwen3, "qwen35": qwen35}
+ARCHITECTURES: dict[str, Architecture] = {"llama": llama, "qwen2": qwen2, "qwen3": qwen3, "qwen3moe": qwen3moe, "qwen35": qwen35}

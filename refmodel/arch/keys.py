@@ -33,6 +33,17 @@ def head_counts(md: Metadata, arch: str, n_all: int) -> tuple[int, int]:
     return n_head, n_head_kv
 
 
+def expert_sizes(md: Metadata, arch: str, n_all: int) -> tuple[int, int, int]:
+    """How many experts a block has, how many a token goes to, and the inner width of one."""
+    n_expert = counted(md, f"{arch}.expert_count", md.int(f"{arch}.expert_count"))
+    key = f"{arch}.expert_used_count"
+    n_used = counted(md, key, md.per_block(key, n_all)[0], most=n_expert)
+    require(md, f"{arch}.expert_group_count", md.int(f"{arch}.expert_group_count", 0), 0)
+    key = f"{arch}.expert_feed_forward_length"
+    n_ff = md.per_block(key, n_all)[0] if key in md else md.per_block(f"{arch}.feed_forward_length", n_all)[0] // n_used
+    return n_expert, n_used, counted(md, key, n_ff)
+
+
 def linear_rope(md: Metadata, arch: str, n_rot: int, adjacent: bool, factors: tuple[float, ...]) -> Rope:
     """The rotary embedding of an architecture with no scaling or a linear one; `factors` is empty for all ones.
 

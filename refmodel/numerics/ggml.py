@@ -11,12 +11,12 @@ from ..arrays import F32, F, Ints, Matrix
 from ..errors import TensorError
 from ..kernels import ggml, ggml_attention
 from ..ops import ggml as ops
-from ..ops.ggml_product import PATHS, QUANTIZERS, plan
+from ..ops.ggml_product import PATHS, QUANTIZERS, Step, plan, plan_of_expert
 from ..ops.rope import Rope
 from ..profile import DEFAULT, JUDGE, Build, Profile
 from ..quants import FLOATS, dequantize, integers
 from . import packed
-from .plain import ORACLE, REFERENCE, Numerics, as_it_is, panels
+from .plain import ORACLE, REFERENCE, Numerics, as_it_is, by_expert, panels
 from .plain import linear as plain_linear
 
 
@@ -28,12 +28,14 @@ def llamacpp(profile: Profile, build: Build = JUDGE) -> Numerics:
         REFERENCE,
         name=name(profile, build),
         linear=partial(linear, profile, build),
+        experts=partial(by_expert, partial(linear_of_expert, profile, build)),
         inverse_root=ops.inverse_root,
         rms_norm=lambda x, eps: by_row(partial(ggml.rms_norm, eps=np.float32(eps)), x),
         sigmoid=partial(by_row, ggml.sigmoid),
         silu=partial(by_row, ggml.silu),
         swiglu=partial(by_row, ggml.swiglu),
         softplus=partial(by_row, ggml.softplus),
+        soft_max=partial(by_row, ggml.soft_max),
         rope=partial(rope, build),
         store=ops.half if profile.kv == "f16" else as_it_is,
         scores=profile.flash_attn == "off",
@@ -51,7 +53,8 @@ def ladder(profile: Profile, build: Build) -> dict[str, Numerics]:
     order        all the rest: float32 instead of float64, and the order of sums
     """
     theirs = llamacpp(profile, build)
-    activations = replace(ORACLE, name="oracle, 8-bit activations", linear=linear_of_rounded)
+    experts = partial(by_expert, linear_of_rounded)
+    activations = replace(ORACLE, name="oracle, 8-bit activations", linear=linear_of_rounded, experts=experts)
     attention = replace(
         activations,
         name="oracle, 8-bit activations, their attention",
@@ -95,14 +98,32 @@ def name(profile: Profile, build: Build) -> str:
 
 def linear(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
     """llama.cpp's product, by the path that it takes for this type and these sizes. TensorError for a type without a known path."""
-    x = np.ascontiguousarray(x)
+    return of_floats(build, w, x) if w.type in FLOATS else by_plan(plan(*sizes(w, x), *paths_of(profile, build)), w, x)
+
+
+def linear_of_expert(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
+    """The same for one expert of many, whose paths are others. Source: ggml_compute_forward_mul_mat_id."""
     if w.type in FLOATS:
-        return of_floats(build, w, x)
+        return of_floats(build, w, x, sgemm=False)
+    repack, tiled, _ = paths_of(profile, build)
+    return by_plan(plan_of_expert(*sizes(w, x), repack, tiled), w, x)
+
+
+def sizes(w: Matrix, x: F32) -> tuple[Q, int, int]:
     if w.type not in PATHS:
         known = ", ".join(kind.name for kind in (*FLOATS, *PATHS))
         raise TensorError(f"{w.name}: how llama.cpp multiplies {w.type.name} is not known here; numerics llamacpp has {known}")
-    out = np.empty((len(x), w.shape[0]), np.float32)
-    for step in plan(w.type, w.shape[0], len(x), profile.repack, profile.tiled and build.tiles, build.panels_of_iq4):
+    return w.type, w.shape[0], len(x)
+
+
+def paths_of(profile: Profile, build: Build) -> tuple[bool, bool, bool]:
+    """Whether weights are repacked, products tiled, and IQ4_XS has panels."""
+    return profile.repack, profile.tiled and build.tiles, build.panels_of_iq4
+
+
+def by_plan(steps: list[Step], w: Matrix, x: F32) -> F32:
+    x, out = np.ascontiguousarray(x), np.empty((len(x), w.shape[0]), np.float32)
+    for step in steps:
         packed.multiply(w, step.path, QUANTIZERS[PATHS[w.type].partner](x[step.tokens]), out[step.tokens])
     return out
 
@@ -114,12 +135,12 @@ FLOAT_PRODUCTS: dict[Q, tuple[Callable[[F32], F32], Callable[[F32, F32, F32], No
 }
 
 
-def of_floats(build: Build, w: Matrix, x: F32) -> F32:
+def of_floats(build: Build, w: Matrix, x: F32, sgemm: bool = True) -> F32:
     """The product with a matrix of floats: sgemm wants several tokens, rows in fours, and rows of whole registers."""
     rounded, vec_dot = FLOAT_PRODUCTS[w.type]
-    (O, I), x, out = w.shape, rounded(x), np.empty((len(x), w.shape[0]), np.float32)
+    (O, I), x, out = w.shape, rounded(np.ascontiguousarray(x)), np.empty((len(x), w.shape[0]), np.float32)
     short = -I % 8 if build.pads_rows and w.type == Q.F32 else 0
-    sgemm = len(x) > 1 and O % 4 == 0 and (I + short) % 8 == 0
+    sgemm = sgemm and len(x) > 1 and O % 4 == 0 and (I + short) % 8 == 0
     for start, rows in panels(w):
         panel, product = dequantize(w.type, rows), np.empty((len(x), len(rows)), np.float32)
         if sgemm:

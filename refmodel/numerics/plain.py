@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from ..arrays import Bytes, DType, F, Ints, Matrix
+from ..arrays import Bytes, DType, F, Ints, Matrices, Matrix
 from ..kernels import attention, deltanet
 from ..kernels import linear as kernels
 from ..ops import activation, norm
@@ -21,6 +22,7 @@ class Numerics:
 
     dtype   of activations and states
     store   what the key/value cache does to a number before it is read again
+    experts the products x [T, U or 1, I] of each token with the matrices ids [T, U] of [X, O, I], [T, U, O]
     scores  whether attention makes its scores and weights as matrices; flash attention does not
     """
 
@@ -28,12 +30,14 @@ class Numerics:
     dtype: DType
     embed: Callable[[Matrix, Ints, DType], F]
     linear: Callable[[Matrix, F], F]
+    experts: Callable[[Matrices, F, Ints], F]
     inverse_root: Callable[[int], float]
     rms_norm: Callable[[F, float], F]
     sigmoid: Callable[[F], F]
     silu: Callable[[F], F]
     swiglu: Callable[[F, F], F]
     softplus: Callable[[F], F]
+    soft_max: Callable[[F], F]
     rope: Callable[[F, Ints, Rope], F]
     store: Callable[[F], F]
     scores: bool
@@ -68,6 +72,15 @@ def linear(w: Matrix, x: F) -> F:
     return out
 
 
+def by_expert(product: Callable[[Matrix, F], F], w: Matrices, x: F, ids: Ints) -> F:
+    """The product of each token with the experts that it is routed to; only their matrices are read. See Numerics.experts."""
+    out = np.empty((*ids.shape, w.shape[1]), x.dtype)
+    for expert in np.unique(ids):
+        t, u = np.nonzero(ids == expert)
+        out[t, u] = product(w.matrix(int(expert)), x[t, u % x.shape[1]])
+    return out
+
+
 def as_it_is(x: F) -> F:
     return x
 
@@ -82,12 +95,14 @@ REFERENCE = Numerics(
     dtype=np.float32,
     embed=embed,
     linear=linear,
+    experts=partial(by_expert, linear),
     inverse_root=inverse_root,
     rms_norm=norm.rms_norm,
     sigmoid=activation.sigmoid,
     silu=activation.silu,
     swiglu=activation.swiglu,
     softplus=activation.softplus,
+    soft_max=activation.soft_max,
     rope=rope,
     store=as_it_is,
     scores=True,

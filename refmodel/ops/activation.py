@@ -22,6 +22,12 @@ def swiglu(gate: F, up: F) -> F:
     return silu(gate) * up
 
 
+def soft_max(x: F) -> F:
+    """e^x / Σ e^x over the last axis."""
+    weights = np.exp(x - x.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
 def softplus(x: F) -> F:
     """log(1 + e^x), and x itself above 20, as ggml_compute_softplus_f32 has it (the difference is below 3e-9)."""
     return np.where(x > 20, x, np.log1p(np.exp(np.minimum(x, 20))))

@@ -197,6 +197,20 @@ def geglu(gate: F32, up: F32) -> F32:
 # ---- operations on rows
 
 
+def soft_max(x: F32) -> F32:
+    """e^(x − max) / Σ of rows [..., n]: eights are summed in float32 as hsum does, and then, with the rest of a row, in float64.
+
+    Source: ggml_vec_soft_max_f32, ggml_compute_forward_soft_max_f32.
+    """
+    weights, whole = exp_rows(x - x.max(axis=-1, keepdims=True)), x.shape[-1] // 8 * 8
+    total = np.zeros(x.shape[:-1])
+    for i in range(0, whole, 8):
+        total += hsum(weights[..., i : i + 8]).astype(np.float64)
+    for i in range(whole, x.shape[-1]):
+        total += weights[..., i].astype(np.float64)
+    return weights * (1 / total).astype(f32)[..., None]
+
+
 def inverse_root(n: int) -> float:
     """1 / sqrt(n), both steps rounded to float32, as llama.cpp computes the scale of attention and of unit norms."""
     return float(f32(1) / np.sqrt(f32(n)))

@@ -86,6 +86,17 @@ def plan(kind: Q, O: int, T: int, repack: bool, tiled: bool, panels: bool) -> li
     return [Step(everything, paths.vec_dot)]
 
 
+def plan_of_expert(kind: Q, O: int, T: int, repack: bool, tiled: bool) -> list[Step]:
+    """The same for T tokens routed to one expert: repacked rows are multiplied with one token at a time, and there is no sgemm.
+
+    Source: forward_mul_mat_id in repack.cpp; ggml_compute_forward_mul_mat_id.
+    """
+    paths, everything = PATHS[kind], slice(0, T)
+    if repack and paths.gemv and O % 8 == 0:
+        return [Step(everything, paths.gemv)]
+    return [Step(everything, paths.tiled if tiled and paths.tiled and T >= 8 else paths.vec_dot)]
+
+
 # ---- types of 32 weights a block
 
 

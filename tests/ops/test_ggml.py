@@ -12,6 +12,7 @@ from strategies import delta_rule, seeds
 from refmodel.kernels import ggml as kernels
 from refmodel.kernels import ggml_attention as attention_kernels
 from refmodel.kernels import ieee
+from refmodel.ops import activation
 from refmodel.ops import ggml as ops
 from refmodel.ops import ggml_attention as attention_ops
 from refmodel.ops.rope import Rope
@@ -113,6 +114,13 @@ def test_geglu(seed):
     up = floats(seed + 1, *gate.shape, spread=2)
     with np.errstate(over="ignore", invalid="ignore"):
         same_bits(kernels.geglu(gate, up, ops.gelu_table()), ops.geglu(gate, up))
+
+
+@given(seed=seeds(), n=st.integers(1, 40))
+def test_soft_max(seed, n):
+    x = 3 * np.random.default_rng(seed).standard_normal((3, n)).astype(f32)
+    same_bits(kernels.soft_max(x), ops.soft_max(x))
+    near(ops.soft_max(x), activation.soft_max(x.astype(np.float64)), ulps=4)
 
 
 @given(seed=seeds(), n=st.integers(1, 300))
