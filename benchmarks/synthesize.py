@@ -1,0 +1,251 @@
+"""Write a file of random weights in the shape of Qwen3.5-4B: as large and as mixed as the real one, in seconds.
+
+    python -m benchmarks.synthesize OUT.gguf [--layers 32] [--vocab 248320] [--seed 0]
+
+Speed depends on shapes and types, not on values, so a matrix is a few hundred random packed rows over and over; no two
+layers begin at the same row. Scales make activations stay of order one through any number of layers, so every logit is
+finite. The vocabulary is the shortest byte strings, and every merge of it makes a token. Both refmodel and llama.cpp open it.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGUFValueType, TokenType
+from gguf import GGMLQuantizationType as T
+from numpy.typing import NDArray
+
+from refmodel.gguf.metadata import Field
+from refmodel.gguf.writer import field, nbytes, text, write
+from refmodel.quants import LAYOUTS, dequantize
+
+Bytes = NDArray[np.uint8]
+
+DISTINCT = 256  # rows of a type and width that are drawn; a matrix repeats them
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that GPT-2's alphabet writes as themselves
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a qwen35; the letters are those of refmodel.arrays. The values are those of Qwen3.5-4B."""
+
+    layers: int = 32
+    V: int = 248_320
+    E: int = 2560
+    F: int = 9216
+    H: int = 16
+    G: int = 4
+    D: int = 256
+    n_rot: int = 64
+    Hk: int = 16
+    Hv: int = 32
+    S: int = 128
+    K: int = 4
+    interval: int = 4
+
+    def more_bits(self, layer: int) -> bool:
+        """The layers that llama.cpp's mixes give a better type: the first and last eighth, and every third between."""
+        eighth = self.numbers // 8
+        return layer < eighth or layer >= 7 * self.numbers // 8 or (layer - eighth) % 3 == 2
+
+
+def tensors(s: Shape) -> Iterator[tuple[str, T, tuple[int, ...]]]:
+    """Name, type and shape of each tensor: the mix of UD-Q4_K_XL files.
+
+    Mixing layers have the types that are known of Qwen3.5-4B-UD-Q4_K_XL; for the feed-forward matrices and the embedding, which
+    is also the head, they are chosen so that the mix has all six types of such files and the size of the real one.
+    """
+    yield "token_embd.weight", T.Q6_K, (s.V, s.E)
+    yield "output_norm.weight", T.F32, (s.E,)
+    key, value, queries, keys = s.Hk * s.S, s.Hv * s.S, s.H * s.D, s.G * s.D
+    for i in range(s.layers):
+        of_all: dict[str, tuple[T, tuple[int, ...]]] = {
+            "attn_norm.weight": (T.F32, (s.E,)),
+            "post_attention_norm.weight": (T.F32, (s.E,)),
+            "ffn_gate.weight": (T.Q4_K, (s.F, s.E)),
+            "ffn_up.weight": (T.Q4_K if s.more_bits(i) else T.IQ4_XS, (s.F, s.E)),
+            "ffn_down.weight": (T.Q6_K if s.more_bits(i) else T.Q5_K, (s.E, s.F)),
+        }
+        attention = {
+            "attn_q.weight": (T.Q4_K, (2 * queries, s.E)),
+            "attn_k.weight": (T.Q4_K, (keys, s.E)),
+            "attn_v.weight": (T.Q6_K, (keys, s.E)),
+            "attn_output.weight": (T.Q4_K, (s.E, queries)),
+            "attn_q_norm.weight": (T.F32, (s.D,)),
+            "attn_k_norm.weight": (T.F32, (s.D,)),
+        }
+        delta = {
+            "attn_qkv.weight": (T.Q5_K, (2 * key + value, s.E)),
+            "attn_gate.weight": (T.Q4_K, (value, s.E)),
+            "ssm_out.weight": (T.Q5_K, (s.E, value)),
+            "ssm_alpha.weight": (T.Q8_0, (s.Hv, s.E)),
+            "ssm_beta.weight": (T.Q8_0, (s.Hv, s.E)),
+            "ssm_conv1d.weight": (T.F32, (2 * key + value, s.K)),
+            "ssm_norm.weight": (T.F32, (s.S,)),
+            "ssm_dt.bias": (T.F32, (s.Hv,)),
+            "ssm_a": (T.F32, (s.Hv,)),
+        }
+        mixing = delta if (i + 1) % s.interval else attention
+        yield from ((f"blk.{i}.{name}", kind, shape) for name, (kind, shape) in (of_all | mixing).items())
+
+
+@cache
+def packed(kind: T, count: int, columns: int, seed: int) -> Bytes:
+    """Rows of random packed weights [count, bytes of a row] with a mean of nearly zero and a root mean square of columns^-0.5."""
+    r = np.random.default_rng([seed, int(kind), columns])
+    if kind in (T.F32, T.F16, T.BF16):
+        floats = (r.standard_normal((count, columns)) * columns**-0.5).astype(np.float32)
+        if kind == T.BF16:
+            return np.ascontiguousarray(floats.view(np.uint16)[:, 1::2]).view(np.uint8)  # the upper half of each float
+        return floats.astype(np.float32 if kind == T.F32 else np.float16).view(np.uint8)
+    weights, size = GGML_QUANT_SIZES[kind]
+    rows = r.integers(0, 256, (count, columns // weights * size), np.uint8)
+    blocks = rows.view(LAYOUTS[kind].BLOCK)
+    halves = [name for name in blocks.dtype.names or () if blocks.dtype[name] == np.float16]
+    if not halves:  # MXFP4: a power of two
+        blocks["e"] = 128 - round(np.log2(6 * columns**0.5))
+        return rows
+    means = []
+    for only in halves:  # the weights are linear in these: one part is made to outweigh the other on average
+        for name in halves:
+            blocks[name] = name == only
+        means.append(float(dequantize(kind, rows).mean()))
+    parts = [1.0] if len(halves) == 1 else [1.0, -means[0] / means[1]]
+    for name, part in zip(halves, parts, strict=True):
+        blocks[name] = part
+    scale = columns**-0.5 / np.sqrt(np.mean(np.square(dequantize(kind, rows)))) * r.uniform(0.7, 1.3, blocks.shape)
+    for name, part in zip(halves, parts, strict=True):
+        blocks[name] = part * scale
+    return rows
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Bytes over and over, up to `size` of them: what the writer asks of an array, its size and slices, and never all at once."""
+
+    pattern: Bytes
+    size: int
+
+    def __getitem__(self, piece: slice) -> Bytes:
+        start, stop, _ = piece.indices(self.size)
+        first = start % self.pattern.size
+        return np.resize(np.roll(self.pattern, -first), stop - start)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor that the writer takes; `number` tells tensors apart."""
+
+    name: str
+    type: T
+    shape: tuple[int, ...]
+    seed: int
+    number: int
+
+    @property
+    def data(self) -> Any:
+        if self.type == T.F32:
+            return vector(self.name, self.shape, self.seed + self.number).reshape(-1).view(np.uint8)
+        rows = packed(self.type, DISTINCT, self.shape[-1], self.seed)
+        return Repeated(np.roll(rows, self.number, axis=0).reshape(-1), nbytes(self))
+
+
+def vector(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
+    """Norms near one, convolutions that pass half of their input, decays of all speeds."""
+    x = np.random.default_rng([seed, prod(shape)]).standard_normal(shape)
+    if name.endswith("ssm_a"):
+        x = -np.exp(x)  # -exp(A_log)
+    elif "conv1d" in name:
+        x = 0.2 + 0.5 * x
+    elif "norm" in name:
+        x = 1 + 0.1 * x
+    return x.astype(np.float32)
+
+
+def vocabulary(size: int) -> tuple[list[str], list[str]]:
+    """The `size` shortest byte strings in GPT-2's alphabet, but for the special tokens at the end; and the merges that make them."""
+    others = (b for b in range(256) if b not in PRINTABLE)
+    alphabet = [chr(b) for b in PRINTABLE] + [chr(256 + i) for i, _ in enumerate(others)]
+    tokens, merges = list(alphabet), list[str]()
+
+    def pairs() -> Iterator[tuple[str, str]]:
+        for left in tokens:  # which grows
+            yield from ((left, right) for right in alphabet)
+
+    for left, right in islice(pairs(), max(0, size - len(SPECIAL) - len(alphabet))):
+        tokens.append(left + right)
+        merges.append(f"{left} {right}")
+    return tokens + list(SPECIAL), merges
+
+
+def strings(values: Sequence[str]) -> Field:
+    body = np.array([GGUFValueType.STRING], "<u4").tobytes() + np.array([len(values)], "<u8").tobytes()
+    return Field(GGUFValueType.ARRAY, GGUFValueType.STRING, len(values), memoryview(body + b"".join(map(text, values))))
+
+
+def metadata(s: Shape) -> dict[str, Field]:
+    half = s.n_rot // 2
+    numbers = {
+        "context_length": 262_144,
+        "embedding_length": s.E,
+        "block_count": s.layers,
+        "feed_forward_length": s.F,
+        "attention.head_count": s.H,
+        "attention.head_count_kv": s.G,
+        "attention.key_length": s.D,
+        "attention.value_length": s.D,
+        "rope.dimension_count": s.n_rot,
+        "ssm.conv_kernel": s.K,
+        "ssm.inner_size": s.Hv * s.S,
+        "ssm.state_size": s.S,
+        "ssm.time_step_rank": s.Hv,
+        "ssm.group_count": s.Hk,
+        "full_attention_interval": s.interval,
+    }
+    sections = [(half + 2) // 3, (half + 1) // 3, half // 3, 0]
+    tokens, merges = vocabulary(s.V)
+    types = [TokenType.NORMAL] * (s.V - len(SPECIAL)) + [TokenType.CONTROL] * len(SPECIAL)
+    return {
+        "general.architecture": field(GGUFValueType.STRING, "qwen35"),
+        "general.name": field(GGUFValueType.STRING, f"random weights shaped like Qwen3.5-4B, {s.layers} layers"),
+        **{f"qwen35.{key}": field(GGUFValueType.UINT32, value) for key, value in numbers.items()},
+        "qwen35.rope.freq_base": field(GGUFValueType.FLOAT32, 1e7),
+        "qwen35.attention.layer_norm_rms_epsilon": field(GGUFValueType.FLOAT32, 1e-6),
+        "qwen35.rope.dimension_sections": field(GGUFValueType.ARRAY, sections, GGUFValueType.INT32),
+        "tokenizer.ggml.model": field(GGUFValueType.STRING, "gpt2"),
+        "tokenizer.ggml.pre": field(GGUFValueType.STRING, "qwen35"),
+        "tokenizer.ggml.tokens": strings(tokens),
+        "tokenizer.ggml.token_type": field(GGUFValueType.ARRAY, types, GGUFValueType.INT32),
+        "tokenizer.ggml.merges": strings(merges),
+        "tokenizer.ggml.bos_token_id": field(GGUFValueType.UINT32, s.V - 3),
+        "tokenizer.ggml.eos_token_id": field(GGUFValueType.UINT32, s.V - 1),
+        "tokenizer.ggml.add_bos_token": field(GGUFValueType.BOOL, False),
+    }
+
+
+def synthesize(path: Path, shape: Shape, seed: int = 0) -> Path:
+    """Write the file, whole or not at all."""
+    listed = [Tensor(name, kind, size, seed, i) for i, (name, kind, size) in enumerate(tensors(shape))]
+    return write(path, metadata(shape), listed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, metavar="OUT.gguf")
+    parser.add_argument("--layers", type=int, default=Shape.layers)
+    parser.add_argument("--vocab", type=int, default=Shape.V, help="at least 259")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    path = synthesize(given.out, Shape(layers=given.layers, V=given.vocab), given.seed)
+    print(f"{path}: {path.stat().st_size / 1e9:.2f} GB")
+
+
+if __name__ == "__main__":
+    main()
