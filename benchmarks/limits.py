@@ -1,0 +1,73 @@
+"""What the memory of this machine allows: pure reading in several streams, and pure filling past the caches.
+
+This module and `ours` are the only ones here that name a kernel of refmodel.
+"""
+
+import time
+from typing import Any
+
+import numba
+import numpy as np
+from numba import njit, prange
+
+from refmodel.kernels import simd
+
+from .arrays import zeros
+
+LINE = simd.Vec("f", 32, 16)
+STREAMS = 4  # for each thread, far apart: more than one keeps the prefetchers of both common vendors busy
+BYTES = 1 << 28
+TURNS = 9
+
+
+@njit(cache=True)
+def sum_of_streams(a: Any) -> Any:
+    """The sum of a [streams, n]: nothing but loads and one addition for each."""
+    first, second, third, fourth = a[0], a[1], a[2], a[3]
+    total = np.uint64(0)
+    for i in range(first.size):
+        total += (first[i] ^ second[i]) ^ (third[i] ^ fourth[i])
+    return total
+
+
+@njit(parallel=True, cache=True)
+def read(a: Any, totals: Any) -> None:
+    """Read a [threads, streams, n] once."""
+    for t in prange(a.shape[0]):
+        totals[t] = sum_of_streams(a[t])
+
+
+@njit(cache=True)
+def fill_one(out: Any, start: int, stop: int) -> None:
+    zero = simd.splat(LINE, np.float32(0))
+    for i in range(start, stop, 64):
+        simd.stream(out, i, zero)
+
+
+@njit(parallel=True, cache=True)
+def fill(out: Any, threads: int) -> None:
+    """Write out [bytes], aligned to 64, once, past the caches."""
+    share = out.size // threads // 64 * 64
+    for t in prange(threads):
+        fill_one(out, t * share, (t + 1) * share)
+
+
+def bandwidth() -> dict[str, float]:
+    """Median GB/s of reading and of filling, with the threads that Numba has now."""
+    threads = numba.get_num_threads()
+    memory = zeros((BYTES,), np.uint8)
+    memory[:] = 1
+    n = BYTES // (8 * threads * STREAMS)
+    streams = memory[: 8 * threads * STREAMS * n].view(np.uint64).reshape(threads, STREAMS, n)
+    totals = np.zeros(threads, np.uint64)
+    read(streams, totals)
+    fill(memory, threads)
+    seconds: dict[str, list[float]] = {"read": [], "fill": []}
+    for _ in range(TURNS):
+        start = time.perf_counter()
+        read(streams, totals)
+        middle = time.perf_counter()
+        fill(memory, threads)
+        seconds["read"].append(middle - start)
+        seconds["fill"].append(time.perf_counter() - middle)
+    return {name: BYTES / 1e9 / float(np.median(values)) for name, values in seconds.items()}

@@ -1,0 +1,59 @@
+"""Our side: the places where the benchmarks touch refmodel's numerics and kernels, so that a change there is a change here alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+from refmodel.arrays import F32
+from refmodel.gguf.reader import Tensor
+from refmodel.kernels.linear import DECODERS
+from refmodel.numerics import Numerics, numerics_of
+from refmodel.quants import dequantize as by_numpy
+from refmodel.weights import Weight
+
+from .arrays import aligned, zeros
+from .synthesize import DISTINCT, packed
+
+
+def numerics(name: str, threads: int) -> Numerics:
+    """The policy of that name; llamacpp as llama.cpp runs by itself with so many threads."""
+    return numerics_of(f"llamacpp:threads={threads}" if name == "llamacpp" else name)
+
+
+def set_threads(threads: int) -> None:
+    numba.set_num_threads(threads)
+
+
+def weight(kind: GGMLQuantizationType, rows: int, columns: int, seed: int = 0) -> Weight:
+    """A random packed matrix, read-only as those of a file are."""
+    few = packed(kind, DISTINCT, columns, seed)
+    data = aligned(np.resize(few, (rows, few.shape[1])).reshape(-1))
+    data.setflags(write=False)
+    return Weight(Tensor("w", kind, (rows, columns), Path(), data))
+
+
+def row_bytes(kind: GGMLQuantizationType, columns: int) -> int:
+    weights, size = GGML_QUANT_SIZES[kind]
+    return columns // weights * size
+
+
+def linear(num: Numerics, w: Weight, x: F32) -> Callable[[], Any]:
+    """A turn of the product of w with the tokens x."""
+    return lambda: num.linear(w, x)
+
+
+def delta_rule(num: Numerics, q: F32, k: F32, v: F32, log_decay: F32, beta: F32, state: F32) -> Callable[[], Any]:
+    """A turn of the gated delta rule: heads repeated, as the op has it."""
+    return lambda: num.gated_delta_rule(q, k, v, log_decay, beta, state)
+
+
+def dequantize(w: Weight) -> tuple[Callable[[], Any], str]:
+    """A turn of the decoding of a whole matrix, into memory that is there already; and by what it is done."""
+    out = zeros(w.shape, np.float32)
+    if decode := DECODERS.get(w.type.name):
+        return (lambda: decode(w.rows, out)), ""
+    return (lambda: by_numpy(w.type, w.rows)), "decoded by NumPy: no kernel"
