@@ -16,8 +16,8 @@ from test_golden import GOLDEN, MODELS
 
 import refmodel
 from refmodel.arch import ARCHITECTURES, Architecture
+from refmodel.compat import KINDS
 from refmodel.names import FOLDER, table
-from refmodel.surgery import HYBRID
 
 each = pytest.mark.parametrize("name", ARCHITECTURES)
 TOKENS = [7, 3, 250, 9, 9, 31]
@@ -49,7 +49,7 @@ def test_it_has_a_table_of_names_a_tiny_model_and_a_golden_case(name):
 
 @each
 def test_a_model_with_kinds_of_blocks_says_so(name, models):
-    assert (len(set(models[name].kinds)) > 1) == (name in HYBRID)
+    assert (len(set(models[name].kinds)) > 1) == (name in KINDS)
 
 
 @each
