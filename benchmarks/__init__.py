@@ -1,1 +1,1 @@
-"""Speed beside llama.cpp, gguf-py and transformers: `python -m benchmarks` in a checkout. README.md says how, and why it is fair."""
+"""Speed beside llama.cpp, gguf-py and transformers: `python -m benchmarks` in a checkout. README.md says why it is fair."""

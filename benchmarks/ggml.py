@@ -27,7 +27,12 @@ class InitParams(Structure):
     _fields_ = (("mem_size", c_size_t), ("mem_buffer", c_void_p), ("no_alloc", c_bool))
 
 
+class Feature(Structure):
+    _fields_ = (("name", c_char_p), ("value", c_char_p))
+
+
 SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "ggml_log_set": (None, [c_void_p, c_void_p]),
     "ggml_init": (c_void_p, [InitParams]),
     "ggml_free": (None, [c_void_p]),
     "ggml_new_tensor": (c_void_p, [c_void_p, c_int, c_int, POINTER(c_int64)]),
@@ -65,6 +70,8 @@ class Ggml:
         for name, (result, arguments) in SIGNATURES.items():
             function = getattr(self.lib, name)
             function.restype, function.argtypes = result, arguments
+        self.silent = CFUNCTYPE(None, c_int, c_char_p, c_void_p)(lambda level, text, data: None)
+        self.lib.ggml_log_set(self.silent, None)
         self.device = self.lib.ggml_backend_dev_by_type(CPU)
         self.registry = self.lib.ggml_backend_dev_backend_reg(self.device)
         self.backend = self.lib.ggml_backend_dev_init(self.device, None)
@@ -73,7 +80,15 @@ class Ggml:
     def function(self, name: bytes, kind: Any) -> Any:
         return kind(self.lib.ggml_backend_reg_get_proc_address(self.registry, name))
 
-    def repacking(self, kind: GGMLQuantizationType, shape: tuple[int, int]) -> int | None:
+    def features(self) -> str:
+        """What the backend says it was compiled for: `AVX2 FMA REPACK`, and so on."""
+        kind = CFUNCTYPE(POINTER(Feature), c_void_p)
+        found, names = self.function(b"ggml_backend_get_features", kind)(self.registry), list[str]()
+        while found[len(names)].name:
+            names.append(found[len(names)].name.decode())
+        return " ".join(names)
+
+    def repacking(self, kind: GGMLQuantizationType, shape: tuple[int, ...]) -> int | None:
         """The buffer type in which llama.cpp's loader would put such a weight, or None if it leaves it where it lies."""
         kinds = self.function(b"ggml_backend_dev_get_extra_bufts", CFUNCTYPE(POINTER(c_void_p), c_void_p))(self.device)
         graph = Graph(self)
@@ -144,12 +159,9 @@ Turn = tuple[Callable[[], None], NDArray[np.float32]]  # what computes, and wher
 
 
 def mul_mat(ggml: Ggml, kind: GGMLQuantizationType, rows: NDArray[np.uint8], x: NDArray[np.float32], repack: int | None) -> Turn:
-    """rows [O, bytes of a row] times the tokens x [T, I]: [T, O]; in the rows' own memory, or repacked into a buffer of that type."""
+    """rows [O, bytes of a row] times the tokens x [T, I]: [T, O]; where the rows lie, or repacked into such a buffer."""
     graph, shape = Graph(ggml), (len(rows), x.shape[1])
-    if repack is None:
-        w = graph.over(graph.tensor(int(kind), shape), rows)
-    else:
-        w = graph.copied(int(kind), shape, rows, repack)
+    w = graph.over(graph.tensor(int(kind), shape), rows) if repack is None else graph.copied(int(kind), shape, rows, repack)
     run = graph.finish(ggml.lib.ggml_mul_mat(graph.context, w, graph.floats(x)))
     return run, graph.out.reshape(len(x), len(rows))
 

@@ -3,16 +3,16 @@
 This module and `ours` are the only ones here that name a kernel of refmodel.
 """
 
-import time
+from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from numba import njit, prange
 
 from refmodel.kernels import simd
 
 from .arrays import zeros
+from .turns import alternate, sides
 
 LINE = simd.Vec("f", 32, 16)
 STREAMS = 4  # for each thread, far apart: more than one keeps the prefetchers of both common vendors busy
@@ -52,22 +52,22 @@ def fill(out: Any, threads: int) -> None:
         fill_one(out, t * share, (t + 1) * share)
 
 
-def bandwidth() -> dict[str, float]:
-    """Median GB/s of reading and of filling, with the threads that Numba has now."""
-    threads = numba.get_num_threads()
-    memory = zeros((BYTES,), np.uint8)
-    memory[:] = 1
-    n = BYTES // (8 * threads * STREAMS)
+def reading(memory: Any, threads: int) -> Callable[[], None]:
+    """A turn of reading bytes once, but for an end of less than 64 bytes a stream."""
+    n = memory.size // (8 * threads * STREAMS)
     streams = memory[: 8 * threads * STREAMS * n].view(np.uint64).reshape(threads, STREAMS, n)
     totals = np.zeros(threads, np.uint64)
-    read(streams, totals)
-    fill(memory, threads)
-    seconds: dict[str, list[float]] = {"read": [], "fill": []}
-    for _ in range(TURNS):
-        start = time.perf_counter()
-        read(streams, totals)
-        middle = time.perf_counter()
-        fill(memory, threads)
-        seconds["read"].append(middle - start)
-        seconds["fill"].append(time.perf_counter() - middle)
-    return {name: BYTES / 1e9 / float(np.median(values)) for name, values in seconds.items()}
+    return lambda: read(streams, totals)
+
+
+def filling(size: int, threads: int) -> Callable[[], None]:
+    """A turn of filling so many bytes of its own."""
+    memory = zeros((size,), np.uint8)
+    return lambda: fill(memory, threads)
+
+
+def bandwidth(threads: int) -> dict[str, float]:
+    """Median GB/s of reading and of filling."""
+    memory = zeros((BYTES,), np.uint8)
+    seconds = alternate(sides(reading(memory, threads), filling(BYTES, threads)), TURNS)
+    return {name: BYTES / 1e9 / float(np.median(values)) for name, values in zip(("read", "fill"), seconds, strict=True)}

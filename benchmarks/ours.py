@@ -1,16 +1,16 @@
-"""Our side: the places where the benchmarks touch refmodel's numerics and kernels, so that a change there is a change here alone."""
+"""Our side: the places where the benchmarks touch refmodel's numerics and kernels: a change there is one here alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from refmodel.arrays import F32
 from refmodel.gguf.reader import Tensor
 from refmodel.kernels.linear import DECODERS
+from refmodel.model import Model
 from refmodel.numerics import Numerics, numerics_of
 from refmodel.quants import dequantize as by_numpy
 from refmodel.weights import Weight
@@ -22,10 +22,6 @@ from .synthesize import DISTINCT, packed
 def numerics(name: str, threads: int) -> Numerics:
     """The policy of that name; llamacpp as llama.cpp runs by itself with so many threads."""
     return numerics_of(f"llamacpp:threads={threads}" if name == "llamacpp" else name)
-
-
-def set_threads(threads: int) -> None:
-    numba.set_num_threads(threads)
 
 
 def weight(kind: GGMLQuantizationType, rows: int, columns: int, seed: int = 0) -> Weight:
@@ -57,3 +53,15 @@ def dequantize(w: Weight) -> tuple[Callable[[], Any], str]:
     if decode := DECODERS.get(w.type.name):
         return (lambda: decode(w.rows, out)), ""
     return (lambda: by_numpy(w.type, w.rows)), "decoded by NumPy: no kernel"
+
+
+def reading(loaded: Model, num: Numerics, tokens: Sequence[int], route: str = "") -> Callable[[], Any]:
+    """A turn of reading a prompt in a new sequence, with the logits of its last token."""
+    return lambda: loaded.session(route or None, num).forward(tokens, "last")
+
+
+def decoding(loaded: Model, num: Numerics, before: Sequence[int]) -> Callable[[], Any]:
+    """A turn of one more token in a sequence that begins with `before`."""
+    session = loaded.session(None, num)
+    session.forward(before, "last")
+    return lambda: session.forward([16], "last")

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 SCHEMA = 1
+SAME = ("processor", "threads", "target", "versions")  # of all rows of a report
 ENOUGH = 20  # pairs from which a median counts
 
 
@@ -21,7 +23,7 @@ class Spread:
     high: float
 
     @staticmethod
-    def of(values: Sequence[float]) -> "Spread":
+    def of(values: Sequence[float] | NDArray[np.float64]) -> "Spread":
         low, median, high = np.quantile(np.asarray(values, np.float64), [0.25, 0.5, 0.75])
         return Spread(float(low), float(median), float(high))
 
@@ -107,6 +109,14 @@ class Report:
 
     header: dict[str, Any] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
+
+    def begin(self, header: dict[str, Any]) -> None:
+        """A new run. SystemExit if there are rows of another machine or other programs: one table speaks of one."""
+        if self.rows and (other := [key for key in SAME if self.header.get(key) != header.get(key)]):
+            raise SystemExit(
+                f"the rows that are kept were measured with another {' and '.join(other)}: name a new file with --json"
+            )
+        self.header = header
 
     def add(self, row: Row) -> None:
         for i, known in enumerate(self.rows):

@@ -52,8 +52,8 @@ class Shape:
 
     def more_bits(self, layer: int) -> bool:
         """The layers that llama.cpp's mixes give a better type: the first and last eighth, and every third between."""
-        eighth = self.numbers // 8
-        return layer < eighth or layer >= 7 * self.numbers // 8 or (layer - eighth) % 3 == 2
+        eighth = self.layers // 8
+        return layer < eighth or layer >= 7 * self.layers // 8 or (layer - eighth) % 3 == 2
 
 
 def tensors(s: Shape) -> Iterator[tuple[str, T, tuple[int, ...]]]:
@@ -170,7 +170,7 @@ def vector(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
 
 
 def vocabulary(size: int) -> tuple[list[str], list[str]]:
-    """The `size` shortest byte strings in GPT-2's alphabet, but for the special tokens at the end; and the merges that make them."""
+    """The `size` shortest byte strings in GPT-2's alphabet, the last ones special tokens; and the merges that make them."""
     others = (b for b in range(256) if b not in PRINTABLE)
     alphabet = [chr(b) for b in PRINTABLE] + [chr(256 + i) for i, _ in enumerate(others)]
     tokens, merges = list(alphabet), list[str]()
