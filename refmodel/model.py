@@ -63,7 +63,7 @@ class Model:
 
     def session(self, route: RouteLike = None, numerics: "Numerics | str" = "reference", tapper: Tapper = SILENT) -> "Session":
         """A sequence that is fed piece by piece; state is carried between the calls."""
-        from .numerics import numerics_of  # it imports Numba, which a model that is only looked at or copied does not need
+        from .numerics import numerics_of  # now, so that a file is shown without Numba
 
         return Session(self, self.route(route), numerics_of(numerics), tapper)
 

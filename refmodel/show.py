@@ -1,7 +1,5 @@
 """Rows -> rich tables and JSON. Nothing is computed here."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -11,19 +9,10 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-if TYPE_CHECKING:  # what is shown is made elsewhere; some of it by modules that start Numba
+if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
     from .against import Other
     from .diff import Diff, LogitRow, Row
     from .explain import Explanation
@@ -73,7 +62,7 @@ def pairs(values: Mapping[str, str]) -> Table:
     return table
 
 
-def layers(rows: Sequence[LayerRow], tensors: bool) -> Table:
+def layers(rows: "Sequence[LayerRow]", tensors: bool) -> Table:
     table = plain_table("block", "kind", "MB", "types")
     for row in rows:
         table.add_row(str(row.index), row.kind, f"{row.bytes / 1e6:.2f}", row.types)
@@ -102,7 +91,7 @@ def route(console: Console, described: Mapping[str, Any]) -> None:
     console.print(table if described["seams"] else "no seams: the blocks run in their own order")
 
 
-def row_cells(row: Row) -> list[str]:
+def row_cells(row: "Row") -> list[str]:
     verdict = "[green]ok[/]" if row.within else "[bold red]OUT[/]"
     if row.problem:
         return [escape(row.name), "", "", "", "", verdict + " " + escape(row.problem)]
@@ -116,7 +105,7 @@ def row_cells(row: Row) -> list[str]:
     ]
 
 
-def chosen_rows(result: Diff, every: bool) -> list[Row]:
+def chosen_rows(result: "Diff", every: bool) -> "list[Row]":
     """All rows; or, of the first call, one for each block and the head, and those out of tolerance (the first twenty)."""
     if every:
         return result.rows
@@ -125,14 +114,14 @@ def chosen_rows(result: Diff, every: bool) -> list[Row]:
     return [row for row in result.rows if row in wrong or (row.name.startswith(ends) and "@" not in row.name)]
 
 
-def diff_table(result: Diff, every: bool) -> Table:
+def diff_table(result: "Diff", every: bool) -> Table:
     table = plain_table("tensor", "shape", "NMSE", "NMSE (var)", "max |a-b|", "verdict")
     for row in chosen_rows(result, every):
         table.add_row(*row_cells(row))
     return table
 
 
-def diff_headline(result: Diff, other: Other, numerics: str) -> str:
+def diff_headline(result: "Diff", other: "Other", numerics: str) -> str:
     first, t = result.first_wrong, result.tolerance
     compared = [row for row in result.rows if not row.problem]
     worst = max(compared, key=lambda row: row.nmse, default=None)
@@ -148,11 +137,11 @@ def diff_headline(result: Diff, other: Other, numerics: str) -> str:
     return "\n".join(lines)
 
 
-def wrong_because(row: Row) -> str:
+def wrong_because(row: "Row") -> str:
     return row.problem or f"NMSE {row.nmse:.1e}, allowed {row.allowed:.0e}"
 
 
-def logit_lines(rows: Sequence[LogitRow]) -> list[str]:
+def logit_lines(rows: "Sequence[LogitRow]") -> list[str]:
     if not rows:
         return ["logits were not compared"]
     decided = [row for row in rows if not row.near_tie]
@@ -164,7 +153,7 @@ def logit_lines(rows: Sequence[LogitRow]) -> list[str]:
     ]
 
 
-def diff_json(result: Diff, other: Other, numerics: str) -> dict[str, Any]:
+def diff_json(result: "Diff", other: "Other", numerics: str) -> dict[str, Any]:
     first = result.first_wrong
     return {
         "verdict": "within" if first is None else "out",
@@ -180,7 +169,7 @@ def diff_json(result: Diff, other: Other, numerics: str) -> dict[str, Any]:
     }
 
 
-def explanation_table(explanation: Explanation, every: bool) -> Table:
+def explanation_table(explanation: "Explanation", every: bool) -> Table:
     """Shares of the distance in percent, for the outputs of the blocks and the logits; of the first call, or of all."""
     parts = list(explanation.budgets[0].parts)
     table = plain_table("tensor", "NMSE to truth", *(f"{part} %" for part in parts), "unexplained NMSE")
@@ -191,7 +180,7 @@ def explanation_table(explanation: Explanation, every: bool) -> Table:
     return table
 
 
-def explanation_headline(explanation: Explanation, other: Other) -> str:
+def explanation_headline(explanation: "Explanation", other: "Other") -> str:
     verdicts = explanation.verdicts()
     ties = [row.token for row, verdict in zip(explanation.tokens, verdicts, strict=True) if verdict == "NEAR TIE"]
     lines = [
@@ -207,7 +196,7 @@ def explanation_headline(explanation: Explanation, other: Other) -> str:
     return "\n".join(lines)
 
 
-def explanation_json(explanation: Explanation, other: Other) -> dict[str, Any]:
+def explanation_json(explanation: "Explanation", other: "Other") -> dict[str, Any]:
     first, flip = explanation.first, explanation.flip
     return {
         "verdict": "EXPLAINED" if explanation.explained else "UNEXPLAINED",
@@ -225,6 +214,8 @@ def explanation_json(explanation: Explanation, other: Other) -> dict[str, Any]:
 @contextmanager
 def copying(console: Console) -> Iterator[Callable[[int, int], None]]:
     """A bar of bytes copied and to copy; on a terminal only."""
+    from rich.progress import DownloadColumn, TransferSpeedColumn
+
     columns = (TextColumn("copying"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("copying", total=None)
@@ -273,7 +264,7 @@ VERDICTS = {
 MOST = 5  # findings of a check that are shown; --json has all
 
 
-def proof(console: Console, report: Report) -> None:
+def proof(console: Console, report: "Report") -> None:
     from .verify import MEANS
 
     table = plain_table("check", "result", "compared", "what it says")
@@ -305,7 +296,7 @@ def proof(console: Console, report: Report) -> None:
     console.print(VERDICTS[report.status].format(**words), markup=False, soft_wrap=True)
 
 
-def recovery(console: Console, found: Recovered) -> None:
+def recovery(console: Console, found: "Recovered") -> None:
     """What the hashes say, and what the file says."""
     route_ = found.recovery.route
     layers_ = " ".join(map(str, route_.layers)) if route_ else "-"
@@ -314,7 +305,7 @@ def recovery(console: Console, found: Recovered) -> None:
         console.print(line, markup=False, soft_wrap=True)
 
 
-def trial(console: Console, done: Trial) -> None:
+def trial(console: Console, done: "Trial") -> None:
     """Position by position, then what it comes to."""
     table = plain_table("position", "source block", "pass", "NMSE added", "NMSE accumulated")
     for step in done.steps:
@@ -325,7 +316,7 @@ def trial(console: Console, done: Trial) -> None:
         console.print(line, markup=False, soft_wrap=True)
 
 
-def trial_json(done: Trial) -> dict[str, Any]:
+def trial_json(done: "Trial") -> dict[str, Any]:
     return {
         "route": done.route.canonical,
         "steps": [asdict(step) for step in done.steps],

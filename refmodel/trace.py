@@ -1,7 +1,6 @@
 """Taps: who looks at a forward pass while it runs, and the file that remembers what was seen."""
 
 import json
-import os
 import re
 import shutil
 import struct
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from .arrays import F
 from .errors import TraceError
+from .files import whole
 
 
 class Tapper(Protocol):
@@ -75,18 +75,9 @@ class Spool:
                 self.finish()
 
     def finish(self) -> None:
-        handle, partial = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.name, suffix=".partial")
-        try:
-            with os.fdopen(handle, "wb") as out:
-                self.data.seek(0)
-                self.assemble(self, out)
-                out.flush()
-                os.fsync(out.fileno())
-            os.chmod(partial, 0o644)
-            os.replace(partial, self.path)
-        except BaseException:
-            os.unlink(partial)
-            raise
+        with whole([self.path]) as (out,):
+            self.data.seek(0)
+            self.assemble(self, out)
 
 
 def as_safetensors(spool: Spool, out: IO[bytes]) -> None:

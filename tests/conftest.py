@@ -22,6 +22,7 @@ settings.register_profile(
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
+settings.register_profile("many", settings.get_profile("suite"), max_examples=200)  # pytest --hypothesis-profile=many
 settings.load_profile("suite")
 
 

@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
+
+
+def examples(few: int) -> int:
+    """How many examples a slow test draws: a few in the suite, as many as any other under --hypothesis-profile=many."""
+    asked = settings().max_examples
+    return asked if asked == settings.get_profile("many").max_examples else few
 
 
 def seeds() -> st.SearchStrategy[int]:

@@ -6,6 +6,7 @@ import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import examples
 
 import refmodel
 from refmodel.compat import one_kind, runners
@@ -45,7 +46,7 @@ def proved(path, source, lib, **options):
     return report
 
 
-@settings(max_examples=10)
+@settings(max_examples=examples(10))
 @given(data=st.data())
 def test_random_routes(model, tmp_path, llama_lib, data):
     n = model.n_layer

@@ -7,11 +7,11 @@ from typing import Any
 
 STRUCTURE, SEAMS, BYTES, METADATA, FORWARD, LLAMACPP = "structure", "seams", "bytes", "metadata", "forward", "llama.cpp"
 MEANS = {
-    STRUCTURE: "every block has its tensors, in the source's shapes and types, and there are no others",
+    STRUCTURE: "every block has its tensors, in the source's shapes and types, and no others",
     SEAMS: "at each jump of the route the right blocks meet",
     BYTES: "every tensor has the bytes of its source tensor",
     METADATA: "every value, per-block ones along the map, is the source's",
-    FORWARD: "the file computes what the source computes under the route, every block's output and the logits to the last bit",
+    FORWARD: "the file computes what the source computes under the route, to the last bit",
     LLAMACPP: "llama.cpp's run of the file agrees with our run of the source under the route",
 }
 
