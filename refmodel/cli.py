@@ -1,13 +1,12 @@
 """Arguments -> one call -> exit status: 0 done and within tolerance, 1 out of tolerance, 2 could not do it."""
 
-import codecs
 import gc
 import json
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,10 +18,10 @@ from . import check_links
 from .errors import RefmodelError, TokenError
 
 if TYPE_CHECKING:
+    from .generate import Reply
     from .model import Model
     from .warmup import Work
 
-Utf8 = codecs.getincrementaldecoder("utf-8")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)  # a pipe has no width of its own
 err = Console(stderr=True, highlight=False)
@@ -98,36 +97,23 @@ def run(
     numerics: NumericsName = "fast",
     n: Annotated[int, typer.Option("-n", min=1, help="Tokens to write at most.")] = 64,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
-    top_k: Annotated[int, typer.Option(min=1)] = 40,
+    top_k: Annotated[int, typer.Option(min=0, help="Draw from the likeliest so many; 0 is all.")] = 40,
+    top_p: Annotated[float, typer.Option(min=0.0, help="... that together have this probability; 1 is all.")] = 0.95,
+    min_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="... that have this part of the likeliest's probability.")] = 0.05,
+    repeat_penalty: Annotated[float, typer.Option(min=0.01, help="Divides the logits of the last 64 tokens; 1 is none.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be given again.")] = None,
     special: Annotated[bool, typer.Option("--special", help="Read special tokens such as <|im_start|> in the prompt.")] = False,
 ) -> None:
     """Generate text, greedily or by seeded sampling; token ids where the file has no tokenizer."""
-    from .generate import generate
+    from .generate import Reply, generate
     from .model import load
+    from .sampling import Sampling
 
-    loaded = load(model)
+    loaded, how = load(model), Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed=seed)
     ids = token_ids(loaded, prompt, tokens, special)
     prepare(loaded, numerics, [len(ids)])
-    tokenizer = loaded.tokenizer
-    session, start, first, written = loaded.session(route, numerics), time.perf_counter(), 0.0, list[int]()
-    shown = Utf8("replace")  # a character may be spread over several tokens
-    with err.status(f"reading {len(ids)} tokens") as status:
-        for token in generate(session, ids, n, temperature, top_k, seed):
-            if not written:
-                first = time.perf_counter()
-                status.stop()
-            written.append(token)
-            if token in tokenizer.eog:
-                break
-            print(f"{token} " if tokenizer.problem else shown.decode(tokenizer.piece(token)), end="", flush=True)
-    print(shown.decode(b"", final=True))
-    end = time.perf_counter()
-    later = f"{(len(written) - 1) / (end - first):.1f} tokens/s" if len(written) > 1 else "one token"
-    err.print(
-        f"{len(ids)} tokens read in {first - start:.2f} s; {len(written)} written, {later} after the first ({numerics})",
-        style="dim",
-    )
+    write(Reply(loaded.tokenizer, stop or ()), generate(loaded.session(route, numerics), ids, n, how), len(ids), numerics)
 
 
 @app.command()
@@ -409,6 +395,24 @@ def compile_missing(works: Sequence["Work"]) -> tuple[int, float]:
         with counting(err, "compiling kernels, once", len(left)) as seen:
             warming.compile_all(left, warming.cores(), lambda one: seen(one.title))
     return len(left), time.perf_counter() - start
+
+
+def write(reply: "Reply", tokens: Iterable[int], read: int, numerics: str) -> None:
+    """Print a reply as its tokens come, then how fast they came and whether it turned in a circle."""
+    start, first = time.perf_counter(), 0.0
+    with err.status(f"reading {read} tokens") as status:
+        for text in reply.read(tokens):
+            if not first:
+                first = time.perf_counter()
+                status.stop()
+            print(text, end="", flush=True)
+    print()
+    end, written = time.perf_counter(), len(reply.tokens)
+    later = f"{(written - 1) / (end - first):.1f} tokens/s" if written > 1 else "one token"
+    err.print(f"{read} tokens read in {first - start:.2f} s; {written} written, {later} after the first ({numerics})", style="dim")
+    if reply.loop:
+        advice = "try --repeat-penalty 1.1, or a --temperature above 0"
+        err.print(f"warning: the reply repeats a phrase of {reply.loop} tokens again and again; {advice}", style="yellow")
 
 
 def token_ids(loaded: "Model", prompt: str, tokens: str, special: bool) -> list[int]:

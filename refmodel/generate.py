@@ -1,31 +1,101 @@
-"""Greedy and seeded sampling on top of a session."""
+"""Tokens written one after another on top of a session, and what is shown of them."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from .arrays import F
 from .model import Session
+from .sampling import GREEDY, Sampling, choose
+from .tokenizer import Tokenizer
+
+Steering = Callable[[int], Sequence[int]]
 
 
 def generate(
-    session: Session, prompt: Sequence[int], count: int, temperature: float = 0.0, top_k: int = 40, seed: int = 0
+    session: Session, prompt: Sequence[int], count: int, how: Sampling = GREEDY, steer: Steering = lambda token: ()
 ) -> Iterator[int]:
     """Feed the prompt, then yield up to `count` tokens, each fed back; the caller stops at an end-of-generation token.
 
-    temperature  0 takes the likeliest token; above, tokens are drawn from the `top_k` likeliest with PCG64(seed)
+    The same session, prompt and settings give the same tokens: numbers are drawn from PCG64(seed), one for each token.
+    `steer` hears of each token and may name tokens that are written next, whatever the model thinks of them.
     """
-    draw = np.random.Generator(np.random.PCG64(seed))
-    tokens = list(prompt)
+    draw, before, tokens, due = np.random.Generator(np.random.PCG64(how.seed)), list(prompt), list(prompt), deque[int]()
     for _ in range(count):
         row = session.forward(tokens, logits="last")[0]
-        tokens = [int(row.argmax()) if temperature <= 0 else sampled(row, temperature, top_k, draw)]
+        token = choose(row, before, how, draw.random())
+        tokens = [due.popleft() if due else token]
+        before += tokens
+        due.extend(steer(tokens[0]))
         yield tokens[0]
 
 
-def sampled(row: F, temperature: float, top_k: int, draw: np.random.Generator) -> int:
-    """One of the top_k likeliest tokens of the logits [V]; a tie at the edge goes to the smaller id."""
-    best = np.argsort(-row, kind="stable")[: max(1, top_k)]
-    scaled = row[best].astype(np.float64) / temperature
-    p = np.exp(scaled - scaled.max())
-    return int(best[np.searchsorted(np.cumsum(p / p.sum()), draw.random(), side="right").clip(max=len(best) - 1)])
+class Reply:
+    """What a generation writes: the text to show, and how it ended. `end`: "eog", "stop", or "count" while nothing ended it."""
+
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()) -> None:
+        self.tokenizer, self.stops = tokenizer, StopStrings(stops)
+        self.tokens: list[int] = []
+        self.text, self.end = "", "count"
+        self.loop = 0  # tokens of the phrase that is repeated and repeated
+
+    def read(self, tokens: Iterable[int]) -> Iterator[str]:
+        """The text of each token in turn, up to an end-of-generation token or a stop string; ids where there is no tokenizer.
+
+        Text in which a stop string may have begun, and bytes that make no character yet, come with a later token.
+        """
+        known, stream = not self.tokenizer.problem, self.tokenizer.stream()
+        for token in tokens:
+            self.tokens.append(token)
+            self.loop = self.loop or repeated(self.tokens)
+            if token in self.tokenizer.eog:
+                self.end = "eog"
+                break
+            yield self._shown(self.stops.feed(stream.feed(token) if known else f"{token} "))
+            if self.stops.found:
+                self.end = "stop"
+                return
+        yield self._shown(self.stops.feed(stream.end()) + self.stops.rest())
+
+    def _shown(self, text: str) -> str:
+        self.text += text
+        return text
+
+
+class StopStrings:
+    """Looks for the first of some strings in text that comes in pieces, and lets through what can be no part of one."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self.stops = [stop for stop in stops if stop]
+        self.held, self.found = "", ""
+
+    def feed(self, text: str) -> str:
+        """The text that is safe to show: before a stop string, or before what may become one."""
+        if self.found:
+            return ""
+        self.held += text
+        places = [(at + len(stop), at, stop) for stop in self.stops if (at := self.held.find(stop)) >= 0]
+        if places:  # the one that is whole first, so that it does not matter how the text is cut
+            _, at, self.found = min(places)
+        else:
+            at = min((self._begins(stop) for stop in self.stops), default=len(self.held))
+        shown, self.held = self.held[:at], self.held[at:]
+        return shown
+
+    def _begins(self, stop: str) -> int:
+        """Where the longest end of the held text that begins the stop string starts."""
+        end = len(self.held)
+        return next(at for at in range(max(0, end - len(stop) + 1), end + 1) if stop.startswith(self.held[at:]))
+
+    def rest(self) -> str:
+        """What was held back for a stop string that did not come."""
+        return "" if self.found else self.held
+
+
+def repeated(tokens: Sequence[int], longest: int = 64, least: int = 48) -> int:
+    """The length of the phrase that the last tokens repeat: four times or more, for `least` tokens or more. 0 if there is none."""
+    for length in range(1, longest + 1):
+        span = max(least, 4 * length)
+        if len(tokens) >= span and all(tokens[-i] == tokens[-i - length] for i in range(1, span - length + 1)):
+            return length
+    return 0

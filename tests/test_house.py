@@ -24,7 +24,7 @@ ROWS = [
     {"call"},
     {"numerics", "state", "trace", "names"},
     {"plan"},
-    {"weights", "route", "tokenizer"},
+    {"weights", "route", "tokenizer", "sampling"},
     {"kernels", "ops"},
     {"quants"},
     {"gguf"},
