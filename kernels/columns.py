@@ -1,7 +1,6 @@
 """A way for few tokens: a register of rows at once, whose words are turned so that rows are lanes. A block is taken apart in
 registers and forgotten, once for each token. Has the paths of paths.py that add up a whole block."""
 
-import numpy as np
 from numba import njit
 from numba.extending import overload
 
@@ -30,15 +29,14 @@ from .simd import (
 )
 from .static import for_kernels
 
-ROWS = count_of(LAYOUT)
+ROWS, FAR_APART = count_of(LAYOUT), True
 SCRATCH = 64 * ROWS
 i32s, f32s = Vec("i", 32, ROWS), Vec("f", 32, ROWS)
 
 
-def prepared(kind, a_codes, a_d, a_sums):
-    """The tokens as `some_rows` reads them."""
-    groups = a_codes.reshape(len(a_d), -1, TYPES[kind].GROUP)
-    return a_codes.reshape(len(a_d), -1), a_d, groups.sum(axis=-1, dtype=np.int16).reshape(-1)
+def together(kind):
+    """Tokens that are multiplied at once."""
+    return 1
 
 
 @for_kernels
@@ -52,19 +50,14 @@ def _sums_of_block(kind, rows, at, stride, q, sums, n, scratch):
     parts, minima, groups = of.PARTS, of.M >= 0, of.WEIGHTS // of.GROUP
     words = of.WEIGHTS // 4 // parts  # of one part
     runs, times = words // flush_of(kind), of.GROUP // 4 // flush_of(kind)  # of words that are added up; of these under one scale
-    in_part, pairs, lanes, all_runs, scales_of_part = (
-        groups // parts,
-        groups // 2,
-        ROWS * FACTOR.lanes,
-        runs * ROWS,
-        groups // parts * ROWS,
-    )
+    in_part, pairs, lanes = groups // parts, groups // 2, ROWS * FACTOR.lanes
+    of_runs, of_scales = ROWS * runs, ROWS * in_part
 
     @njit(forceinline=True)
     def of_part(kind, rows, at, stride, q, n, scratch, p):
         code = codes(kind, LAYOUT, rows, at, stride, p)
-        dots = dots_onto(no_sums(all_runs), code, load_repeated(words, ROWS, q, 4 * words * (parts * n + p)), runs)
-        scale = repeat_every(load(wide(FACTOR, scales_of_part), scratch, 4 * ROWS * in_part * p), lanes, times)
+        dots = dots_onto(no_sums(of_runs), code, load_repeated(words, ROWS, q, 4 * words * (parts * n + p)), runs)
+        scale = repeat_every(load(wide(FACTOR, of_scales), scratch, 4 * ROWS * in_part * p), lanes, times)
         return fold(i32s, scaled(dots, scale))
 
     def with_scales(kind, rows, at, stride, q, sums, n, scratch):
@@ -82,23 +75,23 @@ def _sums_of_block(kind, rows, at, stride, q, sums, n, scratch):
         return dot, below
 
     def without(kind, rows, at, stride, q, sums, n, scratch):
-        code, below = codes(kind, LAYOUT, rows, at, stride, 0), splat(i32s, sums[n])
-        dots = dots_onto(no_sums(all_runs), code, load_repeated(8, ROWS, q, 32 * n), runs)
-        return fold(i32s, scaled(dots, splat(wide(FACTOR, all_runs), 1))) - below * offset, below
+        code, below = codes(kind, LAYOUT, rows, at, stride, 0), splat(i32s, sums[2 * n])
+        dots = dots_onto(no_sums(of_runs), code, load_repeated(8, ROWS, q, 32 * n), runs)
+        return fold(i32s, scaled(dots, splat(wide(FACTOR, of_runs), 1))) - below * offset, below
 
     return with_scales if groups > 1 else without
 
 
 @njit
 def some_rows(kind, path, rows, at, stride, tokens, scratch, result):
-    """q [T, I] int8, d [T, N] float32, sums [T · N · groups] int16 of the codes under one scale."""
-    q, d, sums = tokens
-    for t in range(len(d)):
+    q, d, sums, _ = tokens
+    N, T = d.shape
+    for t in range(T):
         total, under = splat(f32s, 0), splat(f32s, 0)
-        for n in range(d.shape[1]):
+        for n in range(N):
             block = at + the(kind, "BLOCK") * n
-            dot, below = sums_of_block(kind, rows, block, stride, q, sums, t * d.shape[1] + n, scratch)
+            dot, below = sums_of_block(kind, rows, block, stride, q, sums, n * T + t, scratch)
             high = delta(kind, LAYOUT, rows, block, stride)
             low = lower(kind, LAYOUT, rows, block, stride) if the(kind, "M") >= 0 else splat(f32s, 0)
-            total, under = added(path, convert(f32, dot), convert(f32, below), high, low, splat(f32s, d[t, n]), total, under)
+            total, under = added(path, convert(f32, dot), convert(f32, below), high, low, splat(f32s, d[n, t]), total, under)
         store(result, 4 * ROWS * t, total - under)

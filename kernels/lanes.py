@@ -31,16 +31,14 @@ from .simd import (
 )
 from .static import for_kernels
 
-ROWS, SCRATCH = 4, 64
+ROWS, FAR_APART, SCRATCH = 4, True, 64
 i8x32, i16x64, i32x1, i32x8 = Vec("i", 8, 32), Vec("i", 16, 64), Vec("i", 32, 1), Vec("i", 32, 8)
 f32x1, f32x4, f32x8, f32x32 = Vec("f", 32, 1), Vec("f", 32, 4), Vec("f", 32, 8), Vec("f", 32, 32)
 
 
-def prepared(kind, a_codes, a_d, a_sums):
-    """The tokens as `some_rows` reads them."""
-    groups = a_codes.reshape(len(a_d), -1, TYPES[kind].GROUP)
-    sums = a_sums if TYPES[kind].WEIGHTS == 32 else groups.sum(axis=-1, dtype=np.int16)
-    return a_codes.reshape(len(a_d), -1), a_d, sums
+def together(kind):
+    """Tokens that are multiplied at once."""
+    return 1
 
 
 @for_kernels
@@ -57,7 +55,7 @@ def _numbers(kind, v):
 
 @for_kernels
 def some_rows(kind, path, rows, at, stride, tokens, scratch, result):
-    """q [T, I] int8, d [T, N] float32, and sums: of the tokens' blocks [T, N] float32, or of groups [T, N · groups] int16."""
+    """See products.py."""
 
 
 @overload(some_rows)
@@ -76,47 +74,47 @@ def _some_rows(kind, path, rows, at, stride, tokens, scratch, result):
 
 
 @njit(forceinline=True)
-def _dots(kind, rows, at, stride, q, t, n):
-    """Of four rows' block and block n of token t the sums of four neighbours' products."""
+def _dots(kind, rows, at, stride, q, n):
+    """Of four rows' block and block n of all tokens' blocks the sums of four neighbours' products."""
     code = numbers(kind, codes(kind, FOUR_ROWS, rows, at, stride, 0))
-    return dot2_i16(dot2_i8(code, tile(load(i8x32, q, t * q.shape[1] + 32 * n), 4)), splat(i16x64, 1))
+    return dot2_i16(dot2_i8(code, tile(load(i8x32, q, 32 * n), 4)), splat(i16x64, 1))
 
 
 @njit(forceinline=True)
 def _further(kind, rows, at, stride, q, d, t, n, total):
     """The running numbers after one more block."""
-    both = delta(kind, FOUR_ROWS, rows, at, stride) * d[t, n]
-    return fma(repeat(both, 8), convert(f32, _dots(kind, rows, at, stride, q, t, n)), total)
+    both = delta(kind, FOUR_ROWS, rows, at, stride) * d[n, t]
+    return fma(repeat(both, 8), convert(f32, _dots(kind, rows, at, stride, q, n * d.shape[1] + t)), total)
 
 
 @njit
 def eight_lanes(kind, path, rows, at, stride, tokens, scratch, result):
-    q, d, _ = tokens
-    for t in range(len(d)):
+    q, d, _, _ = tokens
+    for t in range(d.shape[1]):
         total = splat(f32x32, 0)
-        for n in range(d.shape[1]):
+        for n in range(len(d)):
             total = _further(kind, rows, at + the(kind, "BLOCK") * n, stride, q, d, t, n, total)
         store(result, 16 * t, hsums(total, 4))
 
 
 @njit
 def eight_lanes_and_minima(kind, path, rows, at, stride, tokens, scratch, result):
-    q, d, sums = tokens
-    for t in range(len(d)):
+    q, d, _, s = tokens
+    for t in range(d.shape[1]):
         total, under = splat(f32x32, 0), splat(f32x4, 0)
-        for n in range(d.shape[1]):
+        for n in range(len(d)):
             block = at + the(kind, "BLOCK") * n
             total = _further(kind, rows, block, stride, q, d, t, n, total)
-            under = fma(lower(kind, FOUR_ROWS, rows, block, stride) * np.float32(-1), splat(f32x4, sums[t, n]), under)
+            under = fma(lower(kind, FOUR_ROWS, rows, block, stride) * np.float32(-1), splat(f32x4, s[n, t]), under)
         store(result, 16 * t, hsums(total, 4) + under)
 
 
 @njit
 def alternating_lanes(kind, path, rows, at, stride, tokens, scratch, result):
-    q, d, _ = tokens
-    N = d.shape[1]
+    q, d, _, _ = tokens
+    N, T = d.shape
     last = at + the(kind, "BLOCK") * (N - 1)
-    for t in range(len(d)):
+    for t in range(T):
         even, odd = splat(f32x32, 0), splat(f32x32, 0)
         for n in range(0, N - 1, 2):
             block = at + the(kind, "BLOCK") * n
@@ -124,8 +122,8 @@ def alternating_lanes(kind, path, rows, at, stride, tokens, scratch, result):
             odd = _further(kind, rows, block + the(kind, "BLOCK"), stride, q, d, t, n + 1, odd)
         total = hsums(even + odd, 4)
         if N % 2:
-            dots = hsums(_dots(kind, rows, last, stride, q, t, N - 1), 4)
-            total = fma(delta(kind, FOUR_ROWS, rows, last, stride) * d[t, N - 1], convert(f32, dots), total)
+            dots = hsums(_dots(kind, rows, last, stride, q, (N - 1) * T + t), 4)
+            total = fma(delta(kind, FOUR_ROWS, rows, last, stride) * d[N - 1, t], convert(f32, dots), total)
         store(result, 16 * t, total)
 
 
@@ -178,22 +176,23 @@ def _further_in_row(kind, path, rows, at, tokens, t, n, scratch, total, under):
         return fold(i32x8, dot2_i16(products, bitcast(i16, load_repeated(in_part, words, scratch, 4 * in_part * p))))
 
     def body(kind, path, rows, at, tokens, t, n, scratch, total, under):
-        q, d, sums = tokens
+        q, d, sums, _ = tokens
         scale, minimum = scales(kind, ROW, rows, at, 0)
         store(scratch, 0, repeat(convert(i16, scale), 2))
-        q_at = t * q.shape[1] + 256 * n
+        place = n * d.shape[1] + t
+        q_at = 256 * place
         dots = of_part(kind, rows, at, q, q_at, scratch, 0)
         dots += of_part(kind, rows, at, q, q_at, scratch, 1)
         if parts == 4:  # written out, so that a part's shifts are constants
             dots += of_part(kind, rows, at, q, q_at, scratch, 2)
             dots += of_part(kind, rows, at, q, q_at, scratch, 3)
         if minima or offset:
-            pairs = dot2_i16(convert(i16, minimum), load(i16s, sums, 2 * groups * (t * d.shape[1] + n)))
+            pairs = dot2_i16(convert(i16, minimum), load(i16s, sums, 2 * groups * place))
             if offset:
                 dots -= pairs * offset
             if minima:
-                total, under = with_minima(path, pairs, d[t, n] * lower(kind, ROW, rows, at, 0)[0], total, under)
-        return fma(splat(f32x8, d[t, n] * delta(kind, ROW, rows, at, 0)[0]), convert(f32, dots), total), under
+                total, under = with_minima(path, pairs, d[n, t] * lower(kind, ROW, rows, at, 0)[0], total, under)
+        return fma(splat(f32x8, d[n, t] * delta(kind, ROW, rows, at, 0)[0]), convert(f32, dots), total), under
 
     return body
 
@@ -208,7 +207,7 @@ def _super_blocks(kind, path, rows, at, stride, tokens, scratch, result):
     minima = Vec("f", 32, MINIMA.get(path.value, 1))
 
     def body(kind, path, rows, at, stride, tokens, scratch, result):
-        T, N = tokens[1].shape
+        N, T = tokens[1].shape
         for t in range(T):
             a, b, c, d = splat(f32x8, 0), splat(f32x8, 0), splat(f32x8, 0), splat(f32x8, 0)
             under_a, under_b, under_c, under_d = splat(minima, 0), splat(minima, 0), splat(minima, 0), splat(minima, 0)

@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 from numba.extending import overload
 
-from .blocks import TYPES, as_codes, codes, delta, flush_of, lower, offset_of, scales, the
+from .blocks import TYPES, as_codes, codes, delta, flush_of, lower, offset_of, scales
 from .layout import SIXTEEN_ROWS as LAYOUT
 from .layout import count_of, factors, in_pairs
 from .paths import APART, STRETCH, added
@@ -33,7 +33,7 @@ from .simd import (
 )
 from .static import for_kernels
 
-ROWS = count_of(LAYOUT)
+ROWS, FAR_APART = count_of(LAYOUT), False
 u8x4, i16x2 = Vec("u", 8, 4), Vec("i", 16, 2)
 WORD = 4 * ROWS  # bytes of 4 codes of each row; also of a float, of a scale
 
@@ -46,20 +46,8 @@ SCRATCH = LOWER + WORD
 
 
 def together(kind):
-    """Tokens that are multiplied at once: as many as registers allow."""
-    return 8 if DOT4 else 3 if TYPES[kind].SIGNED else 4
-
-
-def prepared(kind, a_codes, a_d, a_sums):
-    """The tokens as `some_rows` reads them: in groups, what is read at once side by side; zeros fill the last group."""
-    (T, N), count = a_d.shape, together(kind)
-    groups = a_codes.reshape(T, N, -1, TYPES[kind].GROUP).sum(axis=-1, dtype=np.int16)
-    sums = np.pad(groups, ((0, 0), (0, 0), (0, groups.shape[2] % 2)))
-    fill = ((0, -T % count), (0, 0))
-    grouped = lambda x, width: np.ascontiguousarray(
-        np.pad(x, (*fill, (0, 0))).reshape(-1, count, N, x.shape[2] // width, width).transpose(2, 0, 3, 1, 4)
-    )
-    return grouped(a_codes, 4), np.ascontiguousarray(np.pad(a_d, fill).T), grouped(sums, 2)
+    """Tokens that are multiplied at once: as many as registers allow. Always a power of two, others make LLVM move lanes about."""
+    return 8 if DOT4 else 2 if TYPES[kind].SIGNED else 4
 
 
 @for_kernels
@@ -128,8 +116,8 @@ def _multiply(kind, path, panel, tokens, n, t, totals, unders):
         return below
 
     def body(kind, path, panel, tokens, n, t, totals, unders):
-        q, d, sums = tokens
-        place = n * q.shape[1] + t
+        q, d, sums, _ = tokens
+        place = n * (d.shape[1] // count) + t
         factor = repeat(load(deltas, d, 4 * count * place), ROWS)
         total = load(f32s, totals, WORD * count * t)
         under = load(f32s, unders, WORD * count * t) if apart else splat(f32s, 0)
@@ -149,14 +137,22 @@ def _multiply(kind, path, panel, tokens, n, t, totals, unders):
     return body
 
 
-@njit
+@for_kernels
 def some_rows(kind, path, rows, at, stride, tokens, scratch, result):
-    """q [N, T' / count, W / 4, count, 4] int8, d [N, T'] float32, sums [N, T' / count, pairs of groups, count, 2] int16."""
-    q, unders = tokens[0], np.zeros_like(result)
-    result[:] = 0
-    for n in range(q.shape[0]):
-        block = at + the(kind, "BLOCK") * n
-        unpack(kind, rows, block, stride, scratch)
-        for t in range(q.shape[1]):
-            multiply(kind, path, scratch, tokens, n, t, result, unders)
-    result -= unders
+    """See products.py."""
+
+
+@overload(some_rows)
+def _some_rows(kind, path, rows, at, stride, tokens, scratch, result):
+    count, block = together(kind.value), TYPES[kind.value].BLOCK
+
+    def body(kind, path, rows, at, stride, tokens, scratch, result):
+        unders = np.zeros_like(result)
+        result[:] = 0
+        for n in range(tokens[1].shape[0]):
+            unpack(kind, rows, at + block * n, stride, scratch)
+            for t in range(tokens[1].shape[1] // count):
+                multiply(kind, path, scratch, tokens, n, t, result, unders)
+        result -= unders
+
+    return body

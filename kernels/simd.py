@@ -437,28 +437,20 @@ def fold(typingctx, vec, v):
 
 
 @intrinsic(prefer_literal=True)
-def fold_every(typingctx, v, lanes, count):
-    """v.reshape(-1, count, lanes).sum(1): runs of `count` groups of lanes are added; both are known when compiling."""
-    each, n = known(lanes), known(count)
-
-    def emit(context, builder, sig, args):
-        groups, sums = pieces(builder, args[0], each), []
-        for start in range(0, len(groups), n):
-            total, *rest = groups[start : start + n]
-            for group in rest:
-                total = (builder.fadd if v.kind == "f" else builder.add)(total, group)
-            sums.append(total)
-        return joined(builder, sums)
-
-    return signature(Vec(v.kind, v.bits, v.lanes // n), v, lanes, count), emit
-
-
-@intrinsic(prefer_literal=True)
 def repeat_every(typingctx, v, lanes, times):
     """np.repeat(v.reshape(-1, lanes), times, axis=0): groups of lanes several times over; both are known when compiling."""
     each, n = known(lanes), known(times)
     emit = lambda context, builder, sig, args: joined(builder, [g for g in pieces(builder, args[0], each) for _ in range(n)])
     return signature(Vec(v.kind, v.bits, v.lanes * n), v, lanes, times), emit
+
+
+@intrinsic
+def largest(typingctx, v):
+    """The largest of unsigned lanes."""
+    emit = lambda context, builder, sig, args: called(
+        builder, f"llvm.vector.reduce.umax.v{v.lanes}i{v.bits}", v.ir.element, args[0]
+    )
+    return signature(v.scalar, v), emit
 
 
 def halved(builder, v, kind):

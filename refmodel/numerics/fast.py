@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from ..arrays import F, Matrix
-from ..ops.ggml_product import PATHS, QUANTIZERS
+from ..ops.ggml_product import PATHS
 from . import packed, plain
 from .plain import REFERENCE
 
@@ -20,7 +20,7 @@ def linear(w: Matrix, x: F) -> F:
     if w.type not in PATHS:
         return plain.linear(w, x)
     out = np.empty((len(x), w.shape[0]), np.float32)
-    packed.multiply(w, "super_blocks", QUANTIZERS[PATHS[w.type].partner](np.ascontiguousarray(x)), out)
+    packed.multiply(w, "super_blocks", x, out)
     return out
 
 

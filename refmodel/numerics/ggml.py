@@ -124,7 +124,7 @@ def paths_of(profile: Profile, build: Build) -> tuple[bool, bool, bool]:
 def by_plan(steps: list[Step], w: Matrix, x: F32) -> F32:
     x, out = np.ascontiguousarray(x), np.empty((len(x), w.shape[0]), np.float32)
     for step in steps:
-        packed.multiply(w, step.path, QUANTIZERS[PATHS[w.type].partner](x[step.tokens]), out[step.tokens])
+        packed.multiply(w, step.path, x[step.tokens], out[step.tokens])
     return out
 
 

@@ -1,8 +1,7 @@
 """Products of packed rows with tokens that are rounded to 8 bits: which kernel computes which path."""
 
 from ..arrays import F32, Matrix
-from ..kernels.products import WAYS, product
-from ..quants.integers import Activations
+from ..kernels.products import product
 
 FEW = 7  # tokens that are multiplied one by one
 # path -> the way for few tokens, and for many; all others are lanes
@@ -15,7 +14,6 @@ ONE_NUMBER = {
 }
 
 
-def multiply(w: Matrix, path: str, a: Activations, out: F32) -> None:
-    """out [T, O] = rows of w times the tokens, by the path of that name (ops.ggml_product) and so with its bits."""
-    kind, way = w.type.name, ONE_NUMBER.get(path, ("lanes", "lanes"))[len(a.d) > FEW]
-    product(way, kind, path, w.rows, WAYS[way].prepared(kind, a.codes, a.d, a.sums), out)
+def multiply(w: Matrix, path: str, x: F32, out: F32) -> None:
+    """out [T, O] = rows of w times the tokens x [T, I], by the path of that name (ops.ggml_product) and so with its bits."""
+    product(ONE_NUMBER.get(path, ("lanes", "lanes"))[len(x) > FEW], w.type.name, path, w.rows, x, out)

@@ -11,7 +11,9 @@ from test_kernels_linear import Packed, exact_product, size_of_sums
 
 from refmodel.kernels.blocks import TYPES
 from refmodel.kernels.paths import STRETCH
-from refmodel.kernels.products import WAYS, product
+from refmodel.kernels.products import product
+from refmodel.kernels.static import Static
+from refmodel.kernels.tokens import rounded
 from refmodel.ops import ggml_product as ops
 from refmodel.ops.ggml import fma
 from refmodel.ops.ggml_product import PATHS, QUANTIZERS
@@ -37,13 +39,15 @@ def packed(name, seed, O, blocks):
     return w
 
 
-def tokens(name, seed, T, w):
-    return QUANTIZERS[PATHS[Q[name]].partner](np.random.default_rng(seed).standard_normal((T, w.shape[1])).astype(f32))
+def tokens(seed, T, w):
+    """Floats, and what they are rounded to."""
+    x = np.random.default_rng(seed).standard_normal((T, w.shape[1])).astype(f32)
+    return x, QUANTIZERS[PATHS[w.type].partner](x)
 
 
-def multiplied(way, name, path, w, a):
-    out = np.full((len(a.d), w.shape[0]), np.nan, f32)
-    product(way, name, path, w.rows, WAYS[way].prepared(name, a.codes, a.d, a.sums), out)
+def multiplied(way, name, path, w, x):
+    out = np.full((len(x), w.shape[0]), np.nan, f32)
+    product(way, name, path, w.rows, x, out)
     return out
 
 
@@ -81,17 +85,39 @@ def test_the_types_say_of_themselves_what_their_layouts_say():
 @given(seed=seeds(), O=st.integers(1, 40), T=st.integers(1, 9), blocks=st.integers(1, 5))
 def test_a_product_has_the_bits_of_its_definition(way, name, path, seed, O, T, blocks):
     w = packed(name, seed, O, blocks)
-    a = tokens(name, seed, T, w)
-    got = multiplied(way, name, path, w, a)
+    x, a = tokens(seed, T, w)
+    got = multiplied(way, name, path, w, x)
     same_bits(got, defined(name, path, w, a))
     rounded = (a.d[..., None] * a.codes).reshape(T, -1)
     slack = 1e-3 if PATHS[Q[name]].partner == "q8_1" else 1e-6  # the sums of Q8_1 are half floats
     assert (np.abs(got - exact_product(w, rounded)) <= slack * size_of_sums(w, rounded)).all()
 
 
-@pytest.mark.parametrize("O", [255, 257, 600])
+@pytest.mark.parametrize("O", [255, 257, 271, 272, 600])
 @pytest.mark.parametrize(("way", "name"), [("columns", "Q4_K"), ("panels", "Q5_0")])
 def test_rows_are_claimed_in_chunks_and_none_is_left_out(way, name, O):
     w = packed(name, 3, O, 1)
-    a = tokens(name, 3, 2, w)
-    same_bits(multiplied(way, name, "super_blocks", w, a), defined(name, "super_blocks", w, a))
+    x, a = tokens(3, 2, w)
+    same_bits(multiplied(way, name, "super_blocks", w, x), defined(name, "super_blocks", w, a))
+
+
+SIDES = [(name, side) for name in ("Q8_0", "Q4_1", "Q4_K", "Q6_K") for side in (1, 4)]  # each partner; groups of 16 and of 32
+
+
+@pytest.mark.parametrize(("name", "side"), SIDES)
+@given(seed=seeds(), T=st.integers(1, 9), blocks=st.integers(1, 3), scale=st.sampled_from([0.0, 1e-6, 1.0, 1e5]))
+def test_tokens_are_rounded_to_the_bits_of_the_partner(name, side, seed, T, blocks, scale):
+    of = TYPES[name]
+    x = (np.random.default_rng(seed).standard_normal((T, blocks * of.WEIGHTS)) * scale).astype(f32)
+    x[0, 3] = -x[0].max()  # equally far from zero as another one
+    a = QUANTIZERS[PATHS[Q[name]].partner](x)
+    q, d, sums, s = rounded(Static(name), Static(side), x)
+    groups, fill = of.WEIGHTS // of.GROUP, -T % side
+    codes = q.reshape(blocks, -1, of.WEIGHTS // 4, side, 4).transpose(1, 3, 0, 2, 4).reshape(T + fill, blocks, of.WEIGHTS)
+    same_bits(codes[:T], a.codes)
+    assert not codes[T:].any()
+    same_bits(d.T[:T], a.d)
+    by_group = sums.reshape(blocks, -1, (groups + 1) // 2, side, 2).transpose(1, 3, 0, 2, 4).reshape(T + fill, blocks, -1)
+    same_bits(by_group[:T, :, :groups], a.codes.reshape(T, blocks, groups, -1).sum(axis=-1, dtype=np.int16))
+    if PATHS[Q[name]].partner == "q8_1":
+        same_bits(s.T[:T], a.sums)

@@ -1,0 +1,123 @@
+"""Tokens rounded to 8 bits, as the ways of products.py read them. Twins: `quantize` of quants.q8_0, quants.q8_1 and quants.q8_k.
+
+`count` tokens, which are multiplied at once, lie side by side; zeros fill the last of T' tokens:
+
+  q     [N, T' / count, W / 4, count, 4] int8, flat     codes
+  d     [N, T'] float32                                 the scale of each block
+  sums  [N, T' / count, pairs, count, 2] int16, flat    Σ code under each scale of the weights
+  s     [N, T'] float32                                 the sums of Q8_1
+"""
+
+import numpy as np
+from numba import njit
+from numba.extending import overload
+
+from .blocks import TYPES
+from .ieee import float_of, to_half
+from .simd import Vec, bitcast, convert, fetch_add, hsums, i8, i32, largest, load, splat, store, u32
+from .static import for_kernels
+
+f32x32 = Vec("f", 32, 32)
+ROUND = np.float32(3 << 22)  # once added and taken away, a small number is a whole one: ties to even
+AT_ONCE = 4  # tokens that a thread claims
+
+
+@for_kernels
+def room(kind, count, tokens, width):
+    """Zeros for q, d, sums and s of so many tokens of so many numbers."""
+
+
+@overload(room)
+def _room(kind, count, tokens, width):
+    weights, pairs, side = TYPES[kind.value].WEIGHTS, (TYPES[kind.value].WEIGHTS // TYPES[kind.value].GROUP + 1) // 2, count.value
+
+    def body(kind, count, tokens, width):
+        blocks, many = width // weights, (tokens + side - 1) // side * side
+        shape = blocks, many
+        sums = np.zeros(2 * pairs * blocks * many, np.int16)
+        return np.zeros(width * many, np.int8), np.zeros(shape, np.float32), sums, np.zeros(shape, np.float32)
+
+    return body
+
+
+@njit
+def _furthest(x, at):
+    """The largest magnitude of 32 numbers, as its bits."""
+    return largest(bitcast(u32, load(f32x32, x, at)) & 0x7FFFFFFF)
+
+
+@for_kernels
+def scale(kind, x, at):
+    """For the block of numbers at a byte: the factor that makes codes of them, the scale of the codes, and that before rounding."""
+
+
+@overload(scale)
+def _scale(kind, x, at):
+    def q8_0(kind, x, at):
+        far = float_of(_furthest(x, at))
+        factor = np.float32(127) / far if far != 0 else np.float32(0)
+        exact = far / np.float32(127)
+        return factor, to_half(exact), exact
+
+    def q8_k(kind, x, at):
+        far = np.uint32(0)
+        for p in range(8):
+            far = max(far, _furthest(x, at + 128 * p))
+        furthest, flat = float_of(far), x.reshape(-1)
+        for i in range(at // 4, at // 4 + 256):
+            if abs(flat[i]) == furthest:  # of several the first gives the sign
+                furthest = flat[i]
+                break
+        factor = np.float32(-127) / furthest if furthest != 0 else np.float32(0)
+        d = np.float32(1) / factor if furthest != 0 else np.float32(0)
+        return factor, d, d
+
+    return q8_k if TYPES[kind.value].WEIGHTS == 256 else q8_0
+
+
+@for_kernels
+def round_block(kind, count, x, t, n, tokens):
+    """Block n of token t."""
+
+
+@overload(round_block)
+def _round_block(kind, count, x, t, n, tokens):
+    of, side = TYPES[kind.value], count.value
+    weights, each, has_s = of.WEIGHTS, 32 // of.GROUP, of.M >= 0 and of.WEIGHTS == 32  # groups of 32 weights
+    pairs = (weights // of.GROUP + 1) // 2
+
+    def body(kind, count, x, t, n, tokens):
+        q, d, sums, s = tokens
+        start, place, lane = 4 * (t * x.shape[1] + weights * n), n * (d.shape[1] // side) + t // side, t % side
+        factor, d[n, t], exact = scale(kind, x, start)
+        for p in range(weights // 32):
+            whole = convert(i32, (load(f32x32, x, start + 128 * p) * factor + ROUND) - ROUND)
+            words, totals = bitcast(u32, convert(i8, whole)), hsums(whole, each)
+            for k in range(8):
+                store(q, 4 * ((weights // 4 * place + 8 * p + k) * side + lane), splat(u32, words[k]))
+            for g in range(each * p, each * p + each):
+                sums[2 * ((pairs * place + g // 2) * side + lane) + g % 2] = totals[g - each * p]
+            if has_s:
+                s[n, t] = to_half(exact * np.float32(totals[0]))
+
+    return body
+
+
+@njit
+def round_tokens(kind, count, claimed, x, tokens):
+    """One thread's work, until no tokens are left."""
+    while True:
+        first = fetch_add(claimed, AT_ONCE)
+        if first >= len(x):
+            break
+        for t in range(first, min(first + AT_ONCE, len(x))):
+            for n in range(len(tokens[1])):
+                round_block(kind, count, x, t, n, tokens)
+
+
+@njit(cache=True)
+def rounded(kind, count, x):
+    """The tokens x [T, I] float32, C-contiguous."""
+    tokens = room(kind, count, x.shape[0], x.shape[1])
+    round_tokens(kind, count, np.zeros(1, np.int64), x, tokens)
+    return tokens
