@@ -16,6 +16,7 @@ from rich.console import Console
 
 from . import check_links
 from .errors import RefmodelError, TokenError
+from .threads import use, used
 
 if TYPE_CHECKING:
     from .generate import Reply
@@ -33,6 +34,10 @@ TokenText = Annotated[str, typer.Option("--tokens", help="Token ids instead of t
 NumericsName = Annotated[
     str, typer.Option("--numerics", help="fast (8-bit activations), reference (float32), oracle (float64), llamacpp[:fa=off,...].")
 ]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, envvar="REFMODEL_THREADS", help="All cores by default; any number gives the same bits."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -45,8 +50,9 @@ def version() -> None:
 
 
 @app.command()
-def demo() -> None:
+def demo(threads: Threads = None) -> None:
     """Run a small Qwen3.5-type model under a route, beside llama.cpp's record of the same. Offline."""
+    use(threads)
     from . import show
     from .demo import MODEL, golden
     from .demo import demo as run_demo
@@ -95,6 +101,7 @@ def run(
     tokens: TokenText = "",
     route: RouteText = "",
     numerics: NumericsName = "fast",
+    threads: Threads = None,
     n: Annotated[int, typer.Option("-n", min=1, help="Tokens to write at most.")] = 64,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     top_k: Annotated[int, typer.Option(min=0, help="Draw from the likeliest so many; 0 is all.")] = 40,
@@ -106,6 +113,7 @@ def run(
     special: Annotated[bool, typer.Option("--special", help="Read special tokens such as <|im_start|> in the prompt.")] = False,
 ) -> None:
     """Generate text, greedily or by seeded sampling; token ids where the file has no tokenizer."""
+    use(threads)
     from .generate import Reply, generate
     from .model import load
     from .sampling import Sampling
@@ -122,8 +130,10 @@ def warmup(
         Path | None, typer.Argument(metavar="[MODEL]", help="A GGUF; without one, what a usual K-quant needs.")
     ] = None,
     numerics: NumericsName = "fast",
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Processes; one for each core by default.")] = None,
 ) -> None:
     """Compile the kernels that a model needs, with a process for each core, and keep them for every later run."""
+    use(threads)
     from . import kernel_cache
     from . import warmup as warming
     from .model import load
@@ -188,11 +198,13 @@ def trace(
     tokens: TokenText = "",
     route: RouteText = "",
     numerics: NumericsName = "reference",
+    threads: Threads = None,
     keep: Annotated[str, typer.Option("--filter", help="Keep only names in which this regular expression is found.")] = "",
     decode: Annotated[int, typer.Option(min=0, help="Feed the last so many tokens one at a time.")] = 0,
     special: Annotated[bool, typer.Option("--special", help="Read special tokens in the prompt.")] = False,
 ) -> None:
     """Record every intermediate under llama.cpp's names."""
+    use(threads)
     from . import __version__
     from .model import load
     from .show import watching
@@ -228,6 +240,7 @@ def diff(
     tokens: TokenText = "",
     route: RouteText = "",
     numerics: NumericsName = "reference",
+    threads: Threads = None,
     profile: Annotated[
         str,
         typer.Option(
@@ -248,6 +261,7 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Compare with llama.cpp, with a recorded trace, or with another file of the same model, tensor by tensor."""
+    use(threads)
     from . import against as other_side
     from . import explain as explaining
     from . import show
@@ -393,7 +407,7 @@ def compile_missing(works: Sequence["Work"]) -> tuple[int, float]:
         from .show import counting
 
         with counting(err, "compiling kernels, once", len(left)) as seen:
-            warming.compile_all(left, warming.cores(), lambda one: seen(one.title))
+            warming.compile_all(left, used(), lambda one: seen(one.title))
     return len(left), time.perf_counter() - start
 
 

@@ -22,8 +22,8 @@ def generate(
     """
     draw, before, tokens, due = np.random.Generator(np.random.PCG64(how.seed)), list(prompt), list(prompt), deque[int]()
     for _ in range(count):
-        row = session.forward(tokens, logits="last")[0]
-        token = choose(row, before, how, draw.random())
+        ids, logits = session.likeliest(tokens, how.deciding(session.model.n_vocab))
+        token = choose(ids, logits, before, how, draw.random())
         tokens = [due.popleft() if due else token]
         before += tokens
         due.extend(steer(tokens[0]))

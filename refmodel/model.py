@@ -1,6 +1,7 @@
 """A model: a GGUF that passed every check, and its forward pass under any route and numerics."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .arch import ARCHITECTURES
-from .arrays import F, Ints
+from .arrays import F, Ints, Matrix
 from .call import Call
 from .errors import MetadataError, RefmodelError, TensorError, TokenError
 from .gguf.reader import GgufFile, read
+from .head import likeliest
 from .quants import dequantize
 from .route import Route
+from .threads import computing
 from .tokenizer import Tokenizer
 from .trace import SILENT, Tapper
 from .weights import Block, Weight
@@ -127,22 +130,41 @@ class Session:
 
         Any split of a prompt gives the same bits, but under `llamacpp`: there a call is one ubatch, whose size chooses the paths.
         """
-        ids = checked_tokens(tokens, self.model.n_vocab)
         if logits not in ("all", "last"):
             raise RefmodelError(f"logits is {logits!r}; expected 'all' or 'last'")
-        with np.errstate(over="ignore", invalid="ignore"):  # a broken model may overflow; who compares says where
-            return self._forward(ids, logits)
+        with self._computing():
+            x, c = self._trunk(tokens)
+            return self._head(x if logits == "all" else x[-1:], c, self.model.output)
 
-    def _forward(self, ids: Ints, logits: str) -> F:
-        model = self.model
+    def likeliest(self, tokens: Sequence[int], k: int = 1) -> tuple[Ints, F]:
+        """Feed T >= 1 more tokens; the ids and logits of the k likeliest next ones, both [k], the likeliest first.
+
+        The logits have the bits of `forward`, but are not made for the whole vocabulary at once. Of equals the smaller id is first.
+        """
+        if k < 1:
+            raise RefmodelError(f"{k} likeliest tokens: expected at least 1")
+        with self._computing():
+            x, c = self._trunk(tokens)
+            return likeliest(lambda rows: self._head(x[-1:], c, rows), self.model.output, min(k, self.model.n_vocab))
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        with computing(), np.errstate(over="ignore", invalid="ignore"):  # a broken model may overflow; who compares says where
+            yield
+
+    def _trunk(self, tokens: Sequence[int]) -> tuple[F, Call]:
+        """What the last block makes of the tokens, [T, E], and the call that it was."""
+        model, ids = self.model, checked_tokens(tokens, self.model.n_vocab)
         pos = np.arange(self.n_past, self.n_past + len(ids))
         c = Call(model.hp, self.num, pos, self.tapper)
         x = c.tap(model.arch.EMBED, self.num.embed(model.weights["token_embd.weight"], ids, self.num.dtype))
         for position, source in enumerate(self.route.layers):
             x = model.arch.block(x, model.blocks[source], self.states[position], c.at(position))
         self.n_past += len(ids)
-        rows = x if logits == "all" else x[-1:]
-        return model.arch.head(rows, model.weights["output_norm.weight"], model.output, c)
+        return x, c
+
+    def _head(self, x: F, c: Call, output: Matrix) -> F:
+        return self.model.arch.head(x, self.model.weights["output_norm.weight"], output, c)
 
 
 def checked_tokens(tokens: Sequence[int], n_vocab: int) -> Ints:

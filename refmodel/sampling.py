@@ -33,6 +33,13 @@ class Sampling:
     repeat_last: int = 64  # tokens that the penalty looks back on, those of the prompt too
     seed: int = 0
 
+    def deciding(self, n_vocab: int) -> int:
+        """How many of the likeliest tokens decide; the choice never falls on another."""
+        if self.repeat_penalty < 1 or (self.temperature > 0 and self.top_k == 0):
+            return n_vocab
+        kept = self.top_k if self.temperature > 0 else 1
+        return min(kept + (self.repeat_last if self.repeat_penalty > 1 else 0), n_vocab)
+
 
 GREEDY = Sampling()
 
@@ -44,24 +51,27 @@ class Candidates(NamedTuple):
     logits: NDArray[np.float64]
 
 
-def choose(row: F, before: Sequence[int], how: Sampling, u: float) -> int:
+def choose(ids: Ints, logits: F, before: Sequence[int], how: Sampling, u: float) -> int:
     """The next token: the likeliest, or the one that `u`, a number in [0, 1), falls on.
 
-    row     [V]  logits
-    before  the tokens so far; the last `how.repeat_last` of them count
+    ids, logits  [k]  `how.deciding` of the likeliest tokens, or all, in any order
+    before       the tokens so far; the last `how.repeat_last` of them count
     """
-    if np.isnan(row).any():
+    if np.isnan(logits).any():
         raise RefmodelError("a logit is not a number: this model, or this route, overflows; refmodel trace shows where")
-    row = penalized(row, before[-how.repeat_last :] if how.repeat_last else (), how.repeat_penalty)
+    order = np.argsort(ids)  # of equal logits the smaller id comes first
+    ids, row = ids[order], logits[order]
+    recent = before[-how.repeat_last :] if how.repeat_last else ()
+    row = penalized(row, np.flatnonzero(np.isin(ids, recent)), how.repeat_penalty)
     if how.temperature <= 0:
-        return int(row.argmax())
+        return int(ids[row.argmax()])
     kept = min_p(top_p(top_k(row, how.top_k), how.top_p), how.min_p)
-    return drawn(Candidates(kept.ids, kept.logits / how.temperature), u)
+    return int(ids[drawn(Candidates(kept.ids, kept.logits / how.temperature), u)])
 
 
-def penalized(row: F, recent: Sequence[int], penalty: float) -> F:
+def penalized(row: F, recent: Sequence[int] | Ints, penalty: float) -> F:
     """The row with the logit of every recent token made smaller: divided if it is positive, else multiplied."""
-    if penalty == 1 or not recent:
+    if penalty == 1 or not len(recent):
         return row
     row, ids = row.copy(), np.unique(recent)
     row[ids] = np.where(row[ids] > 0, row[ids] / penalty, row[ids] * penalty)

@@ -6,7 +6,6 @@ folder says that a piece of work was done.
 """
 
 import hashlib
-import os
 import signal
 import sys
 import tempfile
@@ -188,8 +187,3 @@ def typical(path: Path, architecture: str, types: Sequence[Q]) -> Path:
         weights, size = GGML_QUANT_SIZES[kind]
         tensors.append(Tensor(name, kind, shape, path, np.zeros(int(np.prod(shape)) // weights * size, np.uint8)))
     return write(path, fields, tensors)
-
-
-def cores() -> int:
-    """Processes that compile at once: one for each core that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -22,13 +22,14 @@ ROWS = [
     {"model", "llamacpp", "llamacpp_child", "tolerance"},
     {"arch"},
     {"call"},
-    {"numerics", "state", "trace", "names"},
+    {"numerics", "state", "trace", "names", "head"},
     {"plan"},
     {"weights", "route", "tokenizer", "sampling"},
     {"kernels", "ops"},
     {"quants"},
     {"gguf"},
     {"profile", "files"},
+    {"threads"},
     {"arrays", "errors", "kernel_cache"},
 ]
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}

@@ -17,6 +17,10 @@ FREE = Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
 ps = st.floats(0.01, 1.0)
 
 
+def chosen(row, before, how, u):
+    return choose(np.arange(len(row)), row, before, how, u)
+
+
 def row_of(seed, size=50):
     """Logits with ties: every value occurs about twice."""
     return np.random.default_rng(seed).integers(-20, 20, size).astype(np.float32) / 4
@@ -71,39 +75,39 @@ def test_each_token_has_its_part_of_the_line(seed, u):
 def test_tokens_are_drawn_with_their_probabilities():
     row = np.log(np.array([0.1, 0.2, 0.3, 0.4], np.float32))
     numbers = (np.arange(1000) + 0.5) / 1000
-    counts = Counter(choose(row, [], FREE, u) for u in numbers)
+    counts = Counter(chosen(row, [], FREE, u) for u in numbers)
     assert counts == {0: 100, 1: 200, 2: 300, 3: 400}
-    colder = Counter(choose(row, [], replace(FREE, temperature=0.5), u) for u in numbers)
+    colder = Counter(chosen(row, [], replace(FREE, temperature=0.5), u) for u in numbers)
     assert [round(colder[i] / 1000, 1) for i in range(4)] == [0.0, 0.1, 0.3, 0.5]  # squares of the above, over 0.3
 
 
 @given(seed=seeds(), u=st.floats(0, 1, exclude_max=True))
 def test_the_settings_that_leave_one_token_are_greedy(seed, u):
     row = np.random.default_rng(seed).standard_normal(50).astype(np.float32)
-    best = choose(row, [], GREEDY, u)
+    best = chosen(row, [], GREEDY, u)
     assert best == row.argmax()
     for one in (replace(FREE, top_k=1), replace(FREE, top_p=1e-9), replace(FREE, min_p=1.0), replace(FREE, temperature=1e-6)):
-        assert choose(row, [], one, u) == best
+        assert chosen(row, [], one, u) == best
 
 
 def test_the_penalty_comes_first_and_looks_back_so_far():
     row = np.array([2.0, 1.5, -1.0], np.float32)
     how = replace(GREEDY, repeat_penalty=2.0, repeat_last=2)
-    assert choose(row, [0, 2, 2], how, 0.0) == 0
-    assert choose(row, [2, 0, 2], how, 0.0) == 1
-    assert choose(row, [0], replace(how, repeat_last=0), 0.0) == 0
+    assert chosen(row, [0, 2, 2], how, 0.0) == 0
+    assert chosen(row, [2, 0, 2], how, 0.0) == 1
+    assert chosen(row, [0], replace(how, repeat_last=0), 0.0) == 0
 
 
 def test_the_temperature_comes_last():
     """Top-p sees 0.4 + 0.3 < 0.75 at temperature 1; at 0.5 the two had 0.83 and the third were gone."""
     row = np.log(np.array([0.4, 0.3, 0.2, 0.1], np.float32))
-    drawn_ones = {choose(row, [], replace(FREE, top_p=0.75, temperature=0.5), u) for u in np.linspace(0, 0.999, 200)}
+    drawn_ones = {chosen(row, [], replace(FREE, top_p=0.75, temperature=0.5), u) for u in np.linspace(0, 0.999, 200)}
     assert drawn_ones == {0, 1, 2}
 
 
 def test_a_logit_that_is_no_number_is_an_error():
     with pytest.raises(RefmodelError, match="not a number"):
-        choose(np.array([0.0, np.nan], np.float32), [], GREEDY, 0.0)
+        chosen(np.array([0.0, np.nan], np.float32), [], GREEDY, 0.0)
 
 
 class TokenData(ctypes.Structure):
@@ -169,3 +173,18 @@ def test_live_the_candidates_are_those_of_llama_cpps_chain(llama_lib, data):
     assert ours.ids.tolist() == [-i for _, i in kept]
     scaled = Candidates(ours.ids, ours.logits / how.temperature)
     assert np.allclose(scaled.logits, [logit for logit, _ in kept], rtol=2e-6, atol=0)  # float32: the penalty and the division
+
+
+@given(
+    seed=seeds(),
+    before=st.lists(st.integers(0, 49), max_size=12),
+    u=st.floats(0, 0.999),
+    temperature=st.sampled_from([0.0, 0.7, 2.0]),
+    top_k_=st.sampled_from([0, 1, 5, 40]),
+    penalty=st.sampled_from([0.8, 1.0, 1.3]),
+)
+def test_the_likeliest_tokens_that_decide_are_enough(seed, before, u, temperature, top_k_, penalty):
+    how = Sampling(temperature, top_k_, repeat_penalty=penalty, repeat_last=6)
+    row = row_of(seed)
+    some = top_k(row, how.deciding(len(row))).ids
+    assert choose(some, row[some], before, how, u) == chosen(row, before, how, u)

@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from ..arrays import DType, F
+from ..arrays import DType, F, Matrix
 from ..call import Call
 from ..gguf.metadata import Metadata
 from ..state import State
@@ -36,7 +36,7 @@ class Architecture(Protocol):
     def kind(self, hp: Any, index: int) -> str: ...
     def new_state(self, hp: Any, index: int, dtype: DType) -> State: ...
     def block(self, x: F, w: Block, s: Any, c: Call) -> F: ...
-    def head(self, x: F, output_norm: Weight, output: Weight, c: Call) -> F: ...
+    def head(self, x: F, output_norm: Weight, output: Matrix, c: Call) -> F: ...
 
 
 ARCHITECTURES: dict[str, Architecture] = {"llama": llama, "qwen2": qwen2, "qwen3": qwen3, "qwen3moe": qwen3moe, "qwen35": qwen35}

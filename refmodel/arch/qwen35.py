@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import DType, F
+from ..arrays import DType, F, Matrix
 from ..call import Call
 from ..gguf.metadata import Metadata
 from ..ops.rope import Rope
@@ -211,7 +211,7 @@ def swiglu(h: F, w: Block, c: Call) -> F:
     return c.num.linear(w.ffn_down, c.tap("ffn_swiglu", c.num.swiglu(gate, up)))
 
 
-def head(x: F, output_norm: Weight, output: Weight, c: Call) -> F:
+def head(x: F, output_norm: Weight, output: Matrix, c: Call) -> F:
     """Final norm and logits, [T, E] -> [T, V]."""
     x = c.tap("result_norm", c.norm("h_nextn", x, output_norm))
     return c.tap("result_output", c.num.linear(output, x))
