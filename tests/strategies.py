@@ -52,3 +52,14 @@ def delta_rule(seed: int, T: int, Hv: int = 3, Dk: int = 7, Dv: int = 11) -> Del
         f(Hv, Dv, Dk),
     )
     return DeltaRule(*(a.astype(np.float32) for a in arrays))
+
+
+def windows(n: int) -> st.SearchStrategy[tuple[int, int]]:
+    """i < j of n blocks."""
+    return st.integers(0, n - 1).flatmap(lambda i: st.tuples(st.just(i), st.integers(i + 1, n)))
+
+
+def routes(n: int) -> st.SearchStrategy[str | list[int]]:
+    """Of n blocks: skips, reversals, triple visits; one or two windows."""
+    texts = st.lists(windows(n), min_size=1, max_size=2).map(lambda ws: "blocks:" + ";".join(f"{i},{j}" for i, j in ws))
+    return st.lists(st.integers(0, n - 1), min_size=1, max_size=2 * n) | texts

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import tiny
 from gguf import GGMLQuantizationType, GGUFValueType
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
+from strategies import routes
 
 import refmodel
 from refmodel.compat import one_kind
@@ -380,17 +381,11 @@ def model(request, tmp_path_factory):
     return refmodel.load(tiny.build(tmp_path_factory.mktemp("r") / "m.gguf", request.param, seed=4, **SHAPES[request.param]))
 
 
-def routes(n):
-    """Skips, reversals, triple visits; one or two windows."""
-    windows = st.lists(st.tuples(st.integers(0, n - 1), st.integers(1, n)).filter(lambda w: w[0] < w[1]), min_size=1, max_size=2)
-    texts = windows.map(lambda ws: "blocks:" + ";".join(f"{i},{j}" for i, j in ws))
-    return st.lists(st.integers(0, n - 1), min_size=1, max_size=2 * n) | texts
-
-
 @given(data=st.data())
 def test_random_routes_are_recovered_and_proved(model, tmp_path, data):
     route = model.route(data.draw(routes(model.n_layer)))
     if one_kind(model, plan_of(model, route)):
+        event("one kind of block: refused, llama.cpp aborts")
         with pytest.raises(RouteError, match=r"llama\.cpp aborts"):
             routed(model, route, tmp_path / "r.gguf")
         return
