@@ -1,6 +1,6 @@
 """Writing a routed copy beside `cp` and `sync` of the same bytes: speed, peak anonymous memory, and what is imported.
 
-    python benchmarks/surgery.py MODEL.gguf [--route blocks:27,31] [--folder /somewhere] [--rounds 3]
+    python -m benchmarks.surgery MODEL.gguf [--route blocks:27,31] [--folder /somewhere] [--rounds 3]
 
 Each round writes the copy with `refmodel surgery`, then copies that file with cp and syncs; both start with the source in the
 page cache and no file under the target's name. Speed is bytes of the copy over seconds until they are durable. Linux only.
@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from memory import peak
+from .processes import most_anonymous
 
 
 def timed(command: list[str]) -> float:
@@ -39,9 +39,9 @@ def main() -> None:
             out.unlink(missing_ok=True)
             twin.unlink(missing_ok=True)
             subprocess.run(["sync"], check=True)
-            megabytes, seconds = peak([sys.executable, *words])
-            ours.append(seconds)
-            memory.append(megabytes)
+            start = time.perf_counter()
+            memory.append(most_anonymous([sys.executable, *words]))
+            ours.append(time.perf_counter() - start)
             theirs.append(timed(["sh", "-c", f"cp '{out}' '{twin}' && sync"]))
         size = out.stat().st_size
         for name, times in (("refmodel surgery", ours), ("cp + sync", theirs)):

@@ -5,7 +5,7 @@ Source: arXiv:2407.10671; llama.cpp src/models/qwen2.cpp.
 
 from dataclasses import dataclass
 
-from ..arrays import DType, F
+from ..arrays import DType, F, Matrix
 from ..call import Call
 from ..gguf.metadata import Metadata
 from ..ops.rope import Rope
@@ -109,6 +109,6 @@ def swiglu(h: F, w: Block, c: Call) -> F:
     return c.num.linear(w.ffn_down, c.tap("ffn_swiglu", c.num.swiglu(gate, up)))
 
 
-def head(x: F, output_norm: Weight, output: Weight, c: Call) -> F:
+def head(x: F, output_norm: Weight, output: Matrix, c: Call) -> F:
     """Final norm and logits, [T, E] -> [T, V]."""
     return c.tap("result_output", c.num.linear(output, c.norm("result_norm", x, output_norm)))

@@ -8,7 +8,7 @@ from functools import reduce
 
 import numpy as np
 
-from ..arrays import DType, F
+from ..arrays import DType, F, Matrix
 from ..call import Call
 from ..gguf.metadata import Metadata
 from ..ops.experts import LEAST, largest, total
@@ -129,6 +129,6 @@ def experts(h: F, w: Block, c: Call) -> F:
     return c.tap("ffn_moe_out", reduce(np.add, mixed.swapaxes(0, 1)))  # the largest share first
 
 
-def head(x: F, output_norm: Weight, output: Weight, c: Call) -> F:
+def head(x: F, output_norm: Weight, output: Matrix, c: Call) -> F:
     """Final norm and logits, [T, E] -> [T, V]."""
     return c.tap("result_output", c.num.linear(output, c.norm("result_norm", x, output_norm)))
