@@ -95,7 +95,7 @@ def measure(given: argparse.Namespace, report: "Report") -> None:
 
 
 def watched(group: "Callable[[Bench], Iterable[Row]]", bench: "Bench", patience: float) -> "Iterator[Row]":
-    """The rows of a group, each with what others used of the machine just before it was measured."""
+    """The rows of a group, each with what others used of the machine just before."""
     from dataclasses import replace
 
     from . import machine

@@ -5,6 +5,7 @@ the first extra buffer type of the CPU whose backend supports the product, as it
 Source: ggml/include/ggml.h, ggml-backend.h; llama.cpp src/llama-model-loader.cpp, weight_buft_supported.
 """
 
+import weakref
 from collections.abc import Callable, Sequence
 from ctypes import CFUNCTYPE, POINTER, Structure, c_bool, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from typing import Any
@@ -47,16 +48,12 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "ggml_backend_reg_get_proc_address": (c_void_p, [c_void_p, c_char_p]),
     "ggml_backend_dev_supports_op": (c_bool, [c_void_p, c_void_p]),
     "ggml_backend_buft_alloc_buffer": (c_void_p, [c_void_p, c_size_t]),
-    "ggml_backend_buft_name": (c_char_p, [c_void_p]),
     "ggml_backend_buffer_free": (None, [c_void_p]),
-    "ggml_backend_alloc_ctx_tensors": (c_void_p, [c_void_p, c_void_p]),
     "ggml_backend_alloc_ctx_tensors_from_buft": (c_void_p, [c_void_p, c_void_p]),
     "ggml_backend_cpu_buffer_from_ptr": (c_void_p, [c_void_p, c_size_t]),
     "ggml_backend_tensor_alloc": (c_int, [c_void_p, c_void_p, c_void_p]),
     "ggml_backend_tensor_set": (None, [c_void_p, c_void_p, c_size_t, c_size_t]),
-    "ggml_backend_tensor_get": (None, [c_void_p, c_void_p, c_size_t, c_size_t]),
     "ggml_backend_graph_compute": (c_int, [c_void_p, c_void_p]),
-    "ggml_backend_free": (None, [c_void_p]),
 }
 
 
@@ -107,6 +104,12 @@ class Ggml:
         return None
 
 
+def release(lib: Any, context: int, buffers: list[int]) -> None:
+    for buffer in buffers:
+        lib.ggml_backend_buffer_free(buffer)
+    lib.ggml_free(context)
+
+
 class Graph:
     """One operation: its inputs, their memory, and `run`."""
 
@@ -114,6 +117,8 @@ class Graph:
         self.ggml, self.lib = ggml, ggml.lib
         self.context = self.lib.ggml_init(InitParams(1 << 20, None, True))
         self.kept: list[Any] = []  # arrays in whose memory tensors lie
+        self.buffers: list[int] = []
+        weakref.finalize(self, release, self.lib, self.context, self.buffers)
 
     def tensor(self, kind: int, shape: Sequence[int]) -> int:
         """A tensor without memory; the shape in NumPy's order."""
@@ -125,6 +130,7 @@ class Graph:
         data = aligned(data)
         self.kept.append(data)
         buffer = self.lib.ggml_backend_cpu_buffer_from_ptr(data.ctypes.data, data.nbytes)
+        self.buffers.append(buffer)
         self.lib.ggml_backend_tensor_alloc(buffer, tensor, data.ctypes.data)
         return tensor
 
@@ -132,7 +138,7 @@ class Graph:
         """A tensor in a buffer of that type, with the array's bytes, rearranged as the type has it."""
         inner = Graph(self.ggml)
         tensor = inner.tensor(kind, shape)
-        self.lib.ggml_backend_alloc_ctx_tensors_from_buft(inner.context, buffer_type)
+        inner.buffers.append(self.lib.ggml_backend_alloc_ctx_tensors_from_buft(inner.context, buffer_type))
         self.lib.ggml_backend_tensor_set(tensor, data.ctypes.data, 0, data.nbytes)
         self.kept.append(inner)
         return tensor

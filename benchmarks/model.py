@@ -36,7 +36,7 @@ def model(bench: Bench) -> Iterator[Row]:
             files = [str(p) for p in (*bench.library.before, bench.library.path)]
             variant = str(bench.library.variant or "")
             child.ask(open=str(path), files=files, variant=variant, threads=bench.threads, cells=CELLS)
-            for numerics, phase, numbers, note in against(bench, child, path):
+            for numerics, phase, numbers, note in against(bench, child, path, ("fast", "llamacpp")):
                 yield Row(
                     "model",
                     f"{name[4:]} {phase}, {numerics}",
@@ -50,10 +50,10 @@ def model(bench: Bench) -> Iterator[Row]:
             child.close()
 
 
-def against(bench: Bench, child: Child, path: Path) -> Iterator[tuple[str, str, dict[str, Any], str]]:
+def against(bench: Bench, child: Child, path: Path, wanted: tuple[str, ...]) -> Iterator[tuple[str, str, dict[str, Any], str]]:
     """(numerics, phase, numbers, note) of prefill and decode of a file beside a child that has opened it."""
     loaded = refmodel.load(path)
-    policies = {name: ours.numerics(name, bench.threads) for name in bench.numerics if name in ("fast", "llamacpp")}
+    policies = {name: ours.numerics(name, bench.threads) for name in wanted if name in bench.numerics}
     for phase in bench.phases:
         if phase == "decode":
             child.ask(prefill=BEFORE)
@@ -86,7 +86,7 @@ def transformers(bench: Bench) -> Iterator[Row]:
                 yield Row("transformers", phase, goals.TRANSFORMERS[phase], "transformers", missing=opened["missing"])
             return
         beside = f"transformers {opened['versions']['transformers']}, torch {opened['versions']['torch']}"
-        for numerics, phase, numbers, note in against(bench, child, file(bench, "q35-4b-4-8k")):
+        for numerics, phase, numbers, note in against(bench, child, file(bench, "q35-4b-4-8k"), ("fast", "reference")):
             goal = goals.TRANSFORMERS[phase.split()[0]] if numerics == "fast" else None
             yield Row("transformers", f"{phase}, {numerics}", goal, beside, "tokens/s", note=note or "random weights", **numbers)
     finally:

@@ -57,7 +57,7 @@ class Row:
     ratio   what the goal is about: our speed over theirs, pair by pair; or the number itself
     n       pairs, or runs
     missing why there is no number
-    others  share of the machine that other processes had meanwhile
+    others  share of the machine that other processes had just before
     """
 
     group: str

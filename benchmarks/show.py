@@ -10,6 +10,7 @@ from rich.table import Table
 from .results import ENOUGH, Report, Row, Spread
 
 COLORS = {"aim": "green", "must": "yellow", "missed": "red", "few": "dim", "none": "dim", "absent": "dim"}
+TICKS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.2, 1.5, 2, 3, 4, 5, 7, 10, 20, 50, 100, 200]
 COLUMNS = ("what", "beside", "ours", "theirs", "ratio", "quartiles", "must", "aim", "n", "")
 
 
@@ -86,10 +87,15 @@ def markdown(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
+def label(row: Row) -> str:
+    return row.name if row.beside in row.name else f"{row.name} · {row.beside}"
+
+
 def picture(report: Report, path: Path) -> None:
     """Ratios with quartiles on a logarithmic axis, must and aim as ticks; one panel for each group that has another side."""
     try:
         import matplotlib.pyplot as plt
+        from matplotlib.ticker import NullLocator
     except ImportError:
         raise SystemExit("--plot needs matplotlib: pip install 'refmodel[plots]'") from None
 
@@ -119,14 +125,18 @@ def picture(report: Report, path: Path) -> None:
                     axis.plot(value, y, marker=mark, color="black", markersize=4 if mark == "d" else 8, fillstyle="none")
         axis.axvline(1, color="gray", linewidth=0.5)
         axis.set_xscale("log")
-        axis.set_yticks(range(len(rows)), [f"{row.name} · {row.beside}" for row in rows], fontsize=6)
+        low, high = axis.get_xlim()
+        axis.set_xticks([tick for tick in TICKS if low <= tick <= high], minor=False)
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.set_yticks(range(len(rows)), [label(row) for row in rows], fontsize=6)
         axis.set_ylim(len(rows) - 0.5, -0.5)
         axis.tick_params(axis="x", labelsize=7)
-        axis.set_title(group, fontsize=8, loc="left")
+        axis.set_title(group + " (less is better)" * all(row.goal and row.goal.most for row in rows), fontsize=8, loc="left")
     h = report.header
     figure.suptitle(
         f"speed over the other side's; quartiles, must |, aim ◇\n{h['processor']}, {h['threads']} threads, {h['date'][:10]}",
         fontsize=8,
     )
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=110)
     plt.close(figure)

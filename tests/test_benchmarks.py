@@ -102,6 +102,11 @@ def test_sides_take_turns_and_the_first_round_warms_up():
     assert seconds == [[1.0, 2.0], [3.0, 4.0]]
 
 
+def test_two_modules_alone_name_kernels():
+    named = {path.name for path in (ROOT / "benchmarks").glob("*.py") if "refmodel.kernels" in path.read_text()}
+    assert named == {"limits.py", "ours.py"}
+
+
 # ---- reports
 
 
