@@ -9,7 +9,8 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from refmodel.arrays import F32
 from refmodel.gguf.reader import Tensor
-from refmodel.kernels.linear import DECODERS
+from refmodel.kernels.decode import KINDS
+from refmodel.kernels.decode import dequantize as decode
 from refmodel.model import Model
 from refmodel.numerics import Numerics, numerics_of
 from refmodel.quants import dequantize as by_numpy
@@ -50,8 +51,8 @@ def delta_rule(num: Numerics, q: F32, k: F32, v: F32, log_decay: F32, beta: F32,
 def dequantize(w: Weight) -> tuple[Callable[[], Any], str]:
     """A turn of the decoding of a whole matrix, into memory that is there already; and by what it is done."""
     out = zeros(w.shape, np.float32)
-    if decode := DECODERS.get(w.type.name):
-        return (lambda: decode(w.rows, out)), ""
+    if w.type.name in KINDS:
+        return (lambda: decode(w.type.name, w.rows, out)), ""
     return (lambda: by_numpy(w.type, w.rows)), "decoded by NumPy: no kernel"
 
 

@@ -1,13 +1,13 @@
-"""Twin of quants.f16: rows of packed blocks -> float32, bit for bit."""
+"""F16: half floats, 32 at a time. Twin of quants.f16."""
 
-from numba import njit, prange
+from numba import njit
 
-from .half import half
+from .simd import Vec, convert, f32, load
+
+BLOCK, WEIGHTS = 64, 32
+f16x32 = Vec("f", 16, 32)
 
 
-@njit(parallel=True, cache=True)
-def dequantize(rows, out):
-    """rows [O, bytes], out [O, I] float32: overwritten."""
-    for o in prange(rows.shape[0]):
-        for i in range(out.shape[1]):
-            out[o, i] = half(rows[o, 2 * i], rows[o, 2 * i + 1])
+@njit(forceinline=True)
+def floats(rows, at):
+    return convert(f32, load(f16x32, rows, at))

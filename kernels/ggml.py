@@ -241,32 +241,3 @@ def gated_delta_rule(q, k, v, log_decay, beta, state):
                     row[j] = fma(k[t, h, j], delta, row[j])
                 out[t, h, i] = dot_f32(row, q[t, h])
     return out, S
-
-
-@njit(parallel=True, cache=True)
-def by_sgemm(panel, x, out):
-    """Rows of floats [O, I] times tokens [T, I]."""
-    for o in prange(panel.shape[0]):
-        for t in range(x.shape[0]):
-            out[t, o] = dot_sgemm(panel[o], x[t])
-
-
-@njit(parallel=True, cache=True)
-def by_dot_f32(panel, x, out):
-    for o in prange(panel.shape[0]):
-        for t in range(x.shape[0]):
-            out[t, o] = dot_f32(panel[o], x[t])
-
-
-@njit(parallel=True, cache=True)
-def by_dot_f16(panel, x, out):
-    for o in prange(panel.shape[0]):
-        for t in range(x.shape[0]):
-            out[t, o] = dot_f16(panel[o], x[t])
-
-
-@njit(parallel=True, cache=True)
-def by_dot_bf16(panel, x, out):
-    for o in prange(panel.shape[0]):
-        for t in range(x.shape[0]):
-            out[t, o] = dot_bf16(panel[o], x[t])

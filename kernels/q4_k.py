@@ -1,10 +1,7 @@
 """Q4_K: d and dmin (f16), 12 bytes of packed scales and minima, 128 of codes. Twin of quants.q4_k."""
 
-import numpy as np
-from numba import njit, prange
+from numba import njit
 
-from .half import half
-from .k_scales import scale_and_minimum
 from .layout import beside, piece, take
 
 BLOCK, WEIGHTS, PARTS, GROUP, FLUSH = 144, 256, 4, 32, 8
@@ -27,22 +24,3 @@ def scales(layout, rows, at, stride):
         beside(layout, first & 63, (third & 15) | (first >> 6 << 4)),
         beside(layout, second & 63, (third >> 4) | (second >> 6 << 4)),
     )
-
-
-@njit(parallel=True, cache=True)
-def dequantize(rows, out):
-    """rows [O, bytes], out [O, I] float32: overwritten."""
-    for o in prange(rows.shape[0]):
-        for b in range(out.shape[1] // 256):
-            block, to = rows[o, BLOCK * b : BLOCK * (b + 1)], out[o, 256 * b : 256 * (b + 1)]
-            d, dmin = half(block[0], block[1]), half(block[2], block[3])
-            for j in range(8):
-                scale, minimum = scale_and_minimum(block[4:16], j)
-                s, m = d * np.float32(scale), dmin * np.float32(minimum)
-                codes, part, shift = (
-                    block[16 + 32 * (j // 2) : 48 + 32 * (j // 2)],
-                    to[32 * j : 32 * j + 32],
-                    4 * (j % 2),
-                )
-                for i in range(32):
-                    part[i] = s * np.float32((codes[i] >> shift) & 15) - m

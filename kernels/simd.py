@@ -264,22 +264,45 @@ def columns_of(builder, rows):
     return [shuffled(builder, *pair, lanes) for pair in zipped for lanes in (pairs_low, pairs_high)]
 
 
-def storing(alignment, nontemporal):
-    def typed(typingctx, data, offset, v):
-        def emit(context, builder, sig, args):
-            instruction = builder.store(args[2], address(context, builder, data, args[0], args[1], v.ir))
-            instruction.align = alignment
-            if nontemporal:
-                instruction.set_metadata("nontemporal", builder.module.add_metadata([I32(1)]))
-            return context.get_dummy_value()
+@intrinsic
+def store(typingctx, data, offset, v):
+    """The lanes of v become data[offset:] (a byte offset, no alignment asked)."""
 
-        return signature(types.void, data, types.intp, v), emit
+    def emit(context, builder, sig, args):
+        builder.store(args[2], address(context, builder, data, args[0], args[1], v.ir)).align = 1
+        return context.get_dummy_value()
 
-    return typed
+    return signature(types.void, data, types.intp, v), emit
 
 
-store = intrinsic(storing(alignment=1, nontemporal=False))  # store(data, offset, v): any byte offset
-stream = intrinsic(storing(alignment=32, nontemporal=True))  # past the caches; the address a multiple of 32
+@intrinsic
+def stream(typingctx, data, offset, v):
+    """store that goes past the caches; the address is a multiple of 32, and so is the size of v."""
+
+    def emit(context, builder, sig, args):
+        for k, register in enumerate(pieces(builder, args[2], 256 // v.bits)):
+            at = builder.add(args[1], args[1].type(32 * k))
+            instruction = builder.store(register, address(context, builder, data, args[0], at, register.type))
+            instruction.align = 32
+            instruction.set_metadata("nontemporal", builder.module.add_metadata([I32(1)]))
+        return context.get_dummy_value()
+
+    return signature(types.void, data, types.intp, v), emit
+
+
+@intrinsic(prefer_literal=True)
+def store_rows(typingctx, data, offset, stride, rows, v):
+    """Equal parts of v to `rows` places, `stride` bytes apart; rows is known when compiling."""
+    lanes = v.lanes // known(rows)
+
+    def emit(context, builder, sig, args):
+        array, offset, stride = args[:3]
+        for k, row in enumerate(pieces(builder, args[4], lanes)):
+            at = builder.add(offset, builder.mul(stride, stride.type(k)))
+            builder.store(row, address(context, builder, data, array, at, row.type)).align = 1
+        return context.get_dummy_value()
+
+    return signature(types.void, data, types.intp, types.intp, rows, v), emit
 
 
 @intrinsic
@@ -317,12 +340,14 @@ def bitcast(typingctx, vec, v):
 
 @intrinsic
 def convert(typingctx, vec, v):
-    """Each lane as a number of the vector type's lanes; to an integer towards zero; f16 -> f32 exactly."""
+    """Each lane as a number of the vector type's lanes; to an integer towards zero; f16 -> f32 and f32 -> f64 exactly."""
     given, vec = vec, Vec(vec.instance_type.kind, vec.instance_type.bits, v.lanes)
 
     def emit(context, builder, sig, args):
+        if v == vec:
+            return args[1]
         if v.kind == "f" and vec.kind == "f":
-            return half_to_float(context, builder, args[1], vec.ir)
+            return half_to_float(context, builder, args[1], vec.ir) if v.bits == 16 else builder.fpext(args[1], vec.ir)
         if v.kind == "f":
             return builder.fptosi(args[1], vec.ir)
         if vec.kind == "f":

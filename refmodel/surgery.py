@@ -19,7 +19,6 @@ from .gguf.reader import GgufFile, Tensor
 from .gguf.writer import NO_LIMIT, Limit, field, write
 from .model import Model
 from .plan import Plan
-from .quants import dequantize
 from .route import Route
 
 # What is known of the arrays below general.architecture. Any other stops the copy: it might belong to the blocks.
@@ -185,4 +184,6 @@ class AsF32:
 
     @property
     def data(self) -> Bytes:
-        return dequantize(self.source.type, self.source.rows).reshape(-1).view(np.uint8)
+        from .numerics.plain import decoded  # it imports Numba, which a copy of packed bytes does not need
+
+        return decoded(self.source.type, self.source.rows).reshape(-1).view(np.uint8)

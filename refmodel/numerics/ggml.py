@@ -10,11 +10,12 @@ from gguf import GGMLQuantizationType as Q
 from ..arrays import F32, F, Ints, Matrix
 from ..errors import TensorError
 from ..kernels import ggml, ggml_attention
+from ..kernels.linear import product
 from ..ops import ggml as ops
 from ..ops.ggml_product import PATHS, QUANTIZERS, Step, plan, plan_of_expert
 from ..ops.rope import Rope
 from ..profile import DEFAULT, JUDGE, Build, Profile
-from ..quants import FLOATS, dequantize, integers
+from ..quants import FLOATS, integers
 from . import packed
 from .plain import ORACLE, REFERENCE, Numerics, as_it_is, by_expert, panels
 from .plain import linear as plain_linear
@@ -68,8 +69,8 @@ def ladder(profile: Profile, build: Build) -> dict[str, Numerics]:
 def linear_of_rounded(w: Matrix, x: F) -> F:
     """The exact product with activations that are rounded as llama.cpp rounds them for this type."""
     small = x.astype(np.float32)
-    if w.type in FLOAT_PRODUCTS:
-        return plain_linear(w, FLOAT_PRODUCTS[w.type][0](small).astype(x.dtype) if w.type != Q.F32 else x)
+    if w.type in ROUNDED:
+        return plain_linear(w, ROUNDED[w.type](small).astype(x.dtype) if w.type != Q.F32 else x)
     if w.type not in PATHS:
         return plain_linear(w, x)
     partner = PATHS[w.type].partner
@@ -128,31 +129,16 @@ def by_plan(steps: list[Step], w: Matrix, x: F32) -> F32:
     return out
 
 
-FLOAT_PRODUCTS: dict[Q, tuple[Callable[[F32], F32], Callable[[F32, F32, F32], None]]] = {
-    Q.F32: (as_it_is, ggml.by_dot_f32),
-    Q.F16: (ops.half, ggml.by_dot_f16),
-    Q.BF16: (ops.bfloat, ggml.by_dot_bf16),
-}
+ROUNDED: dict[Q, Callable[[F32], F32]] = {Q.F32: as_it_is, Q.F16: ops.half, Q.BF16: ops.bfloat}
 
 
 def of_floats(build: Build, w: Matrix, x: F32, sgemm: bool = True) -> F32:
     """The product with a matrix of floats: sgemm wants several tokens, rows in fours, and rows of whole registers."""
-    rounded, vec_dot = FLOAT_PRODUCTS[w.type]
-    (O, I), x, out = w.shape, rounded(np.ascontiguousarray(x)), np.empty((len(x), w.shape[0]), np.float32)
-    short = -I % 8 if build.pads_rows and w.type == Q.F32 else 0
-    sgemm = sgemm and len(x) > 1 and O % 4 == 0 and (I + short) % 8 == 0
-    for start, rows in panels(w):
-        panel, product = dequantize(w.type, rows), np.empty((len(x), len(rows)), np.float32)
-        if sgemm:
-            ggml.by_sgemm(padded(panel, short), padded(x, short), product)
-        else:
-            vec_dot(panel, x, product)
-        out[:, start : start + len(rows)] = product
+    x, (O, I), out = np.ascontiguousarray(x), w.shape, np.empty((len(x), w.shape[0]), np.float32)
+    whole = I % 8 == 0 or (build.pads_rows and w.type == Q.F32)
+    order = "dot_sgemm" if sgemm and len(x) > 1 and O % 4 == 0 and whole else f"dot_{w.type.name.lower()}"
+    product(w.type.name, order, w.rows, ROUNDED[w.type](x), out)
     return out
-
-
-def padded(x: F32, zeros: int) -> F32:
-    return np.pad(x, ((0, 0), (0, zeros))) if zeros else x
 
 
 def rope(build: Build, x: F32, pos: Ints, how: Rope) -> F32:

@@ -5,10 +5,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-from ..arrays import Bytes, DType, F, Ints, Matrices, Matrix
+from ..arrays import F32, Bytes, DType, F, Ints, Matrices, Matrix
 from ..kernels import attention, deltanet
-from ..kernels import linear as kernels
+from ..kernels.decode import KINDS, LARGE
+from ..kernels.decode import dequantize as decode
+from ..kernels.linear import product
 from ..ops import activation, norm
 from ..ops.attention import attention as plain_attention
 from ..ops.deltanet import causal_conv1d, gated_delta_rule
@@ -51,24 +54,38 @@ def embed(w: Matrix, tokens: Ints, dtype: DType) -> F:
     return dequantize(w.type, w.rows[tokens]).astype(dtype)
 
 
+def decoded(kind: GGMLQuantizationType, rows: Bytes) -> F32:
+    """quants.dequantize, with kernels where a tensor is large: then its address is a multiple of 32, so that it may be streamed."""
+    weights, size = GGML_QUANT_SIZES[kind]
+    shape = len(rows), rows.shape[1] // size * weights
+    if kind.name not in KINDS or 4 * shape[0] * shape[1] < LARGE:
+        return dequantize(kind, rows)
+    space = np.empty(shape[0] * shape[1] + 8, np.float32)
+    out = space[-space.ctypes.data % 32 // 4 :][: shape[0] * shape[1]].reshape(shape)
+    decode(kind.name, rows, out)
+    return out
+
+
+PANEL = 1 << 18  # weights decoded at once where no kernel multiplies what is packed: 1 MB of float32
+
+
 def panels(w: Matrix) -> Iterator[tuple[int, Bytes]]:
     """The rows of a matrix, piece by piece, each with the number of its first row."""
-    step = max(1, kernels.PANEL // w.shape[1])
+    step = max(1, PANEL // w.shape[1])
     return ((start, w.rows[start : start + step]) for start in range(0, w.shape[0], step))
 
 
 def linear(w: Matrix, x: F) -> F:
-    """ops.linear with kernels: panels of rows are decoded and multiplied. An element's bits depend on its row and token alone."""
-    O, I = w.shape
-    x, out = np.ascontiguousarray(x), np.empty((len(x), O), x.dtype)
-    decode = kernels.DECODERS.get(w.type.name)
-    panel = np.empty((min(max(1, kernels.PANEL // I), O), I), np.float32)
+    """ops.linear with kernels, in the order of eight_lanes. An element's bits depend on its row and token alone."""
+    x = np.ascontiguousarray(x)
+    out = np.empty((len(x), w.shape[0]), x.dtype)
+    if w.type.name in KINDS:
+        product(w.type.name, "dot_sgemm", w.rows, x, out)
+        return out
     for start, rows in panels(w):
-        if decode:
-            decode(rows, panel[: len(rows)])
-        else:
-            panel[: len(rows)] = dequantize(w.type, rows)
-        kernels.product(panel[: len(rows)], x, out[:, start : start + len(rows)])
+        part = np.empty((len(x), len(rows)), x.dtype)
+        product("F32", "dot_sgemm", dequantize(w.type, rows).view(np.uint8), x, part)
+        out[:, start : start + len(rows)] = part
     return out
 
 

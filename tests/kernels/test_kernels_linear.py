@@ -1,3 +1,5 @@
+"""Whole tensors as floats, and products with tokens that keep all their bits: every type, any sizes, any threads."""
+
 import numba
 import numpy as np
 import pytest
@@ -8,10 +10,15 @@ from near import near, same_bits
 from strategies import seeds
 from test_contract import random_rows
 
+from refmodel.kernels import decode
 from refmodel.kernels import linear as kernels
 from refmodel.numerics import plain as numerics
+from refmodel.ops import ggml as ops
+from refmodel.ops.linear import eight_lanes
 from refmodel.ops.linear import linear as op
 from refmodel.quants import LAYOUTS, dequantize
+
+Q = GGMLQuantizationType
 
 
 class Packed:
@@ -25,8 +32,10 @@ class Packed:
         for name in quant.BLOCK.names:
             if quant.BLOCK[name].kind == "f":
                 view[name] = r.uniform(0.01, 1, view[name].shape)
-        if kind is GGMLQuantizationType.BF16:  # its floats are declared as integers
+        if kind is Q.BF16:  # its floats are declared as integers
             view["x"] = r.uniform(0.01, 1, view.shape).astype(np.float32).view(np.uint32) >> 16
+        if kind is Q.MXFP4:  # exponents near one
+            self.rows.reshape(O, blocks, -1)[:, :, 0] = r.integers(120, 130, (O, blocks))
         self.rows.setflags(write=False)
 
 
@@ -39,99 +48,120 @@ def size_of_sums(w, x):
     return np.abs(x).astype(float) @ np.abs(dequantize(w.type, w.rows)).astype(float).T
 
 
-KINDS = [GGMLQuantizationType[name] for name in kernels.DECODERS]
-OTHERS = [GGMLQuantizationType.Q5_0, GGMLQuantizationType.Q3_K]  # no kernel decodes them
+EVERY = pytest.mark.parametrize("kind", [Q[name] for name in decode.KINDS], ids=lambda kind: kind.name)
+SOME = pytest.mark.parametrize("kind", [Q.Q4_K, Q.Q6_K, Q.Q8_0, Q.F32, Q.BF16], ids=lambda kind: kind.name)
+FLOATS = pytest.mark.parametrize("kind", [Q[name] for name in decode.FLOATS], ids=lambda kind: kind.name)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-@given(seed=seeds())
-def test_decoding_has_the_bits_of_its_twin(kind, seed):
+def tokens(seed, T, w, dtype=np.float32):
+    return np.random.default_rng(seed).standard_normal((T, w.shape[1])).astype(dtype)
+
+
+def matrix(kind, seed, O, blocks):
+    """`blocks` of 32 or 256 weights a row; of floats some more."""
+    return Packed(kind, seed, O, blocks if kind.name not in decode.FLOATS else 32 * blocks + seed % 32)
+
+
+@EVERY
+@given(seed=seeds(), large=st.booleans(), start=st.integers(0, 8))
+def test_a_tensor_has_the_bits_of_its_twin(kind, seed, large, start):
+    """Stored as usual, and past the caches where the array begins at a multiple of 32 bytes."""
     rows = random_rows(kind, seed)
-    want = dequantize(kind, rows)
-    out = np.empty_like(want)
-    kernels.DECODERS[kind.name](rows, out)
+    want, space = dequantize(kind, rows), np.full(4096, 7, np.float32)
+    first = -space.ctypes.data % 64 // 4 + start
+    out = space[first : first + want.size].reshape(want.shape)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decode, "LARGE", 0 if large else 1 << 30)
+        decode.dequantize(kind.name, rows, out)
     number = ~np.isnan(want)
     same_bits(np.isnan(out), ~number)
     same_bits(out[number], want[number])
+    same_bits(np.delete(space, np.s_[first : first + want.size]), np.full(4096 - want.size, 7, np.float32))
 
 
-@pytest.mark.parametrize("kind", KINDS + OTHERS, ids=lambda kind: kind.name)
-@given(seed=seeds(), T=st.integers(1, 9), O=st.integers(1, 9), dtype=st.sampled_from([np.float32, np.float64]))
-def test_linear_is_the_product_with_the_decoded_matrix(kind, seed, T, O, dtype):
-    w = Packed(kind, seed, O, 2)
-    x = np.random.default_rng(seed).standard_normal((T, w.shape[1])).astype(dtype)
-    for linear in (op, numerics.linear):
-        got = linear(w, x)
-        assert got.dtype == dtype
-        assert (np.abs(got - exact_product(w, x)) <= 8 * np.finfo(dtype).eps * size_of_sums(w, x)).all()
+def test_a_large_tensor_is_streamed(monkeypatch):
+    """The kernels' part of decoded; a small tensor is not worth a compilation."""
+    rows = random_rows(Q.Q8_0, 1, rows=5, blocks=7)
+    want = numerics.decoded(Q.Q8_0, rows)
+    monkeypatch.setattr(numerics, "LARGE", 0)
+    monkeypatch.setattr(decode, "LARGE", 0)
+    monkeypatch.setattr(decode, "IN_ORDER", None)  # what is not streamed fails
+    number = ~np.isnan(want)
+    same_bits(numerics.decoded(Q.Q8_0, rows)[number], want[number])
 
 
-@given(seed=seeds(), T=st.integers(2, 9), cut=st.integers(1, 8), dtype=st.sampled_from([np.float32, np.float64]))
-def test_bits_depend_on_row_and_token_alone(seed, T, cut, dtype):
-    w = Packed(GGMLQuantizationType.Q4_K, seed, 9, 2)
-    x = np.random.default_rng(seed).standard_normal((T, 512)).astype(dtype)
+@EVERY
+@given(seed=seeds(), T=st.integers(1, 8), O=st.integers(1, 20), blocks=st.integers(1, 4))
+def test_a_product_has_the_bits_of_its_twin(kind, seed, T, O, blocks):
+    w = matrix(kind, seed, O, blocks)
+    x = tokens(seed, T, w)
+    got = numerics.linear(w, x)
+    same_bits(got, eight_lanes(w, x))
+    for result in (got, op(w, x)):
+        assert (np.abs(result - exact_product(w, x)) <= 8 * np.finfo(np.float32).eps * size_of_sums(w, x)).all()
+
+
+@SOME
+@given(seed=seeds(), T=st.integers(1, 8), O=st.integers(1, 20))
+def test_a_product_of_doubles_is_near_the_exact_one(kind, seed, T, O):
+    w = matrix(kind, seed, O, 3)
+    x = tokens(seed, T, w, np.float64)
+    got = numerics.linear(w, x)
+    assert got.dtype == np.float64
+    assert (np.abs(got - exact_product(w, x)) <= 8 * np.finfo(np.float64).eps * size_of_sums(w, x)).all()
+
+
+@FLOATS
+@given(seed=seeds(), T=st.integers(1, 8), O=st.integers(1, 20), I=st.integers(1, 600))
+def test_the_orders_of_vec_dot_have_the_bits_of_their_definitions(kind, seed, T, O, I):
+    w, order = Packed(kind, seed, O, I), f"dot_{kind.name.lower()}"
+    x, out = tokens(seed, T, w), np.full((T, O), np.nan, np.float32)
+    kernels.product(kind.name, order, w.rows, x, out)
+    same_bits(out, getattr(ops, order)(dequantize(kind, w.rows)[None], x[:, None]))
+
+
+def test_a_type_that_no_kernel_knows_is_decoded_panel_by_panel(monkeypatch):
+    monkeypatch.setattr(numerics, "PANEL", 1024)
+    monkeypatch.setattr(numerics, "KINDS", {})
+    w = Packed(Q.F32, 1, 7, 256)
+    x = tokens(1, 3, w)
+    same_bits(numerics.linear(w, x), eight_lanes(w, x))
+
+
+@SOME
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(seed=seeds(), T=st.integers(2, 9), cut=st.integers(1, 8))
+def test_bits_depend_on_row_and_token_alone(kind, dtype, seed, T, cut):
+    w = matrix(kind, seed, 19, 3)
+    x = tokens(seed, T, w, dtype)
     whole, cut = numerics.linear(w, x), min(cut, T - 1)
     same_bits(np.concatenate([numerics.linear(w, x[:cut]), numerics.linear(w, x[cut:])]), whole)
-    fewer = Packed(w.type, seed, 9, 2)
-    fewer.rows, fewer.shape = w.rows[cut:], (9 - cut, 512)
+    fewer = matrix(kind, seed, 19, 3)
+    fewer.rows, fewer.shape = w.rows[cut:], (19 - cut, w.shape[1])
     same_bits(numerics.linear(fewer, x), np.ascontiguousarray(whole[:, cut:]))
 
 
-@pytest.fixture(params=range(1, numba.config.NUMBA_NUM_THREADS + 1), ids=lambda n: f"{n} threads")
-def threads(request):
-    before = numba.get_num_threads()
-    numba.set_num_threads(request.param)
-    yield request.param
-    numba.set_num_threads(before)
-
-
+@SOME
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("I", [1, 7, 31, 33, 256, 577])
-def test_bits_of_a_product_depend_on_row_and_token_alone(threads, I, dtype):
-    """The bits of any part, in its own array or in columns of a wider one, are those of one row times one token."""
-    r = np.random.default_rng(I)
-    panel, x = r.standard_normal((11, I)).astype(np.float32), r.standard_normal((9, I)).astype(dtype)
-    alone = np.empty((9, 11), dtype)
-    for t, o in np.ndindex(alone.shape):
-        kernels.product(panel[o : o + 1], x[t : t + 1], alone[t : t + 1, o : o + 1])
-    for T, first, last in [(T, first, last) for T in range(1, 10) for first, last in [(0, 11), (1, 3), (4, 11)]]:
-        own, wide = np.empty((T, last - first), dtype), np.empty((T, 11), dtype)
-        kernels.product(panel[first:last], x[:T], own)
-        kernels.product(panel[first:last], x[:T], wide[:, first:last])
-        same_bits(own, alone[:T, first:last])
-        same_bits(wide[:, first:last], alone[:T, first:last])
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_bits_depend_on_neither_threads_nor_panels(monkeypatch, kind, dtype):
-    w = Packed(kind, 1, 300, 768 // LAYOUTS[kind].WEIGHTS)
-    x = np.random.default_rng(1).standard_normal((5, w.shape[1])).astype(dtype)
-    before, results = numba.get_num_threads(), []
+def test_bits_depend_on_neither_threads_nor_chunks(monkeypatch, kind, dtype):
+    w = matrix(kind, 1, 300, 3)
+    one, five, before = tokens(1, 1, w, dtype), tokens(1, 5, w, dtype), numba.get_num_threads()
+    want = numerics.linear(w, one), numerics.linear(w, five)
     try:
         for threads in range(1, numba.config.NUMBA_NUM_THREADS + 1):
             numba.set_num_threads(threads)
-            for rows in (1, 7, 299, 300):
-                monkeypatch.setattr(kernels, "PANEL", rows * w.shape[1])
-                results.append(numerics.linear(w, x))
+            for rows, count in ((8, 1), (16, 4), (512, 5)):
+                monkeypatch.setattr(kernels, "CHUNK", rows)
+                monkeypatch.setattr(kernels, "TOKENS", count)
+                same_bits(numerics.linear(w, one), want[0])
+                same_bits(numerics.linear(w, five), want[1])
     finally:
         numba.set_num_threads(before)
-    for result in results:
-        same_bits(result, results[0])
 
 
 @given(seed=seeds(), I=st.integers(1, 2000), dtype=st.sampled_from([np.float32, np.float64]))
 def test_a_product_is_near_the_exact_one(seed, I, dtype):
-    r = np.random.default_rng(seed)
-    panel, x = r.standard_normal((16, I)).astype(np.float32), r.standard_normal((7, I)).astype(dtype)
-    got = np.empty((7, 16), dtype)
-    kernels.product(panel, x, got)
-    exact = x.astype(np.longdouble) @ panel.astype(np.longdouble).T
-    near(got, exact, ulps=4)
-
-
-def test_a_matrix_larger_than_a_panel(monkeypatch):
-    monkeypatch.setattr(kernels, "PANEL", 1024)
-    w = Packed(GGMLQuantizationType.Q8_0, 3, 23, 4)
-    x = np.random.default_rng(3).standard_normal((2, w.shape[1])).astype(np.float32)
-    assert (np.abs(numerics.linear(w, x) - exact_product(w, x)) <= 8 * np.finfo(np.float32).eps * size_of_sums(w, x)).all()
+    w = Packed(Q.F32, seed, 16, I)
+    w.rows = np.random.default_rng(seed).standard_normal((16, I)).astype(np.float32).view(np.uint8)
+    x = tokens(seed, 7, w, dtype)
+    near(numerics.linear(w, x), x.astype(np.longdouble) @ w.rows.view(np.float32).astype(np.longdouble).T, ulps=4)

@@ -33,6 +33,8 @@ from refmodel.kernels.simd import (
     shuffle,
     splat,
     store,
+    store_rows,
+    stream,
     tile,
     with_sign,
 )
@@ -40,6 +42,7 @@ from refmodel.kernels.simd import (
 u8x16, u8x32, u8x64, u8x128 = (Vec("u", 8, n) for n in (16, 32, 64, 128))
 i8x32, i8x64, i16x16, i16x32, i32x8, i32x16 = (Vec("i", b, n) for b, n in ((8, 32), (8, 64), (16, 16), (16, 32), (32, 8), (32, 16)))
 f32x4, f32x8, f32x16, f32x32, f16x8 = Vec("f", 32, 4), Vec("f", 32, 8), Vec("f", 32, 16), Vec("f", 32, 32), Vec("f", 16, 8)
+f64 = Vec("f", 64, 1)
 ODD = tuple(range(1, 32, 2))
 
 
@@ -152,6 +155,28 @@ def test_shapes(seed):
     x = a[:16]
     want = [x, a[40:56], np.repeat(x, 2), np.tile(x, 2), a[1:32:2], words.ravel(), rows.ravel(), columns.ravel()]
     same_bits(out, np.concatenate(want))
+
+
+@njit
+def _places(a, out, wide):
+    x = load(u8x64, a, 0)
+    store_rows(out, 3, 40, 4, x)
+    stream(wide, 0, load(f32x32, a, 5))
+    store(wide, 128, convert(f64, load(f32x8, a, 64)))
+
+
+@given(seed=seeds())
+def test_parts_go_to_their_places(seed):
+    a, out, space = data(seed), np.zeros(160, np.uint8), np.zeros(72, np.float32)
+    a[64:96] = floats(seed, 8).view(np.uint8)
+    aligned = space[-space.ctypes.data % 32 // 4 :][:48]
+    _places(a, out, aligned)
+    want = np.zeros(160, np.uint8)
+    for r in range(4):
+        want[3 + 40 * r : 19 + 40 * r] = a[16 * r : 16 * r + 16]
+    same_bits(out, want)
+    same_bits(aligned[:32].view(np.uint8), a[5:133])
+    same_bits(aligned[32:].view(np.float64), a[64:96].view(np.float32).astype(np.float64))
 
 
 @njit

@@ -1,0 +1,135 @@
+"""Packed rows as floats: of a whole tensor, and of a block for the products of exact.py.
+
+Twin of quants.dequantize, bit for bit. In every packed type scale · scale of the group · code is exact: it has at most 11 + 7 + 6
+bits. So one fused multiply-add of code, scale and minimum rounds where quants.Integers.floats rounds, at the subtraction.
+
+A whole tensor is decoded as fast as memory takes it: stores go past the caches, which would read each line before it is written.
+They want an address that is a multiple of 32 bytes; what fits into a cache is stored as usual.
+"""
+
+import numba
+import numpy as np
+from numba import njit, prange
+from numba.extending import overload
+
+from . import bf16, f16, f32
+from .blocks import TYPES, codes, delta, lower, scales
+from .lanes import numbers
+from .layout import ROW
+from .simd import Vec, bitcast, convert, fetch_add, fma, load_repeated, store, store_rows, stream
+from .static import Static, for_kernels
+
+FLOATS = {"F32": f32, "F16": f16, "BF16": bf16}
+KINDS = {**TYPES, **FLOATS}
+CHUNK = 1 << 14  # weights that a thread claims at once
+LARGE = 1 << 23  # bytes that no cache need keep
+SCRATCH, MINIMA = 128, 64  # bytes: 16 scales, 16 minima
+STREAM, IN_ORDER = Static("stream"), Static(8)
+
+
+@for_kernels
+def of_kind(kind, name):
+    """A number of the type's module, floats too."""
+
+
+@overload(of_kind, prefer_literal=True)
+def _of_kind(kind, name):
+    value = getattr(KINDS[kind.value], name.literal_value)
+    return lambda kind, name: value
+
+
+@for_kernels
+def put(lanes, v, out, at, step):
+    """Lanes of v, in the dtype of out, to byte `at`: as a stream, or so many lanes every `step` bytes."""
+
+
+@overload(put, jit_options={"forceinline": True})
+def _put(lanes, v, out, at, step):
+    if lanes.value == "stream":
+        return lambda lanes, v, out, at, step: stream(out, at, v)
+    rows, lane = v.lanes // lanes.value, Vec("f", out.dtype.bitwidth, 1)
+    return lambda lanes, v, out, at, step: store_rows(out, at, step, rows, convert(lane, v))
+
+
+@for_kernels
+def block(kind, lanes, rows, at, scratch, out, to, step):
+    """Decode the block at rows[at:], 32 or 256 weights, and `put` it."""
+
+
+@overload(block)
+def _block(kind, lanes, rows, at, scratch, out, to, step):
+    of = KINDS[kind.value]
+    if kind.value in FLOATS:
+        floats = of.floats
+        return lambda kind, lanes, rows, at, scratch, out, to, step: put(lanes, floats(rows, at), out, to, step)
+
+    minima, parts, group = of.M >= 0, of.PARTS, of.GROUP
+    width, float_lane = of.WEIGHTS // of.PARTS, Vec("f", 32, 1)
+    groups = width // group  # of a part
+    pace = width // lanes.value if lanes.value != "stream" else 0  # steps of a part
+
+    @njit(forceinline=True)
+    def header(kind, rows, at, scratch):
+        """Scales and minima of the groups as floats, to be repeated from memory."""
+        scale, minimum = scales(kind, ROW, rows, at, 0)
+        store(scratch, 0, convert(float_lane, scale) * delta(kind, ROW, rows, at, 0)[0])
+        if minima:
+            store(scratch, MINIMA, convert(float_lane, minimum) * -lower(kind, ROW, rows, at, 0)[0])
+
+    @njit(forceinline=True)
+    def repeated(scratch, at):
+        return bitcast(float_lane, load_repeated(groups, group, scratch, at))
+
+    def body(kind, lanes, rows, at, scratch, out, to, step):
+        header(kind, rows, at, scratch)
+        for p in range(parts):
+            weight = convert(float_lane, numbers(kind, codes(kind, ROW, rows, at, 0, p)))
+            if minima:
+                weight = fma(repeated(scratch, 4 * groups * p), weight, repeated(scratch, MINIMA + 4 * groups * p))
+            else:
+                weight *= repeated(scratch, 4 * groups * p)
+            put(lanes, weight, out, to + (step * pace if pace else 4 * width) * p, step)
+
+    return body
+
+
+@njit
+def _share(kind, lanes, rows, out, claimed):
+    """One thread's work: whole blocks of rows [bytes] -> out [weights], until none is left."""
+    weights, scratch = of_kind(kind, "WEIGHTS"), np.empty(SCRATCH, np.uint8)
+    blocks, many = out.size // weights, CHUNK // weights
+    while True:
+        first = fetch_add(claimed, many)
+        if first >= blocks:
+            break
+        for n in range(first, min(first + many, blocks)):
+            block(kind, lanes, rows, of_kind(kind, "BLOCK") * n, scratch, out, 4 * weights * n, 32)
+
+
+@njit(parallel=True, cache=True)
+def _decode(kind, lanes, rows, out, claimed, threads):
+    for _ in prange(threads):
+        _share(kind, lanes, rows, out, claimed)
+
+
+@njit(cache=True)
+def _decode_here(kind, lanes, rows, out):
+    _share(kind, lanes, rows, out, np.zeros(1, np.int64))
+
+
+def dequantize(kind, rows, out):
+    """Packed rows [O, bytes] of a type in KINDS -> out [O, I] float32, contiguous: overwritten."""
+    rows, out = np.ascontiguousarray(rows).reshape(-1).view(), out.reshape(-1)
+    rows.setflags(write=False)  # as a mapped file is: otherwise the kernel is compiled a second time
+    if out.nbytes < LARGE:
+        _decode_here(Static(kind), IN_ORDER, rows, out)
+    else:
+        lanes = IN_ORDER if out.ctypes.data % 32 else STREAM
+        _decode(Static(kind), lanes, rows, out, np.zeros(1, np.int64), numba.get_num_threads())
+    if rest := out.size % KINDS[kind].WEIGHTS:  # floats alone: a row of them need not be whole blocks
+        last, floats = np.zeros(KINDS[kind].BLOCK, np.uint8), np.empty(KINDS[kind].WEIGHTS, np.float32)
+        tail = rows[(out.size - rest) // KINDS[kind].WEIGHTS * KINDS[kind].BLOCK :]
+        last[: tail.size] = tail
+        last.setflags(write=False)
+        _decode_here(Static(kind), IN_ORDER, last, floats)
+        out[-rest:] = floats[:rest]
