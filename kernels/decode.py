@@ -48,7 +48,7 @@ def _put(lanes, v, out, at, step):
     if lanes.value == "stream":
         return lambda lanes, v, out, at, step: stream(out, at, v)
     rows, lane = v.lanes // lanes.value, Vec("f", out.dtype.bitwidth, 1)
-    return lambda lanes, v, out, at, step: store_rows(out, at, step, rows, convert(lane, v))
+    return lambda lanes, v, out, at, step: store_rows(rows, out, at, step, convert(lane, v))
 
 
 @for_kernels

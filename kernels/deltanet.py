@@ -1,48 +1,168 @@
-"""Twins of ops.deltanet: heads (or channels) in parallel, tokens in sequence."""
+"""Twins of ops.deltanet. The convolution is summed tap by tap; the rule has the bits of ops.ggml.gated_delta_rule."""
 
+import numba
 import numpy as np
 from numba import njit, prange
 
-FAST = {"contract", "reassoc", "nsz"}
+from .ieee import expf, fma
+from .simd import Vec, fetch_add, halves_added, load, load_rows, neighbours_added, repeat, splat, store, store_rows, tile, wide
+from .simd import fma as fma_lanes
+from .static import Static
+
+SLAB = 32  # rows of a state [Dv, Dk] that go through CHUNK tokens one by one: they stay in a core's first cache
+CHUNK = 64  # tokens whose keys, queries and values are first brought together for one head
+LANES = 32  # of a row, summed side by side, as ggml_vec_dot_f32 sums them
+f32xN, NUMBER = Vec("f", 32, LANES), Vec("f", 32, 1)
+ONE = np.float32(1)
+CHANNELS, f32x16 = 64, Vec("f", 32, 16)
+
+
+@njit
+def _channels(x, w, first, out):
+    """At most 64 channels, from the first token to the last; their taps are turned once, so that channels are lanes."""
+    (C, K), T = w.shape, len(out)
+    last, taps = min(first + CHANNELS, C), np.empty((K, CHANNELS), np.float32)
+    whole = (last - first) // 16 * 16
+    for c in range(first, last):
+        for j in range(K):
+            taps[j, c - first] = w[c, j]
+    for t in range(T):
+        for c in range(0, whole, 16):
+            total = splat(f32x16, 0)
+            for j in range(K):
+                total = total + load(f32x16, x, 4 * ((t + j) * C + first + c)) * load(f32x16, taps, 4 * (j * CHANNELS + c))
+            store(out, 4 * (t * C + first + c), total)
+        for c in range(first + whole, last):
+            alone = np.float32(0)
+            for j in range(K):
+                alone += x[t + j, c] * w[c, j]
+            out[t, c] = alone
 
 
 @njit(parallel=True, cache=True)
 def causal_conv1d(x, w):
-    """Twin of ops.deltanet.causal_conv1d: taps are added in order, without contraction, as llama.cpp adds them."""
+    """Twin of ops.deltanet.causal_conv1d: taps are added in order, without contraction, as llama.cpp adds fours of them."""
     C, K = w.shape
-    T = x.shape[0] - K + 1
-    out = np.empty((T, C), x.dtype)
-    for t in prange(T):
-        for c in range(C):
-            total = x.dtype.type(0)
-            for j in range(K):
-                total += x[t + j, c] * w[c, j]
-            out[t, c] = total
+    out = np.empty((len(x) - K + 1, C), np.float32)
+    for i in prange((C + CHANNELS - 1) // CHANNELS):
+        _channels(x, w, i * CHANNELS, out)
     return out
 
 
-@njit(fastmath=FAST)
-def _one_token(S, q, k, v, decay, beta, out):
-    """Two passes over the rows of one head's state [Dv, Dk]."""
-    for i in range(S.shape[0]):
-        row = S[i]
-        seen = S.dtype.type(0)
-        for j in range(row.size):
-            row[j] *= decay
-            seen += row[j] * k[j]
-        delta = beta * (v[i] - seen)
-        total = S.dtype.type(0)
-        for j in range(row.size):
-            row[j] += delta * k[j]
-            total += row[j] * q[j]
-        out[i] = total
+@njit(forceinline=True)
+def _sums(lanes):
+    """[rows][32] -> [rows], in the order of ops.ggml.pairwise."""
+    four = halves_added(halves_added(halves_added(lanes, 32), 16), 8)
+    return neighbours_added(neighbours_added(four))
+
+
+@njit(forceinline=True)
+def _plus(total, x, y, j, n):
+    """One more product behind the whole lanes: ops.ggml.added_as_compiled."""
+    return total + x * y if j < n // 4 * 4 else fma(x, y, total)
+
+
+@njit
+def _faded(R, main, before, after, row, decay, k, seen):
+    """R rows from `row` on, before the first token: after = before · decay, seen = after · k."""
+    n = after.shape[1]
+    total = splat(wide(f32xN, R), 0)
+    for j in range(0, main.value, LANES):
+        S = load_rows(wide(f32xN, R), R, before, 4 * (row * n + j), 4 * n) * decay
+        store_rows(R, after, 4 * (row * n + j), 4 * n, S)
+        total = fma_lanes(S, tile(load(f32xN, k, 4 * j), R), total)
+    store(seen, 4 * row, _sums(total))
+    for i in range(row, row + R.value):
+        for j in range(main.value, n):
+            after[i, j] = before[i, j] * decay
+            seen[i] = _plus(seen[i], after[i, j], k[j], j, n)
+
+
+@njit(forceinline=True)
+def _learned(R, main, S, row, t, decay, beta, keys, queries, values, answers, delta, seen):
+    """R rows from `row` on, token t: S += delta kᵀ, answer = S · q; and of the next one: S · decay, and delta = β (v − S · k)."""
+    n, Dv = S.shape[1], len(S)
+    total, result = splat(wide(f32xN, R), 0), splat(wide(f32xN, R), 0)
+    by = repeat(load(wide(NUMBER, R), delta, 4 * row), LANES)
+    for j in range(0, main.value, LANES):
+        s = load_rows(wide(f32xN, R), R, S, 4 * (row * n + j), 4 * n)
+        s = fma_lanes(tile(load(f32xN, keys, 4 * (t * n + j)), R), by, s)
+        result = fma_lanes(s, tile(load(f32xN, queries, 4 * (t * n + j)), R), result)
+        s = s * decay
+        store_rows(R, S, 4 * (row * n + j), 4 * n, s)
+        total = fma_lanes(s, tile(load(f32xN, keys, 4 * (t * n + n + j)), R), total)
+    known, found = _sums(total), _sums(result)
+    if main.value < n:
+        store(seen, 4 * row, known)
+        store(answers, 4 * (t * Dv + row), found)
+        for i in range(row, row + R.value):
+            for j in range(main.value, n):
+                S[i, j] = fma(keys[t, j], delta[i], S[i, j])
+                answers[t, i] = _plus(answers[t, i], S[i, j], queries[t, j], j, n)
+                S[i, j] *= decay
+                seen[i] = _plus(seen[i], S[i, j], keys[t + 1, j], j, n)
+        known, found = load(wide(NUMBER, R), seen, 4 * row), load(wide(NUMBER, R), answers, 4 * (t * Dv + row))
+    store(answers, 4 * (t * Dv + row), found)
+    store(delta, 4 * row, (load(wide(NUMBER, R), values, 4 * (t * Dv + Dv + row)) - known) * beta)
+
+
+@njit(forceinline=True)
+def _copy(given, wanted):
+    for i in range(wanted.size):
+        wanted[i] = given[i]
+
+
+@njit
+def _head(R, main, h, q, k, v, log_decay, beta, before, after, out, keys, queries, values, answers, numbers, delta, seen):
+    """One head, from its first token to the last. Scratch: keys, values [CHUNK + 1, ...], queries, answers [CHUNK, ...]."""
+    T, key = len(q), h % k.shape[1]
+    for begin in range(0, T, CHUNK):
+        count = min(CHUNK, T - begin)
+        for t in range(count + 1):
+            at = min(begin + t, T - 1)  # what stands behind the last token does not matter, but it may not decay
+            _copy(k[at, key], keys[t])
+            _copy(q[at, key], queries[t])
+            _copy(v[at, h], values[t])
+            numbers[t, 0], numbers[t, 1] = expf(log_decay[at, h]) if begin + t < T else ONE, beta[at, h]
+        for first in range(0, len(after), SLAB):
+            last = min(first + SLAB, len(after))
+            if begin == 0:
+                for row in range(first, last, R.value):
+                    _faded(R, main, before, after, row, numbers[0, 0], keys[0], seen)
+                for i in range(first, last):
+                    delta[i] = (values[0, i] - seen[i]) * numbers[0, 1]
+            for t in range(count):
+                decay, rate = numbers[t + 1, 0], numbers[t + 1, 1]
+                for row in range(first, last, R.value):
+                    _learned(R, main, after, row, t, decay, rate, keys, queries, values, answers, delta, seen)
+        for t in range(count):
+            _copy(answers[t], out[begin + t, h])
+
+
+@njit
+def _share(R, main, q, k, v, log_decay, beta, before, after, out, claimed):
+    """One thread's work, until no heads are left."""
+    (Dv, n), numbers = before.shape[1:], np.empty((CHUNK + 1, 2), np.float32)
+    keys, queries = np.empty((CHUNK + 1, n), np.float32), np.empty((CHUNK + 1, n), np.float32)
+    values, answers = np.empty((CHUNK + 1, Dv), np.float32), np.empty((CHUNK, Dv), np.float32)
+    delta, seen = np.empty(Dv, np.float32), np.empty(Dv, np.float32)
+    while True:
+        h = fetch_add(claimed, 1)
+        if h >= len(before):
+            break
+        scratch = keys, queries, values, answers, numbers, delta, seen
+        _head(R, main, h, q, k, v, log_decay, beta, before[h], after[h], out, *scratch)
 
 
 @njit(parallel=True, cache=True)
-def gated_delta_rule(q, k, v, log_decay, beta, state):
-    """Twin of ops.deltanet.gated_delta_rule."""
-    S, out = state.copy(), np.empty_like(v)
-    for h in prange(v.shape[1]):
-        for t in range(v.shape[0]):
-            _one_token(S[h], q[t, h], k[t, h], v[t, h], np.exp(log_decay[t, h]), beta[t, h], out[t, h])
-    return out, S
+def _heads(threads, R, main, q, k, v, log_decay, beta, before, after, out, claimed):
+    for _ in prange(threads):
+        _share(R, main, q, k, v, log_decay, beta, before, after, out, claimed)
+
+
+def gated_delta_rule(q, k, v, log_decay, beta, before, after):
+    """Twin of ops.deltanet.gated_delta_rule, in float32. Rows are taken in pairs where their number allows it."""
+    q, k, v, before = (np.ascontiguousarray(x) for x in (q, k, v, before))
+    out, pairs, main = np.empty_like(v), Static(2 - v.shape[2] % 2), Static(k.shape[2] // LANES * LANES)
+    _heads(numba.get_num_threads(), pairs, main, q, k, v, log_decay, beta, before, after, out, np.zeros(1, np.int64))
+    return out

@@ -223,21 +223,3 @@ def causal_conv1d(x, w):
                 total = fma(x[t + j, c], w[c, j], total)
             out[t, c] = total
     return out
-
-
-@njit(parallel=True, cache=True)
-def gated_delta_rule(q, k, v, log_decay, beta, state):
-    S, out = state.copy(), np.empty_like(v)
-    T, Hv, Dv = v.shape
-    for h in prange(Hv):
-        for t in range(T):
-            decay = expf(log_decay[t, h])
-            for i in range(Dv):
-                row = S[h, i]
-                for j in range(row.size):
-                    row[j] *= decay
-                delta = (v[t, h, i] - dot_f32(row, k[t, h])) * beta[t, h]
-                for j in range(row.size):
-                    row[j] = fma(k[t, h, j], delta, row[j])
-                out[t, h, i] = dot_f32(row, q[t, h])
-    return out, S

@@ -15,13 +15,12 @@ faster than one.
 import numba
 import numpy as np
 from numba import njit, prange
-from numba.core.registry import cpu_target
 from numba.extending import overload
 
 from . import decode, turned
 from .decode import FLOATS, KINDS
 from .ieee import fma as fma_of_numbers
-from .simd import Vec, fetch_add, fma, hsum, load, part, store, target_has, tile
+from .simd import Vec, fetch_add, fma, hsum, load, part, store, target_is, tile
 from .static import Static, for_kernels
 
 ROWS = turned.ROWS  # of a panel
@@ -45,7 +44,7 @@ def _multiply(order, panel, at, steps, x, column, sums):
     lanes, item = LANES[order.value], x.dtype.bitwidth // 8
     step = ROWS * lanes * item  # bytes, of a panel and of one token's sums
     # running numbers in registers: of one token eight registers of 256 bits; of two 16 of 32, or eight of 16
-    single, each = 256, 256 if target_has(cpu_target.target_context, "avx512f") else 128
+    single, each = 256, 256 if target_is("avx512f") else 128
     lane, one, two = (Vec("f", 8 * item, n) for n in (lanes, single // item, each // item))
     in_one, in_two, token_lanes = one.lanes // lanes, two.lanes // lanes, lanes * item
 

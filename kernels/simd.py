@@ -71,9 +71,14 @@ def target_has(context, feature):
     return f"+{feature}" in context.codegen().magic_tuple()[2].split(",")
 
 
+def target_is(feature):
+    """The same outside of kernels, where sizes are chosen that change no bits."""
+    return target_has(cpu_target.target_context, feature)
+
+
 # instructions that multiply bytes and add four products to 32 bits at once, and the bits of a register that they work on
-WIDE_DOT4 = target_has(cpu_target.target_context, "avx512vnni")
-DOT4 = WIDE_DOT4 or target_has(cpu_target.target_context, "avxvnni")
+WIDE_DOT4 = target_is("avx512vnni")
+DOT4 = WIDE_DOT4 or target_is("avxvnni")
 REGISTER = 512 if WIDE_DOT4 else 256
 
 
@@ -155,7 +160,7 @@ def register_operator(op, of_ints, of_floats=None, of_signed=None):
     def type_operator(context):
         def typer(a, b):
             fits = isinstance(a, Vec) and (b == a or isinstance(b, types.Number))
-            return a if fits and (of_floats or a.kind != "f") else None
+            return a if fits and {"f": of_floats}.get(a.kind, of_ints) else None
 
         return typer
 
@@ -167,6 +172,7 @@ for name, of_ints, of_floats, of_signed in [
     ("add", "add", "fadd", None),
     ("sub", "sub", "fsub", None),
     ("mul", "mul", "fmul", None),
+    ("truediv", None, "fdiv", None),
     ("and_", "and_", None, None),
     ("or_", "or_", None, None),
     ("xor", "xor", None, None),
@@ -215,14 +221,14 @@ def load_repeated(typingctx, count, times, data, offset):
 
 @intrinsic(prefer_literal=True)
 def load_rows(typingctx, vec, rows, data, offset, stride):
-    """Equal parts of a vector from `rows` places, `stride` bytes apart: lanes [rows][...]; rows is a literal."""
-    vec, rows = vec.instance_type, rows.literal_value
-    row = Vec(vec.kind, vec.bits, vec.lanes // rows)
+    """Equal parts of a vector from `rows` places, `stride` bytes apart: lanes [rows][...]; rows is known when compiling."""
+    vec, count = vec.instance_type, known(rows)
+    row = Vec(vec.kind, vec.bits, vec.lanes // count)
 
     def emit(context, builder, sig, args):
-        return joined(builder, loaded_rows(context, builder, data, args[2:], row, rows))
+        return joined(builder, loaded_rows(context, builder, data, args[2:], row, count))
 
-    return signature(vec, types.TypeRef(vec), types.literal(rows), data, types.intp, types.intp), emit
+    return signature(vec, types.TypeRef(vec), rows, data, types.intp, types.intp), emit
 
 
 @intrinsic
@@ -251,6 +257,21 @@ def loaded_rows(context, builder, array_type, place, row, count):
         values.append(builder.load(address(context, builder, array_type, array, at, row.ir)))
         values[-1].align = 1
     return values
+
+
+@intrinsic(prefer_literal=True)
+def store_rows(typingctx, rows, data, offset, stride, v):
+    """The inverse of load_rows: equal parts of v to `rows` places, `stride` bytes apart; rows is known when compiling."""
+    count = known(rows)
+
+    def emit(context, builder, sig, args):
+        array, offset, stride = args[1:4]
+        for k, piece in enumerate(pieces(builder, args[4], v.lanes // count)):
+            at = builder.add(offset, builder.mul(stride, stride.type(k)))
+            builder.store(piece, address(context, builder, data, array, at, piece.type)).align = 1
+        return context.get_dummy_value()
+
+    return signature(types.void, rows, data, types.intp, types.intp, v), emit
 
 
 def columns_of(builder, rows):
@@ -288,21 +309,6 @@ def stream(typingctx, data, offset, v):
         return context.get_dummy_value()
 
     return signature(types.void, data, types.intp, v), emit
-
-
-@intrinsic(prefer_literal=True)
-def store_rows(typingctx, data, offset, stride, rows, v):
-    """Equal parts of v to `rows` places, `stride` bytes apart; rows is known when compiling."""
-    lanes = v.lanes // known(rows)
-
-    def emit(context, builder, sig, args):
-        array, offset, stride = args[:3]
-        for k, row in enumerate(pieces(builder, args[4], lanes)):
-            at = builder.add(offset, builder.mul(stride, stride.type(k)))
-            builder.store(row, address(context, builder, data, array, at, row.type)).align = 1
-        return context.get_dummy_value()
-
-    return signature(types.void, data, types.intp, types.intp, rows, v), emit
 
 
 @intrinsic
@@ -426,6 +432,17 @@ def lookup(typingctx, v, table):
     return signature(result, v, table), emit
 
 
+@intrinsic
+def where_less(typingctx, a, b, x, y):
+    """np.where(a < b, x, y), lane by lane; y where a or b is not a number."""
+
+    def emit(context, builder, sig, args):
+        less = {"f": builder.fcmp_ordered, "i": builder.icmp_signed, "u": builder.icmp_unsigned}[a.kind]
+        return builder.select(less("<", args[0], args[1]), args[2], args[3])
+
+    return signature(x, a, b, x, x), emit
+
+
 @type_callable(operator.getitem)
 def type_getitem(context):
     return lambda v, k: v.scalar if isinstance(v, Vec) and isinstance(k, types.Integer) else None
@@ -445,6 +462,30 @@ def fma(typingctx, a, b, c):
     """a * b + c, rounded once."""
     emit = lambda context, builder, sig, args: called(builder, f"llvm.fma.v{a.lanes}f{a.bits}", a.ir, *args)
     return signature(a, a, a, a), emit
+
+
+@intrinsic
+def rounded_to_half(typingctx, v):
+    """f32 lanes rounded to the nearest half floats, ties to even, as f32 lanes: ieee.to_half."""
+
+    def emit(context, builder, sig, args):
+        floats, ints = args[0].type, ir.VectorType(I32, v.lanes)
+        if target_has(context, "f16c"):
+            return builder.fpext(builder.fptrunc(args[0], ir.VectorType(FLOATS[16], v.lanes)), floats)
+        every = lambda number: ints([number] * v.lanes)
+        bits = builder.bitcast(args[0], ints)
+        size = builder.and_(bits, every(0x7FFFFFFF))
+        half = floats([0.5] * v.lanes)  # below 2^-14 half floats are multiples of 2^-24, the last place of 0.5
+        small = builder.bitcast(builder.fsub(builder.fadd(builder.bitcast(size, floats), half), half), ints)
+        odd = builder.and_(builder.lshr(size, every(13)), every(1))
+        large = builder.and_(builder.add(builder.add(size, every(0xFFF)), odd), every(0xFFFFE000))
+        over = builder.icmp_unsigned(">=", large, every(0x47800000))
+        large = builder.select(over, every(0x7F800000), large)
+        result = builder.select(builder.icmp_unsigned("<", size, every(0x38800000)), small, large)
+        result = builder.select(builder.icmp_unsigned(">", size, every(0x7F800000)), size, result)
+        return builder.bitcast(builder.or_(result, builder.and_(bits, every(0x80000000))), floats)
+
+    return signature(v, v), emit
 
 
 @intrinsic
@@ -490,6 +531,30 @@ def halved(builder, v, kind):
 def hsum(typingctx, v):
     """The sum of all lanes: the upper half is added to the lower until one lane is left (llama.cpp's order)."""
     return signature(v.scalar, v), lambda context, builder, sig, args: halved(builder, args[0], v.kind)
+
+
+@intrinsic(prefer_literal=True)
+def halves_added(typingctx, v, lanes):
+    """v.reshape(-1, 2, lanes / 2).sum(1): in each run of so many lanes the upper half is added to the lower one."""
+    half = known(lanes) // 2
+    low = [k for k in range(v.lanes) if k % (2 * half) < half]
+
+    def emit(context, builder, sig, args):
+        parts = [shuffled(builder, args[0], args[0], [k + start for k in low]) for start in (0, half)]
+        return (builder.fadd if v.kind == "f" else builder.add)(*parts)
+
+    return signature(Vec(v.kind, v.bits, v.lanes // 2), v, lanes), emit
+
+
+@intrinsic
+def neighbours_added(typingctx, v):
+    """v[0::2] + v[1::2]."""
+
+    def emit(context, builder, sig, args):
+        parts = [shuffled(builder, args[0], args[0], range(start, v.lanes, 2)) for start in (0, 1)]
+        return (builder.fadd if v.kind == "f" else builder.add)(*parts)
+
+    return signature(Vec(v.kind, v.bits, v.lanes // 2), v), emit
 
 
 @intrinsic(prefer_literal=True)

@@ -40,12 +40,12 @@ def unit(x: np.ndarray) -> np.ndarray:
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
-def delta_rule(seed: int, T: int, Hv: int = 3, Dk: int = 7, Dv: int = 11) -> DeltaRule:
+def delta_rule(seed: int, T: int, Hk: int = 3, Hv: int = 3, Dk: int = 7, Dv: int = 11) -> DeltaRule:
     r = np.random.default_rng(seed)
     f = lambda *shape: r.standard_normal(shape)
     arrays = (
-        unit(f(T, Hv, Dk)),
-        unit(f(T, Hv, Dk)),
+        unit(f(T, Hk, Dk)),
+        unit(f(T, Hk, Dk)),
         f(T, Hv, Dv),
         -np.exp(r.uniform(-7, 2, (T, Hv))),  # decays from 0.999 to 1e-3 a token
         r.uniform(0.01, 0.99, (T, Hv)),

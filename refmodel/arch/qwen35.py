@@ -176,7 +176,7 @@ def delta_net(h: F, w: Block, s: Recurrent, c: Call) -> F:
     s.conv = c.tap("conv_state_last", u[T:].T).T.copy()
     u = c.tap("conv_output_raw", num.causal_conv1d(np.ascontiguousarray(u), w.ssm_conv1d.dense(num.dtype)))
     u = c.tap("conv_output_silu", num.silu(u))
-    q, k, v = np.split(u, [hp.key_dim, 2 * hp.key_dim], axis=1)
+    q, k, v = u[:, : hp.key_dim], u[:, hp.key_dim : 2 * hp.key_dim], u[:, 2 * hp.key_dim :]
     q = unit_norm("q_conv", q.reshape(T, hp.n_k_head, Dk), "rms_norm", c)
     k = unit_norm("k_conv", k.reshape(T, hp.n_k_head, Dk), "rms_norm#1", c)
     v = c.tap("v_conv_predelta", v.reshape(T, hp.n_v_head, Dk))
@@ -186,11 +186,9 @@ def delta_net(h: F, w: Block, s: Recurrent, c: Call) -> F:
     log_decay = c.tap("gate", a * w.ssm_a.dense(num.dtype))
     beta = c.tap("beta_sigmoid", num.sigmoid(c.tap("beta", num.linear(w.ssm_beta, h))))
 
-    repeat = hp.n_v_head // hp.n_k_head
-    q, k = np.tile(q, (1, repeat, 1)), np.tile(k, (1, repeat, 1))  # value head h reads key head h % Hk
     state = c.tap("state_predelta", s.delta)  # [Hv, Dv, Dk]
-    o, state = num.gated_delta_rule(q, k, np.ascontiguousarray(v), log_decay, beta, state)
-    s.delta = c.tap("new_state", state)
+    o = num.gated_delta_rule(q, k, v, log_decay, beta, state, s.delta)
+    s.delta = c.tap("new_state", s.delta)
     o = c.tap("attn_output", o * num.inverse_root(Dk))
 
     z = c.tap("z", num.linear(w.attn_gate, h)).reshape(o.shape)

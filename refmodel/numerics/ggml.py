@@ -42,7 +42,6 @@ def llamacpp(profile: Profile, build: Build = JUDGE) -> Numerics:
         scores=profile.flash_attn == "off",
         attention=off if profile.flash_attn == "off" else flash,
         causal_conv1d=ggml.causal_conv1d,
-        gated_delta_rule=ggml.gated_delta_rule,
     )
 
 

@@ -46,7 +46,7 @@ class Numerics:
     scores: bool
     attention: Callable[[F, F, F, float, F, F], F]
     causal_conv1d: Callable[[F, F], F]
-    gated_delta_rule: Callable[[F, F, F, F, F, F], tuple[F, F]]
+    gated_delta_rule: Callable[[F, F, F, F, F, F, F], F]
 
 
 def embed(w: Matrix, tokens: Ints, dtype: DType) -> F:

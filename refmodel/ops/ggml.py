@@ -265,12 +265,14 @@ def causal_conv1d(x: F32, w: F32) -> F32:
     return added_as_compiled(windows, w, np.zeros(windows.shape[:-1], f32))
 
 
-def gated_delta_rule(q: F32, k: F32, v: F32, log_decay: F32, beta: F32, state: F32) -> tuple[F32, F32]:
+def gated_delta_rule(q: F32, k: F32, v: F32, log_decay: F32, beta: F32, before: F32, after: F32) -> F32:
     """ops.deltanet.gated_delta_rule in ggml's order. Source: ggml_compute_forward_gated_delta_net_one_chunk."""
-    S, out = state.copy(), np.empty_like(v)
+    S, out, repeat = before, np.empty_like(v), len(before) // k.shape[1]
+    q, k = np.tile(q, (1, repeat, 1)), np.tile(k, (1, repeat, 1))  # [T, Hv, Dk]
     for t in range(len(v)):
-        S *= libm("expf")(log_decay[t])[:, None, None]
+        S = S * libm("expf")(log_decay[t])[:, None, None]
         delta = beta[t][:, None] * (v[t] - dot_f32(S, k[t][:, None, :]))
         S = fma(k[t][:, None, :], delta[:, :, None], S)
         out[t] = dot_f32(S, q[t][:, None, :])
-    return out, S
+    after[:] = S
+    return out

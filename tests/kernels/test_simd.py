@@ -22,20 +22,24 @@ from refmodel.kernels.simd import (
     dot4_u8i8,
     fma,
     fold,
+    halves_added,
     hsum,
     load,
     load_columns,
     load_repeated,
     load_rows,
     magnitude,
+    neighbours_added,
     part,
     repeat,
+    rounded_to_half,
     shuffle,
     splat,
     store,
     store_rows,
     stream,
     tile,
+    where_less,
     with_sign,
 )
 
@@ -160,7 +164,7 @@ def test_shapes(seed):
 @njit
 def _places(a, out, wide):
     x = load(u8x64, a, 0)
-    store_rows(out, 3, 40, 4, x)
+    store_rows(4, out, 3, 40, x)
     stream(wide, 0, load(f32x32, a, 5))
     store(wide, 128, convert(f64, load(f32x8, a, 64)))
 
@@ -234,6 +238,45 @@ def test_sums_have_a_fixed_order(seed):
         return x
 
     same_bits(out, np.concatenate([folded, halves(a[:8]), halves(folded)]))
+
+
+@njit
+def _rows_and_choices(a, out):
+    x, y = load(f32x16, a, 0), load(f32x16, a, 64)
+    store(out, 0, halves_added(x, 8))
+    store(out, 32, neighbours_added(x))
+    store(out, 64, x / y)
+    store(out, 128, where_less(x, y, x, y))
+    store_rows(2, out, 192, 48, x)
+
+
+@given(seed=seeds())
+def test_sums_within_a_vector_quotients_and_choices(seed):
+    a, out = floats(seed, 32), np.zeros(68, np.float32)
+    _rows_and_choices(a, out)
+    x, y = a[:16], a[16:]
+    halves = x.reshape(2, 2, 4).sum(axis=1).ravel()
+    rows = np.concatenate([x[:8], np.zeros(4, np.float32), x[8:]])
+    same_bits(out, np.concatenate([halves, x[::2] + x[1::2], x / y, np.where(x < y, x, y), rows]))
+
+
+@njit
+def _rounded(x, out):
+    for i in range(0, x.size, 8):
+        store(out, 4 * i, rounded_to_half(load(f32x8, x, 4 * i)))
+
+
+def test_rounding_to_half_floats_is_numpys():
+    halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
+    between = (halves[:-1] + halves[1:]) / 2
+    x = np.concatenate([halves, between, np.nextafter(between, np.float32(0)), [65519, 65520, 1e30, np.inf, 1e-30]]).astype(
+        np.float32
+    )
+    x = np.resize(np.concatenate([x, -x]), 6 * halves.size // 8 * 8)
+    out = np.empty_like(x)
+    _rounded(x, out)
+    with np.errstate(over="ignore"):
+        same_bits(out, x.astype(np.float16).astype(np.float32))
 
 
 @pytest.mark.skipif("NUMBA_CPU_NAME" in os.environ, reason="this is the run for a processor without the x86 instructions")

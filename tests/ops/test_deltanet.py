@@ -1,5 +1,6 @@
 """Laws of the delta-rule state update, for the op, its kernel and an independent chunked form side by side."""
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +11,19 @@ from strategies import DeltaRule, delta_rule, seeds
 from refmodel.kernels import deltanet as kernels
 from refmodel.ops import deltanet as ops
 
-RULES = pytest.mark.parametrize("rule", [ops.gated_delta_rule, kernels.gated_delta_rule], ids=["op", "kernel"])
+
+def returning_both(rule):
+    """The rule as a function of the state before it, whose values are the outputs and the state after it."""
+
+    def run(*args):
+        after = np.empty_like(args[-1])
+        return rule(*args, after), after
+
+    return run
+
+
+op, kernel = returning_both(ops.gated_delta_rule), returning_both(kernels.gated_delta_rule)
+RULES = pytest.mark.parametrize("rule", [op, kernel], ids=["op", "kernel"])
 CONVS = pytest.mark.parametrize("conv", [ops.causal_conv1d, kernels.causal_conv1d], ids=["op", "kernel"])
 
 
@@ -50,15 +63,15 @@ def chunked(q, k, v, g, beta, state):
 @given(seed=seeds(), T=st.integers(1, 9))
 def test_the_rule_stays_near_the_float64_one(rule, seed, T):
     d = delta_rule(seed, T)
-    for got, exact in zip(rule(*d.args), ops.gated_delta_rule(*as_f64(d)), strict=True):
+    for got, exact in zip(rule(*d.args), op(*as_f64(d)), strict=True):
         near(got, exact, ulps=6)  # sums of 7 products of 9 tokens, each rounded a few times
 
 
 @given(seed=seeds(), T=st.integers(1, 70))
 def test_recurrent_chunked_and_naive_agree_in_float64(seed, T):
     d = as_f64(delta_rule(seed, T))
-    recurrent = ops.gated_delta_rule(*d)
-    for other in (chunked(*d), kernels.gated_delta_rule(*d), *([naive(*d)] if T < 6 else [])):
+    recurrent = op(*d)
+    for other in (chunked(*d), *([naive(*d)] if T < 6 else [])):
         for got, want in zip(other, recurrent, strict=True):
             near(got, want, ulps=200)  # the triangular system of 70 tokens has a condition number of some hundreds
 
@@ -82,6 +95,36 @@ def test_the_state_that_is_given_is_left_alone(rule, seed):
     before = d.state.copy()
     rule(*d.args)
     same_bits(d.state, before)
+
+
+@pytest.mark.parametrize("rule", [ops.gated_delta_rule, kernels.gated_delta_rule], ids=["op", "kernel"])
+@given(seed=seeds(), T=st.integers(1, 3))
+def test_the_state_may_be_renewed_where_it_stands(rule, seed, T):
+    *args, state = delta_rule(seed, T).args
+    after = np.empty_like(state)
+    same_bits(rule(*args, state, state), rule(*args, delta_rule(seed, T).state, after))
+    same_bits(state, after)
+
+
+@RULES
+@given(seed=seeds())
+def test_value_head_h_reads_key_head_h_modulo_the_number_of_key_heads(rule, seed):
+    d, every = delta_rule(seed, 5, Hk=2, Hv=6), [0, 1, 0, 1, 0, 1]
+    for got, want in zip(rule(*d.args), rule(d.q[:, every], d.k[:, every], *d.args[2:]), strict=True):
+        same_bits(got, want)
+
+
+@given(seed=seeds(), threads=st.integers(1, 3))
+def test_any_number_of_threads_has_the_same_bits(seed, threads):
+    d = delta_rule(seed, 5)
+    whole = kernel(*d.args)
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(threads, before))
+    try:
+        for got, want in zip(kernel(*d.args), whole, strict=True):
+            same_bits(got, want)
+    finally:
+        numba.set_num_threads(before)
 
 
 @RULES
@@ -136,8 +179,8 @@ def test_the_convolution_sees_its_own_past_alone(conv, seed, T, K):
     same_bits(conv(changed, w)[:-1], conv(x, w)[:-1])
 
 
-@given(seed=seeds())
-def test_convolution_and_its_twin_have_the_same_bits(seed):
+@given(seed=seeds(), C=st.sampled_from([5, 16, 64, 139]), K=st.integers(2, 5))
+def test_convolution_and_its_twin_have_the_same_bits(seed, C, K):
     r = np.random.default_rng(seed)
-    x, w = r.standard_normal((8, 5)).astype(np.float32), r.standard_normal((5, 4)).astype(np.float32)
+    x, w = r.standard_normal((8, C)).astype(np.float32), r.standard_normal((C, K)).astype(np.float32)
     same_bits(kernels.causal_conv1d(x, w), ops.causal_conv1d(x, w))

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from near import near, same_bits
 from strategies import delta_rule, seeds
 
+from refmodel.kernels import deltanet, ieee
 from refmodel.kernels import ggml as kernels
 from refmodel.kernels import ggml_attention as attention_kernels
-from refmodel.kernels import ieee
 from refmodel.ops import activation
 from refmodel.ops import ggml as ops
 from refmodel.ops import ggml_attention as attention_ops
@@ -146,11 +146,19 @@ def test_causal_conv1d(seed, K, T):
     same_bits(kernels.causal_conv1d(x, w), ops.causal_conv1d(x, w))
 
 
-@given(seed=seeds(), T=st.integers(1, 4), Dk=st.sampled_from([7, 32, 37]))
-def test_gated_delta_rule(seed, T, Dk):
-    args = delta_rule(seed, T=T, Hv=3, Dk=Dk, Dv=5).args
-    for got, want in zip(kernels.gated_delta_rule(*args), ops.gated_delta_rule(*args), strict=True):
-        same_bits(got, want)
+@given(seed=seeds(), T=st.integers(1, 4), Dk=st.sampled_from([7, 32, 37]), Dv=st.sampled_from([6, 34]))
+def test_gated_delta_rule(seed, T, Dk, Dv):
+    *args, before = delta_rule(seed, T=T, Hk=2, Hv=4, Dk=Dk, Dv=Dv).args
+    after = np.empty((2, *before.shape), f32)
+    same_bits(deltanet.gated_delta_rule(*args, before, after[0]), ops.gated_delta_rule(*args, before, after[1]))
+    same_bits(after[0], after[1])
+
+
+def test_gated_delta_rule_of_many_tokens():
+    *args, before = delta_rule(1, T=2 * deltanet.CHUNK + 3, Hk=1, Hv=2, Dk=37, Dv=7).args
+    after = np.empty((2, *before.shape), f32)
+    same_bits(deltanet.gated_delta_rule(*args, before, after[0]), ops.gated_delta_rule(*args, before, after[1]))
+    same_bits(after[0], after[1])
 
 
 def heads(seed, T, S, H, G, D):
