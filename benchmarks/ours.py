@@ -44,8 +44,8 @@ def linear(num: Numerics, w: Weight, x: F32) -> Callable[[], Any]:
 
 
 def delta_rule(num: Numerics, q: F32, k: F32, v: F32, log_decay: F32, beta: F32, state: F32) -> Callable[[], Any]:
-    """A turn of the gated delta rule: heads repeated, as the op has it."""
-    return lambda: num.gated_delta_rule(q, k, v, log_decay, beta, state)
+    """A turn of the gated delta rule; the state after it takes the place of the state before, as in a session."""
+    return lambda: num.gated_delta_rule(q, k, v, log_decay, beta, state, state)
 
 
 def dequantize(w: Weight) -> tuple[Callable[[], Any], str]:

@@ -9,7 +9,7 @@ from gguf import GGMLQuantizationType as Q
 
 from ..arrays import F32, F, Ints, Matrix
 from ..errors import TensorError
-from ..kernels import ggml, ggml_attention
+from ..kernels import activation, deltanet, ggml, ggml_attention
 from ..kernels.linear import product
 from ..ops import ggml as ops
 from ..ops.ggml_product import PATHS, QUANTIZERS, Step, plan, plan_of_expert
@@ -33,15 +33,15 @@ def llamacpp(profile: Profile, build: Build = JUDGE) -> Numerics:
         inverse_root=ops.inverse_root,
         rms_norm=lambda x, eps: by_row(partial(ggml.rms_norm, eps=np.float32(eps)), x),
         sigmoid=partial(by_row, ggml.sigmoid),
-        silu=partial(by_row, ggml.silu),
-        swiglu=partial(by_row, ggml.swiglu),
+        silu=silu,
+        swiglu=swiglu,
         softplus=partial(by_row, ggml.softplus),
         soft_max=partial(by_row, ggml.soft_max),
         rope=partial(rope, build),
         store=ops.half if profile.kv == "f16" else as_it_is,
         scores=profile.flash_attn == "off",
         attention=off if profile.flash_attn == "off" else flash,
-        causal_conv1d=ggml.causal_conv1d,
+        causal_conv1d=causal_conv1d,
     )
 
 
@@ -144,6 +144,20 @@ def rope(build: Build, x: F32, pos: Ints, how: Rope) -> F32:
     factors, scale = np.array(how.factors, np.float32), np.float32(how.scale)
     plain_last = how.adjacent and not build.fuses_left_over
     return ggml.rope(np.ascontiguousarray(x), pos, ops.rope_step(how), scale, factors, how.adjacent, plain_last)
+
+
+def causal_conv1d(x: F32, w: F32) -> F32:
+    """Whole fours of taps are added without fusing, as the plain kernel adds them."""
+    return ggml.causal_conv1d(x, w) if w.shape[1] % 4 else deltanet.causal_conv1d(x, w)
+
+
+def silu(x: F32) -> F32:
+    """Rows of whole eights have the polynomial alone, and so their bits from the kernel of any shape."""
+    return by_row(ggml.silu, x) if x.shape[-1] % 8 else activation.silu(x)
+
+
+def swiglu(gate: F32, up: F32) -> F32:
+    return by_row(ggml.swiglu, gate, up) if gate.shape[-1] % 8 else activation.swiglu(gate, up)
 
 
 def by_row(function: Callable[..., F32], *arrays: F32) -> F32:

@@ -8,7 +8,9 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from ..arrays import F32, Bytes, DType, F, Ints, Matrices, Matrix
+from ..kernels import activation as activation_kernels
 from ..kernels import attention, deltanet
+from ..kernels import norm as norm_kernels
 from ..kernels.decode import KINDS, LARGE
 from ..kernels.decode import dequantize as decode
 from ..kernels.linear import product
@@ -114,11 +116,11 @@ REFERENCE = Numerics(
     linear=linear,
     experts=partial(by_expert, linear),
     inverse_root=inverse_root,
-    rms_norm=norm.rms_norm,
-    sigmoid=activation.sigmoid,
-    silu=activation.silu,
-    swiglu=activation.swiglu,
-    softplus=activation.softplus,
+    rms_norm=norm_kernels.rms_norm,
+    sigmoid=activation_kernels.sigmoid,
+    silu=activation_kernels.silu,
+    swiglu=activation_kernels.swiglu,
+    softplus=activation_kernels.softplus,
     soft_max=activation.soft_max,
     rope=rope,
     store=as_it_is,
@@ -132,6 +134,11 @@ ORACLE = replace(
     REFERENCE,
     name="oracle",
     dtype=np.float64,
+    rms_norm=norm.rms_norm,
+    sigmoid=activation.sigmoid,
+    silu=activation.silu,
+    swiglu=activation.swiglu,
+    softplus=activation.softplus,
     attention=plain_attention,
     causal_conv1d=causal_conv1d,
     gated_delta_rule=gated_delta_rule,

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -27,9 +28,14 @@ class Rope:
 
     def angles(self, pos: Ints) -> F:
         """The angles [T, n_rot/2] in float64: exact to its last place, unlike an iterated product."""
-        pair = np.arange(self.n_rot // 2)
-        speed = self.scale * np.exp(pair * (-2 * math.log(self.base) / self.n_rot)) / np.array(self.factors)
-        return pos[:, None] * speed
+        return pos[:, None] * speeds(self)
+
+
+@cache
+def speeds(how: Rope) -> F:
+    """The angles at position 1: [n_rot/2]."""
+    pair = np.arange(how.n_rot // 2)
+    return how.scale * np.exp(pair * (-2 * math.log(how.base) / how.n_rot)) / np.array(how.factors)
 
 
 def rope(x: F, pos: Ints, how: Rope) -> F:

@@ -7,29 +7,42 @@ from hypothesis import strategies as st
 from near import near, same_bits
 from strategies import seeds
 
+from refmodel.kernels import activation as kernels
+from refmodel.kernels.norm import rms_norm as rms_norm_kernel
+from refmodel.ops import ggml
 from refmodel.ops.activation import sigmoid, silu, softplus, swiglu
 from refmodel.ops.norm import rms_norm
 from refmodel.ops.rope import Rope, rope
 
 EXACT = {
-    sigmoid: lambda x: 1 / (1 + np.exp(-x)),
-    silu: lambda x: x / (1 + np.exp(-x)),
-    softplus: lambda x: np.logaddexp(0, x),
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "softplus": lambda x: np.logaddexp(0, x),
 }
+BOTH = [sigmoid, silu, softplus, kernels.sigmoid, kernels.silu, kernels.softplus]
+NORMS = pytest.mark.parametrize("norm", [rms_norm, rms_norm_kernel], ids=["op", "kernel"])
 
 
-@pytest.mark.parametrize("f", EXACT, ids=lambda f: f.__name__)
-@given(seed=seeds())
-def test_activations(f, seed):
-    x = (8 * np.random.default_rng(seed).standard_normal(50)).astype(np.float32)
-    near(f(x), EXACT[f](x.astype(float)), ulps=3)
+@pytest.mark.parametrize("f", BOTH, ids=lambda f: f"{f.__module__}.{f.__name__}")
+@given(seed=seeds(), n=st.integers(1, 70))
+def test_activations(f, seed, n):
+    x = (8 * np.random.default_rng(seed).standard_normal(n)).astype(np.float32)
+    near(f(x), EXACT[f.__name__](x.astype(float)), ulps=3)
 
 
-@pytest.mark.parametrize("f", EXACT, ids=lambda f: f.__name__)
+@given(seed=seeds(), n=st.integers(1, 9), T=st.integers(1, 5))
+def test_kernels_of_whole_eights_have_the_bits_of_ggml_wherever_a_number_stands(seed, n, T):
+    gate, up = 9 * np.random.default_rng(seed).standard_normal((2, T, 8 * n)).astype(np.float32)
+    same_bits(kernels.silu(gate), ggml.silu(gate))
+    same_bits(kernels.swiglu(gate, up), ggml.swiglu(gate, up))
+    same_bits(kernels.sigmoid(gate)[-1], kernels.sigmoid(gate[-1]))
+
+
+@pytest.mark.parametrize("f", BOTH, ids=lambda f: f"{f.__module__}.{f.__name__}")
 def test_activations_have_their_limits(f):
     x = np.array([-1e30, -200, -100, 0, 100, 1e30], np.float32)
-    limits = {sigmoid: [0, 0, 0, 0.5, 1, 1], silu: [0, 0, 0, 0, 100, 1e30], softplus: [0, 0, 0, np.log(2), 100, 1e30]}
-    got, want = f(x), np.array(limits[f], np.float32)
+    limits = {"sigmoid": [0, 0, 0, 0.5, 1, 1], "silu": [0, 0, 0, 0, 100, 1e30], "softplus": [0, 0, 0, np.log(2), 100, 1e30]}
+    got, want = f(x), np.array(limits[f.__name__], np.float32)
     assert (np.abs(got - want) <= np.spacing(want) + 1e-37).all()  # one unit in the last place; e^-100 is no more than 4e-44
 
 
@@ -39,12 +52,13 @@ def test_swiglu_is_silu_times_up(seed):
     same_bits(swiglu(gate, up), silu(gate) * up)
 
 
-@given(seed=seeds(), T=st.integers(1, 4))
-def test_rms_norm_gives_rows_of_size_one_each_by_itself(seed, T):
-    x = np.random.default_rng(seed).standard_normal((T, 19)).astype(np.float32)
+@NORMS
+@given(seed=seeds(), T=st.integers(1, 4), n=st.integers(1, 200))
+def test_rms_norm_gives_rows_of_size_one_each_by_itself(norm, seed, T, n):
+    x = np.random.default_rng(seed).standard_normal((T, n)).astype(np.float32)
     exact = x / np.sqrt((x.astype(float) ** 2).mean(-1, keepdims=True) + 1e-6)
-    near(rms_norm(x, 1e-6), exact, ulps=3)
-    same_bits(rms_norm(x[:1], 1e-6), rms_norm(x, 1e-6)[:1])
+    near(norm(x, 1e-6), exact, ulps=3)
+    same_bits(norm(x[:1], 1e-6), norm(x, 1e-6)[:1])
 
 
 def turning(n_rot, adjacent, factors=None):

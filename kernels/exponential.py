@@ -1,0 +1,31 @@
+"""e^x of lanes of float32: ggml's polynomial, whose definition is ops.ggml.exp8."""
+
+import numpy as np
+from numba import njit
+
+from .simd import Vec, bitcast, f32, fma, splat, u32, where_less
+
+f32xL, u32xL = Vec("f", 32, 16), Vec("u", 32, 16)
+E, LN2_HIGH, LN2_LOW = (np.float32(float.fromhex(x)) for x in ("0x1.715476p+0", "-0x1.62e4p-1", "-0x1.7f7d1cp-20"))
+SHIFT = np.float32(float.fromhex("0x1.8p23"))
+P1, P2, P3, P4, P5 = (
+    np.float32(float.fromhex(x)) for x in ("0x1.ffffecp-1", "0x1.fffdb6p-2", "0x1.555e66p-3", "0x1.573e2ep-5", "0x1.0e4020p-7")
+)
+
+
+@njit(forceinline=True)
+def exp(x):
+    """e^x of 16 lanes: ops.ggml.exp8, at most 1.95 units in the last place off."""
+    shift = splat(f32xL, SHIFT)
+    z = fma(x, splat(f32xL, E), shift)
+    n = z - shift  # the nearest whole number to x / ln 2
+    b = fma(n, splat(f32xL, LN2_LOW), fma(n, splat(f32xL, LN2_HIGH), x))
+    u = b * b
+    low = fma(splat(f32xL, P5), b, splat(f32xL, P4))
+    j = fma(fma(low, u, fma(splat(f32xL, P3), b, splat(f32xL, P2))), u, b * P1)
+    e, size = bitcast(u32, z) << 23, bitcast(f32, bitcast(u32, n) & 0x7FFFFFFF)
+    k = bitcast(f32, e + 0x3F800000)
+    below = where_less(n, splat(f32xL, np.float32(0.5)), splat(u32xL, 0x82000000), splat(u32xL, 0))
+    s1, s2 = bitcast(f32, below + 0x7F000000), bitcast(f32, e - below)
+    far = where_less(splat(f32xL, np.float32(192)), size, s1 * s1, fma(s2, j, s2) * s1)
+    return where_less(splat(f32xL, np.float32(126)), size, far, fma(j, k, k))
