@@ -34,7 +34,7 @@ def _one_row(q, k, v, scale, weights, out):
 
 
 @njit(parallel=True, cache=True)
-def attention(q, k, v, scale, kq, kq_soft_max):
+def attention(q, k, v, scale, kq, kq_soft_max, window=0):
     """Twin of ops.attention.attention; memory grows with S, never with T x S, unless kq is asked for."""
     T, H, _ = q.shape
     S, G, _ = k.shape
@@ -42,9 +42,10 @@ def attention(q, k, v, scale, kq, kq_soft_max):
     for unit in prange(T * H):
         t, h = unit // H, unit % H
         g, seen = h // (H // G), S - T + t + 1
-        raw = np.empty(seen, q.dtype)
-        top, total = _one_row(q[t, h], k[:seen, g], v[:seen, g], factor, raw, out[t, h])
+        first = max(0, seen - window) if window else 0
+        raw = np.empty(seen - first, q.dtype)
+        top, total = _one_row(q[t, h], k[first:seen, g], v[first:seen, g], factor, raw, out[t, h])
         if kq.size:
-            kq[h, t, :seen] = raw
-            kq_soft_max[h, t, :seen] = np.exp(factor * (raw - top)) / total
+            kq[h, t, first:seen] = raw
+            kq_soft_max[h, t, first:seen] = np.exp(factor * (raw - top)) / total
     return out

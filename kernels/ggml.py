@@ -190,15 +190,16 @@ def rms_norm(x, eps):
 
 
 @njit(parallel=True, cache=True)
-def rope(x, pos, step, scale, factors, adjacent, plain_last):
-    """x [T, H, D] at pos [T]; step, scale float32; factors [n_rot / 2] float32."""
+def rope(x, pos, step, scale, factors, unscaled, magnitude, adjacent, plain_last):
+    """x [T, H, D] at pos [T]; step, scale, magnitude float32; factors, unscaled [n_rot / 2] float32."""
     T, H, _ = x.shape
     pairs, out = factors.size, x.copy()
     for t in prange(T):
         theta = np.float32(pos[t])
         for i in range(pairs):
-            angle = scale * (theta / factors[i])
-            c, s = cosf(angle), sinf(angle)
+            whole = theta / factors[i]
+            angle = fma(scale * whole, ONE - unscaled[i], whole * unscaled[i])
+            c, s = cosf(angle) * magnitude, sinf(angle) * magnitude
             first, second = (2 * i, 2 * i + 1) if adjacent else (i, i + pairs)
             left_over = plain_last and i == pairs - 1 and pairs % 2 == 1
             for h in range(H):

@@ -49,7 +49,7 @@ def _soft_max(x, weights):
 
 
 @njit(parallel=True, cache=True)
-def without_flash(q, k, v, scale, kq, kq_soft_max, half_cache):
+def without_flash(q, k, v, scale, kq, kq_soft_max, window=0, half_cache=True):
     T, H, D = q.shape
     S, G, _ = k.shape
     alone = HALF if half_cache else FLOAT
@@ -64,14 +64,15 @@ def without_flash(q, k, v, scale, kq, kq_soft_max, half_cache):
     for unit in prange(T * H):
         t, h = unit // H, unit % H
         g, seen = h // (H // G), S - T + t + 1
+        first = max(0, seen - window) if window else 0
         query = _halves(q[t, h]) if half_cache else q[t, h].copy()
         raw, scaled, weights = np.empty(seen, np.float32), np.empty(seen, np.float32), np.empty(values.shape[2], np.float32)
         for s in range(seen):
             raw[s] = _dot(scores_dot, k[s, g], query)
-            scaled[s] = raw[s] * factor
+            scaled[s] = raw[s] * factor if s >= first else LEAST
         _soft_max(scaled, weights)
         if kq.size:
-            kq[h, t, :seen], kq_soft_max[h, t, :seen] = raw, weights[:seen]
+            kq[h, t, first:seen], kq_soft_max[h, t, first:seen] = raw[first:], weights[first:seen]
         if half_cache:
             weights = _halves(weights)
         for d in range(D):
@@ -101,12 +102,12 @@ def _one_row(q, k, v, first, last, factor, fused_sum, acc):
 
 
 @njit
-def _row(q, k, v, seen, step, factor, fused_sum, out):
-    """One query [D] over the keys that it sees, in parts of `step` keys that are merged in order."""
+def _row(q, k, v, begin, seen, step, factor, fused_sum, out):
+    """One query [D] over the keys that it sees, `begin` to `seen`, in parts of `step` keys that are merged in order."""
     query, part, top, total = _halves(q), np.empty_like(out), LEAST, ZERO
     out[:] = 0
-    for first in range(0, seen, step):
-        part_top, part_total = _one_row(query, k, v, first, min(first + step, seen), factor, fused_sum, part)
+    for first in range(begin // step * step, seen, step):
+        part_top, part_total = _one_row(query, k, v, max(first, begin), min(first + step, seen), factor, fused_sum, part)
         new = max(top, part_top)
         fade, weight = expf(top - new), expf(part_top - new)
         for d in range(out.size):
@@ -119,14 +120,15 @@ def _row(q, k, v, seen, step, factor, fused_sum, out):
 
 
 @njit
-def _in_tiles(q, k, v, seen, factor, out):
+def _in_tiles(q, k, v, begin, seen, factor, out):
     """One query [D] over the keys that it sees, 64 at a time, in float32."""
     D, top, total = q.size, LEAST, ZERO
     p = np.empty(TILE, np.float32)
     out[:] = 0
-    for first in range(0, seen, TILE):
+    for first in range(begin // TILE * TILE, seen, TILE):
         n, highest = min(TILE, seen - first), LEAST
-        for s in range(n):
+        p[:] = LEAST
+        for s in range(max(0, begin - first), n):
             score = ZERO
             for d in range(D):
                 score = fma(q[d], k[first + s, d], score)
@@ -151,7 +153,7 @@ def _in_tiles(q, k, v, seen, factor, out):
 
 
 @njit(parallel=True, cache=True)
-def flash(q, k, v, scale, kq, kq_soft_max, threads, fused_sum, tiles_any_head):
+def flash(q, k, v, scale, kq, kq_soft_max, window=0, threads=1, fused_sum=True, tiles_any_head=True):
     T, H, D = q.shape
     S, G, _ = k.shape
     tiles = T >= TILE and (tiles_any_head or D % 8 == 0)
@@ -165,8 +167,9 @@ def flash(q, k, v, scale, kq, kq_soft_max, threads, fused_sum, tiles_any_head):
     for unit in prange(T * H):
         t, h = unit // H, unit % H
         g, seen = h // (H // G), S - T + t + 1
+        begin = max(0, seen - window) if window else 0
         if tiles:
-            _in_tiles(q[t, h], keys[g], values[g], seen, factor, out[t, h])
+            _in_tiles(q[t, h], keys[g], values[g], begin, seen, factor, out[t, h])
         else:
-            _row(q[t, h], keys[g], values[g], seen, step, factor, fused_sum, out[t, h])
+            _row(q[t, h], keys[g], values[g], begin, seen, step, factor, fused_sum, out[t, h])
     return out

@@ -19,7 +19,7 @@ from .profile import BUILDS, DEFAULT, JUDGE, Build, Profile, profile_of
 from .route import Route
 from .surgery import dequantized as dequantized_copy
 from .surgery import routed
-from .tolerance import tolerance_for
+from .tolerance import GELU, tolerance_for
 from .trace import Trace
 
 
@@ -132,5 +132,5 @@ def numerics_beside(text: str, other: Other) -> Numerics:
 def compare(model: Model, route: Route, other: Other, num: Numerics, anchor: str, seen: Callable[[str], None]) -> Diff:
     """Run beside the other side. `anchor` is "", "block" or "node", as in diff.Anchored."""
     exact_cache = other.profile is None or (other.profile.kv == "f32" and other.profile.flash_attn == "off")
-    tolerance = tolerance_for(num.name, other.types, exact_cache, len(route.layers), anchor)
+    tolerance = tolerance_for(num.name, other.types, exact_cache, len(route.layers), anchor, model.architecture in GELU)
     return diff(model, other.calls, other.taps, route, num, tolerance, anchor, seen)

@@ -52,15 +52,15 @@ class Call:
         """RMS norm times its weight; `normed` is the tap in between."""
         return self.tap(name, self.tap(normed, self.num.rms_norm(x, self.hp.eps)) * weight.dense(self.num.dtype))
 
-    def attention(self, q: F, k: F, v: F, scale: float) -> F:
-        """Attention of q [T, H, D] over the whole cache k, v [S, G, D], with the taps of llama.cpp's steps: [T, H*D]."""
+    def attention(self, q: F, k: F, v: F, scale: float, window: int = 0) -> F:
+        """Attention of q [T, H, D] over the cache k, v [S, G, D] or its newest `window`, with llama.cpp's taps: [T, H*D]."""
         T, H, D = q.shape
         k = self.tap("cache_k", k.reshape(len(k), -1)).reshape(k.shape)
         v = self.tap("cache_v", v.reshape(len(v), -1)).reshape(v.shape)
         wanted = self.num.scores and any(self.tapper.wants(self.full_name(name)) for name in ("kq", "kq_soft_max"))
         shape = (H, T, len(k)) if wanted else (0, 0, 0)
         kq, kq_soft_max = np.zeros(shape, q.dtype), np.zeros(shape, q.dtype)
-        out = self.num.attention(np.ascontiguousarray(q), k, v, scale, kq, kq_soft_max)
+        out = self.num.attention(np.ascontiguousarray(q), k, v, scale, kq, kq_soft_max, window)
         if wanted:
             self.tap("kq", kq)
             self.tap("kq_soft_max", kq_soft_max)

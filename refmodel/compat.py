@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .arch.keys import MAX_BLOCKS
+from .gguf.metadata import Metadata
 from .model import Model
 from .plan import Plan
 from .state import KeyValues
@@ -24,17 +25,30 @@ class Kinds:
     kind       the kind that is listed as true
     interval   key of the interval; every interval-th block of the trunk is of the other kind
     default    the interval where the key is absent
+    both       whether llama.cpp needs blocks of both kinds
+    reader     which llama.cpp reads the list
     """
 
     listed: str
     kind: str
     interval: str
     default: int
+    both: bool
+    reader: str
 
 
-KINDS = {"qwen35": Kinds("attention.recurrent_layers", "delta", "full_attention_interval", 4)}
-
-READER = "0c1e570 (llama-cpp-python 0.3.36) reads the list; its converter writes it since pull request 28208"
+DELTA_NET = Kinds(
+    "attention.recurrent_layers",
+    "delta",
+    "full_attention_interval",
+    4,
+    both=True,
+    reader="0c1e570 (llama-cpp-python 0.3.36) reads the list; its converter writes it since pull request 28208",
+)
+PATTERN = "attention.sliding_window_pattern"  # a list, or the interval itself
+SLIDING = Kinds(PATTERN, "sliding", PATTERN, 6, both=False, reader="0c1e570 (llama-cpp-python 0.3.36) reads the list")
+KINDS = {"qwen35": DELTA_NET, "qwen35moe": DELTA_NET, "qwen3next": DELTA_NET, "gemma3": SLIDING}
+HYBRID = {name for name, how in KINDS.items() if how.both}
 
 
 @dataclass(frozen=True)
@@ -57,12 +71,17 @@ def interval_of(kinds: Sequence[str], kind: str, preferred: int) -> int | None:
 def one_kind(model: Model, plan: Plan) -> str:
     """The kind, if a hybrid architecture is left with blocks of one kind alone: llama.cpp aborts on that. Else empty."""
     kinds = {model.kinds[layer] for layer in plan.route.layers}
-    return kinds.pop() if model.architecture in KINDS and len(kinds) == 1 else ""
+    return kinds.pop() if model.architecture in HYBRID and len(kinds) == 1 else ""
 
 
 def stated_interval(model: Model) -> int:
-    how = KINDS[model.architecture]
-    return model.file.metadata.int(f"{model.architecture}.{how.interval}", how.default)
+    return interval_in(model.file.metadata, model.architecture)
+
+
+def interval_in(md: Metadata, arch: str) -> int:
+    """The interval that the metadata states, or the default where it states none, or has a list under that key."""
+    how, key = KINDS[arch], f"{arch}.{KINDS[arch].interval}"
+    return how.default if key in md and md.fields[key].item is not None else md.int(key, how.default)
 
 
 def runners(model: Model, plan: Plan) -> list[Runner]:
@@ -85,7 +104,7 @@ def runners(model: Model, plan: Plan) -> list[Runner]:
     if wrong and fits:
         by_rule += f"; {how.interval} = {fits}, written with --layout interval, would be right"
     return [
-        Runner("llama.cpp, with the list", True, f"{model.architecture}.{how.listed} is written; {READER}"),
+        Runner("llama.cpp, with the list", True, f"{model.architecture}.{how.listed} is written; {how.reader}"),
         Runner("Hugging Face transformers", True, "reads layer_types, which is written into its folders"),
         Runner("older llama.cpp, and whoever derives kinds from the interval", not wrong, by_rule),
     ]

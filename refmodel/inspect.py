@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from .compat import HYBRID
 from .model import Model
 
 
@@ -75,7 +76,8 @@ def _special_tokens(model: Model) -> Iterator[str]:
 
 
 def _interval(model: Model) -> Iterator[str]:
-    md, listed, interval = model.file.metadata, "qwen35.attention.recurrent_layers", "qwen35.full_attention_interval"
+    md, arch = model.file.metadata, model.architecture
+    listed, interval = f"{arch}.attention.recurrent_layers", f"{arch}.full_attention_interval"
     if listed in md and interval in md and md.int(interval) > 0:
         wrong = [i for i, kind in enumerate(model.kinds) if (kind == "delta") != ((i + 1) % md.int(interval) != 0)]
         if wrong:
@@ -90,7 +92,7 @@ def _unturned(model: Model) -> Iterator[str]:
 
 def _unbalanced_route(model: Model) -> Iterator[str]:
     kinds = set(model.kinds)
-    if model.architecture == "qwen35" and len(kinds) == 1:
+    if model.architecture in HYBRID and len(kinds) == 1:
         yield f"all blocks are of kind {kinds.pop()}: llama.cpp aborts on a hybrid model with only one kind of block"
 
 

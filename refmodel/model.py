@@ -157,7 +157,7 @@ class Session:
         model, ids = self.model, checked_tokens(tokens, self.model.n_vocab)
         pos = np.arange(self.n_past, self.n_past + len(ids))
         c = Call(model.hp, self.num, pos, self.tapper)
-        x = c.tap(model.arch.EMBED, self.num.embed(model.weights["token_embd.weight"], ids, self.num.dtype))
+        x = model.arch.embed(self.num.embed(model.weights["token_embd.weight"], ids, self.num.dtype), c)
         for position, source in enumerate(self.route.layers):
             x = model.arch.block(x, model.blocks[source], self.states[position], c.at(position))
         self.n_past += len(ids)

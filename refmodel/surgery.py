@@ -132,7 +132,7 @@ def routed_field(key: str, value: Field, model: Model, plan: Plan) -> Field:
     if name == "block_count":
         return field(GGUFValueType.UINT32, len(plan.blocks))
     if value.item is None:
-        if name in BY_PLACE and not plan.route.is_identity:
+        if name in BY_PLACE - listed_kinds(arch) and not plan.route.is_identity:
             raise MetadataError(f"{where}: {key} says what a block is by its place in the file; a route would make it wrong")
         return value
     if name in PER_BLOCK:
@@ -144,6 +144,11 @@ def routed_field(key: str, value: Field, model: Model, plan: Plan) -> Field:
         return value
     about = f"one value for each of {value.count} blocks" if per_block else f"{value.count} values"
     raise MetadataError(f"{where}: {key} has {about}, but its meaning is not known here, so it cannot follow the route")
+
+
+def listed_kinds(arch: str) -> set[str]:
+    """The key in which a copy lists the kinds of its blocks, whatever the source has under it."""
+    return {KINDS[arch].listed} if arch in KINDS else set()
 
 
 def provenance(plan: Plan, sha256: str) -> dict[str, Field]:

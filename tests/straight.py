@@ -24,8 +24,14 @@ class File:
     def key(self, name: str, default: Any = None) -> Any:
         return self.keys.get(f"{self.arch}.{name}", default)
 
+    def window(self, block: int) -> int:
+        """How many tokens a block sees; 0 for all."""
+        window, pattern = self.key("attention.sliding_window", 0), self.key("attention.sliding_window_pattern", 6)
+        slides = pattern[block] if isinstance(pattern, list) else block % pattern < pattern - 1
+        return window if slides else 0
+
     def recurrent(self, block: int) -> bool:
-        if self.arch != "qwen35":
+        if self.arch not in ("qwen35", "qwen35moe", "qwen3next"):
             return False
         listed = self.key("attention.recurrent_layers")
         return bool(listed[block]) if listed is not None else (block + 1) % self.key("full_attention_interval", 4) != 0
@@ -41,20 +47,35 @@ def normed(x: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray:
     )
 
 
-def turned(head: np.ndarray, position: int, f: File) -> np.ndarray:
+def turned(head: np.ndarray, position: int, f: File, slides: bool) -> np.ndarray:
     n, out = f.key("rope.dimension_count", len(head)), head.copy()
     divisors = f.weights.get("rope_freqs.weight", np.ones(n // 2))
+    base = f.key("rope.freq_base_swa", 10000.0) if slides else f.key("rope.freq_base", 10000.0)
+    factor, kind = f.key("rope.scaling.factor", 1.0) if not slides else 1.0, f.key("rope.scaling.type", "linear")
+    size = f.key("rope.scaling.attn_factor", 1.0) * (1 + 0.1 * math.log(factor) if kind == "yarn" else 1)
     for i in range(n // 2):
-        angle = position * f.key("rope.freq_base", 10000.0) ** (-2.0 * i / n) / divisors[i]
+        angle = position * base ** (-2.0 * i / n) / divisors[i]
+        angle *= scaling(i, n, base, factor, kind, f)
         a, b = (2 * i, 2 * i + 1) if f.arch == "llama" else (i, i + n // 2)
-        out[a] = head[a] * math.cos(angle) - head[b] * math.sin(angle)
-        out[b] = head[a] * math.sin(angle) + head[b] * math.cos(angle)
+        out[a] = size * (head[a] * math.cos(angle) - head[b] * math.sin(angle))
+        out[b] = size * (head[a] * math.sin(angle) + head[b] * math.cos(angle))
     return out
 
 
-def attend(h: np.ndarray, w: dict[str, np.ndarray], f: File, eps: float) -> np.ndarray:
+def scaling(pair: int, n: int, base: float, factor: float, kind: str, f: File) -> float:
+    """The factor of an angle: 1/factor, but for YaRN's fast pairs."""
+    if kind != "yarn":
+        return 1.0 / factor
+    context = f.key("rope.scaling.original_context_length", f.key("context_length"))
+    first, last = (n / 2 * math.log(context / (2 * math.pi * turns), base) for turns in (32.0, 1.0))
+    first, last = max(math.floor(first), 0), min(math.ceil(last), n - 1)
+    share = min(max((pair - first) / max(last - first, 0.001), 0.0), 1.0)
+    return share / factor + 1.0 - share
+
+
+def attend(h: np.ndarray, w: dict[str, np.ndarray], f: File, eps: float, window: int = 0) -> np.ndarray:
     T, H, G, D = len(h), f.key("attention.head_count"), f.key("attention.head_count_kv"), f.key("attention.key_length")
-    gated = f.arch == "qwen35"
+    gated = f.arch in ("qwen35", "qwen35moe", "qwen3next")
     rows = w["attn_q.weight"].reshape(H, 2 if gated else 1, D, -1)  # of each head: query rows, then gate rows
     out = np.zeros((T, H * D))
     for head in range(H):
@@ -65,17 +86,18 @@ def attend(h: np.ndarray, w: dict[str, np.ndarray], f: File, eps: float) -> np.n
             k, v = k + w["attn_k.bias"][group], v + w["attn_v.bias"][group]
         if "attn_q_norm.weight" in w:
             q, k = normed(q, w["attn_q_norm.weight"], eps), normed(k, w["attn_k_norm.weight"], eps)
-        q, k = (np.array([turned(row, t, f) for t, row in enumerate(x)]) for x in (q, k))
+        q, k = (np.array([turned(row, t, f, window > 0) for t, row in enumerate(x)]) for x in (q, k))
         for t in range(T):
-            scores = np.array([q[t] @ k[s] for s in range(t + 1)]) / math.sqrt(D)
+            seen = range(max(0, t + 1 - window) if window else 0, t + 1)
+            scores = np.array([q[t] @ k[s] for s in seen]) / math.sqrt(D)
             p = np.exp(scores - max(scores))
-            mixed = sum(p[s] / sum(p) * v[s] for s in range(t + 1))
+            mixed = sum(share / sum(p) * v[s] for share, s in zip(p, seen, strict=True))
             out[t, head * D : (head + 1) * D] = mixed * logistic(rows[head, 1] @ h[t]) if gated else mixed
     return out @ w["attn_output.weight"].T
 
 
 def remember(h: np.ndarray, w: dict[str, np.ndarray], f: File, eps: float) -> np.ndarray:
-    """The DeltaNet layer. Value head i reads key head i modulo the number of key heads."""
+    """The DeltaNet layer. Value head i reads key head i modulo their number; in qwen3next neighbours read one."""
     T, S, Hk, Hv = len(h), f.key("ssm.state_size"), f.key("ssm.group_count"), f.key("ssm.time_step_rank")
     mixed, taps = h @ w["attn_qkv.weight"].T, w["ssm_conv1d.weight"].shape[1]
     convolved = np.zeros_like(mixed)
@@ -88,12 +110,17 @@ def remember(h: np.ndarray, w: dict[str, np.ndarray], f: File, eps: float) -> np
     values, z = convolved[:, 2 * Hk * S :].reshape(T, Hv, S), (h @ w["attn_gate.weight"].T).reshape(T, Hv, S)
     out = np.zeros((T, Hv, S))
     for head in range(Hv):
+        source = head // (Hv // Hk) if f.arch == "qwen3next" else head % Hk
+        if f.arch == "qwen3next":
+            rows = w["ssm_ba.weight"].reshape(Hk, 2, Hv // Hk, -1)[source, :, head % (Hv // Hk)]
+        else:
+            rows = w["ssm_beta.weight"][head], w["ssm_alpha.weight"][head]
         memory = np.zeros((S, S))  # value index, key index
         for t in range(T):
-            q, k = (x[t, head % Hk] / math.sqrt(x[t, head % Hk] @ x[t, head % Hk] + eps) for x in (queries, keys))
-            step = math.log1p(math.exp(w["ssm_alpha.weight"][head] @ h[t] + w["ssm_dt.bias"][head]))
+            q, k = (x[t, source] / math.sqrt(x[t, source] @ x[t, source] + eps) for x in (queries, keys))
+            step = math.log1p(math.exp(rows[1] @ h[t] + w["ssm_dt.bias"][head]))
             memory = memory * math.exp(step * w["ssm_a"][head])
-            beta = logistic(w["ssm_beta.weight"][head] @ h[t])
+            beta = logistic(rows[0] @ h[t])
             memory = memory + beta * np.outer(values[t, head] - memory @ k, k)
             out[t, head] = memory @ q / math.sqrt(S)
     gated = normed(out, w["ssm_norm.weight"], eps) * z * logistic(z)
@@ -113,7 +140,15 @@ def mixture(h: np.ndarray, w: dict[str, np.ndarray], f: File) -> np.ndarray:
         chosen = sorted(range(len(p)), key=lambda expert: -p[expert])[: f.key("expert_used_count")]
         for expert in chosen:
             out[t] += p[expert] / sum(p[e] for e in chosen) * swiglu(token, w, "_exps.weight", expert)
+        if "ffn_gate_inp_shexp.weight" in w:
+            out[t] += logistic(w["ffn_gate_inp_shexp.weight"] @ token) * swiglu(token, w, "_shexp.weight")
     return out
+
+
+def geglu(h: np.ndarray, w: dict[str, np.ndarray]) -> np.ndarray:
+    gate = h @ w["ffn_gate.weight"].T
+    gate = gate * logistic(2 * math.sqrt(2 / math.pi) * (gate + 0.044715 * gate**3))  # half of 1 + tanh(x) is logistic(2x)
+    return (gate * (h @ w["ffn_up.weight"].T)) @ w["ffn_down.weight"].T
 
 
 def forward(path: Path, tokens: list[int], route: list[int] | None = None) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -121,12 +156,21 @@ def forward(path: Path, tokens: list[int], route: list[int] | None = None) -> tu
     f = File(path)
     eps, layers = f.key("attention.layer_norm_rms_epsilon"), f.key("block_count") - f.key("nextn_predict_layers", 0)
     x, outputs = f.weights["token_embd.weight"][tokens], []
+    if f.arch == "gemma3":
+        x = x * math.sqrt(x.shape[1])
     for block in range(layers) if route is None else route:
         w = {name.split(".", 2)[2]: value for name, value in f.weights.items() if name.startswith(f"blk.{block}.")}
         h = normed(x, w["attn_norm.weight"], eps)
+        if f.arch == "gemma3":
+            x = x + normed(attend(h, w, f, eps, f.window(block)), w["post_attention_norm.weight"], eps)
+            h = normed(x, w["ffn_norm.weight"], eps)
+            x = x + normed(geglu(h, w), w["post_ffw_norm.weight"], eps)
+            outputs.append(x)
+            continue
         x = x + (remember if f.recurrent(block) else attend)(h, w, f, eps)
-        h = normed(x, w["post_attention_norm.weight" if f.arch == "qwen35" else "ffn_norm.weight"], eps)
+        h = normed(x, w["ffn_norm.weight" if "ffn_norm.weight" in w else "post_attention_norm.weight"], eps)
         x = x + (mixture(h, w, f) if "ffn_gate_inp.weight" in w else swiglu(h, w, ".weight"))
         outputs.append(x)
     head = f.weights.get("output.weight", f.weights["token_embd.weight"])
-    return normed(x, f.weights["output_norm.weight"], eps) @ head.T, outputs
+    logits, cap = normed(x, f.weights["output_norm.weight"], eps) @ head.T, f.key("final_logit_softcapping", 0.0)
+    return cap * np.tanh(logits / cap) if cap else logits, outputs

@@ -22,6 +22,7 @@ QUANTIZED = [
     name for name in MODELS if (GOLDEN / "models" / f"{name}.gguf").stem.split("-")[-1] in ("Q8_0", "Q4_K_M", "Q5_K_M", "Q6_K")
 ]
 FLOATS = [name for name in MODELS if name not in QUANTIZED]
+ORACLE = {"gemma3": 1e-6}  # where llama.cpp reads GELU from a table of half floats
 SCRIPTS = {"make.py", "make_hf.py", "make_tokenizers.py", "tricky.py", "manifest.toml", "README.md"}
 
 
@@ -56,8 +57,8 @@ def logits(name, numerics):
 def test_float_models_agree_with_llama_cpp(name):
     oracle, theirs = logits(name, "oracle")
     reference, _ = logits(name, "reference")
-    assert nmse(oracle, theirs) <= 1e-11  # what is left is llama.cpp's own float32 rounding
-    assert nmse(reference, theirs) <= 1e-10
+    assert nmse(oracle, theirs) <= ORACLE.get(name, 1e-11)  # what is left is llama.cpp's own float32 rounding
+    assert nmse(reference, theirs) <= ORACLE.get(name, 1e-10)
     assert nmse(reference, oracle) <= 1e-10
     assert nmse(reference, oracle) <= 10 * nmse(theirs, oracle), "float32 here is much further from the truth than llama.cpp's"
 
@@ -68,8 +69,14 @@ def test_the_straight_line_forward_agrees_too(name):
     calls = json.loads(trace.metadata["provenance"])["calls"]
     exact, _ = straight.forward(GOLDEN / "models" / f"{name}.gguf", [token for call in calls for token in call])
     ours, theirs = logits(name, "oracle")
-    assert nmse(exact, theirs) <= 1e-11
+    assert nmse(exact, theirs) <= ORACLE.get(name, 1e-11)
     assert nmse(ours, exact) <= 1e-24
+
+
+@pytest.mark.parametrize("name", ORACLE)
+def test_the_same_table_leaves_nothing_but_rounding(name):
+    ours, theirs = logits(name, "llamacpp:exact")
+    assert nmse(ours, theirs) <= 1e-10
 
 
 @pytest.mark.parametrize("name", QUANTIZED)

@@ -13,7 +13,7 @@ from near import nmse, same_bits
 import refmodel
 from refmodel.against import compare, from_trace, live, matrix_types
 from refmodel.arch import ARCHITECTURES
-from refmodel.compat import KINDS
+from refmodel.compat import HYBRID
 from refmodel.errors import OracleError, RouteError
 from refmodel.llamacpp import locate, record
 from refmodel.numerics import numerics_of
@@ -31,7 +31,7 @@ PROMPT, STEPS = [84, 104, 101, 220, 9, 77, 31, 200, 5], [[12], [200], [44], [7],
 def model(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("live") / f"{request.param}.gguf"
     return refmodel.load(
-        tiny.build(path, request.param, seed=22, **({"n_layer": 4, "interval": 2} if request.param in KINDS else {}))
+        tiny.build(path, request.param, seed=22, **({"n_layer": 4, "interval": 2} if request.param in HYBRID else {}))
     )
 
 
@@ -52,6 +52,46 @@ def test_every_node_of_prefill_and_eight_steps(model, numerics, anchor, tmp_path
     assert {row.name for row in result.rows} == set(other.taps)
 
 
+YARN = {"type": "yarn", "factor": 4.0, "original_context_length": 64}
+VARIANTS = {
+    "llama, biases": ("llama", {"biases": True}),
+    "llama, divisors": ("llama", {"rope_freqs": True}),
+    "llama, linear": ("llama", {"scaling": {"type": "linear", "factor": 3.0, "attn_factor": 1.25}}),
+    "llama, yarn": ("llama", {"scaling": YARN}),
+    "qwen2, yarn": ("qwen2", {"scaling": YARN | {"attn_factor": 0.75}}),
+    "qwen3, biases": ("qwen3", {"biases": True}),
+    "gemma3, no window": ("gemma3", {"window": 0, "n_layer": 2}),
+    "gemma3, linear": ("gemma3", {"scaling": {"type": "linear", "factor": 8.0}}),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_what_a_file_may_have_beyond_its_architecture(name, tmp_path, llama_lib):
+    arch, shape = VARIANTS[name]
+    model = refmodel.load(tiny.build(tmp_path / "m.gguf", arch, seed=7, **shape))
+    for profile, numerics in (("exact", "reference"), ("default", "llamacpp")):
+        result = judged(model, other_side(model, None, [PROMPT, *STEPS[:2]], tmp_path, llama_lib, profile), numerics)
+        assert result.first_wrong is None
+        assert numerics == "reference" or not any(row.differ for row in result.rows)
+
+
+def test_capped_logits(tmp_path, llama_lib):
+    """The cap changes the names of the last nodes, which the table does not have: logits alone are compared."""
+    model = refmodel.load(tiny.build(tmp_path / "m.gguf", "gemma3", seed=7, softcap=1.5))
+    theirs = Trace(record(model.path, [PROMPT], PROFILES["exact"], tmp_path / "t.safetensors", llama_lib, taps=False).path)
+    same_bits(model.forward(PROMPT, numerics="llamacpp:exact"), np.array(theirs["result_output"]))
+    assert nmse(model.forward(PROMPT), theirs["result_output"]) <= 1e-6
+
+
+@pytest.mark.parametrize("length", [70, 600])
+def test_a_window_that_slides_over_pages_and_tiles(length, tmp_path, llama_lib):
+    model = refmodel.load(tiny.build(tmp_path / "m.gguf", "gemma3", seed=7, n_layer=2, interval=2, window=66, context=1024))
+    calls = [list(np.random.default_rng(1).integers(0, 256, length)), [5], [6, 7, 8]]
+    for profile in ("default", "fa=off", "threads=2"):
+        other = other_side(model, None, [list(map(int, call)) for call in calls], tmp_path, llama_lib, profile)
+        assert not any(row.differ for row in judged(model, other, f"llamacpp:{profile}").rows)
+
+
 def test_every_emitted_node_is_compared_or_has_a_reason(model, tmp_path, llama_lib):
     for name in PROFILES:
         record(model.path, [PROMPT, [3]], PROFILES[name], out := tmp_path / f"{name}.safetensors", llama_lib)
@@ -70,7 +110,7 @@ def test_fifty_random_routes(model, tmp_path, llama_lib, data):
     windows = st.lists(st.tuples(st.integers(0, n - 1), st.integers(1, n)).filter(lambda w: w[0] < w[1]), min_size=1, max_size=2)
     texts = windows.map(lambda ws: "blocks:" + ";".join(f"{i},{j}" for i, j in ws))
     route = model.route(data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=2 * n) | texts))
-    assume(model.architecture not in KINDS or len({model.kinds[layer] for layer in route.layers}) == 2)
+    assume(model.architecture not in HYBRID or len({model.kinds[layer] for layer in route.layers}) == 2)
     calls = [PROMPT, *STEPS[:2]]
     other = other_side(model, route, calls, tmp_path, llama_lib)
     oracle, reference = (judged(model, other, numerics) for numerics in ("oracle", "reference"))

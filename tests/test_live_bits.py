@@ -18,7 +18,7 @@ from strategies import seeds
 import refmodel
 from refmodel.against import compare, live, numerics_beside
 from refmodel.arch import ARCHITECTURES
-from refmodel.compat import KINDS as HYBRIDS
+from refmodel.compat import HYBRID
 from refmodel.ops.ggml import gelu_table
 from refmodel.ops.ggml_product import PATHS
 from refmodel.profile import profile_of
@@ -66,10 +66,10 @@ def models(draw, arch):
     }
     shape |= {"D": draw(st.sampled_from([8, 10, 16, 20, 34, 64])), "tied": draw(st.booleans())}
     shape |= {"G": draw(st.sampled_from([g for g in (1, 2) if shape["H"] % g == 0]))}
-    shape |= {"n_rot": draw(st.sampled_from([6, 8])) if arch in HYBRIDS else shape["D"]}
+    shape |= {"n_rot": draw(st.sampled_from([6, 8])) if arch in HYBRID else shape["D"]}
     if arch == "qwen2":  # whose heads are the embedding's width
         shape |= {"E": shape["H"] * shape["D"]}
-    if arch in HYBRIDS:
+    if arch in HYBRID:
         shape |= {"interval": 2, "S": draw(st.sampled_from([7, 8, 32, 36])), "K": draw(st.sampled_from([2, 3, 4, 5]))}
     seed, chosen = draw(seeds()), {}
 

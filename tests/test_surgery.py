@@ -17,7 +17,7 @@ from near import same_bits
 
 import refmodel
 from refmodel.arch import ARCHITECTURES
-from refmodel.compat import KINDS
+from refmodel.compat import HYBRID
 from refmodel.errors import FileError, MetadataError, RouteError
 from refmodel.gguf.metadata import Metadata
 from refmodel.gguf.reader import GgufFile, read
@@ -29,7 +29,7 @@ TOKENS = [7, 3, 250, 9, 9]
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def model(request, tmp_path_factory):
-    shape = {"n_nextn": 1} if request.param in KINDS else {}
+    shape = {"n_nextn": 1} if request.param in HYBRID else {}
     return refmodel.load(tiny.build(tmp_path_factory.mktemp("s") / "m.gguf", request.param, seed=9, **shape))
 
 
@@ -38,7 +38,7 @@ def model(request, tmp_path_factory):
 def test_the_copy_computes_the_route_to_the_bit(model, tmp_path, data):
     n = model.n_layer
     route = model.route(data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=2 * n)))
-    if model.architecture in KINDS and len({model.kinds[layer] for layer in route.layers}) == 1:
+    if model.architecture in HYBRID and len({model.kinds[layer] for layer in route.layers}) == 1:
         return
     copy = refmodel.load(routed(model, route, tmp_path / "r.gguf"))
     same_bits(copy.forward(TOKENS), model.forward(TOKENS, route))
@@ -51,7 +51,7 @@ def test_metadata_and_bytes_follow_their_blocks(model, tmp_path):
     blocks = [*route.layers, *range(model.n_layer, model.n_layer + model.hp.n_nextn)]
     keys, arch = {name: f.contents() for name, f in theirs.fields.items()}, model.architecture
     assert keys[f"{arch}.block_count"] == len(blocks)
-    if arch in KINDS:
+    if arch in HYBRID:
         assert keys[f"{arch}.attention.recurrent_layers"] == [model.hp.recurrent[b] for b in blocks]
         assert keys[f"{arch}.nextn_predict_layers"] == 1
     for t in theirs.tensors:
@@ -104,7 +104,7 @@ def test_a_per_block_array_of_another_length_stops_the_copy(model, tmp_path):
 def test_what_llama_cpp_cannot_run_is_not_written(model, tmp_path):
     with pytest.raises(RouteError, match=r"makes a file of \d+ blocks; llama\.cpp loads at most 512"):
         routed(model, model.route([0, 1, 2] * 171), tmp_path / "r.gguf")
-    if model.architecture in KINDS:
+    if model.architecture in HYBRID:
         for kind in set(model.kinds):
             with pytest.raises(RouteError, match=rf"keeps only {kind} blocks: llama\.cpp aborts"):
                 routed(model, model.route([i for i, k in enumerate(model.kinds) if k == kind]), tmp_path / "r.gguf")

@@ -1,7 +1,7 @@
 """Small random models of each architecture, written by the gguf package: F32, deterministic from a seed, no two axes alike."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,18 @@ class Shape:
     experts: int = 0
     used: int = 3
     Fx: int = 12  # of an expert
-    Fs: int = 14  # of the shared expert
+    Fs: int = 0  # of the shared expert
+    window: int = 0
+    softcap: float = 0.0
+    scaling: Mapping[str, Any] = field(default_factory=dict)  # keys below rope.scaling
     context: int = 512
 
     def kinds(self, arch: str) -> list[str]:
         """The kind of each block of the trunk."""
+        if arch == "gemma3":
+            return [
+                "sliding" if self.window and i % self.interval < self.interval - 1 else "attention" for i in range(self.n_layer)
+            ]
         recurrent = self.recurrent or [(i + 1) % self.interval != 0 for i in range(self.n_layer)]
         return ["delta" if arch in HYBRID and recurrent[i] else "attention" for i in range(self.n_layer)]
 
@@ -48,7 +55,7 @@ class Shape:
 # Larger than in trained models: an epsilon in the wrong place shows, and heads that read almost nothing (their gated norm
 # would blow up rounding a thousandfold) do not drown every other difference.
 EPS = 1e-3
-HYBRID = {"qwen35"}
+HYBRID = {"qwen35", "qwen35moe", "qwen3next"}
 DENSE = Shape(n_rot=10, n_layer=3)
 SHAPES = {
     "llama": DENSE,
@@ -56,6 +63,9 @@ SHAPES = {
     "qwen3": DENSE,
     "qwen3moe": replace(DENSE, experts=5),
     "qwen35": Shape(),
+    "qwen35moe": Shape(experts=5, Fs=14),
+    "qwen3next": Shape(experts=5, Fs=14),
+    "gemma3": replace(DENSE, n_layer=4, interval=3, window=4, tied=True),
 }
 PRE = {"llama": "smollm", "qwen35": "qwen35"}  # and qwen2
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -99,7 +109,7 @@ def build(path: Path, arch: str, seed: int = 0, types: Types | None = None, **sh
 
 
 def add(w: gguf.GGUFWriter, key: str, value: Any) -> None:
-    kinds = {bool: w.add_bool, int: w.add_uint32, float: w.add_float32, list: w.add_array}
+    kinds = {str: w.add_string, bool: w.add_bool, int: w.add_uint32, float: w.add_float32, list: w.add_array}
     kinds[type(value)](key, value)
 
 
@@ -119,11 +129,22 @@ def metadata(arch: str, s: Shape) -> dict[str, Any]:
     }
     if s.experts:
         common |= {"expert_count": s.experts, "expert_used_count": s.used, "expert_feed_forward_length": s.Fx}
+    if s.Fs:
+        common |= {"expert_shared_feed_forward_length": s.Fs}
+    if s.window:
+        common |= {
+            "attention.sliding_window": s.window,
+            "attention.sliding_window_pattern": s.interval,
+            "rope.freq_base_swa": 500.0,
+        }
+    if s.softcap:
+        common |= {"final_logit_softcapping": s.softcap}
+    common |= {f"rope.scaling.{key}": value for key, value in s.scaling.items()}
     if arch not in HYBRID:
         return common
     third = s.n_rot // 2 // 3
     hybrid = {
-        "rope.dimension_sections": [s.n_rot // 2 - 2 * third, third, third, 0],
+        **({} if arch == "qwen3next" else {"rope.dimension_sections": [s.n_rot // 2 - 2 * third, third, third, 0]}),
         "ssm.conv_kernel": s.K,
         "ssm.inner_size": s.S * s.Hv,
         "ssm.state_size": s.S,
@@ -163,6 +184,15 @@ def tensors(arch: str, s: Shape, V: int) -> dict[str, Rows]:
             "ffn_up_exps.weight": matrices(s.Fx, s.E),
             "ffn_down_exps.weight": matrices(s.E, s.Fx),
         }
+    if s.Fs:
+        ffn |= {
+            "ffn_gate_inp_shexp.weight": ((s.E,), s.E**-0.5, 0.0),
+            "ffn_gate_shexp.weight": matrix(s.Fs, s.E),
+            "ffn_up_shexp.weight": matrix(s.Fs, s.E),
+            "ffn_down_shexp.weight": matrix(s.E, s.Fs),
+        }
+    if arch == "gemma3":
+        ffn |= {"post_attention_norm.weight": near_one(s.E), "post_ffw_norm.weight": near_one(s.E)}
     normed_heads = {"attn_q_norm.weight": near_one(s.D), "attn_k_norm.weight": near_one(s.D)}
     biases = {f"attn_{x}.bias": ((n,), 0.5, 0.0) for x, n in (("q", 2 * Q if arch in HYBRID else Q), ("k", KV), ("v", KV))}
     attention = {
@@ -176,6 +206,9 @@ def tensors(arch: str, s: Shape, V: int) -> dict[str, Rows]:
         "post_attention_norm.weight" if arch in HYBRID else "ffn_norm.weight": near_one(s.E),
         **ffn,
     }
+    gates = {"ssm_beta.weight": matrix(s.Hv, s.E), "ssm_alpha.weight": matrix(s.Hv, s.E)}
+    if arch == "qwen3next":
+        gates = {"ssm_ba.weight": matrix(2 * s.Hv, s.E)}
     delta = {
         "attn_norm.weight": near_one(s.E),
         "attn_qkv.weight": matrix(2 * key + value, s.E),
@@ -183,8 +216,7 @@ def tensors(arch: str, s: Shape, V: int) -> dict[str, Rows]:
         "ssm_conv1d.weight": ((2 * key + value, s.K), 0.5, 0.2),
         "ssm_dt.bias": ((s.Hv,), 1.0, 0.0),
         "ssm_a": ((s.Hv,), 1.0, 0.0),
-        "ssm_beta.weight": matrix(s.Hv, s.E),
-        "ssm_alpha.weight": matrix(s.Hv, s.E),
+        **gates,
         "ssm_norm.weight": near_one(s.S),
         "ssm_out.weight": matrix(s.E, value),
         "post_attention_norm.weight": near_one(s.E),

@@ -7,7 +7,7 @@ from ..call import Call
 from ..gguf.metadata import Metadata
 from ..state import State
 from ..weights import Block, Weight
-from . import llama, qwen2, qwen3, qwen3moe, qwen35
+from . import gemma3, llama, qwen2, qwen3, qwen3moe, qwen3next, qwen35, qwen35moe
 
 Shape = tuple[int, ...]
 
@@ -15,7 +15,6 @@ Shape = tuple[int, ...]
 class Architecture(Protocol):
     """What a module in this folder provides.
 
-    EMBED          llama.cpp's name for the embedded tokens
     BIASED         the matrices of a block whose product may have a bias in the file, as llama.cpp lets it
     hparams        metadata and the values of rope_freqs.weight (or none) -> Hparams; MetadataError names what is missing.
                    n_layer are the trunk's blocks, those a route may name, n_nextn the prediction blocks behind them
@@ -23,11 +22,11 @@ class Architecture(Protocol):
     shapes         Hparams, block -> the tensors of a block, without blk.N., with their shapes
     kind           Hparams, block -> a word for the kind of a block
     new_state      what a position with this block remembers before the first token
+    embed          embedded tokens [T, E] as the first block wants them
     block          x [T, E] -> [T, E]
     head           x [T, E] -> logits [T, V]
     """
 
-    EMBED: str
     BIASED: tuple[str, ...]
 
     def hparams(self, md: Metadata, rope_freqs: tuple[float, ...]) -> Any: ...
@@ -35,8 +34,18 @@ class Architecture(Protocol):
     def shapes(self, hp: Any, index: int) -> dict[str, Shape]: ...
     def kind(self, hp: Any, index: int) -> str: ...
     def new_state(self, hp: Any, index: int, dtype: DType) -> State: ...
+    def embed(self, x: F, c: Call) -> F: ...
     def block(self, x: F, w: Block, s: Any, c: Call) -> F: ...
     def head(self, x: F, output_norm: Weight, output: Matrix, c: Call) -> F: ...
 
 
-ARCHITECTURES: dict[str, Architecture] = {"llama": llama, "qwen2": qwen2, "qwen3": qwen3, "qwen3moe": qwen3moe, "qwen35": qwen35}
+ARCHITECTURES: dict[str, Architecture] = {
+    "llama": llama,
+    "qwen2": qwen2,
+    "qwen3": qwen3,
+    "qwen3moe": qwen3moe,
+    "qwen35": qwen35,
+    "qwen35moe": qwen35moe,
+    "qwen3next": qwen3next,
+    "gemma3": gemma3,
+}

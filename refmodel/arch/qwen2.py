@@ -11,9 +11,8 @@ from ..gguf.metadata import Metadata
 from ..ops.rope import Rope
 from ..state import KeyValues
 from ..weights import Block, Weight
-from .keys import MAX_BLOCKS, counted, head_counts, linear_rope, require
+from .keys import MAX_BLOCKS, counted, head_counts, require, rotation
 
-EMBED = "embd"
 BIASED: tuple[str, ...] = ("attn_q", "attn_k", "attn_v")
 
 
@@ -49,7 +48,7 @@ def hparams(md: Metadata, rope_freqs: tuple[float, ...]) -> Hparams:
         n_head_kv=n_head_kv,
         head_dim=head_dim,
         eps=md.float(f"{a}.attention.layer_norm_rms_epsilon"),
-        rope=linear_rope(md, a, head_dim, adjacent=False, factors=()),
+        rope=rotation(md, a, head_dim, adjacent=False, factors=()),
     )
 
 
@@ -79,6 +78,11 @@ def kind(hp: Hparams, index: int) -> str:
 
 def new_state(hp: Hparams, index: int, dtype: DType) -> KeyValues:
     return KeyValues(hp.n_head_kv, hp.head_dim, dtype)
+
+
+def embed(x: F, c: Call) -> F:
+    """Embedded tokens [T, E] as the first block wants them."""
+    return c.tap("embd", x)
 
 
 def block(x: F, w: Block, s: KeyValues, c: Call) -> F:

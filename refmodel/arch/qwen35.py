@@ -14,9 +14,8 @@ from ..gguf.metadata import Metadata
 from ..ops.rope import Rope
 from ..state import KeyValues, Recurrent, State
 from ..weights import Block, Weight
-from .keys import MAX_BLOCKS, counted, head_counts, linear_rope, require, turned_by_text
+from .keys import MAX_BLOCKS, counted, delta_sizes, head_counts, recurrent_blocks, require, rotation, turned_by_text
 
-EMBED = "model.input_embed"
 BIASED: tuple[str, ...] = ()
 
 
@@ -61,12 +60,7 @@ def hparams(md: Metadata, rope_freqs: tuple[float, ...]) -> Hparams:
     require(md, f"{a}.attention.value_length", md.int(f"{a}.attention.value_length", head_dim), head_dim)
     n_rot = counted(md, f"{a}.rope.dimension_count", md.int(f"{a}.rope.dimension_count", head_dim), 2, head_dim)
     factors = turned_by_text(md.ints(f"{a}.rope.dimension_sections", 4), n_rot // 2)
-    d_conv, d_state, n_v_head, n_k_head = (
-        counted(md, f"{a}.ssm.{key}", md.int(f"{a}.ssm.{key}"), least)
-        for key, least in (("conv_kernel", 2), ("state_size", 1), ("time_step_rank", 1), ("group_count", 1))
-    )
-    require(md, f"{a}.ssm.inner_size", md.int(f"{a}.ssm.inner_size"), d_state * n_v_head)
-    require(md, f"{a}.ssm.time_step_rank modulo {a}.ssm.group_count", n_v_head % n_k_head, 0)
+    d_conv, d_state, n_k_head, n_v_head = delta_sizes(md, a)
     md.int(f"{a}.context_length")
     return Hparams(
         n_layer=n_all - n_nextn,
@@ -77,22 +71,13 @@ def hparams(md: Metadata, rope_freqs: tuple[float, ...]) -> Hparams:
         n_head_kv=n_head_kv,
         head_dim=head_dim,
         eps=md.float(f"{a}.attention.layer_norm_rms_epsilon"),
-        rope=linear_rope(md, a, n_rot, adjacent=False, factors=factors),
-        recurrent=recurrent_blocks(md, n_all, n_nextn),
+        rope=rotation(md, a, n_rot, adjacent=False, factors=factors),
+        recurrent=recurrent_blocks(md, a, n_all, n_nextn),
         d_conv=d_conv,
         d_state=d_state,
         n_k_head=n_k_head,
         n_v_head=n_v_head,
     )
-
-
-def recurrent_blocks(md: Metadata, n_all: int, n_nextn: int) -> tuple[bool, ...]:
-    """Which of all blocks are recurrent: the file's own list, else every block but each interval-th. Source: load_arch_hparams."""
-    if "qwen35.attention.recurrent_layers" in md:
-        return tuple(bool(kind) for kind in md.per_block("qwen35.attention.recurrent_layers", n_all))
-    interval = md.int("qwen35.full_attention_interval", 4)
-    require(md, "qwen35.full_attention_interval > 0", interval > 0, True)
-    return tuple(i < n_all - n_nextn and (i + 1) % interval != 0 for i in range(n_all))
 
 
 def globals(hp: Hparams, n_vocab: int) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
@@ -142,6 +127,11 @@ def new_state(hp: Hparams, index: int, dtype: DType) -> State:
         return KeyValues(hp.n_head_kv, hp.head_dim, dtype)
     conv = np.zeros((hp.d_conv - 1, hp.conv_dim), dtype)
     return Recurrent(conv, np.zeros((hp.n_v_head, hp.d_state, hp.d_state), dtype))
+
+
+def embed(x: F, c: Call) -> F:
+    """Embedded tokens [T, E] as the first block wants them."""
+    return c.tap("model.input_embed", x)
 
 
 def block(x: F, w: Block, s: Any, c: Call) -> F:

@@ -35,6 +35,8 @@ def llamacpp(profile: Profile, build: Build = JUDGE) -> Numerics:
         sigmoid=partial(by_row, ggml.sigmoid),
         silu=silu,
         swiglu=swiglu,
+        geglu=partial(by_row, lambda gate, up: ggml.geglu(gate, up, ops.gelu_table())),
+        softcap=ops.softcap,
         softplus=partial(by_row, ggml.softplus),
         soft_max=partial(by_row, ggml.soft_max),
         rope=partial(rope, build),
@@ -83,9 +85,9 @@ def linear_of_rounded(w: Matrix, x: F) -> F:
     return out
 
 
-def in_float32(attention: Callable[..., F], q: F, k: F, v: F, scale: float, kq: F, kq_soft_max: F) -> F:
+def in_float32(attention: Callable[..., F], q: F, k: F, v: F, scale: float, kq: F, kq_soft_max: F, window: int) -> F:
     seen = [x.astype(np.float32) for x in (kq, kq_soft_max)]
-    out = attention(*(x.astype(np.float32) for x in (q, k, v)), scale, *seen)
+    out = attention(*(x.astype(np.float32) for x in (q, k, v)), scale, *seen, window)
     kq[:], kq_soft_max[:] = seen
     return out.astype(q.dtype)
 
@@ -141,9 +143,12 @@ def of_floats(build: Build, w: Matrix, x: F32, sgemm: bool = True) -> F32:
 
 
 def rope(build: Build, x: F32, pos: Ints, how: Rope) -> F32:
-    factors, scale = np.array(how.factors, np.float32), np.float32(how.scale)
+    factors, scale, magnitude = np.array(how.factors, np.float32), np.float32(how.scale), np.float32(how.magnitude)
+    unscaled = np.array(how.unscaled or (0.0,) * len(how.factors), np.float32)
     plain_last = how.adjacent and not build.fuses_left_over
-    return ggml.rope(np.ascontiguousarray(x), pos, ops.rope_step(how), scale, factors, how.adjacent, plain_last)
+    return ggml.rope(
+        np.ascontiguousarray(x), pos, ops.rope_step(how), scale, factors, unscaled, magnitude, how.adjacent, plain_last
+    )
 
 
 def causal_conv1d(x: F32, w: F32) -> F32:

@@ -41,12 +41,14 @@ class Numerics:
     sigmoid: Callable[[F], F]
     silu: Callable[[F], F]
     swiglu: Callable[[F, F], F]
+    geglu: Callable[[F, F], F]
+    softcap: Callable[[F, float], F]
     softplus: Callable[[F], F]
     soft_max: Callable[[F], F]
     rope: Callable[[F, Ints, Rope], F]
     store: Callable[[F], F]
     scores: bool
-    attention: Callable[[F, F, F, float, F, F], F]
+    attention: Callable[[F, F, F, float, F, F, int], F]
     causal_conv1d: Callable[[F, F], F]
     gated_delta_rule: Callable[[F, F, F, F, F, F, F], F]
 
@@ -120,6 +122,8 @@ REFERENCE = Numerics(
     sigmoid=activation_kernels.sigmoid,
     silu=activation_kernels.silu,
     swiglu=activation_kernels.swiglu,
+    geglu=activation.geglu,
+    softcap=activation.softcap,
     softplus=activation_kernels.softplus,
     soft_max=activation.soft_max,
     rope=rope,

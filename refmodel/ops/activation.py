@@ -1,5 +1,7 @@
 """Element-wise functions. Any shape; the dtype of the argument is the dtype of the result."""
 
+import math
+
 import numpy as np
 
 from ..arrays import F
@@ -26,6 +28,21 @@ def soft_max(x: F) -> F:
     """e^x / Σ e^x over the last axis."""
     weights = np.exp(x - x.max(axis=-1, keepdims=True))
     return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def gelu(x: F) -> F:
+    """x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³))), the approximation that gemma is trained with. Source: arXiv:1606.08415."""
+    return x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+def geglu(gate: F, up: F) -> F:
+    """gelu(gate) · up."""
+    return gelu(gate) * up
+
+
+def softcap(x: F, cap: float) -> F:
+    """cap · tanh(x / cap): numbers that stay between −cap and cap."""
+    return cap * np.tanh(x / cap)
 
 
 def softplus(x: F) -> F:

@@ -5,7 +5,7 @@ import numpy as np
 from ..arrays import F
 
 
-def attention(q: F, k: F, v: F, scale: float, kq: F, kq_soft_max: F) -> F:
+def attention(q: F, k: F, v: F, scale: float, kq: F, kq_soft_max: F, window: int = 0) -> F:
     """Let each of the T newest tokens attend to itself and to all tokens before it.
 
     q            [T, H, D]
@@ -13,6 +13,7 @@ def attention(q: F, k: F, v: F, scale: float, kq: F, kq_soft_max: F) -> F:
     scale        factor of the raw scores, D**-0.5
     kq           [H, T, S]   receives the raw scores, 0 for keys of the future; or empty, then nobody looks
     kq_soft_max  [H, T, S]   receives the weights of the values; or empty
+    window       how many tokens a query sees, the newest, itself among them; 0 for all
 
     Returns [T, H, D]. A row is computed from its own keys alone, so its bits do not depend on T.
     Source: arXiv:2305.13245; build_attn_mha.
@@ -21,11 +22,12 @@ def attention(q: F, k: F, v: F, scale: float, kq: F, kq_soft_max: F) -> F:
     out = np.empty_like(q)
     for t in range(T):
         seen = S - T + t + 1
+        first = max(0, seen - window) if window else 0
         heads = q[t].reshape(G, H // G, D)
-        raw = np.einsum("grd,sgd->grs", heads, k[:seen])
+        raw = np.einsum("grd,sgd->grs", heads, k[first:seen])
         weights = np.exp(scale * (raw - raw.max(axis=-1, keepdims=True)))
         weights /= weights.sum(axis=-1, keepdims=True)
-        out[t] = np.einsum("grs,sgd->grd", weights, v[:seen]).reshape(H, D)
+        out[t] = np.einsum("grs,sgd->grd", weights, v[first:seen]).reshape(H, D)
         if kq.size:
-            kq[:, t, :seen], kq_soft_max[:, t, :seen] = raw.reshape(H, seen), weights.reshape(H, seen)
+            kq[:, t, first:seen], kq_soft_max[:, t, first:seen] = raw.reshape(H, -1), weights.reshape(H, -1)
     return out

@@ -194,6 +194,11 @@ def geglu(gate: F32, up: F32) -> F32:
     return np.where(gate <= -10, f32(0), np.where(gate >= 10, gate, looked_up) * up)
 
 
+def softcap(x: F32, cap: float) -> F32:
+    """cap · tanh(x · (1 / cap)). Source: the last nodes of gemma3's graph, GGML_UNARY_OP_TANH."""
+    return libm("tanhf")(x * (f32(1) / f32(cap))) * f32(cap)
+
+
 # ---- operations on rows
 
 
@@ -241,7 +246,10 @@ def rope(x: F32, pos: Ints, how: Rope, plain_last: bool) -> F32:
     for i in range(half_n):
         factor = f32(how.factors[i])
         angle = f32(how.scale) * (theta / factor)
-        c, s = libm("cosf")(angle)[:, None], libm("sinf")(angle)[:, None]  # [T, 1]
+        if how.unscaled:
+            kept = f32(how.unscaled[i])
+            angle = fma(angle, f32(1) - kept, (theta / factor) * kept)
+        c, s = (libm(f)(angle)[:, None] * f32(how.magnitude) for f in ("cosf", "sinf"))  # [T, 1]
         a, b = x[:, :, first[i]], x[:, :, second[i]]
         left_over = plain_last and i == half_n - 1 and half_n % 2 == 1
         out[:, :, first[i]] = a * c - b * s if left_over else fma(a, c, -(b * s))

@@ -18,7 +18,7 @@ TILE = 64  # queries and keys of a tile; a call of fewer tokens goes row by row
 SPLIT = 512  # from so many cells on, the keys of a single token are split among the threads
 
 
-def without_flash(q: F32, k: F32, v: F32, scale: float, kq: F32, kq_soft_max: F32, half_cache: bool) -> F32:
+def without_flash(q: F32, k: F32, v: F32, scale: float, kq: F32, kq_soft_max: F32, window: int = 0, *, half_cache: bool) -> F32:
     """Scores, softmax, weighted values, each a matrix of its own. With a half cache, q and the weights are rounded to half too."""
     (T, H, D), (S, G, _) = q.shape, k.shape
     cells, out = -(-S // PAGE) * PAGE, np.empty_like(q)
@@ -31,12 +31,19 @@ def without_flash(q: F32, k: F32, v: F32, scale: float, kq: F32, kq_soft_max: F3
         raw = scores_dot(k[None, :, g], stored(q[:, h])[:, None])  # [T, S]
         for t in range(T):
             seen = S - T + t + 1
-            weights = np.zeros(cells, f32)
-            weights[:seen] = soft_max(raw[t, :seen] * f32(scale))
+            first = first_seen(seen, window)
+            weights, scaled = np.zeros(cells, f32), raw[t, :seen] * f32(scale)
+            scaled[:first] = -np.inf
+            weights[:seen] = soft_max(scaled)
             out[t, h] = values_dot(values, stored(weights))
             if kq.size:
-                kq[h, t, :seen], kq_soft_max[h, t, :seen] = raw[t, :seen], weights[:seen]
+                kq[h, t, first:seen], kq_soft_max[h, t, first:seen] = raw[t, first:seen], weights[first:seen]
     return out
+
+
+def first_seen(seen: int, window: int) -> int:
+    """The first key of those before `seen` that a window of so many leaves; 0 is no window."""
+    return max(0, seen - window) if window else 0
 
 
 def dots(T: int, H: int, D: int, half_cache: bool) -> tuple[Callable[[F32, F32], F32], Callable[[F32, F32], F32]]:
@@ -70,6 +77,8 @@ def flash(
     scale: float,
     kq: F32,
     kq_soft_max: F32,
+    window: int = 0,
+    *,
     threads: int,
     fused_sum: bool,
     tiles_any_head: bool,
@@ -85,13 +94,20 @@ def flash(
     for h in range(H):
         keys, values = k[:, h // (H // G)], v[:, h // (H // G)]
         if T >= TILE and (tiles_any_head or D % 8 == 0):
-            out[:, h] = in_tiles(q[:, h], keys, values, scale)
+            out[:, h] = in_tiles(q[:, h], keys, values, scale, window)
             continue
         for t in range(T):
             seen = S - T + t + 1
+            first = first_seen(seen, window)
             parts = [
-                one_row(q[t, h], keys[i : min(i + step, seen)], values[i : min(i + step, seen)], scale, fused_sum)
-                for i in range(0, seen, step)
+                one_row(
+                    q[t, h],
+                    keys[max(i, first) : min(i + step, seen)],
+                    values[max(i, first) : min(i + step, seen)],
+                    scale,
+                    fused_sum,
+                )
+                for i in range(first // step * step, seen, step)
             ]
             out[t, h] = merged(parts) if len(parts) > 1 else parts[0][2] * (f32(1) / parts[0][1])
     return out
@@ -129,7 +145,7 @@ def merged(parts: list[Part]) -> F32:
     return acc * (f32(1) / total)
 
 
-def in_tiles(q: F32, k: F32, v: F32, scale: float) -> F32:
+def in_tiles(q: F32, k: F32, v: F32, scale: float, window: int) -> F32:
     """All queries of one head [T, D] over keys and values [S, D], 64 keys at a time, in float32.
 
     Source: ggml_compute_forward_flash_attn_ext_tiled, simd_gemm.
@@ -140,7 +156,8 @@ def in_tiles(q: F32, k: F32, v: F32, scale: float) -> F32:
         keys, values = k[start : start + TILE], v[start : start + TILE]
         scores = np.full((T, TILE), -np.inf, f32)
         scores[:, : len(keys)] = added_in_order(q, keys.T, np.zeros((T, len(keys)), f32)) * f32(scale)
-        scores[np.arange(start, start + TILE) > (np.arange(S - T, S))[:, None]] = -np.inf  # the future
+        behind = np.arange(S - T, S)[:, None] - np.arange(start, start + TILE)  # how far a key lies behind its query
+        scores[(behind < 0) | (behind >= (window or S))] = -np.inf
         for t in np.flatnonzero(scores.max(axis=1) > -np.inf):
             new = np.maximum(top[t], scores[t].max())
             if new > top[t]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..compat import KINDS, interval_of, stated_interval
+from ..compat import KINDS, interval_in, interval_of, stated_interval
 from ..errors import MetadataError, RefmodelError
 from ..gguf.metadata import Field
 from ..gguf.reader import GgufFile, read
@@ -145,8 +145,8 @@ def check_kinds(check: Check, report: Report, file: GgufFile, model: Model, plan
     md, n = file.metadata, len(plan.blocks)
     check.compared += n
     try:
-        stated = md.int(interval, how.default)
-        if listed in md:
+        stated = interval_in(md, arch)
+        if listed in md and md.fields[listed].item is not None:
             read_as, source = [bool(v) for v in md.per_block(listed, n)], listed
         else:
             read_as = [i < len(trunk) and (i + 1) % max(stated, 1) != 0 for i in range(n)]

@@ -50,6 +50,21 @@ def test_any_split_and_any_onlooker_leave_the_bits(attention, seed, T, data):
 
 
 @ATTENTIONS
+@given(seed=seeds(), T=st.integers(1, 9), window=st.integers(1, 12))
+def test_a_window_is_the_attention_of_each_token_over_its_newest_keys(attention, seed, T, window):
+    q, k, v = arguments(seed, T, T)
+    kq, p = np.zeros((2, 6, T, T), np.float32)
+    out = attention(q, k, v, 0.4, kq, p, window)
+    for t in range(T):
+        first = max(0, t + 1 - window)
+        alone = np.zeros((2, 6, 1, t + 1 - first), np.float32)
+        same_bits(out[t], attention(q[t : t + 1], k[first : t + 1], v[first : t + 1], 0.4, *alone)[0])
+        for seen, want in zip((kq, p), alone, strict=True):
+            same_bits(seen[:, t, first : t + 1], want[:, 0])
+            assert not seen[:, t, :first].any()
+
+
+@ATTENTIONS
 @given(seed=seeds())
 def test_enormous_scores_do_not_overflow(attention, seed):
     q, k, v = arguments(seed, 3, 3)

@@ -1,5 +1,6 @@
 """ggml's arithmetic: every kernel has the bits of its definition, and the definitions have the laws that they are named for."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -130,13 +131,20 @@ def test_rms_norm(seed, n):
     near(ops.rms_norm(x, 1e-6), x / np.sqrt(np.mean(np.square(x.astype(float)), axis=-1, keepdims=True) + 1e-6), ulps=3)
 
 
-@given(seed=seeds(), pairs=st.integers(1, 9), adjacent=st.booleans(), plain_last=st.booleans(), T=st.integers(1, 5))
-def test_rope(seed, pairs, adjacent, plain_last, T):
+@given(
+    seed=seeds(), pairs=st.integers(1, 9), adjacent=st.booleans(), plain_last=st.booleans(), yarn=st.booleans(), T=st.integers(1, 5)
+)
+def test_rope(seed, pairs, adjacent, plain_last, yarn, T):
     r = np.random.default_rng(seed)
     factors = tuple(map(float, r.uniform(1, 4, pairs).astype(f32)))
     how = Rope(base=10000.0, n_rot=2 * pairs, adjacent=adjacent, scale=0.5, factors=factors)
+    unscaled = r.uniform(0, 1, pairs).astype(f32) if yarn else np.zeros(pairs, f32)
+    if yarn:
+        how = replace(how, unscaled=tuple(map(float, unscaled)), magnitude=float(f32(1.2)))
     x, pos = r.standard_normal((T, 3, 2 * pairs + 3)).astype(f32), r.integers(0, 5000, T)
-    got = kernels.rope(x, pos, ops.rope_step(how), f32(how.scale), np.array(factors, f32), adjacent, plain_last)
+    got = kernels.rope(
+        x, pos, ops.rope_step(how), f32(how.scale), np.array(factors, f32), unscaled, f32(how.magnitude), adjacent, plain_last
+    )
     same_bits(got, ops.rope(x, pos, how, plain_last))
 
 
@@ -167,25 +175,40 @@ def heads(seed, T, S, H, G, D):
 
 
 NONE = np.zeros((0, 0, 0), f32)
+WINDOWS = st.sampled_from([0, 1, 5, 66, 300])
 
 
-@given(seed=seeds(), T=st.integers(1, 4), past=st.integers(0, 20), D=st.sampled_from([8, 10, 36]), half_cache=st.booleans())
-def test_attention_without_flash(seed, T, past, D, half_cache):
+@given(
+    seed=seeds(),
+    T=st.integers(1, 4),
+    past=st.integers(0, 20),
+    D=st.sampled_from([8, 10, 36]),
+    half_cache=st.booleans(),
+    window=WINDOWS,
+)
+def test_attention_without_flash(seed, T, past, D, half_cache, window):
     args = heads(seed, T, T + past, 4, 2, D)
     seen = [[np.zeros((4, T, T + past), f32) for _ in range(2)] for _ in range(2)]
-    got = attention_kernels.without_flash(*args, *seen[0], half_cache=half_cache)
-    want = attention_ops.without_flash(*args, *seen[1], half_cache=half_cache)
+    got = attention_kernels.without_flash(*args, *seen[0], window, half_cache=half_cache)
+    want = attention_ops.without_flash(*args, *seen[1], window, half_cache=half_cache)
     same_bits(got, want)
     for a, b in zip(*seen, strict=True):
         same_bits(a, b)
 
 
-@given(seed=seeds(), T=st.sampled_from([1, 3, 64, 70]), past=st.integers(0, 40), D=st.sampled_from([8, 10]), fused=st.booleans())
-def test_flash_attention(seed, T, past, D, fused):
+@given(
+    seed=seeds(),
+    T=st.sampled_from([1, 3, 64, 70]),
+    past=st.integers(0, 40),
+    D=st.sampled_from([8, 10]),
+    fused=st.booleans(),
+    window=WINDOWS,
+)
+def test_flash_attention(seed, T, past, D, fused, window):
     args = heads(seed, T, T + past, 2, 1, D)
     for any_head in (True, False):
         how = {"threads": 1, "fused_sum": fused, "tiles_any_head": any_head}
-        same_bits(attention_kernels.flash(*args, NONE, NONE, **how), attention_ops.flash(*args, NONE, NONE, **how))
+        same_bits(attention_kernels.flash(*args, NONE, NONE, window, **how), attention_ops.flash(*args, NONE, NONE, window, **how))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -194,6 +217,7 @@ def test_flash_attention_of_one_token_splits_its_keys_among_threads(threads):
     how = {"threads": threads, "fused_sum": True, "tiles_any_head": True}
     got = attention_kernels.flash(*args, NONE, NONE, **how)
     same_bits(got, attention_ops.flash(*args, NONE, NONE, **how))
+    same_bits(attention_kernels.flash(*args, NONE, NONE, 350, **how), attention_ops.flash(*args, NONE, NONE, 350, **how))
     alone = attention_kernels.flash(*args, NONE, NONE, threads=1, fused_sum=True, tiles_any_head=True)
     assert (threads == 1) == bool((got == alone).all())
 
