@@ -7,9 +7,9 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,7 +20,8 @@ from .threads import use, used
 
 if TYPE_CHECKING:
     from .generate import Reply
-    from .model import Model
+    from .model import Model, Session
+    from .timing import Profile
     from .warmup import Work
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -111,6 +112,8 @@ def run(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be given again.")] = None,
     special: Annotated[bool, typer.Option("--special", help="Read special tokens such as <|im_start|> in the prompt.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Show where the time went, beside the machine's limits.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Generate text, greedily or by seeded sampling; token ids where the file has no tokenizer."""
     use(threads)
@@ -121,7 +124,17 @@ def run(
     loaded, how = load(model), Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed=seed)
     ids = token_ids(loaded, prompt, tokens, special)
     prepare(loaded, numerics, [len(ids)])
-    write(Reply(loaded.tokenizer, stop or ()), generate(loaded.session(route, numerics), ids, n, how), len(ids), numerics)
+    session, timed = profiled(loaded, route, numerics) if profile else (loaded.session(route, numerics), None)
+    figures = write(Reply(loaded.tokenizer, stop or ()), generate(session, ids, n, how), len(ids), numerics, as_json, timed)
+    if as_json:
+        from .show import profile_json
+
+        print(json.dumps(figures | ({"profile": profile_json(timed)} if timed else {}), indent=1))
+    elif timed:
+        from .show import profile_tables
+
+        for table in profile_tables(timed):
+            out.print(table)
 
 
 @app.command()
@@ -411,22 +424,44 @@ def compile_missing(works: Sequence["Work"]) -> tuple[int, float]:
     return len(left), time.perf_counter() - start
 
 
-def write(reply: "Reply", tokens: Iterable[int], read: int, numerics: str) -> None:
-    """Print a reply as its tokens come, then how fast they came and whether it turned in a circle."""
+def profiled(loaded: "Model", route: str, numerics: str) -> "tuple[Session, Profile]":
+    """A session that books its time, and the book."""
+    from .timing import Profile
+
+    session = loaded.session(route, numerics)
+    timed = Profile([loaded.kinds[source] for source in session.route.layers])
+    return loaded.session(session.route, timed.numerics(session.num), timed), timed
+
+
+def write(
+    reply: "Reply", tokens: Iterable[int], read: int, numerics: str, silent: bool = False, timed: "Profile | None" = None
+) -> dict[str, Any]:
+    """Print a reply as its tokens come, then how fast they came and whether it turned in a circle. Returns the figures."""
+    from .memory import Peak
+
     start, first = time.perf_counter(), 0.0
-    with err.status(f"reading {read} tokens") as status:
+    with timed.whole() if timed else nullcontext(), Peak() as memory, err.status(f"reading {read} tokens") as status:
         for text in reply.read(tokens):
             if not first:
                 first = time.perf_counter()
                 status.stop()
-            print(text, end="", flush=True)
+            if not silent:
+                print(text, end="", flush=True)
+    seconds, written = time.perf_counter() - first, len(reply.tokens)
+    figures = {"text": reply.text, "tokens": reply.tokens, "numerics": numerics, "read_seconds": first - start}
+    figures |= {"write_seconds": seconds, "peak_anonymous_bytes": memory.bytes}
+    if silent:
+        return figures
     print()
-    end, written = time.perf_counter(), len(reply.tokens)
-    later = f"{(written - 1) / (end - first):.1f} tokens/s" if written > 1 else "one token"
-    err.print(f"{read} tokens read in {first - start:.2f} s; {written} written, {later} after the first ({numerics})", style="dim")
+    later = f"{(written - 1) / seconds:.1f} tokens/s" if written > 1 else "one token"
+    peak = f"; at most {memory.bytes / 1e6:.0f} MB that no file backs" if memory.bytes else ""
+    err.print(
+        f"{read} tokens read in {first - start:.2f} s; {written} written, {later} after the first ({numerics}){peak}", style="dim"
+    )
     if reply.loop:
         advice = "try --repeat-penalty 1.1, or a --temperature above 0"
         err.print(f"warning: the reply repeats a phrase of {reply.loop} tokens again and again; {advice}", style="yellow")
+    return figures
 
 
 def token_ids(loaded: "Model", prompt: str, tokens: str, special: bool) -> list[int]:

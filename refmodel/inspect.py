@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .compat import HYBRID
+from .memory import anonymous, needs
 from .model import Model
 
 
@@ -36,8 +37,20 @@ def summary(model: Model) -> dict[str, str]:
         "head": "its own matrix" if "output.weight" in model.weights else "tied to the embedding",
         "weights": f"{sum(t.data.size for t in model.file.tensors.values()):,} bytes: "
         + ", ".join(f"{n} {name}" for name, n in types.most_common()),
+        "memory": memory(model),
         **{f"tokenizer {key}": value for key, value in model.tokenizer.describe().items()},
     }
+
+
+def memory(model: Model) -> str:
+    """What a run needs beside the file's mapping, and what this process has taken."""
+    need, now = needs(model), anonymous()
+    parts = [
+        f"{need['cache_of_1000_tokens'] / 1e6:.1f} MB of keys and values for 1000 tokens",
+        f"{need['states'] / 1e6:.1f} MB of delta rule states",
+        "the weights stay packed in the file's mapping",
+    ]
+    return "; ".join(parts) + (f"; this process has {now / 1e6:.0f} MB that no file backs" if now else "")
 
 
 def layer_table(model: Model) -> list[LayerRow]:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
     from .diff import Diff, LogitRow, Row
     from .explain import Explanation
     from .inspect import LayerRow
+    from .numerics.limits import Limits
+    from .timing import Profile
+    from .timing import Row as Spent
     from .trial import Trial
     from .verify import Recovered, Report
 
@@ -325,4 +328,53 @@ def trial_json(done: "Trial") -> dict[str, Any]:
         "amplification": done.amplification,
         "repeats": [{"first": a, "last": b, "growth": done.growth(a, b) if a else None} for a, b in done.repeats],
         "sentences": done.sentences(),
+    }
+
+
+def profile_tables(profile: "Profile") -> Iterator[Table | str]:
+    """By operation and by kind of block; the machine's limits are measured now."""
+    from .numerics.limits import measured
+
+    limits = measured()
+    yield spent_table("operation", profile.by_operation(), profile.total, limits)
+    yield spent_table("by block", profile.by_place(), profile.total, limits)
+    yield (
+        f"{profile.total:.3f} s in all. Limit: the time to read the bytes at {limits.bytes / 1e9:.1f} GB/s or to multiply at "
+        f"{limits.multiply_adds / 1e9:.0f} 8-bit multiply-adds a nanosecond, whichever is longer; both were measured just now, "
+        "and what a cache holds may be read faster"
+    )
+
+
+def spent_table(title: str, rows: "Sequence[Spent]", total: float, limits: "Limits") -> Table:
+    table = plain_table(title, "phase", "calls", "ms", "%", "MB", "GB/s", "multiply-adds/ns", "% of limit")
+    for row in rows:
+        share = row.share_of_limit(limits)
+        moves = row.bytes and row.seconds
+        table.add_row(
+            escape(row.name),
+            row.phase,
+            str(row.calls or ""),
+            f"{row.seconds * 1e3:.2f}",
+            f"{100 * row.seconds / total:.1f}" if total else "",
+            f"{row.bytes / 1e6:.1f}" if moves else "",
+            f"{row.bytes / row.seconds / 1e9:.1f}" if moves else "",
+            f"{row.multiply_adds / row.seconds / 1e9:.1f}" if row.multiply_adds and row.seconds else "",
+            "" if share is None else f"{100 * share:.0f}",
+        )
+    return table
+
+
+def profile_json(profile: "Profile") -> dict[str, Any]:
+    from .numerics.limits import measured
+
+    limits = measured()
+
+    def rows(spent: "Sequence[Spent]") -> list[dict[str, Any]]:
+        return [{**asdict(row), "share_of_limit": row.share_of_limit(limits)} for row in spent]
+
+    return {
+        "seconds": profile.total,
+        "limits": asdict(limits),
+        "operations": rows(profile.by_operation()),
+        "blocks": rows(profile.by_place()),
     }

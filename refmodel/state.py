@@ -15,6 +15,10 @@ class KeyValues:
         self._k = np.empty((0, n_head_kv, head_dim), dtype)
         self._v = self._k.copy()
 
+    @property
+    def bytes_of_token(self) -> int:
+        return int(self._k[:0].itemsize * np.prod(self._k.shape[1:]) * 2)
+
     def append(self, k: F, v: F) -> tuple[F, F]:
         """Add k, v [T, G, D]; returns all S keys and values, [S, G, D], as views."""
         end = self.length + len(k)

@@ -11,7 +11,7 @@ import pytest
 import tiny
 from safetensors.numpy import save_file
 
-COMMANDS = ["demo", "info", "run", "route", "trace", "diff", "surgery", "verify", "version"]
+COMMANDS = ["demo", "info", "run", "warmup", "route", "trace", "diff", "surgery", "verify", "version"]
 
 
 def refmodel(*words, **environment):
@@ -91,6 +91,29 @@ def test_a_file_without_a_tokenizer_runs_on_token_ids():
     done = refmodel("run", path, "--tokens", "1,2,3", "-n", 4)
     assert done.returncode == 0, done.stderr
     assert len([int(word) for word in done.stdout.split()]) == 4
+
+
+def test_run_shows_a_profile(model):
+    words = ("run", model, "--tokens", "1,2,3", "-n", 2, "--threads", 1)
+    plain, shown = refmodel(*words), refmodel(*words, "--profile")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith(plain.stdout)
+    for word in ("ffn_down F32", "gated_delta_rule", "between passes", "% of limit", "head"):
+        assert word in shown.stdout
+    report = json.loads(refmodel(*words, "--profile", "--json").stdout)
+    assert report["text"] + "\n" == plain.stdout
+    assert len(report["tokens"]) == 2
+    for rows in (report["profile"]["operations"], report["profile"]["blocks"]):
+        assert sum(row["seconds"] for row in rows) == pytest.approx(report["profile"]["seconds"], abs=1e-9)  # rounding of sums
+    if sys.platform == "linux":
+        assert report["peak_anonymous_bytes"] > 0
+        assert "MB that no file backs" in plain.stderr
+
+
+def test_more_threads_than_cores_are_refused(model):
+    done = refmodel("run", model, "--tokens", "1", "-n", 1, "--threads", 100_000)
+    assert done.returncode == 2
+    assert done.stderr.startswith("refmodel: --threads 100000: ")
 
 
 def test_trace_then_diff(model, tmp_path):

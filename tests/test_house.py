@@ -17,6 +17,7 @@ ROWS = [
     {"show"},
     {"demo", "explain", "verify", "operate", "warmup", "trial"},
     {"against", "inspect"},
+    {"memory", "timing"},
     {"diff", "surgery", "generate", "hf"},
     {"compat", "recover"},
     {"model", "llamacpp", "llamacpp_child", "tolerance"},

@@ -1,0 +1,44 @@
+"""The machine's limits, measured in well under a second: with them a profile says how much of the machine a step used."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+
+from ..kernels import limits as kernels
+
+SIZE = 1 << 27  # bytes: few caches hold them
+TIMES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """bytes  read in a second
+    multiply_adds  of 8-bit numbers in a second
+    """
+
+    bytes: float
+    multiply_adds: float
+
+
+def measured() -> Limits:
+    """The best of a few tries with the threads that are in use."""
+    data, sums = np.zeros(SIZE, np.uint8), np.zeros(numba.get_num_threads(), np.int32)
+    data[:] = 1  # pages of zeros that were never written are all one page
+    few = np.ones(256, np.uint8)
+    return Limits(
+        SIZE / best(lambda: kernels.read(data, sums), 5),
+        256 * TIMES * len(sums) / best(lambda: kernels.multiply(few, TIMES, sums), 3),
+    )
+
+
+def best(run: Callable[[], None], tries: int) -> float:
+    run()
+    seconds = []
+    for _ in range(tries):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)

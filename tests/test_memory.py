@@ -1,0 +1,46 @@
+"""Memory: what is measured is what was taken, and what is predicted is what the states become."""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import refmodel
+from refmodel import memory
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "models"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RssAnon")
+def test_the_peak_holds_what_was_taken_for_a_while():
+    with memory.Peak(every=0.001) as peak:
+        before = memory.anonymous()
+        taken = np.ones(8 << 20)  # 64 MB
+        while peak.bytes < before + taken.nbytes * 0.9:
+            time.sleep(0.001)
+        del taken
+    assert before is not None
+    assert peak.bytes >= before + 0.9 * (64 << 20)
+
+
+def test_without_a_system_that_says_it_the_peak_is_unknown(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "STATUS", tmp_path / "none")
+    with memory.Peak() as peak:
+        pass
+    assert peak.bytes is None
+
+
+@pytest.mark.parametrize("name", ["qwen35-Q4_K_M", "llama-Q8_0"])
+def test_needs_are_those_of_a_session(name):
+    model = refmodel.load(GOLDEN / f"{name}.gguf")
+    session = model.session()
+    session.forward([1] * 5)
+    caches = [s for s in session.states if hasattr(s, "length")]
+    fixed = [s for s in session.states if not hasattr(s, "length")]
+    need = memory.needs(model)
+    keys = [s.append(np.empty((0, *s._k.shape[1:])), np.empty((0, *s._k.shape[1:]))) for s in caches]
+    assert need["cache_of_1000_tokens"] == 200 * sum(k.nbytes + v.nbytes for k, v in keys)
+    assert need["states"] == sum(s.conv.nbytes + s.delta.nbytes for s in fixed)
+    assert need["weights"] == sum(w.rows.nbytes for w in model.weights.values())
