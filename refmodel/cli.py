@@ -59,7 +59,7 @@ def demo(threads: Threads = None) -> None:
     from .demo import demo as run_demo
     from .model import load
 
-    prepare(load(golden(*MODEL)), "reference", [8])
+    prepare(load(golden(*MODEL)), "reference", [[0] * 8])
     with show.watching(err, "compiling and comparing") as seen:
         shown = run_demo(seen)
     out.print(
@@ -123,8 +123,8 @@ def run(
 
     loaded, how = load(model), Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed=seed)
     ids = token_ids(loaded, prompt, tokens, special)
-    prepare(loaded, numerics, [len(ids)])
     session, timed = profiled(loaded, route, numerics) if profile else (loaded.session(route, numerics), None)
+    prepare(loaded, numerics, [ids])
     figures = write(Reply(loaded.tokenizer, stop or ()), generate(session, ids, n, how), len(ids), numerics, as_json, timed)
     if as_json:
         from .show import profile_json
@@ -226,7 +226,6 @@ def trace(
     loaded = load(model)
     calls = split(token_ids(loaded, prompt, tokens, special), decode)
     chosen = loaded.route(route)
-    prepare(loaded, numerics, [len(ids) for ids in calls])
     with err.status("reading the file for its sha256"):
         digest = loaded.file.sha256()
     provenance = {
@@ -236,12 +235,14 @@ def trace(
         "route": chosen.canonical,
         "numerics": numerics,
     }
-    with Spool(output, {"provenance": json.dumps(provenance)}) as writer, watching(err, "tracing") as seen:
-        recorder = Recorder(writer, keep, seen)
+    with Spool(output, {"provenance": json.dumps(provenance)}) as writer:
+        recorder = Recorder(writer, keep)
         session = loaded.session(chosen, numerics, recorder)
-        for call, ids in enumerate(calls):
-            recorder.call = call
-            session.forward(ids)
+        prepare(loaded, numerics, calls)
+        with watching(err, "tracing") as recorder.seen:
+            for call, ids in enumerate(calls):
+                recorder.call = call
+                session.forward(ids)
     out.print(f"{output}: {len(writer)} tensors, {output.stat().st_size:,} bytes", markup=False)
 
 
@@ -310,7 +311,7 @@ def diff(
                 other = other_side.recorded(loaded, Path(against), given, chosen if route else None)
             chosen = loaded.route(other.route)
         if not explain:
-            prepare(loaded, numerics, [len(ids) for ids in other.calls])
+            prepare(loaded, numerics, other.calls)
         anchored = "node" if anchor_nodes else "block" if anchor else ""
         if explain:
             with show.watching(err, "computing") as seen:
@@ -404,11 +405,15 @@ def second_trial(loaded: "Model", full: "Model", route: str, ids: list[int], plo
         show.trial(out, done)
 
 
-def prepare(loaded: "Model", numerics: str, calls: Sequence[int]) -> None:
-    """Before the first run of a kind, its kernels are compiled in parallel; calls are the numbers of tokens of its calls."""
+def prepare(loaded: "Model", numerics: str, calls: Sequence[Sequence[int]]) -> None:
+    """Before the first run of a kind, its kernels are compiled in parallel; but what is wrong with its words is said first."""
     from . import warmup as warming
+    from .model import checked_tokens
+    from .numerics import numerics_of
 
-    compile_missing(warming.work(loaded, numerics, calls))
+    numerics_of(numerics)
+    lengths = [len(checked_tokens(ids, loaded.n_vocab)) for ids in calls]
+    compile_missing(warming.work(loaded, numerics, lengths))
 
 
 def compile_missing(works: Sequence["Work"]) -> tuple[int, float]:
