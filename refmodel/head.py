@@ -7,7 +7,8 @@ import numpy as np
 from .arrays import F, Ints, Matrix
 from .weights import Rows
 
-AT_ONCE = 1 << 15  # rows, a multiple of 8
+AT_ONCE = 1 << 17  # rows, a multiple of 8; each part costs a start of all threads
+FIRST = 1 << 12  # logits that are ranked on their own: few of the others are better than the best of these
 
 
 def parts(rows: int) -> Iterator[tuple[int, int]]:
@@ -16,7 +17,8 @@ def parts(rows: int) -> Iterator[tuple[int, int]]:
     The last one begins earlier than its turn, so that all are equally long and leave over as many rows from eight as the whole:
     llama.cpp chooses its way to multiply by that number.
     """
-    size = min(rows, AT_ONCE + rows % 8)
+    size = -(-rows // -(-rows // AT_ONCE))
+    size = min(rows, size + (rows - size) % 8)
     for start in range(0, rows, size):
         yield min(start, rows - size), min(start + size, rows)
 
@@ -31,8 +33,9 @@ def likeliest(logits: Callable[[Matrix], F], output: Matrix, k: int) -> tuple[In
         new = logits(Rows(output, start, stop))[0, seen - start :]
         if values is None:
             values = new[:0]
-        ids, values = kept(ids, values, seen, new, k)
-        seen = stop
+        for some in (new[:FIRST], new[FIRST:]):
+            ids, values = kept(ids, values, seen, some, k)
+            seen += len(some)
     assert values is not None
     return ids, values
 
