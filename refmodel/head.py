@@ -7,7 +7,7 @@ import numpy as np
 from .arrays import F, Ints, Matrix
 from .weights import Rows
 
-AT_ONCE = 1 << 17  # rows, a multiple of 8; each part costs a start of all threads
+AT_ONCE = 1 << 18  # rows, a multiple of 8: 1 MB of logits at most. Each part costs a start of all threads
 FIRST = 1 << 12  # logits that are ranked on their own: few of the others are better than the best of these
 
 
