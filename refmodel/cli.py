@@ -19,6 +19,7 @@ from .errors import RefmodelError, TokenError
 from .threads import use, used
 
 if TYPE_CHECKING:
+    from .chat import Dialogue
     from .generate import Reply
     from .model import Model, Session
     from .timing import Profile
@@ -40,6 +41,9 @@ Threads = Annotated[
     typer.Option("--threads", min=1, envvar="REFMODEL_THREADS", help="All cores by default; any number gives the same bits."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+COMMON_CALLS = [[0], [0] * 7, [0] * 8]  # calls of one token, of a few, of many: what a chat will have
 
 
 @app.command()
@@ -103,7 +107,7 @@ def run(
     route: RouteText = "",
     numerics: NumericsName = "fast",
     threads: Threads = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="Tokens to write at most.")] = 64,
+    n: Annotated[int | None, typer.Option("-n", min=1, help="Tokens to write at most: 64, in a chat 1024.")] = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     top_k: Annotated[int, typer.Option(min=0, help="Draw from the likeliest so many; 0 is all.")] = 40,
     top_p: Annotated[float, typer.Option(min=0.0, help="... that together have this probability; 1 is all.")] = 0.95,
@@ -111,21 +115,43 @@ def run(
     repeat_penalty: Annotated[float, typer.Option(min=0.01, help="Divides the logits of the last 64 tokens; 1 is none.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be given again.")] = None,
+    ctx: Annotated[int, typer.Option(min=0, help="Most tokens of prompt and reply, in a chat of all turns; 0: no bound.")] = 0,
+    chat: Annotated[bool, typer.Option("--chat", help="Talk: -p is your message, or each line of the input is one.")] = False,
+    system: Annotated[str, typer.Option(help="With --chat: the system prompt.")] = "",
+    think: Annotated[
+        bool | None, typer.Option("--think/--no-think", help="With --chat: as the template's enable_thinking.")
+    ] = None,
+    think_budget: Annotated[int | None, typer.Option(min=0, help="With --chat: end the thinking after so many tokens.")] = None,
     special: Annotated[bool, typer.Option("--special", help="Read special tokens such as <|im_start|> in the prompt.")] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Show where the time went, beside the machine's limits.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Generate text, greedily or by seeded sampling; token ids where the file has no tokenizer."""
     use(threads)
-    from .generate import Reply, generate
+    from .generate import Reply, generate, room
     from .model import load
     from .sampling import Sampling
 
     loaded, how = load(model), Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed=seed)
+    if chat:
+        from .chat import Conversation, Dialogue, template_of
+
+        if tokens:
+            raise RefmodelError("--chat takes text, by -p or line by line; --tokens does not go with it")
+        if profile or as_json:
+            raise RefmodelError("--profile and --json are for one reply; --chat does not go with them")
+        conversation = Conversation(loaded.tokenizer, template_of(loaded.file.metadata), system, think)
+        prepare(loaded, numerics, COMMON_CALLS)
+        talk(Dialogue(loaded, route, numerics, conversation, how, n or 1024, ctx, stop or (), think_budget), prompt)
+        return
+    if system or think is not None or think_budget is not None:
+        raise RefmodelError("--system, --think, --no-think and --think-budget belong to --chat")
     ids = token_ids(loaded, prompt, tokens, special)
     session, timed = profiled(loaded, route, numerics) if profile else (loaded.session(route, numerics), None)
+    count = room(ctx, len(ids), n or 64)
+    session.reserve(len(ids) + count)
     prepare(loaded, numerics, [ids])
-    figures = write(Reply(loaded.tokenizer, stop or ()), generate(session, ids, n, how), len(ids), numerics, as_json, timed)
+    figures = write(Reply(loaded.tokenizer, stop or ()), generate(session, ids, count, how), len(ids), numerics, as_json, timed)
     if as_json:
         from .show import profile_json
 
@@ -436,6 +462,17 @@ def profiled(loaded: "Model", route: str, numerics: str) -> "tuple[Session, Prof
     session = loaded.session(route, numerics)
     timed = Profile([loaded.kinds[source] for source in session.route.layers])
     return loaded.session(session.route, timed.numerics(session.num), timed), timed
+
+
+def talk(dialogue: "Dialogue", message: str) -> None:
+    """One turn with the message; without one, a turn for each line of the input until it ends."""
+    lines = [message] if message else sys.stdin
+    if sys.stdin.isatty() and not message:
+        err.print("one message a line; /no_think and /think switch the thinking; Ctrl-D ends", style="dim")
+    for text in filter(None, map(str.strip, lines)):
+        turn = dialogue.turn(text)
+        write(turn.reply, turn.tokens, turn.read, dialogue.numerics)
+        dialogue.done(turn.reply)
 
 
 def write(

@@ -29,5 +29,9 @@ class TraceError(RefmodelError):
     """A recorded trace cannot be compared with this run."""
 
 
+class MemoryLimitError(RefmodelError):
+    """What a run would take does not fit into the memory of this machine."""
+
+
 class OracleError(RefmodelError):
     """No llama.cpp can be driven, or the one that was found failed."""

@@ -7,7 +7,6 @@ from types import TracebackType
 import numpy as np
 
 from .model import Model
-from .state import KeyValues
 
 STATUS = Path("/proc/self/status")
 
@@ -52,10 +51,9 @@ def needs(model: Model) -> dict[str, int]:
     """Bytes: the packed weights, which stay in the file's mapping; keys and values of 1000 tokens, and the delta rule's states,
     both in float32 under the file's own order of blocks."""
     states = [model.arch.new_state(model.hp, i, np.float32) for i in range(model.n_layer)]
-    caches = [state.bytes_of_token for state in states if isinstance(state, KeyValues)]
-    fixed = [state.conv.nbytes + state.delta.nbytes for state in states if not isinstance(state, KeyValues)]
+    fixed = sum(state.bytes(0) for state in states)
     return {
         "weights": sum(t.data.size for t in model.file.tensors.values()),
-        "cache_of_1000_tokens": 1000 * sum(caches),
-        "states": sum(fixed),
+        "cache_of_1000_tokens": sum(state.bytes(1000) for state in states) - fixed,
+        "states": fixed,
     }

@@ -11,7 +11,8 @@ import numpy as np
 from .arch import ARCHITECTURES
 from .arrays import F, Ints, Matrix
 from .call import Call
-from .errors import MetadataError, RefmodelError, TensorError, TokenError
+from .errors import MemoryLimitError, MetadataError, RefmodelError, TensorError, TokenError
+from .free import available
 from .gguf.reader import GgufFile, read
 from .head import likeliest
 from .quants import dequantize
@@ -122,8 +123,27 @@ class Session:
 
     def __init__(self, model: Model, route: Route, num: "Numerics", tapper: Tapper = SILENT) -> None:
         self.model, self.route, self.num, self.tapper = model, route, num, tapper
-        self.n_past = 0
+        self.n_past = self.room = 0
         self.states = [model.arch.new_state(model.hp, source, num.dtype) for source in route.layers]
+
+    def memory(self, tokens: int) -> int:
+        """Bytes that the states of all positions take for so many tokens in all."""
+        return sum(state.bytes(tokens) for state in self.states)
+
+    def reserve(self, tokens: int) -> None:
+        """Room for so many tokens in all. MemoryLimitError, and nothing is taken, if the machine would have to swap."""
+        if tokens <= self.room:
+            return
+        free, needed = available(), self.memory(tokens)
+        if free is not None and needed > free:
+            gib = "{:.2f} GiB".format
+            raise MemoryLimitError(
+                f"keys and values of {tokens:,} tokens at {len(self.states)} positions take {gib(needed / 2**30)}; "
+                f"{gib(free / 2**30)} of memory are free: take a shorter prompt, or a smaller --ctx or -n"
+            )
+        for state in self.states:
+            state.reserve(tokens)
+        self.room = tokens
 
     def forward(self, tokens: Sequence[int], logits: str = "all") -> F:
         """Feed T >= 1 more tokens; logits [T, V], or [1, V] of the last.
@@ -155,6 +175,9 @@ class Session:
     def _trunk(self, tokens: Sequence[int]) -> tuple[F, Call]:
         """What the last block makes of the tokens, [T, E], and the call that it was."""
         model, ids = self.model, checked_tokens(tokens, self.model.n_vocab)
+        end = self.n_past + len(ids)
+        if end > self.room:
+            self.reserve(max(end, min(2 * self.room, self.room + 4096)))
         pos = np.arange(self.n_past, self.n_past + len(ids))
         c = Call(model.hp, self.num, pos, self.tapper)
         x = model.arch.embed(self.num.embed(model.weights["token_embd.weight"], ids, self.num.dtype), c)

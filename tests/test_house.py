@@ -16,7 +16,7 @@ ROWS = [
     {"cli"},
     {"show"},
     {"demo", "explain", "verify", "operate", "warmup", "trial"},
-    {"against", "inspect"},
+    {"against", "inspect", "chat", "chat_child"},
     {"memory", "timing"},
     {"diff", "surgery", "generate", "hf"},
     {"compat", "recover"},
@@ -29,7 +29,7 @@ ROWS = [
     {"kernels", "ops"},
     {"quants"},
     {"gguf"},
-    {"profile", "files"},
+    {"profile", "files", "free"},
     {"threads"},
     {"arrays", "errors", "kernel_cache"},
 ]

@@ -179,6 +179,11 @@ class Stream:
         """The characters that are whole with this token."""
         return self.decoder.decode(self.tokenizer.piece(token))
 
+    @property
+    def waiting(self) -> bool:
+        """Whether the last token ended within a character."""
+        return bool(self.decoder.getstate()[0])
+
     def end(self) -> str:
         """U+FFFD if the bytes of a character were still missing, else nothing."""
         return self.decoder.decode(b"", final=True)

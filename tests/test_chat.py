@@ -1,0 +1,250 @@
+"""Chat templates: the texts that transformers makes, the limits of what a foreign template may do, turns and thinking."""
+
+import pytest
+import tiny
+from gguf import GGUFValueType
+from typer.testing import CliRunner
+
+import refmodel
+from refmodel.chat import Budget, ChatError, Conversation, Dialogue, Limits, render, template_of
+from refmodel.cli import app
+from refmodel.errors import MemoryLimitError, RefmodelError, TokenError
+from refmodel.generate import generate
+from refmodel.gguf.writer import field, write
+
+CHATML = """{% for message in messages %}
+{{ '<|im_start|>' + message['role'] + '\n' + message.content + '<|im_end|>' }}
+{% endfor %}
+{% if add_generation_prompt %}
+{{ '<|im_start|>assistant' }}
+{% endif %}"""
+THINKING = """{%- set ns = namespace(last=messages|length - 1) -%}
+{%- for message in messages %}
+    {%- set content = message.content.split('</think>')[-1].lstrip('\n') if message.role == 'assistant' else message.content %}
+    {{- '<|im_start|>' ~ message.role ~ '\n' ~ content ~ '<|im_end|>\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\n' }}
+    {%- if enable_thinking is defined and enable_thinking is false %}
+        {{- '<think>\n\n</think>\n\n' }}
+    {%- else %}
+        {{- '<think>\n' }}
+    {%- endif %}
+{%- endif %}"""
+TURNS = """{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}
+{%- for message in messages %}
+{%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Roles must alternate') }}{% endif %}
+{%- set role = 'model' if message['role'] == 'assistant' else message['role'] -%}
+{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{'<start_of_turn>model\n'}}{% endif %}"""
+
+SYSTEM, A, B, C = (
+    {"role": role, "content": text} for role, text in (("system", "S"), ("user", "a"), ("assistant", "b"), ("user", " c "))
+)
+OLD = {"role": "assistant", "content": "<think>\nhm\n</think>\n\nb"}
+WRITTEN = [  # template, messages, further values, and the text that transformers 5.24 makes of them
+    (CHATML, [SYSTEM, A], {}, "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n"),
+    (THINKING, [A, OLD, C], {}, "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n"
+     "<|im_start|>user\n c <|im_end|>\n<|im_start|>assistant\n<think>\n"),
+    (THINKING, [A], {"enable_thinking": False}, "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"),
+    (TURNS, [A, B, C], {"bos_token": "<bos>"}, "<bos><start_of_turn>user\na<end_of_turn>\n<start_of_turn>model\nb<end_of_turn>\n"
+     "<start_of_turn>user\nc<end_of_turn>\n<start_of_turn>model\n"),
+    ("{% generation %}x{% endgeneration %}{{ {'é': [1, '<']} | tojson }}", [A], {}, 'x{"é": [1, "<"]}'),
+    ("{% for i in [1, 2, 3, 4] %}{% if i == 2 %}{% continue %}{% elif i == 4 %}{% break %}{% endif %}{{ i }}{% endfor %}", [], {},
+     "13"),
+    ("  {% if true %}\n  a\n  {% endif %}\n{{ strftime_now('%%') }}", [A], {}, "  a\n%"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("template", "messages", "values", "text"), WRITTEN)
+def test_a_template_makes_the_text_that_transformers_makes(template, messages, values, text):
+    assert render(template, {"messages": messages, "add_generation_prompt": True} | values) == text
+
+
+HOSTILE = {
+    "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}": "takes more than 1 seconds of the processor",
+    "{% for i in range(10**9) %}x{% endfor %}": "Range too big",
+    "{{ 'a' * 10**9 }}": "takes more than 200 MiB of memory",
+    "{{ '%1000000000d' | format(1) }}": "takes more than 200 MiB of memory",
+    "{% for i in range(99999) %}{{ 'a' * 10000 }}{% endfor %}": "writes more than 100,000 characters",
+    "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}": "maximum recursion depth",
+    "{" * 20000: "maximum recursion depth",
+    "{{ ''.__class__.__mro__ }}": "attribute '__class__' of 'str' object is unsafe",
+    "{{ cycler.__init__.__globals__.os }}": "attribute '__init__' of 'type' object is unsafe",
+    "{{ messages.append(1) }}": "attribute 'append' of 'list' object is unsafe",
+    "{% include '/etc/passwd' %}": "no loader",
+    "a\n{{ raise_exception('no <system>\n here') }}": "says: no <system> here",
+    "a\n{{ b c }}": "fails in line 2: expected token",
+    "{{ 1 / 0 }}": "fails: division by zero",
+    "{{ 'x' | nothing }}": "fails in line 1: No filter named 'nothing'",
+}
+
+
+@pytest.mark.parametrize("template", HOSTILE, ids=lambda text: text[:40])
+def test_a_hostile_template_ends_in_one_line(template):
+    with pytest.raises(ChatError, match=r"^the chat template ") as caught:
+        render(template, {"messages": []}, Limits(seconds=1, memory=200 << 20, characters=100_000))
+    assert HOSTILE[template] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ (1).__class__ }}", "{{ namespace(__init__=1).__init__ }}", "{{ self._TemplateReference__context }}"]
+)
+def test_an_attribute_of_pythons_own_is_undefined(template):
+    assert render(template, {}) == ""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return refmodel.load(chatting(tmp_path_factory.mktemp("chat") / "chat.gguf", CHATML))
+
+
+def chatting(path, template):
+    """A tiny model with a chat template."""
+    plain = refmodel.load(tiny.build(path.with_suffix(".plain"), "qwen35", seed=9)).file
+    fields = dict(plain.metadata.fields) | {"tokenizer.chat_template": field(GGUFValueType.STRING, template)}
+    return write(path, fields, plain.tensors.values())
+
+
+def test_the_template_is_the_files_own(model, tmp_path):
+    assert template_of(model.file.metadata) == CHATML
+    with pytest.raises(ChatError, match=r"has no chat template \(tokenizer.chat_template\)"):
+        template_of(refmodel.load(tiny.build(tmp_path / "m.gguf", "qwen35")).file.metadata)
+
+
+def test_there_is_one_begin_token(model):
+    from dataclasses import replace
+
+    begins = replace(model.tokenizer, add_bos=True)
+    begin = begins.vocab.texts[begins.bos]
+    for asked, prompt in ((begins, "hi"), (begins, begin + "hi"), (model.tokenizer, begin + "hi")):
+        ids = Conversation(asked, CHATML).ids(prompt)
+        assert ids == [begins.bos, *begins.encode("hi", add_special=False)]
+    assert Conversation(model.tokenizer, CHATML).ids("hi")[0] != begins.bos
+
+
+def test_words_in_a_message_switch_the_thinking(model):
+    knows = Conversation(model.tokenizer, THINKING)
+    assert knows.ask("why? /no_think").endswith("user\nwhy?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    assert knows.ask("so?").endswith("user\nso?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    assert knows.ask("/think and/no_think").endswith("user\nand/no_think<|im_end|>\n<|im_start|>assistant\n<think>\n")
+    other = Conversation(model.tokenizer, CHATML)
+    assert "why? /no_think" in other.ask("why? /no_think")
+
+
+def dialogue(model, template=CHATML, **more):
+    return Dialogue(model, "blocks:1,3", "reference", Conversation(model.tokenizer, template, "S"), count=5, **more)
+
+
+def test_a_dialogue_feeds_only_what_is_new_and_says_the_same_as_a_new_session(model):
+    talk, ids = dialogue(model), lambda text: model.tokenizer.encode(text, add_special=False)
+    first = talk.turn("one")
+    assert first.read == len(talk.fed)
+    said = [*ids("yes"), next(iter(model.tokenizer.eog))]
+    talk.session.forward([*talk.fed, *said[:-1]])  # as if the model had said so; the last token is never fed
+    "".join(first.reply.read(said))
+    talk.done(first.reply)
+    past = len(talk.fed)
+    second = talk.turn("two")
+    assert second.read == len(talk.fed) - past < len(talk.fed)
+    "".join(second.reply.read(second.tokens))
+    assert second.reply.tokens == list(generate(model.session("blocks:1,3"), talk.fed, 5))[: len(second.reply.tokens)]
+    assert [message["role"] for message in talk.conversation.messages] == ["system", "user", "assistant", "user"]
+
+
+def test_a_template_that_rewrites_the_past_starts_the_session_over(model):
+    talk = dialogue(model, THINKING)
+    first = talk.turn("one")
+    "".join(first.reply.read(first.tokens))
+    talk.done(first.reply)
+    second = talk.turn("two")  # the opened <think> of the first turn is gone from the text
+    assert second.read == len(talk.fed)
+
+
+def test_a_full_context_is_said(model):
+    with pytest.raises(TokenError, match="--ctx 20 leaves no room"):
+        dialogue(model, ctx=20).turn("one")
+    turn = dialogue(model, ctx=55).turn("one")
+    assert len(list(turn.tokens)) == min(5, 55 - turn.read)
+
+
+def test_memory_that_is_not_there_is_said_before_it_is_taken(model, monkeypatch):
+    from refmodel import model as module
+
+    session = model.session("blocks:1,3")
+    positions = [model.kinds[source] for source in model.route("blocks:1,3").layers].count("attention")
+    each = positions * 2 * model.hp.n_head_kv * model.hp.head_dim * 4
+    assert session.memory(1000) - session.memory(0) == 1000 * each
+    monkeypatch.setattr(module, "available", lambda: session.memory(1000))
+    session.reserve(1000)
+    with pytest.raises(MemoryLimitError, match=r"keys and values of 1,001 tokens at 7 positions take .* are free"):
+        session.reserve(1001)
+    session.forward([1, 2, 3])
+    monkeypatch.setattr(module, "available", lambda: 10)
+    with pytest.raises(MemoryLimitError):
+        model.session().forward([1, 2, 3])
+    session.forward([4])  # there is room already
+
+
+@pytest.mark.parametrize("opened", [True, False])
+@pytest.mark.parametrize("most", [0, 1, 4])
+def test_a_budget_closes_the_thinking(model, opened, most):
+    tokenizer = model.tokenizer
+    ids = lambda text: tokenizer.encode(text, add_special=False, parse_special=True)
+    budget, closing = Budget(tokenizer, most, "x <think>\n" if opened else "x"), ids("\n</think>\n\n")
+    if opened and most == 0:
+        assert budget.first() == closing
+        assert [budget(token) for token in ids("abc")] == [()] * 3
+        return
+    assert budget.first() == ()
+    written = [] if opened else ids("ab<think>")
+    given = [budget(token) for token in written]
+    assert given == [()] * len(written) if most or opened else given[-1] == closing
+    if most:
+        given = [budget(token) for token in ids("hmmmm")[:most]]
+        assert given == [()] * (most - 1) + [closing]
+    assert [budget(token) for token in [*closing, *ids("done and done")]] == [()] * (len(closing) + len(ids("done and done")))
+
+
+def test_a_thought_that_ends_by_itself_is_left_alone_and_no_character_is_cut(model):
+    ids = lambda text: model.tokenizer.encode(text, add_special=False, parse_special=True)
+    budget = Budget(model.tokenizer, 20, "<think>")
+    assert not any(budget(token) for token in ids("hm</think>" + "long answer " * 5))
+    cut = Budget(model.tokenizer, 1, "<think>")
+    emoji = ids("\U0001fae0")
+    assert [bool(cut(token)) for token in emoji] == [False] * (len(emoji) - 1) + [True]
+
+
+def run(model, *words, lines=""):
+    return CliRunner().invoke(app, ["run", str(model.path), "-n", "3", "--numerics", "reference", *words], input=lines)
+
+
+def test_the_command_talks_line_by_line_until_the_input_ends(model):
+    done = run(model, "--chat", "--system", "S", lines="one\n\n two \n")
+    assert done.exit_code == 0, done.output
+    assert done.stderr.count("after the first (reference)") == 2
+    alone = run(model, "--chat", "--system", "S", "-p", "one")
+    assert done.stdout.startswith(alone.stdout)
+    assert len(done.stdout) > len(alone.stdout)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--chat", "--tokens", "1,2"], "--chat takes text"),
+        (["-p", "a", "--system", "S"], "belong to --chat"),
+        (["-p", "a", "--no-think"], "belong to --chat"),
+        (["-p", "one two three four", "--ctx", "3"], "--ctx 3 leaves no room"),
+    ],
+)
+def test_options_that_do_not_fit_are_said(model, words, message):
+    with pytest.raises(RefmodelError, match=message):
+        raise run(model, *words).exception
+
+
+def test_a_reply_stops_before_a_stop_string(model):
+    whole = run(model, "-p", "a", "-n", "8").stdout.rstrip("\n")
+    stop = whole[2:4]
+    assert run(model, "-p", "a", "-n", "8", "--stop", stop, "--stop", "never").stdout == whole[: whole.index(stop)] + "\n"
