@@ -59,7 +59,7 @@ def render(template: str, values: Mapping[str, Any], limits: Limits = LIMITS) ->
     if importlib.util.find_spec("jinja2") is None:
         raise ChatError("a chat needs jinja2: pip install 'refmodel[chat]'")
     request = json.dumps({"template": template, "values": dict(values)} | vars(limits))
-    command = [sys.executable, "-m", "refmodel.chat_child"]
+    command = [sys.executable, "-P", "-m", "refmodel.chat_child"]
     try:
         done = subprocess.run(command, input=request, capture_output=True, text=True, timeout=PATIENCE * limits.seconds)
     except subprocess.TimeoutExpired:
@@ -194,11 +194,12 @@ class Budget:
 
     def __call__(self, token: int) -> Sequence[int]:
         """Hear of a token that was written; returns those that must follow it. A character is never cut in two."""
-        self.tail = (self.tail + self.stream.feed(token))[-64:]
-        if self.tail.endswith((OPEN, CLOSE)):
-            self.thinking, self.count, self.tail = self.tail.endswith(OPEN), 0, ""
+        self.tail += self.stream.feed(token)
+        opened, closed = self.tail.rfind(OPEN), self.tail.rfind(CLOSE)
+        if opened == closed:  # no tag
+            self.count, self.tail = self.count + self.thinking, self.tail[1 - len(CLOSE) :]
         else:
-            self.count += self.thinking
+            self.thinking, self.count, self.tail = opened > closed, 0, self.tail[max(opened, closed) + len(OPEN) :]
         if not self.thinking or self.count < self.most or self.stream.waiting:
             return ()
         self.thinking = False

@@ -208,10 +208,14 @@ def test_a_budget_closes_the_thinking(model, opened, most):
     assert [budget(token) for token in [*closing, *ids("done and done")]] == [()] * (len(closing) + len(ids("done and done")))
 
 
-def test_a_thought_that_ends_by_itself_is_left_alone_and_no_character_is_cut(model):
+def test_a_thought_that_ends_by_itself_is_left_alone_and_no_character_is_cut(model, monkeypatch):
     ids = lambda text: model.tokenizer.encode(text, add_special=False, parse_special=True)
     budget = Budget(model.tokenizer, 20, "<think>")
     assert not any(budget(token) for token in ids("hm</think>" + "long answer " * 5))
+    by_letter = Budget(model.tokenizer, 40, "<think>")  # tags over token borders, and with text behind them in the same token
+    monkeypatch.setattr(by_letter.stream, "feed", lambda text: text)
+    assert not any(by_letter(part) for part in ["hm <", "/thin", "k>\n\nok", *"a long answer" * 4, "<think", ">", *"hm" * 20][:-1])
+    assert by_letter("m") == by_letter.closing
     cut = Budget(model.tokenizer, 1, "<think>")
     emoji = ids("\U0001fae0")
     assert [bool(cut(token)) for token in emoji] == [False] * (len(emoji) - 1) + [True]
@@ -248,3 +252,16 @@ def test_a_reply_stops_before_a_stop_string(model):
     whole = run(model, "-p", "a", "-n", "8").stdout.rstrip("\n")
     stop = whole[2:4]
     assert run(model, "-p", "a", "-n", "8", "--stop", stop, "--stop", "never").stdout == whole[: whole.index(stop)] + "\n"
+
+
+@pytest.mark.live
+def test_live_a_trained_model_talks_in_its_own_template(smollm2):
+    trained = refmodel.load(smollm2)
+    talk = Dialogue(trained, None, "fast", Conversation(trained.tokenizer, template_of(trained.file.metadata)), count=12)
+    first = talk.turn("What is the capital of France?")
+    assert "Paris" in "".join(first.reply.read(first.tokens))
+    talk.done(first.reply)
+    known = len(talk.fed)
+    second = talk.turn("And of Italy?")
+    assert "Rome" in "".join(second.reply.read(second.tokens))
+    assert second.read < known
