@@ -86,9 +86,10 @@ class Folder:
     @cached_property
     def homes(self) -> list[Mapping[str, Any]]:
         """The parts of the configuration that say how many layers there are: its top, its text_config, or both."""
-        found = [home for home in (self.config, self.config.get("text_config")) if home and "num_hidden_layers" in home]
-        if not found or len({home["num_hidden_layers"] for home in found}) > 1:
-            said = [home["num_hidden_layers"] for home in found]
+        places = [home for home in (self.config, self.config.get("text_config")) if isinstance(home, dict)]
+        found: list[Mapping[str, Any]] = [home for home in places if "num_hidden_layers" in home]
+        said = [home["num_hidden_layers"] for home in found]
+        if not said or said.count(said[0]) != len(said) or not isinstance(said[0], int):
             raise MetadataError(f"{self.path / CONFIG}: num_hidden_layers is {said or 'missing'}; expected one number")
         return found
 

@@ -17,6 +17,7 @@ from .errors import MetadataError
 from .model import Model
 from .numerics import REFERENCE
 from .route import Route
+from .surgery import OURS
 from .tolerance import Tolerance
 from .trace import Recorder, Spool, Trace
 
@@ -127,13 +128,13 @@ def distance(ours: F, theirs: F) -> float:
 def routes(packed: Model, full: Model, words: str) -> tuple[Route, Route]:
     """The route to run in both files, and the same in blocks of the model that copies were made from."""
     alike = [(m.architecture, m.n_vocab, m.kinds, m.hp.n_embd) for m in (packed, full)]
-    maps = [tuple(map(int, m.file.metadata["refmodel.map"])) if "refmodel.map" in m.file.metadata else None for m in (packed, full)]
+    maps = [m.file.metadata.ints(f"{OURS}map", m.n_layer) if f"{OURS}map" in m.file.metadata else None for m in (packed, full)]
     if alike[0] != alike[1] or maps[0] != maps[1]:
         raise MetadataError(f"{packed.path} and {full.path} are not two files of one model and one route")
     inner = packed.route(words)
     if maps[0] is None:
         return inner, inner
-    n_source = max(maps[0]) + 1
+    n_source = packed.file.metadata.int(f"{OURS}source.block_count") - packed.hp.n_nextn
     return inner, Route.of([maps[0][layer] for layer in inner.layers], n_source)
 
 

@@ -185,6 +185,8 @@ def config_with(text=None, **top):
         (config_with({"special_layers": [0, 3]}), r"special_layers has what may be numbers of layers"),
         (config_with({"layer_types": KINDS[1:]}), r"layer_types has 4 values; expected 5"),
         (config_with({"first_k_dense_replace": 1}), "first_k_dense_replace says what a layer is by its place"),
+        (config_with({"num_hidden_layers": "5"}), r"num_hidden_layers is \['5'\]"),
+        (CONFIG | {"text_config": 7}, "num_hidden_layers is missing"),
         (config_with(num_hidden_layers=4), r"num_hidden_layers is \[4, 5\]"),
         (config_with(quantization_config={"ignore": [r"re:.*layers\.3\..*"]}), r"pattern re:.*cannot follow the route"),
     ],

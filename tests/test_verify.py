@@ -218,6 +218,8 @@ CORRUPTIONS: dict[str, tuple[Corruption, str, str]] = {
         METADATA,
         r"refmodel.map .*but the tensors are",
     ),
+    "a map that is none": (lambda c: c.set("refmodel.map", 5), METADATA, r"refmodel.map says 5 \(that is no route of 5 blocks\)"),
+    "a map of words": (lambda c: c.set("refmodel.map", "x", GGUFValueType.STRING), METADATA, "refmodel.map says x"),
     "another source's hash": (
         lambda c: c.set("refmodel.source.sha256", "0" * 64, GGUFValueType.STRING),
         METADATA,

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from ..compat import KINDS, interval_in, interval_of, stated_interval
 from ..errors import MetadataError, RefmodelError
 from ..gguf.metadata import Field
@@ -72,7 +74,7 @@ def gguf_claims(file: GgufFile, n_layer: int) -> list[Claim]:
     for key in (f"{OURS}map", f"{OURS}route"):
         if key in md:
             value = md[key]
-            out.append(claim(key, value if isinstance(value, str) else list(map(int, value)), n_layer))
+            out.append(claim(key, value if isinstance(value, str) else np.asarray(value).tolist(), n_layer))
     name = md["general.name"] if "general.name" in md and isinstance(md["general.name"], str) else ""
     return [*out, *claims_of_name("general.name", name, n_layer), *claims_of_name("the file's name", file.path.name, n_layer)]
 
