@@ -1,5 +1,5 @@
 # Shortcuts for a checkout with a virtual environment in .venv.
-.PHONY: install test live lint golden
+.PHONY: install test live many lint golden
 
 install:
 	python3 -m venv .venv && .venv/bin/pip install -e '.[dev]'
@@ -9,6 +9,9 @@ test:
 
 live:
 	.venv/bin/pytest -m live
+
+many:  # 200 random routes of each architecture instead of 25
+	.venv/bin/pytest --hypothesis-profile=many tests/test_verify.py tests/test_hf.py tests/test_live_surgery.py -k random
 
 lint:
 	.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/mypy

@@ -296,7 +296,9 @@ def proof(console: Console, report: "Report") -> None:
         console.print(f"by the hashes of its tensors the copy is {report.recovered}", markup=False, soft_wrap=True)
     first = f"{found[0][0]}: {found[0][1].where}" if found else ""
     words = {"route": report.route or "any route", "count": len(found), "first": first}
-    console.print(VERDICTS[report.status].format(**words), markup=False, soft_wrap=True)
+    skipped = [check.name for check in report.checks if check.skipped]
+    not_done = f" (not done: {', '.join(skipped)})" if skipped else ""
+    console.print(VERDICTS[report.status].format(**words) + not_done, markup=False, soft_wrap=True)
 
 
 def recovery(console: Console, found: "Recovered") -> None:

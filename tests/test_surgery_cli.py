@@ -42,6 +42,8 @@ def test_a_copy_is_written_proved_and_its_route_found(model, run, tmp_path):
     seams = [line.split() for line in said.splitlines()]
     assert ["3", "1", "ok"] in seams
 
+    assert run("verify", copy, "--source", model, "--no-forward")[1].rstrip().endswith("under blocks:1,3 (not done: forward)")
+
     status, said, _ = run("route", "--recover", copy, "--source", model)
     assert status == 0
     assert "the file's name says rys_1-2, with its end included blocks:1,3, and so it is" in said

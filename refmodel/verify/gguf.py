@@ -51,6 +51,8 @@ def verify_gguf(report: Report, path: Path, model: Model, words: str, options: O
     check_gguf_metadata(metadata, report, file, model, plan)
     if options.forward:
         check_forward(report.check(FORWARD), path, model, plan, options)
+    else:
+        report.skip([FORWARD], "left out by --no-forward")
     if options.llamacpp:
         check_llamacpp(report.check(LLAMACPP), path, model, plan, options)
 
