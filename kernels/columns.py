@@ -16,6 +16,7 @@ from .simd import (
     dot2_i16,
     dots_onto,
     f32,
+    fetch,
     fold,
     i16,
     load,
@@ -29,7 +30,7 @@ from .simd import (
 )
 from .static import for_kernels
 
-ROWS, FAR_APART = count_of(LAYOUT), True
+ROWS = count_of(LAYOUT)
 SCRATCH = 64 * ROWS
 i32s, f32s = Vec("i", 32, ROWS), Vec("f", 32, ROWS)
 
@@ -83,13 +84,15 @@ def _sums_of_block(kind, rows, at, stride, q, sums, n, scratch):
 
 
 @njit
-def some_rows(kind, path, rows, at, stride, tokens, scratch, result):
+def some_rows(kind, path, rows, at, stride, ahead, tokens, scratch, result):
     q, d, sums, _ = tokens
     N, T = d.shape
     for t in range(T):
         total, under = splat(f32s, 0), splat(f32s, 0)
         for n in range(N):
             block = at + the(kind, "BLOCK") * n
+            if t == 0:
+                fetch(rows, ahead + ROWS * the(kind, "BLOCK") * n, ROWS * the(kind, "BLOCK"))
             dot, below = sums_of_block(kind, rows, block, stride, q, sums, n * T + t, scratch)
             high = delta(kind, LAYOUT, rows, block, stride)
             low = lower(kind, LAYOUT, rows, block, stride) if the(kind, "M") >= 0 else splat(f32s, 0)

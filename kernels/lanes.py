@@ -16,6 +16,7 @@ from .simd import (
     dot2_i8,
     dot2_i16,
     f32,
+    fetch,
     fma,
     fold,
     hsum,
@@ -31,7 +32,7 @@ from .simd import (
 )
 from .static import for_kernels
 
-ROWS, FAR_APART, SCRATCH = 4, True, 64
+ROWS, SCRATCH = 4, 64
 i8x32, i16x64, i32x1, i32x8 = Vec("i", 8, 32), Vec("i", 16, 64), Vec("i", 32, 1), Vec("i", 32, 8)
 f32x1, f32x4, f32x8, f32x32 = Vec("f", 32, 1), Vec("f", 32, 4), Vec("f", 32, 8), Vec("f", 32, 32)
 
@@ -54,19 +55,19 @@ def _numbers(kind, v):
 
 
 @for_kernels
-def some_rows(kind, path, rows, at, stride, tokens, scratch, result):
+def some_rows(kind, path, rows, at, stride, ahead, tokens, scratch, result):
     """See products.py."""
 
 
 @overload(some_rows)
-def _some_rows(kind, path, rows, at, stride, tokens, scratch, result):
+def _some_rows(kind, path, rows, at, stride, ahead, tokens, scratch, result):
     of_path = {
         "eight_lanes": eight_lanes,
         "eight_lanes_and_minima": eight_lanes_and_minima,
         "alternating_lanes": alternating_lanes,
     }.get(path.value, super_blocks)
-    return lambda kind, path, rows, at, stride, tokens, scratch, result: of_path(
-        kind, path, rows, at, stride, tokens, scratch, result
+    return lambda kind, path, rows, at, stride, ahead, tokens, scratch, result: of_path(
+        kind, path, rows, at, stride, ahead, tokens, scratch, result
     )
 
 
@@ -88,29 +89,33 @@ def _further(kind, rows, at, stride, q, d, t, n, total):
 
 
 @njit
-def eight_lanes(kind, path, rows, at, stride, tokens, scratch, result):
+def eight_lanes(kind, path, rows, at, stride, ahead, tokens, scratch, result):
     q, d, _, _ = tokens
     for t in range(d.shape[1]):
         total = splat(f32x32, 0)
         for n in range(len(d)):
+            if t == 0:
+                fetch(rows, ahead + 4 * the(kind, "BLOCK") * n, 4 * the(kind, "BLOCK"))
             total = _further(kind, rows, at + the(kind, "BLOCK") * n, stride, q, d, t, n, total)
         store(result, 16 * t, hsums(total, 4))
 
 
 @njit
-def eight_lanes_and_minima(kind, path, rows, at, stride, tokens, scratch, result):
+def eight_lanes_and_minima(kind, path, rows, at, stride, ahead, tokens, scratch, result):
     q, d, _, s = tokens
     for t in range(d.shape[1]):
         total, under = splat(f32x32, 0), splat(f32x4, 0)
         for n in range(len(d)):
             block = at + the(kind, "BLOCK") * n
+            if t == 0:
+                fetch(rows, ahead + 4 * the(kind, "BLOCK") * n, 4 * the(kind, "BLOCK"))
             total = _further(kind, rows, block, stride, q, d, t, n, total)
             under = fma(lower(kind, FOUR_ROWS, rows, block, stride) * np.float32(-1), splat(f32x4, s[n, t]), under)
         store(result, 16 * t, hsums(total, 4) + under)
 
 
 @njit
-def alternating_lanes(kind, path, rows, at, stride, tokens, scratch, result):
+def alternating_lanes(kind, path, rows, at, stride, ahead, tokens, scratch, result):
     q, d, _, _ = tokens
     N, T = d.shape
     last = at + the(kind, "BLOCK") * (N - 1)
@@ -198,21 +203,23 @@ def _further_in_row(kind, path, rows, at, tokens, t, n, scratch, total, under):
 
 
 @for_kernels
-def super_blocks(kind, path, rows, at, stride, tokens, scratch, result):
+def super_blocks(kind, path, rows, at, stride, ahead, tokens, scratch, result):
     """All paths of these types."""
 
 
 @overload(super_blocks)
-def _super_blocks(kind, path, rows, at, stride, tokens, scratch, result):
+def _super_blocks(kind, path, rows, at, stride, ahead, tokens, scratch, result):
     minima = Vec("f", 32, MINIMA.get(path.value, 1))
 
-    def body(kind, path, rows, at, stride, tokens, scratch, result):
+    def body(kind, path, rows, at, stride, ahead, tokens, scratch, result):
         N, T = tokens[1].shape
         for t in range(T):
             a, b, c, d = splat(f32x8, 0), splat(f32x8, 0), splat(f32x8, 0), splat(f32x8, 0)
             under_a, under_b, under_c, under_d = splat(minima, 0), splat(minima, 0), splat(minima, 0), splat(minima, 0)
             for n in range(N):
                 block = at + the(kind, "BLOCK") * n
+                if t == 0:
+                    fetch(rows, ahead + 4 * the(kind, "BLOCK") * n, 4 * the(kind, "BLOCK"))
                 a, under_a = further(kind, path, rows, block, tokens, t, n, scratch, a, under_a)
                 b, under_b = further(kind, path, rows, block + stride, tokens, t, n, scratch, b, under_b)
                 c, under_c = further(kind, path, rows, block + 2 * stride, tokens, t, n, scratch, c, under_c)

@@ -4,11 +4,11 @@ A way of WAYS multiplies a few rows at once; here threads round the tokens, then
 A way is a module with
 
   ROWS            rows at once
-  FAR_APART       whether these lie far apart in a chunk, because several streams of memory are faster than one
   SCRATCH         bytes of scratch that it wants
   together(kind)  tokens that lie side by side (tokens.py)
-  some_rows(kind, path, rows, at, stride, tokens, scratch, result)
-                  the products of the rows at `at`, at + stride ... with all tokens -> result [T', ROWS]
+  some_rows(kind, path, rows, at, stride, ahead, tokens, scratch, result)
+                  the products of the rows at `at`, at + stride ... with all tokens -> result [T', ROWS]; the rows at `ahead` are
+                  next, and fetched meanwhile: memory is read from front to back, and never waited for
 """
 
 from functools import cache
@@ -29,7 +29,7 @@ SCRATCH = max(way.SCRATCH for way in WAYS.values())
 
 
 @for_kernels
-def some_rows(way, kind, path, rows, at, stride, tokens, scratch, result):
+def some_rows(way, kind, path, rows, at, stride, ahead, tokens, scratch, result):
     """See above."""
 
 
@@ -40,14 +40,14 @@ def together(way, kind):
 
 @for_kernels
 def rows_of(way):
-    """ROWS and FAR_APART of the way."""
+    """See above."""
 
 
 @overload(some_rows)
-def _some_rows(way, kind, path, rows, at, stride, tokens, scratch, result):
+def _some_rows(way, kind, path, rows, at, stride, ahead, tokens, scratch, result):
     of_way = WAYS[way.value].some_rows
-    return lambda way, kind, path, rows, at, stride, tokens, scratch, result: of_way(
-        kind, path, rows, at, stride, tokens, scratch, result
+    return lambda way, kind, path, rows, at, stride, ahead, tokens, scratch, result: of_way(
+        kind, path, rows, at, stride, ahead, tokens, scratch, result
     )
 
 
@@ -59,34 +59,35 @@ def _together(way, kind):
 
 @overload(rows_of)
 def _rows_of(way):
-    both = WAYS[way.value].ROWS, WAYS[way.value].FAR_APART
-    return lambda way: both
+    count = WAYS[way.value].ROWS
+    return lambda way: count
 
 
 @njit
 def _share(way, kind, path, claimed, chunk, rows, tokens, out):
     """One thread's work, until no rows are left. What is left of a chunk begins with rows that are done: their bits stay."""
-    (n, row_bytes), (R, far_apart) = rows.shape, rows_of(way)
+    (n, row_bytes), R = rows.shape, rows_of(way)
     scratch = np.empty(SCRATCH + 64, np.uint8)
     scratch = scratch[-scratch.ctypes.data % 64 :]  # whole cache lines
     result = np.empty((tokens[1].shape[1], R), np.float32)
-    while True:
-        start = fetch_add(claimed, chunk)
-        if start > 0 and start + R > n:  # the chunk before has these few, too
-            break
+    start, then = fetch_add(claimed, chunk), fetch_add(claimed, chunk)  # the next one is known early, so that it can be fetched
+    while start == 0 or start + R <= n:  # fewer rows than R belong to the chunk before
         stop = start + chunk if start + chunk + R <= n else n
-        apart = max((stop - start) // R, 1) if far_apart else 1
         first = start
         while first < stop:
-            if first + R * apart > stop:
-                apart, first = 1, stop - R if stop - start >= R else first
-            stride = apart if first + R <= stop else 0  # fewer than R rows: one by one, each R times
-            for r in range(first, first + max(stride, 1) if far_apart else first + 1):
-                some_rows(way, kind, path, rows, r * row_bytes, stride * row_bytes, tokens, scratch, result)
-                for t in range(len(out)):
-                    for k in range(R):
-                        out[t, r + k * stride] = result[t, k]
-            first += R * stride if stride else 1
+            stride = 1
+            if first + R > stop:
+                if stop - start >= R:
+                    first = stop - R
+                else:
+                    stride = 0  # fewer than R rows in all: one by one, each R times
+            ahead = first + R if first + R < stop else then
+            some_rows(way, kind, path, rows, first * row_bytes, stride * row_bytes, ahead * row_bytes, tokens, scratch, result)
+            for t in range(len(out)):
+                for k in range(R):
+                    out[t, first + k * stride] = result[t, k]
+            first += R if stride else 1
+        start, then = then, fetch_add(claimed, chunk)
 
 
 @njit(parallel=True, cache=True)

@@ -13,6 +13,7 @@ come from generic IR, so that every target computes the same bits.
 import operator
 
 from llvmlite import ir
+from numba import njit
 from numba.core import cgutils, types
 from numba.core.registry import cpu_target
 from numba.core.typing import signature
@@ -309,6 +310,25 @@ def stream(typingctx, data, offset, v):
         return context.get_dummy_value()
 
     return signature(types.void, data, types.intp, v), emit
+
+
+@intrinsic
+def prefetch(typingctx, data, offset):
+    """Ask the second cache for the line of data[offset]; nothing is read there, and any offset may be given."""
+
+    def emit(context, builder, sig, args):
+        place = address(context, builder, data, args[0], args[1], I8)
+        called(builder, "llvm.prefetch.p0", ir.VoidType(), place, I32(0), I32(2), I32(1))
+        return context.get_dummy_value()
+
+    return signature(types.void, data, types.intp), emit
+
+
+@njit(forceinline=True)
+def fetch(data, offset, size):
+    """prefetch of so many bytes."""
+    for line in range(0, size, 64):
+        prefetch(data, offset + line)
 
 
 @intrinsic

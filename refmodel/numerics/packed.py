@@ -3,7 +3,7 @@
 from ..arrays import F32, Matrix
 from ..kernels.products import product
 
-FEW = 7  # tokens that are multiplied one by one
+FEW = 4  # tokens that are multiplied one by one
 # path -> the way for few tokens, and for many; all others are lanes
 ONE_NUMBER = {
     "super_blocks": ("columns", "panels"),
