@@ -13,6 +13,7 @@ from numba import njit
 from strategies import seeds
 
 from refmodel.kernels.simd import (
+    FACTOR,
     Vec,
     bitcast,
     concat,
@@ -20,26 +21,32 @@ from refmodel.kernels.simd import (
     dot2_i16,
     dot2_u8i8,
     dot4_u8i8,
+    dots_onto,
     fma,
     fold,
     halves_added,
     hsum,
+    largest,
     load,
     load_columns,
     load_repeated,
     load_rows,
     magnitude,
     neighbours_added,
+    no_sums,
     part,
     repeat,
     rounded_to_half,
+    scaled,
     shuffle,
     splat,
     store,
     store_rows,
     stream,
     tile,
+    u32,
     where_less,
+    wide,
     with_sign,
 )
 
@@ -215,6 +222,37 @@ def test_products(seed, extreme):
             [pairs.view(np.uint8), fours.view(np.uint8), wide.view(np.uint8), signed, np.abs(s.astype(int)).astype(np.uint8)]
         ),
     )
+
+
+@njit
+def _sums_of_words(a, b, factor, out):
+    x, y = load(u8x128, a, 0) & 15, bitcast(i8x64, load(u8x128, b, 0))
+    sums = dots_onto(no_sums(16), x, y, 2)  # two groups of two words of eight rows
+    sums = dots_onto(sums, x, y, 2)
+    store(out, 0, scaled(sums, load(wide(FACTOR, 16), factor, 0)))
+
+
+@given(seed=seeds(), extreme=st.booleans())
+def test_sums_of_words_are_exact(seed, extreme):
+    a, b, out = data(seed), data(seed + 1), np.zeros(16, np.int32)
+    if extreme:
+        a[:128], b[:128] = 255, 127
+    numbers = np.random.default_rng(seed).integers(-128, 128, 16)
+    factor = np.repeat(numbers, FACTOR.lanes).astype(f"i{FACTOR.bits // 8}")
+    _sums_of_words(a, b, factor, out)
+    products = (a[:128].astype(int) & 15) * b[:128].view(np.int8)
+    same_bits(out, (2 * products.reshape(2, 2, 8, 4).sum(axis=(1, 3)).ravel() * numbers).astype(np.int32))
+
+
+@njit
+def _largest(a):
+    return largest(bitcast(u32, load(u8x32, a, 1)))
+
+
+@given(seed=seeds())
+def test_the_largest_lane(seed):
+    a = data(seed)
+    assert _largest(a) == a[1:33].view(np.uint32).max()
 
 
 @njit
