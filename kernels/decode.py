@@ -56,7 +56,7 @@ def block(kind, lanes, rows, at, scratch, out, to, step):
     """Decode the block at rows[at:], 32 or 256 weights, and `put` it."""
 
 
-@overload(block)
+@overload(block, jit_options={"forceinline": True})
 def _block(kind, lanes, rows, at, scratch, out, to, step):
     of = KINDS[kind.value]
     if kind.value in FLOATS:

@@ -41,7 +41,7 @@ def header(kind, rows, at, scratch, to):
     """The scales of a block's groups, and the minima below zero, as floats at the byte `to` of scratch."""
 
 
-@overload(header)
+@overload(header, jit_options={"forceinline": True})
 def _header(kind, rows, at, scratch, to):
     of = TYPES[kind.value]
     minima, many = of.M >= 0, of.WEIGHTS > of.GROUP
@@ -128,7 +128,7 @@ def _put(kind, code, n, scratch, panel, to, step):
     return of_halves if half else of_32
 
 
-@njit
+@njit(forceinline=True)
 def block(kind, rows, at, scratch, panel, to, step):
     """Decode a block to a panel, see `put`."""
     header(kind, rows, at, scratch, 0)
@@ -138,40 +138,57 @@ def block(kind, rows, at, scratch, panel, to, step):
 
 
 @for_kernels
-def further(kind, code, n, scratch, at, x, x_at, sums, to):
-    """Add codes from the n-th 32 of a block on, times all tokens, to the running numbers [8] of a row, at the byte `to` of sums."""
+def floats(kind, code, n, scratch, at):
+    """The floats of codes from the n-th 32 of a block on: a tuple of eight at a time."""
+
+
+@overload(floats, jit_options={"forceinline": True})
+def _floats(kind, code, n, scratch, at):
+    groups, half = 32 // TYPES[kind.value].GROUP, code.lanes // 64
+
+    def of_32(kind, code, n, scratch, at):
+        return thirty_two(kind, code, scratch, at + 4 * groups * n)
+
+    def of_halves(kind, code, n, scratch, at):
+        low = floats(kind, piece(ROW, code, 2, 0), n, scratch, at)
+        return low + floats(kind, piece(ROW, code, 2, 1), n + half, scratch, at)
+
+    return of_halves if half else of_32
+
+
+@for_kernels
+def further(weights, x, at, total):
+    """The running numbers [8] after a tuple of floats, times the numbers of x at the byte `at` and on."""
 
 
 @overload(further, jit_options={"forceinline": True})
-def _further(kind, code, n, scratch, at, x, x_at, sums, to):
-    groups, half = 32 // TYPES[kind.value].GROUP, code.lanes // 64
+def _further(weights, x, at, total):
+    def four(weights, x, at, total):
+        total = fma(weights[0], load(f32x8, x, at), total)
+        total = fma(weights[1], load(f32x8, x, at + 32), total)
+        total = fma(weights[2], load(f32x8, x, at + 64), total)
+        return fma(weights[3], load(f32x8, x, at + 96), total)
 
-    def of_32(kind, code, n, scratch, at, x, x_at, sums, to):
-        a, b, c, d = thirty_two(kind, code, scratch, at + 4 * groups * n)
-        for t in range(len(x)):
-            token, total = x_at + 128 * n + 4 * x.shape[1] * t, to + 32 * ROWS * t
-            v = fma(a, load(f32x8, x, token), load(f32x8, sums, total))
-            v = fma(b, load(f32x8, x, token + 32), v)
-            v = fma(c, load(f32x8, x, token + 64), v)
-            store(sums, total, fma(d, load(f32x8, x, token + 96), v))
+    def more(weights, x, at, total):
+        return further(weights[4:], x, at + 128, further(weights[:4], x, at, total))
 
-    def of_halves(kind, code, n, scratch, at, x, x_at, sums, to):
-        further(kind, piece(ROW, code, 2, 0), n, scratch, at, x, x_at, sums, to)
-        further(kind, piece(ROW, code, 2, 1), n + half, scratch, at, x, x_at, sums, to)
-
-    return of_halves if half else of_32
+    return four if len(weights) == 4 else more
 
 
 @njit
 def few_tokens(kind, rows, at, x, blocks, scratch, sums):
     """The running numbers of the rows that start at the bytes at [ROWS] with few turned tokens: sums [T, ROWS, 8]."""
     sums[:] = 0
+    weights = the(kind, "WEIGHTS")
     for n in range(blocks):
         first = the(kind, "BLOCK") * n
         for k in range(ROWS):
             header(kind, rows, at[k] + first, scratch, HEADER * k)
         for p in range(the(kind, "PARTS")):  # rows take turns: one's additions fill the others' time to wait
-            group = the(kind, "WEIGHTS") // 32 // the(kind, "PARTS") * p
+            group = weights // 32 // the(kind, "PARTS") * p
             for k in range(ROWS):
                 code = numbers(kind, codes(kind, ROW, rows, at[k] + first, 0, p))
-                further(kind, code, group, scratch, HEADER * k, x, 4 * the(kind, "WEIGHTS") * n, sums, 32 * k)
+                part = floats(kind, code, group, scratch, HEADER * k)
+                for t in range(len(x)):
+                    x_at, total = 4 * (x.shape[1] * t + weights * n) + 128 * group, 32 * (ROWS * t + k)
+                    store(sums, total, further(part, x, x_at, load(f32x8, sums, total)))
