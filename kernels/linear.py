@@ -5,7 +5,7 @@ one register, so many rows and tokens fit into registers at once; and neighbours
 one order serves one token and many, packed rows (`turned`) and floats; it is llama.cpp's own for matrices of floats.
 
 There are two ways, of the same bits:
-  few_tokens  packed weights meet the tokens in the registers in which they become floats
+  one_token   packed weights meet the token in the registers in which they become floats
   panels      rows are decoded a few hundred weights at a time to a panel in the first cache, and multiplied by pairs of tokens;
               a panel holds, step by step, 8 or 32 weights of each row: what is multiplied next is what is read next
 Running numbers wait in memory for the next weights. Rows that are multiplied together lie far apart: several streams of memory are
@@ -27,7 +27,6 @@ ROWS = turned.ROWS  # of a panel
 WIDTH = 512  # weights of each, at most
 CHUNK = 512  # rows that a thread claims at once, at most
 TOKENS = 512  # at a time: what their running numbers take is bounded
-FEW = 7  # tokens that are multiplied without a panel
 PANEL = ROWS * WIDTH + 64  # numbers, of which the first 64 bytes are for alignment
 SCRATCH = max(decode.SCRATCH, turned.SCRATCH)
 LANES = {"dot_sgemm": 8, "dot_f32": 32, "dot_f16": 32, "dot_bf16": 32}
@@ -178,11 +177,11 @@ def _sums_of_rows(way, kind, order, rows, at, x, inner, panel, scratch, sums):
             multiply(order, panel, aligned, steps, x, start, sums)
         return (aligned + step * steps) // item
 
-    def few_tokens(way, kind, order, rows, at, x, inner, panel, scratch, sums):
-        turned.few_tokens(kind, rows, at, x, inner // weights, scratch, sums)
+    def one_token(way, kind, order, rows, at, x, inner, panel, scratch, sums):
+        turned.one_token(kind, rows, at, x, inner // weights, scratch, sums)
         return 0
 
-    return {"panels": panels, "few_tokens": few_tokens}[way.value]
+    return {"panels": panels, "one_token": one_token}[way.value]
 
 
 @njit
@@ -225,8 +224,8 @@ def product(kind, order, rows, x, out):
     elif order == "dot_sgemm" and I % 8:
         x = np.pad(x, ((0, 0), (0, -I % 8)))
     many = min(CHUNK, max(O // (4 * threads * ROWS), 1) * ROWS)
-    few = T <= FEW and kind not in FLOATS and x.dtype == np.float32
-    how = Static("few_tokens" if few else "panels"), Static(kind), Static(order)
+    one = T == 1 and kind not in FLOATS and x.dtype == np.float32
+    how = Static("one_token" if one else "panels"), Static(kind), Static(order)
     for start in range(0, T, TOKENS):
         tokens, result = x[start : start + TOKENS], out[start : start + TOKENS]
         sums = np.empty((threads, len(tokens), ROWS, LANES[order]), x.dtype)

@@ -13,7 +13,7 @@ from numba.extending import overload
 from .blocks import TYPES, codes, delta, lower, scales, the
 from .lanes import numbers
 from .layout import ROW, piece
-from .simd import Vec, bitcast, convert, f32, fma, i32, load, load_repeated, splat, store, u32
+from .simd import Vec, bitcast, concat, convert, f32, fma, i32, load, load_repeated, splat, store, u32
 from .static import for_kernels
 
 HEADER, MINIMA = 128, 64  # bytes: 16 scales, then 16 minima
@@ -175,20 +175,30 @@ def _further(weights, x, at, total):
     return four if len(weights) == 4 else more
 
 
+@njit(forceinline=True)
+def _part(kind, rows, at, p, scratch, to, x, x_at, total):
+    """The running numbers of a row after a part of the block at rows[at:]."""
+    n = the(kind, "WEIGHTS") // 32 // the(kind, "PARTS") * p
+    code = numbers(kind, codes(kind, ROW, rows, at, 0, p))
+    return further(floats(kind, code, n, scratch, to), x, x_at + 128 * n, total)
+
+
 @njit
-def few_tokens(kind, rows, at, x, blocks, scratch, sums):
-    """The running numbers of the rows that start at the bytes at [ROWS] with few turned tokens: sums [T, ROWS, 8]."""
-    sums[:] = 0
-    weights = the(kind, "WEIGHTS")
+def one_token(kind, rows, at, x, blocks, scratch, sums):
+    """The running numbers of eight rows, which start at the bytes at [8], with a turned token: sums [1, 8, 8]."""
+    a, b, c, d = splat(f32x8, 0), splat(f32x8, 0), splat(f32x8, 0), splat(f32x8, 0)
+    e, f, g, h = splat(f32x8, 0), splat(f32x8, 0), splat(f32x8, 0), splat(f32x8, 0)
     for n in range(blocks):
-        first = the(kind, "BLOCK") * n
+        x_at, first = 4 * the(kind, "WEIGHTS") * n, the(kind, "BLOCK") * n
         for k in range(ROWS):
             header(kind, rows, at[k] + first, scratch, HEADER * k)
         for p in range(the(kind, "PARTS")):  # rows take turns: one's additions fill the others' time to wait
-            group = weights // 32 // the(kind, "PARTS") * p
-            for k in range(ROWS):
-                code = numbers(kind, codes(kind, ROW, rows, at[k] + first, 0, p))
-                part = floats(kind, code, group, scratch, HEADER * k)
-                for t in range(len(x)):
-                    x_at, total = 4 * (x.shape[1] * t + weights * n) + 128 * group, 32 * (ROWS * t + k)
-                    store(sums, total, further(part, x, x_at, load(f32x8, sums, total)))
+            a = _part(kind, rows, at[0] + first, p, scratch, 0 * HEADER, x, x_at, a)
+            b = _part(kind, rows, at[1] + first, p, scratch, 1 * HEADER, x, x_at, b)
+            c = _part(kind, rows, at[2] + first, p, scratch, 2 * HEADER, x, x_at, c)
+            d = _part(kind, rows, at[3] + first, p, scratch, 3 * HEADER, x, x_at, d)
+            e = _part(kind, rows, at[4] + first, p, scratch, 4 * HEADER, x, x_at, e)
+            f = _part(kind, rows, at[5] + first, p, scratch, 5 * HEADER, x, x_at, f)
+            g = _part(kind, rows, at[6] + first, p, scratch, 6 * HEADER, x, x_at, g)
+            h = _part(kind, rows, at[7] + first, p, scratch, 7 * HEADER, x, x_at, h)
+    store(sums, 0, concat(concat(concat(a, b), concat(c, d)), concat(concat(e, f), concat(g, h))))
