@@ -5,7 +5,21 @@ import numpy as np
 from numba import njit, prange
 
 from .ieee import expf, fma
-from .simd import Vec, fetch_add, halves_added, load, load_rows, neighbours_added, repeat, splat, store, store_rows, tile, wide
+from .simd import (
+    Vec,
+    fetch_add,
+    halves_added,
+    load,
+    load_rows,
+    neighbours_added,
+    repeat,
+    splat,
+    store,
+    store_rows,
+    target_is,
+    tile,
+    wide,
+)
 from .simd import fma as fma_lanes
 from .static import Static
 
@@ -63,28 +77,28 @@ def _plus(total, x, y, j, n):
 
 
 @njit
-def _faded(R, main, before, after, row, decay, k, seen):
+def _faded(R, Dk, before, after, row, decay, k, seen):
     """R rows from `row` on, before the first token: after = before · decay, seen = after · k."""
-    n = after.shape[1]
+    n = Dk.value
     total = splat(wide(f32xN, R), 0)
-    for j in range(0, main.value, LANES):
+    for j in range(0, n // LANES * LANES, LANES):
         S = load_rows(wide(f32xN, R), R, before, 4 * (row * n + j), 4 * n) * decay
         store_rows(R, after, 4 * (row * n + j), 4 * n, S)
         total = fma_lanes(S, tile(load(f32xN, k, 4 * j), R), total)
     store(seen, 4 * row, _sums(total))
     for i in range(row, row + R.value):
-        for j in range(main.value, n):
+        for j in range(n // LANES * LANES, n):
             after[i, j] = before[i, j] * decay
             seen[i] = _plus(seen[i], after[i, j], k[j], j, n)
 
 
 @njit(forceinline=True)
-def _learned(R, main, S, row, t, decay, beta, keys, queries, values, answers, delta, seen):
+def _learned(R, Dk, S, row, t, decay, beta, keys, queries, values, answers, delta, seen):
     """R rows from `row` on, token t: S += delta kᵀ, answer = S · q; and of the next one: S · decay, and delta = β (v − S · k)."""
-    n, Dv = S.shape[1], len(S)
+    n, Dv = Dk.value, len(S)
     total, result = splat(wide(f32xN, R), 0), splat(wide(f32xN, R), 0)
     by = repeat(load(wide(NUMBER, R), delta, 4 * row), LANES)
-    for j in range(0, main.value, LANES):
+    for j in range(0, n // LANES * LANES, LANES):
         s = load_rows(wide(f32xN, R), R, S, 4 * (row * n + j), 4 * n)
         s = fma_lanes(tile(load(f32xN, keys, 4 * (t * n + j)), R), by, s)
         result = fma_lanes(s, tile(load(f32xN, queries, 4 * (t * n + j)), R), result)
@@ -92,11 +106,11 @@ def _learned(R, main, S, row, t, decay, beta, keys, queries, values, answers, de
         store_rows(R, S, 4 * (row * n + j), 4 * n, s)
         total = fma_lanes(s, tile(load(f32xN, keys, 4 * (t * n + n + j)), R), total)
     known, found = _sums(total), _sums(result)
-    if main.value < n:
+    if n % LANES:
         store(seen, 4 * row, known)
         store(answers, 4 * (t * Dv + row), found)
         for i in range(row, row + R.value):
-            for j in range(main.value, n):
+            for j in range(n // LANES * LANES, n):
                 S[i, j] = fma(keys[t, j], delta[i], S[i, j])
                 answers[t, i] = _plus(answers[t, i], S[i, j], queries[t, j], j, n)
                 S[i, j] *= decay
@@ -113,8 +127,8 @@ def _copy(given, wanted):
 
 
 @njit
-def _head(R, main, h, q, k, v, log_decay, beta, before, after, out, keys, queries, values, answers, numbers, delta, seen):
-    """One head, from its first token to the last. Scratch: keys, values [CHUNK + 1, ...], queries, answers [CHUNK, ...]."""
+def _head(R, Dk, h, q, k, v, log_decay, beta, before, after, out, keys, queries, values, answers, numbers, delta, seen):
+    """One head, from its first token to the last. Scratch: keys, queries, values, answers [CHUNK + 1, ...]."""
     T, key = len(q), h % k.shape[1]
     for begin in range(0, T, CHUNK):
         count = min(CHUNK, T - begin)
@@ -128,41 +142,50 @@ def _head(R, main, h, q, k, v, log_decay, beta, before, after, out, keys, querie
             last = min(first + SLAB, len(after))
             if begin == 0:
                 for row in range(first, last, R.value):
-                    _faded(R, main, before, after, row, numbers[0, 0], keys[0], seen)
+                    _faded(R, Dk, before, after, row, numbers[0, 0], keys[0], seen)
                 for i in range(first, last):
                     delta[i] = (values[0, i] - seen[i]) * numbers[0, 1]
             for t in range(count):
                 decay, rate = numbers[t + 1, 0], numbers[t + 1, 1]
                 for row in range(first, last, R.value):
-                    _learned(R, main, after, row, t, decay, rate, keys, queries, values, answers, delta, seen)
+                    _learned(R, Dk, after, row, t, decay, rate, keys, queries, values, answers, delta, seen)
         for t in range(count):
             _copy(answers[t], out[begin + t, h])
 
 
 @njit
-def _share(R, main, q, k, v, log_decay, beta, before, after, out, claimed):
+def _aligned(n):
+    """Room for CHUNK + 1 rows [n] from the start of a cache line on."""
+    room = np.empty((CHUNK + 1) * n + 16, np.float32)
+    skip = -(room.ctypes.data // 4) % 16
+    return room[skip : skip + (CHUNK + 1) * n].reshape((CHUNK + 1, n))
+
+
+@njit
+def _share(R, Dk, q, k, v, log_decay, beta, before, after, out, claimed):
     """One thread's work, until no heads are left."""
-    (Dv, n), numbers = before.shape[1:], np.empty((CHUNK + 1, 2), np.float32)
-    keys, queries = np.empty((CHUNK + 1, n), np.float32), np.empty((CHUNK + 1, n), np.float32)
-    values, answers = np.empty((CHUNK + 1, Dv), np.float32), np.empty((CHUNK, Dv), np.float32)
+    Dv, n, numbers = before.shape[1], Dk.value, np.empty((CHUNK + 1, 2), np.float32)
+    keys, queries, values, answers = _aligned(n), _aligned(n), _aligned(Dv), _aligned(Dv)
     delta, seen = np.empty(Dv, np.float32), np.empty(Dv, np.float32)
     while True:
         h = fetch_add(claimed, 1)
         if h >= len(before):
             break
         scratch = keys, queries, values, answers, numbers, delta, seen
-        _head(R, main, h, q, k, v, log_decay, beta, before[h], after[h], out, *scratch)
+        _head(R, Dk, h, q, k, v, log_decay, beta, before[h], after[h], out, *scratch)
 
 
 @njit(parallel=True, cache=True)
-def _heads(threads, R, main, q, k, v, log_decay, beta, before, after, out, claimed):
+def _heads(threads, R, Dk, q, k, v, log_decay, beta, before, after, out, claimed):
     for _ in prange(threads):
-        _share(R, main, q, k, v, log_decay, beta, before, after, out, claimed)
+        _share(R, Dk, q, k, v, log_decay, beta, before, after, out, claimed)
 
 
 def gated_delta_rule(q, k, v, log_decay, beta, before, after):
-    """Twin of ops.deltanet.gated_delta_rule, in float32. Rows are taken in pairs where their number allows it."""
+    """Twin of ops.deltanet.gated_delta_rule, in float32. Rows are taken in pairs where registers and their number allow it."""
     q, k, v, before = (np.ascontiguousarray(x) for x in (q, k, v, before))
-    out, pairs, main = np.empty_like(v), Static(2 - v.shape[2] % 2), Static(k.shape[2] // LANES * LANES)
-    _heads(numba.get_num_threads(), pairs, main, q, k, v, log_decay, beta, before, after, out, np.zeros(1, np.int64))
+    out, R = np.empty_like(v), 2 if target_is("avx512f") and v.shape[2] % 2 == 0 else 1
+    _heads(
+        numba.get_num_threads(), Static(R), Static(k.shape[2]), q, k, v, log_decay, beta, before, after, out, np.zeros(1, np.int64)
+    )
     return out

@@ -11,6 +11,7 @@ come from generic IR, so that every target computes the same bits.
 """
 
 import operator
+from functools import cache
 
 from llvmlite import ir
 from numba import njit
@@ -72,6 +73,7 @@ def target_has(context, feature):
     return f"+{feature}" in context.codegen().magic_tuple()[2].split(",")
 
 
+@cache
 def target_is(feature):
     """The same outside of kernels, where sizes are chosen that change no bits."""
     return target_has(cpu_target.target_context, feature)
