@@ -55,8 +55,9 @@ class Call:
     def attention(self, q: F, k: F, v: F, scale: float, window: int = 0) -> F:
         """Attention of q [T, H, D] over the cache k, v [S, G, D] or its newest `window`, with llama.cpp's taps: [T, H*D]."""
         T, H, D = q.shape
-        k = self.tap("cache_k", k.reshape(len(k), -1)).reshape(k.shape)
-        v = self.tap("cache_v", v.reshape(len(v), -1)).reshape(v.shape)
+        if self.tapper is not SILENT:
+            k = self.tap("cache_k", k.astype(self.num.dtype).reshape(len(k), -1)).reshape(k.shape)
+            v = self.tap("cache_v", v.astype(self.num.dtype).reshape(len(v), -1)).reshape(v.shape)
         wanted = self.num.scores and any(self.tapper.wants(self.full_name(name)) for name in ("kq", "kq_soft_max"))
         shape = (H, T, len(k)) if wanted else (0, 0, 0)
         kq, kq_soft_max = np.zeros(shape, q.dtype), np.zeros(shape, q.dtype)

@@ -78,7 +78,7 @@ def kind(hp: Hparams, index: int) -> str:
 
 
 def new_state(hp: Hparams, index: int, dtype: DType) -> KeyValues:
-    return KeyValues(hp.n_head_kv, hp.head_dim, dtype)
+    return KeyValues(hp.n_head_kv, hp.head_dim)
 
 
 def embed(x: F, c: Call) -> F:

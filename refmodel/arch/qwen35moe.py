@@ -140,7 +140,7 @@ def kind(hp: Hparams, index: int) -> str:
 
 def new_state(hp: Hparams, index: int, dtype: DType) -> State:
     if not hp.recurrent[index]:
-        return KeyValues(hp.n_head_kv, hp.head_dim, dtype)
+        return KeyValues(hp.n_head_kv, hp.head_dim)
     conv = np.zeros((hp.d_conv - 1, hp.conv_dim), dtype)
     return Recurrent(conv, np.zeros((hp.n_v_head, hp.d_state, hp.d_state), dtype))
 

@@ -1,4 +1,5 @@
-"""Numerics `fast`: float32, and for packed weights tokens that are rounded to 8 bits, in whatever order of sums is fastest."""
+"""Numerics `fast`: float32, and for packed weights tokens that are rounded to 8 bits, in whatever order of sums is fastest;
+a cache of half floats."""
 
 from dataclasses import replace
 from functools import partial
@@ -24,4 +25,9 @@ def linear(w: Matrix, x: F) -> F:
     return out
 
 
-FAST = replace(REFERENCE, name="fast", linear=linear, experts=partial(plain.by_expert, linear))
+def store(x: F) -> F:
+    """The cache is one of half floats."""
+    return x.astype(np.float16)
+
+
+FAST = replace(REFERENCE, name="fast", linear=linear, experts=partial(plain.by_expert, linear), store=store)

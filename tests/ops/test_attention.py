@@ -69,3 +69,28 @@ def test_a_window_is_the_attention_of_each_token_over_its_newest_keys(attention,
 def test_enormous_scores_do_not_overflow(attention, seed):
     q, k, v = arguments(seed, 3, 3)
     assert np.isfinite(attention(q * 1e18, k * 1e18, v, 1.0, NOBODY, NOBODY)).all()
+
+
+@pytest.mark.parametrize("D", [16, 40])
+@pytest.mark.parametrize("H", [1, 2, 8])
+def test_many_parts_of_keys_in_any_split_of_memory_and_tokens(D, H):
+    """Rows on both sides of a multiple of 256, keys as rows and as heads in memory, one token and many."""
+    T, S = 5, 515
+    q, k, v = arguments(3, T, S, H=H, G=1, D=D)
+    looked = np.zeros((2, H, T, S), np.float32)
+    out = kernel(q, k, v, 0.3, *looked)
+    for got, want in zip((out, *looked), whole_matrix(q, k, v, 0.3), strict=True):
+        near(got, want, ulps=8)
+    one_by_one = [kernel(q[t : t + 1], k[: S - T + t + 1], v[: S - T + t + 1], 0.3, NOBODY, NOBODY) for t in range(T)]
+    same_bits(np.concatenate(one_by_one), out)
+
+
+@given(seed=seeds(), T=st.integers(1, 7), past=st.integers(0, 9))
+def test_a_cache_of_half_floats_is_read_exactly_and_wherever_it_lies(seed, T, past):
+    q, k, v = arguments(seed, T, T + past, D=16)
+    k, v = k.astype(np.float16), v.astype(np.float16)
+    by_head = [np.ascontiguousarray(np.pad(x, ((0, 3), (0, 0), (0, 0))).transpose(1, 0, 2)) for x in (k, v)]
+    views = [x[:, : T + past].transpose(1, 0, 2) for x in by_head]
+    want = kernel(q, k.astype(np.float32), v.astype(np.float32), 0.4, NOBODY, NOBODY)
+    same_bits(kernel(q, k, v, 0.4, NOBODY, NOBODY), want)
+    same_bits(kernel(q, *views, 0.4, NOBODY, NOBODY), want)
