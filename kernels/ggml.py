@@ -4,7 +4,11 @@ import numpy as np
 from numba import njit, prange
 
 from .ieee import bits_of, cosf, expf, float_of, fma, half_bits, logf, sinf
+from .simd import Vec, halves_added, load, neighbours_added, splat
+from .simd import fma as fma_lanes
+from .simd import hsum as hsum_lanes
 
+f32x8, f32x32 = Vec("f", 32, 8), Vec("f", 32, 32)
 ONE = np.float32(1)
 E, LN2_HIGH, LN2_LOW = (np.float32(float.fromhex(x)) for x in ("0x1.715476p+0", "0x1.62e4p-1", "0x1.7f7d1cp-20"))
 SHIFT = np.float32(float.fromhex("0x1.8p23"))
@@ -19,20 +23,18 @@ def hsum(x):
     return ((x[7] + x[3]) + (x[5] + x[1])) + ((x[6] + x[2]) + (x[4] + x[0]))
 
 
-@njit
+@njit(forceinline=True)
 def _four_registers(x, y):
-    acc = np.zeros(32, np.float32)
-    for start in range(0, x.size // 32 * 32, 32):
-        for i in range(32):
-            acc[i] = fma(x[start + i], y[start + i], acc[i])
-    for i in range(8):
-        acc[i] = (acc[i] + acc[16 + i]) + (acc[8 + i] + acc[24 + i])
-    return acc
+    """8 lanes; the numbers of x and y [n] lie side by side."""
+    acc = splat(f32x32, 0)
+    for i in range(0, x.size // 32 * 32, 32):
+        acc = fma_lanes(load(f32x32, x, 4 * i), load(f32x32, y, 4 * i), acc)
+    return halves_added(halves_added(acc, 32), 16)
 
 
-@njit
-def _pairwise(x):
-    return ((x[0] + x[4]) + (x[1] + x[5])) + ((x[2] + x[6]) + (x[3] + x[7]))
+@njit(forceinline=True)
+def _pairwise(lanes):
+    return neighbours_added(neighbours_added(halves_added(lanes, 8)))[0]
 
 
 @njit
@@ -60,16 +62,15 @@ def dot_f16(x, y):
 
 @njit
 def dot_bf16(x, y):
-    return _added_in_double(x, y, hsum(_four_registers(x, y)))
+    return _added_in_double(x, y, hsum_lanes(_four_registers(x, y)))
 
 
 @njit
 def dot_sgemm(x, y):
-    acc = np.zeros(8, np.float32)
-    for start in range(0, x.size, 8):
-        for i in range(8):
-            acc[i] = fma(x[start + i], y[start + i], acc[i])
-    return hsum(acc)
+    acc = splat(f32x8, 0)
+    for i in range(0, x.size, 8):
+        acc = fma_lanes(load(f32x8, x, 4 * i), load(f32x8, y, 4 * i), acc)
+    return hsum_lanes(acc)
 
 
 @njit

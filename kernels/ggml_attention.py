@@ -3,12 +3,16 @@
 import numpy as np
 from numba import njit, prange
 
+from .exponential import exp
 from .ggml import dot_f16, dot_f32, dot_sgemm, exp8, hsum
 from .ieee import expf, fma, to_half
+from .simd import Vec, load, rounded_to_half, splat, store
+from .simd import fma as fma_lanes
 
 PAGE, TILE, SPLIT = 256, 64, 512
 ZERO, ONE, LEAST = np.float32(0), np.float32(1), np.float32(-np.inf)
 SGEMM, HALF, FLOAT = 0, 1, 2  # which dot
+f32x8, f32x16, f32xT = Vec("f", 32, 8), Vec("f", 32, 16), Vec("f", 32, TILE)
 
 
 @njit
@@ -21,11 +25,40 @@ def _dot(which, x, y):
 
 
 @njit
-def _halves(x):
-    out = np.empty_like(x)
-    for i in range(x.size):
+def _halves_to(x, out):
+    """x [n], rounded to half floats; what is behind whole lanes one by one."""
+    whole = x.size // 8 * 8
+    for i in range(0, whole, 8):
+        store(out, 4 * i, rounded_to_half(load(f32x8, x, 4 * i)))
+    for i in range(whole, x.size):
         out[i] = to_half(x[i])
+
+
+@njit
+def _halves(x):
+    out = np.empty(x.size, np.float32)
+    _halves_to(x, out)
     return out
+
+
+@njit
+def _faded(acc, fade):
+    """acc · fade, kept as half floats."""
+    whole = acc.size // 8 * 8
+    for d in range(0, whole, 8):
+        store(acc, 4 * d, rounded_to_half(load(f32x8, acc, 4 * d) * fade))
+    for d in range(whole, acc.size):
+        acc[d] = to_half(acc[d] * fade)
+
+
+@njit
+def _with(acc, v, weight):
+    """acc + v · weight, kept as half floats."""
+    whole = acc.size // 8 * 8
+    for d in range(0, whole, 8):
+        store(acc, 4 * d, rounded_to_half(fma_lanes(load(f32x8, v, 4 * d), splat(f32x8, weight), load(f32x8, acc, 4 * d))))
+    for d in range(whole, acc.size):
+        acc[d] = to_half(fma(v[d], weight, acc[d]))
 
 
 @njit
@@ -91,12 +124,10 @@ def _one_row(q, k, v, first, last, factor, fused_sum, acc):
         if score > top:
             fade = expf(top - score)
             top = score
-            for d in range(acc.size):
-                acc[d] = to_half(acc[d] * fade)
+            _faded(acc, fade)
         else:
             weight = expf(score - top)
-        for d in range(acc.size):
-            acc[d] = to_half(fma(v[s, d], weight, acc[d]))
+        _with(acc, v[s], weight)
         total = fma(total, fade, weight) if fused_sum else total * fade + weight
     return top, total
 
@@ -120,19 +151,19 @@ def _row(q, k, v, begin, seen, step, factor, fused_sum, out):
 
 
 @njit
-def _in_tiles(q, k, v, begin, seen, factor, out):
-    """One query [D] over the keys that it sees, 64 at a time, in float32."""
+def _in_tiles(q, turned, v, begin, seen, factor, out):
+    """One query [D] over the keys that it sees, 64 at a time, in float32; turned [D, keys], so that keys are lanes."""
     D, top, total = q.size, LEAST, ZERO
     p = np.empty(TILE, np.float32)
     out[:] = 0
     for first in range(begin // TILE * TILE, seen, TILE):
         n, highest = min(TILE, seen - first), LEAST
-        p[:] = LEAST
-        for s in range(max(0, begin - first), n):
-            score = ZERO
-            for d in range(D):
-                score = fma(q[d], k[first + s, d], score)
-            p[s] = score * factor
+        hidden, scores = max(0, begin - first), splat(f32xT, 0)
+        for d in range(D):
+            scores = fma_lanes(splat(f32xT, q[d]), load(f32xT, turned, 4 * (d * turned.shape[1] + first)), scores)
+        store(p, 0, scores * factor)
+        p[:hidden] = LEAST
+        for s in range(hidden, n):
             highest = max(highest, p[s])
         if highest > top:
             fade = expf(top - highest)
@@ -140,9 +171,9 @@ def _in_tiles(q, k, v, begin, seen, factor, out):
                 out[d] *= fade
             total *= fade
             top = highest
+        for i in range(0, 4 * TILE, 64):
+            store(p, i, exp(load(f32x16, p, i) - top))
         p[n:] = 0
-        for s in range(n):
-            p[s] = exp8(p[s] - top)
         total = np.float32(np.float64(total) + _sum_in_eights(p))
         for s in range(n):
             for d in range(D):
@@ -161,15 +192,19 @@ def flash(q, k, v, scale, kq, kq_soft_max, window=0, threads=1, fused_sum=True, 
     step = (cells + threads - 1) // threads if T == 1 and cells >= SPLIT else cells
     factor, out = np.float32(scale), np.empty_like(q)
     keys, values = np.empty((G, S, D), np.float32), np.empty((G, S, D), np.float32)
+    turned = np.zeros((G, D, cells if tiles else 0), np.float32)
     for s in prange(S):
         for g in range(G):
-            keys[g, s], values[g, s] = _halves(k[s, g]), _halves(v[s, g])
+            _halves_to(k[s, g], keys[g, s])
+            _halves_to(v[s, g], values[g, s])
+            for d in range(D if tiles else 0):
+                turned[g, d, s] = keys[g, s, d]
     for unit in prange(T * H):
         t, h = unit // H, unit % H
         g, seen = h // (H // G), S - T + t + 1
         begin = max(0, seen - window) if window else 0
         if tiles:
-            _in_tiles(q[t, h], keys[g], values[g], begin, seen, factor, out[t, h])
+            _in_tiles(q[t, h], turned[g], values[g], begin, seen, factor, out[t, h])
         else:
             _row(q[t, h], keys[g], values[g], begin, seen, step, factor, fused_sum, out[t, h])
     return out
