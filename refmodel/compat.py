@@ -27,6 +27,7 @@ class Kinds:
     default    the interval where the key is absent
     both       whether llama.cpp needs blocks of both kinds
     reader     which llama.cpp reads the list
+    only       key of a number that is for blocks of the listed kind alone; llama.cpp aborts on one that no block has, so it becomes 0
     """
 
     listed: str
@@ -35,6 +36,7 @@ class Kinds:
     default: int
     both: bool
     reader: str
+    only: str = ""
 
 
 DELTA_NET = Kinds(
@@ -46,7 +48,15 @@ DELTA_NET = Kinds(
     reader="0c1e570 (llama-cpp-python 0.3.36) reads the list; its converter writes it since pull request 28208",
 )
 PATTERN = "attention.sliding_window_pattern"  # a list, or the interval itself
-SLIDING = Kinds(PATTERN, "sliding", PATTERN, 6, both=False, reader="0c1e570 (llama-cpp-python 0.3.36) reads the list")
+SLIDING = Kinds(
+    PATTERN,
+    "sliding",
+    PATTERN,
+    6,
+    both=False,
+    reader="0c1e570 (llama-cpp-python 0.3.36) reads the list",
+    only="attention.sliding_window",
+)
 KINDS = {"qwen35": DELTA_NET, "qwen35moe": DELTA_NET, "qwen3next": DELTA_NET, "gemma3": SLIDING}
 HYBRID = {name for name, how in KINDS.items() if how.both}
 

@@ -120,6 +120,8 @@ def routed_fields(model: Model, plan: Plan, layout: str = "list") -> dict[str, F
         how = KINDS[arch]
         listed = plan.follow([*model.kinds, *[""] * plan.behind])
         out[f"{arch}.{how.listed}"] = field(GGUFValueType.ARRAY, [kind == how.kind for kind in listed], GGUFValueType.BOOL)
+        if how.only and how.kind not in listed and f"{arch}.{how.only}" in out:
+            out[f"{arch}.{how.only}"] = field(GGUFValueType.UINT32, 0)
         if layout == "interval":
             out[f"{arch}.{how.interval}"] = field(GGUFValueType.UINT32, written_interval(model, plan))
     return out | provenance(plan, "0" * 64)

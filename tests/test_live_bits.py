@@ -69,13 +69,18 @@ def models(draw, arch):
     shape |= {"n_rot": draw(st.sampled_from([6, 8])) if arch in HYBRID else shape["D"]}
     if arch == "qwen2":  # whose heads are the embedding's width
         shape |= {"E": shape["H"] * shape["D"]}
+    if tiny.SHAPES[arch].experts:
+        shape |= {"Fx": draw(size)}
+    if tiny.SHAPES[arch].Fs:
+        shape |= {"Fs": draw(size)}
     if arch in HYBRID:
         shape |= {"interval": 2, "S": draw(st.sampled_from([7, 8, 32, 36])), "K": draw(st.sampled_from([2, 3, 4, 5]))}
     seed, chosen = draw(seeds()), {}
 
     def types(name):
         rows = np.random.default_rng([seed, *name.encode()])
-        width = {"ffn_down": shape["F"], "attn_output": shape["H"] * shape["D"], "ssm_out": 4 * shape.get("S", 1)}
+        width = {"down_exps": shape.get("Fx"), "down_shexp": shape.get("Fs"), "ffn_down": shape["F"]}
+        width |= {"attn_output": shape["H"] * shape["D"], "ssm_out": 4 * shape.get("S", 1)}
         inputs = next((n for part, n in width.items() if part in name), shape["E"])
         fitting = [kind for kind in KINDS if inputs % GGML_QUANT_SIZES[kind][0] == 0]
         chosen[name] = fitting[rows.integers(len(fitting))]
