@@ -27,7 +27,7 @@ class Kinds:
     default    the interval where the key is absent
     both       whether llama.cpp needs blocks of both kinds
     reader     which llama.cpp reads the list
-    only       key of a number that is for blocks of the listed kind alone; llama.cpp aborts on one that no block has, so it becomes 0
+    only       key of a number for blocks of the listed kind alone; where there are none it becomes 0, or llama.cpp aborts
     """
 
     listed: str
