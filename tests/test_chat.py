@@ -258,7 +258,7 @@ def test_a_reply_stops_before_a_stop_string(model):
 def test_live_a_trained_model_answers_its_own_template_as_in_llama_cpp(smollm2):
     """llama.cpp's chat of the same file, greedily: a prompt of 37 tokens, then "L'Étoile, la Marseillaise,". It is small."""
     trained = refmodel.load(smollm2)
-    talk = Dialogue(trained, None, "fast", Conversation(trained.tokenizer, template_of(trained.file.metadata)), count=4)
+    talk = Dialogue(trained, None, "llamacpp", Conversation(trained.tokenizer, template_of(trained.file.metadata)), count=4)
     first = talk.turn("What is the capital of France?")
     assert first.read == 37
     assert "".join(first.reply.read(first.tokens)).startswith("L'Éto")
