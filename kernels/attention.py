@@ -105,7 +105,7 @@ def _values(R, W, raw, v, v_at, apart, n, D, sums, sums_at, sums_apart):
 
 @njit
 def first_seen(seen, window):
-    """The first key of those before `seen` that a window of so many leaves; 0 is no window."""
+    """Twin of ops.attention.first_seen."""
     return max(0, seen - window) if window else 0
 
 

@@ -98,8 +98,9 @@ def test_the_picture_is_a_png(done, tmp_path):
     assert (tmp_path / "x.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_dequantized_copy_differs_in_no_bit(pair, tmp_path):
+def test_a_dequantized_copy_differs_by_the_order_of_sums_alone(pair, tmp_path):
+    """Packed rows and floats have an order of their own; quantization would be a million times as much."""
     packed = pair[0]
     plain = refmodel.load(dequantized(packed.file, tmp_path / "d.gguf"))
     found = trial(packed, plain, ROUTE, TOKENS, silent)
-    assert np.all([s.accumulated == 0 for s in found.steps])
+    assert np.all([s.accumulated <= 1e-11 for s in found.steps])

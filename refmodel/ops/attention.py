@@ -5,6 +5,11 @@ import numpy as np
 from ..arrays import F
 
 
+def first_seen(seen: int, window: int) -> int:
+    """The first key of those before `seen` that a window of so many leaves; 0 is no window."""
+    return max(0, seen - window) if window else 0
+
+
 def attention(q: F, k: F, v: F, scale: float, kq: F, kq_soft_max: F, window: int = 0) -> F:
     """Let each of the T newest tokens attend to itself and to all tokens before it.
 
@@ -22,7 +27,7 @@ def attention(q: F, k: F, v: F, scale: float, kq: F, kq_soft_max: F, window: int
     out = np.empty_like(q)
     for t in range(T):
         seen = S - T + t + 1
-        first = max(0, seen - window) if window else 0
+        first = first_seen(seen, window)
         heads = q[t].reshape(G, H // G, D)
         raw = np.einsum("grd,sgd->grs", heads, k[first:seen])
         weights = np.exp(scale * (raw - raw.max(axis=-1, keepdims=True)))

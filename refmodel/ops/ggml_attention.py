@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..arrays import F32
+from .attention import first_seen
 from .ggml import Number, dot_f16, dot_f32, dot_sgemm, exp8, fma, half, hsum, libm
 
 f32 = np.float32
@@ -39,11 +40,6 @@ def without_flash(q: F32, k: F32, v: F32, scale: float, kq: F32, kq_soft_max: F3
             if kq.size:
                 kq[h, t, first:seen], kq_soft_max[h, t, first:seen] = raw[t, first:seen], weights[first:seen]
     return out
-
-
-def first_seen(seen: int, window: int) -> int:
-    """The first key of those before `seen` that a window of so many leaves; 0 is no window."""
-    return max(0, seen - window) if window else 0
 
 
 def dots(T: int, H: int, D: int, half_cache: bool) -> tuple[Callable[[F32, F32], F32], Callable[[F32, F32], F32]]:
