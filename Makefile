@@ -10,8 +10,9 @@ test:
 live:
 	.venv/bin/pytest -m live
 
-many:  # 200 random routes of each architecture instead of 25
-	.venv/bin/pytest --hypothesis-profile=many tests/test_verify.py tests/test_hf.py tests/test_live_surgery.py -k random
+many:  # 200 random routes and models of each architecture instead of a few; needs a llama.cpp
+	.venv/bin/pytest --hypothesis-profile=many tests/test_verify.py tests/test_hf.py tests/test_live_surgery.py tests/test_live.py -k random
+	.venv/bin/pytest --hypothesis-profile=many tests/test_live_bits.py -k every_operation
 
 lint:
 	.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/mypy

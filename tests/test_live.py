@@ -9,6 +9,7 @@ from english import TEXT
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from near import nmse, same_bits
+from strategies import examples
 
 import refmodel
 from refmodel.against import compare, from_trace, live, matrix_types
@@ -102,9 +103,14 @@ def test_every_emitted_node_is_compared_or_has_a_reason(model, tmp_path, llama_l
                 assert node["reason"] or in_call(node["tap"], call) in trace
 
 
-@settings(max_examples=50)
+# In these llama.cpp's own rounding exceeds 1e-10 in intermediates of some routes (experts nearly cancel; GELU is read from a table
+# of half floats), which numerics llamacpp follows at every node. What they allow for the logits of one token:
+ROUNDED = {"qwen35moe": 1e-9, "qwen3next": 1e-9, "gemma3": 1e-5}
+
+
+@settings(max_examples=examples(12))
 @given(data=st.data())
-def test_fifty_random_routes(model, tmp_path, llama_lib, data):
+def test_random_routes(model, tmp_path, llama_lib, data):
     """Skips, reversals, triple visits, several windows, against the materialised file."""
     n = model.n_layer
     windows = st.lists(st.tuples(st.integers(0, n - 1), st.integers(1, n)).filter(lambda w: w[0] < w[1]), min_size=1, max_size=2)
@@ -113,9 +119,11 @@ def test_fifty_random_routes(model, tmp_path, llama_lib, data):
     assume(model.architecture not in HYBRID or len({model.kinds[layer] for layer in route.layers}) == 2)
     calls = [PROMPT, *STEPS[:2]]
     other = other_side(model, route, calls, tmp_path, llama_lib)
-    oracle, reference = (judged(model, other, numerics) for numerics in ("oracle", "reference"))
-    assert oracle.first_wrong is None
-    assert reference.first_wrong is None
+    assert judged(model, other, "llamacpp:exact").first_wrong is None
+    for numerics in ("oracle", "reference"):
+        result = judged(model, other, numerics)
+        assert result.first_wrong is None or model.architecture in ROUNDED
+        assert max(row.nmse for row in result.logits) <= ROUNDED.get(model.architecture, 1e-10)
 
 
 def test_reference_is_no_further_from_the_truth_than_ten_times_llama_cpp(model, tmp_path, llama_lib):

@@ -13,7 +13,7 @@ from gguf import GGMLQuantizationType as Q
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from near import same_bits
-from strategies import seeds
+from strategies import examples, seeds
 
 import refmodel
 from refmodel.against import compare, live, numerics_beside
@@ -90,7 +90,7 @@ def models(draw, arch):
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-@settings(max_examples=30)
+@settings(max_examples=examples(8))
 @given(data=st.data())
 def test_every_operation_and_type_from_llama_cpps_own_inputs(arch, data, tmp_path, llama_lib):
     path = tiny.build(tmp_path / "m.gguf", arch, **data.draw(models(arch)))
