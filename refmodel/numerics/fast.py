@@ -1,5 +1,4 @@
-"""Numerics `fast`: float32, and for packed weights tokens that are rounded to 8 bits, in whatever order of sums is fastest;
-a cache of half floats."""
+"""Numerics `fast`: float32, and for packed weights tokens that are rounded to 8 bits; a cache of half floats."""
 
 from dataclasses import replace
 from functools import partial
@@ -7,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from ..arrays import F, Matrix
-from ..ops.ggml_product import PATHS
+from ..ops.ggml_product import PATHS, plan
 from . import packed, plain
 from .plain import REFERENCE
 
@@ -15,13 +14,14 @@ from .plain import REFERENCE
 def linear(w: Matrix, x: F) -> F:
     """The product of rounded tokens with the file's own blocks; with floats, and types without such a product, the reference's.
 
-    A token is rounded as llama.cpp rounds it for this type, and summed up block by block (path `super_blocks` of
-    ops.ggml_product), the same for one token as for many.
+    A few tokens are summed up as llama.cpp does it for one, which no order of our own beats: memory is the limit. Many are summed
+    up block by block (path `super_blocks` of ops.ggml_product). So it depends on a call's number of tokens which bits they get.
     """
     if w.type not in PATHS:
         return plain.linear(w, x)
     out = np.empty((len(x), w.shape[0]), np.float32)
-    packed.multiply(w, "super_blocks", x, out)
+    of_one = plan(w.type, w.shape[0], 1, repack=True, tiled=True, panels=False)[0].path
+    packed.multiply(w, of_one if len(x) <= packed.FEW else "super_blocks", x, out)
     return out
 
 

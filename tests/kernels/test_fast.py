@@ -1,6 +1,4 @@
-"""Numerics `fast`: what it computes, how far that is from float32, and that no split of a prompt changes it."""
-
-import json
+"""Numerics `fast`: what it computes, how far that is from float32, and what does not change its bits."""
 
 import numpy as np
 import pytest
@@ -27,7 +25,8 @@ def test_a_product_is_the_exact_one_of_rounded_tokens(kind, seed, T, O):
     rounded = (a.d[..., None] * a.codes).reshape(x.shape)
     exact, got = exact_product(w, rounded), FAST.linear(w, x)
     # float32 sums of a few blocks; minima are taken away from sums that may be larger than the result
-    assert (np.abs(got - exact) <= 1e-5 * size_of_sums(w, rounded)).all()
+    slack = 1e-3 if PATHS[kind].partner == "q8_1" else 1e-5  # the sums of Q8_1 are half floats
+    assert (np.abs(got - exact) <= slack * size_of_sums(w, rounded)).all()
 
 
 @pytest.mark.parametrize("kind", [Q.F32, Q.F16, Q.BF16], ids=lambda kind: kind.name)
@@ -47,9 +46,14 @@ def test_quantized_models_are_as_far_from_float32_as_llama_cpp_is(name):
 
 
 @pytest.mark.parametrize("name", ["qwen35-Q4_K_M", "qwen35-Q8_0", "llama-Q6_K", "qwen3-Q5_K_M"])
-@pytest.mark.parametrize("cuts", [[1], [5, 6], [9, 17, 25]], ids=json.dumps)
-def test_any_split_of_the_prompt_gives_the_same_bits(name, cuts):
+def test_a_prompt_in_long_parts_and_steps_of_a_few_tokens_keep_their_bits(name):
+    """Which order a product has depends on whether a call has a few tokens or many, and on nothing else."""
     model, tokens = refmodel.load(GOLDEN / "models" / f"{name}.gguf"), list(range(3, 33))
-    session = model.session(numerics="fast")
-    parts = [session.forward(tokens[a:b]) for a, b in zip([0, *cuts], [*cuts, len(tokens)])]
-    same_bits(np.concatenate(parts), model.forward(tokens, numerics="fast"))
+
+    def logits(*cuts):
+        session = model.session(numerics="fast")
+        return np.concatenate([session.forward(tokens[a:b]) for a, b in zip([0, *cuts], [*cuts, len(tokens)])])
+
+    same_bits(logits(9, 17), logits(12))
+    same_bits(logits(20, 21, 24, 27), logits(20, 22, 25, 28))
+    assert nmse(logits(20, 21, 24, 27), logits()) <= 1e-4  # an 8-bit code may flip where a sum is rounded the other way
