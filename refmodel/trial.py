@@ -13,7 +13,7 @@ import numpy as np
 
 from .arrays import F
 from .diff import compare, diff, ratio
-from .errors import MetadataError
+from .errors import MetadataError, RefmodelError
 from .model import Model
 from .numerics import REFERENCE
 from .route import Route
@@ -148,7 +148,10 @@ def unrouted(inner: Route, named: Route) -> Route | None:
 
 def plot(done: Trial, path: Path, title: str) -> None:
     """Both errors by position, repeated blocks shaded. Needs matplotlib, the extra [plots]."""
-    import matplotlib
+    try:
+        import matplotlib
+    except ImportError:
+        raise RefmodelError("--plot needs matplotlib: pip install 'refmodel[plots]'") from None
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
