@@ -40,7 +40,8 @@ def test_needs_are_those_of_a_session(name):
     caches = [s for s in session.states if hasattr(s, "length")]
     fixed = [s for s in session.states if not hasattr(s, "length")]
     need = memory.needs(model)
-    keys = [s.append(np.empty((0, *s._k.shape[1:])), np.empty((0, *s._k.shape[1:]))) for s in caches]
+    nothing = np.empty((0, model.hp.n_head_kv, model.hp.head_dim), np.float32)
+    keys = [s.append(nothing, nothing) for s in caches]
     assert need["cache_of_1000_tokens"] == 200 * sum(k.nbytes + v.nbytes for k, v in keys)
     assert need["states"] == sum(s.conv.nbytes + s.delta.nbytes for s in fixed)
     assert need["weights"] == sum(w.rows.nbytes for w in model.weights.values())
