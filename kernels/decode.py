@@ -1,4 +1,4 @@
-"""Packed rows as floats: of a whole tensor, and of a block for the products of exact.py.
+"""Packed rows as floats: of a whole tensor, and of a block for the products of linear.py.
 
 Twin of quants.dequantize, bit for bit. In every packed type scale · scale of the group · code is exact: it has at most 11 + 7 + 6
 bits. So one fused multiply-add of code, scale and minimum rounds where quants.Integers.floats rounds, at the subtraction.

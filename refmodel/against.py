@@ -131,6 +131,7 @@ def numerics_beside(text: str, other: Other) -> Numerics:
 
 def compare(model: Model, route: Route, other: Other, num: Numerics, anchor: str, seen: Callable[[str], None]) -> Diff:
     """Run beside the other side. `anchor` is "", "block" or "node", as in diff.Anchored."""
-    exact_cache = other.profile is None or (other.profile.kv == "f32" and other.profile.flash_attn == "off")
+    theirs = other.profile is None or (other.profile.kv == "f32" and other.profile.flash_attn == "off")
+    exact_cache = theirs and num.cache == num.dtype
     tolerance = tolerance_for(num.name, other.types, exact_cache, len(route.layers), anchor, model.architecture in GELU)
     return diff(model, other.calls, other.taps, route, num, tolerance, anchor, seen)

@@ -124,12 +124,11 @@ class Session:
     def __init__(self, model: Model, route: Route, num: "Numerics", tapper: Tapper = SILENT) -> None:
         self.model, self.route, self.num, self.tapper = model, route, num, tapper
         self.n_past = self.room = 0
-        self.cache = num.store(np.zeros(0, num.dtype)).dtype  # of keys and values
         self.states = [model.arch.new_state(model.hp, source, num.dtype) for source in route.layers]
 
     def memory(self, tokens: int) -> int:
         """Bytes that the states of all positions take for so many tokens in all."""
-        return sum(state.bytes(tokens, self.cache) for state in self.states)
+        return sum(state.bytes(tokens, self.num.cache) for state in self.states)
 
     def reserve(self, tokens: int) -> None:
         """Room for so many tokens in all. MemoryLimitError, and nothing is taken, if the machine would have to swap."""

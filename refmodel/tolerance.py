@@ -54,7 +54,7 @@ GELU = {"gemma3"}  # the architectures in which it does
 HALF_CACHE = Tolerance(
     tensors=1e-5,
     logits=1e-6,
-    reason="llama.cpp keeps keys and values (and, in flash attention, the sum of values) in float16: steps of 2^-11",
+    reason="keys and values (in flash attention of llama.cpp also their sum) are kept in float16 on one side: steps of 2^-11",
 )
 QUANTIZED = Tolerance(
     tensors=4e-2,

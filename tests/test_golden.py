@@ -101,6 +101,8 @@ def test_every_node_of_a_routed_run_agrees():
             result = compare(model, model.route(other.route), other, numerics_of(numerics), anchor, lambda name: None)
             assert result.first_wrong is None
             assert len(result.rows) == len(other.taps) > 1000
+    halves = compare(model, model.route(other.route), other, numerics_of("fast"), "", lambda name: None)
+    assert halves.first_wrong is None, "our cache of half floats is no fault"
 
 
 def test_transformers_agrees():

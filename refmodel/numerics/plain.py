@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
@@ -51,6 +52,11 @@ class Numerics:
     attention: Callable[[F, F, F, float, F, F, int], F]
     causal_conv1d: Callable[[F, F], F]
     gated_delta_rule: Callable[[F, F, F, F, F, F, F], F]
+
+    @property
+    def cache(self) -> np.dtype[Any]:
+        """What keys and values are kept as."""
+        return self.store(np.zeros(0, self.dtype)).dtype
 
 
 def embed(w: Matrix, tokens: Ints, dtype: DType) -> F:
