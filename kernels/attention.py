@@ -5,6 +5,8 @@ Keys are taken in parts of 256, each with its own maximum and sums, which are pu
 many tokens, few parts at a time are kept, so that memory grows with S and never with T · S.
 """
 
+from functools import cache
+
 import numba
 import numpy as np
 from numba import njit, prange, types
@@ -32,7 +34,7 @@ from .simd import (
     where_less,
     wide,
 )
-from .static import Static, for_kernels
+from .static import Static, entry, for_kernels
 
 PART = 256  # keys
 TOKENS = 8  # queries that one thread takes with a part, while the part is in its cache
@@ -153,7 +155,7 @@ def _together(sums, numbers, low, seen, scale, out):
 
 
 @njit(parallel=True, cache=True)
-def _attention(threads, R, K, W, q, k, v, scale, start, window, kq, begin, sums, numbers, claimed, out):
+def _attention(R, K, W, threads, q, k, v, scale, start, window, kq, begin, sums, numbers, claimed, out):
     for _ in prange(threads):
         _share(R, K, W, q, k, v, scale, start, window, kq, begin, sums, numbers, claimed)
     T, H, _ = q.shape
@@ -162,13 +164,27 @@ def _attention(threads, R, K, W, q, k, v, scale, start, window, kq, begin, sums,
         _together(sums[t, h], numbers[t, h], first_seen(seen, window), seen, scale, out[t, h])
 
 
+@cache
+def _compiled(R, K, W, dtype):
+    """For a cache that lies in memory in any way, whose dtype has that name."""
+    cells = types.Array(getattr(types, dtype), 3, "A")
+    whole = [types.Array(types.float32, ndim, "C") for ndim in range(5)]
+    q, kq, sums, numbers, claimed, out = whole[3], whole[3], whole[4], whole[4], types.Array(types.int64, 1, "C"), whole[3]
+    number = types.int64
+    return entry(
+        _attention, (R, K, W), number, q, cells, cells, types.float32, number, number, kq, number, sums, numbers, claimed, out
+    )
+
+
 def attention(q, k, v, scale, kq, kq_soft_max, window=0):
     """Twin of ops.attention.attention. k and v lie in memory in the same way, whichever, a head's numbers side by side."""
     (T, H, D), (S, G, _), factor = q.shape, k.shape, np.float32(scale)
     if D % LANES:  # zeros behind a head change no sum
         wider = [np.pad(x, ((0, 0), (0, 0), (0, -D % LANES))) for x in (q, k, v)]
         return np.ascontiguousarray(attention(*wider, scale, kq, kq_soft_max, window)[:, :, :D])
-    q = np.ascontiguousarray(q)
+    assert kq.dtype == np.float32
+    assert kq.flags.c_contiguous
+    q = np.ascontiguousarray(q, np.float32)
     if k.dtype == np.float16:
         k, v = k.view(np.uint16), v.view(np.uint16)
     most, keys = (4, 4) if target_is("avx512f") else (2, 2)
@@ -181,8 +197,10 @@ def attention(q, k, v, scale, kq, kq_soft_max, window=0):
         rows, start = q[here], S - T + t
         sums, numbers = np.empty((len(rows), H, parts, D), np.float32), np.empty((len(rows), H, parts, 2), np.float32)
         claimed = np.zeros(1, np.int64)
-        statics = Static(R), Static(keys), Static(W)
-        _attention(threads, *statics, rows, k, v, factor, start, window, kq, t, sums, numbers, claimed, out[here])
+        result = out[here]
+        _compiled(R, keys, W, k.dtype.name)(
+            None, None, None, threads, rows, k, v, factor, start, window, kq, t, sums, numbers, claimed, result
+        )
         for i in range(len(rows) if kq.size else 0):
             seen = slice(first_seen(start + i + 1, window), start + i + 1)
             top, total = (numbers[i, :, 0, j, None] for j in (0, 1))

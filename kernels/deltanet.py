@@ -1,8 +1,10 @@
 """Twins of ops.deltanet. The convolution is summed tap by tap; the rule has the bits of ops.ggml.gated_delta_rule."""
 
+from functools import cache
+
 import numba
 import numpy as np
-from numba import njit, prange
+from numba import njit, prange, types
 
 from .ieee import expf, fma
 from .simd import (
@@ -21,14 +23,17 @@ from .simd import (
     wide,
 )
 from .simd import fma as fma_lanes
-from .static import Static
+from .static import entry
 
 SLAB = 32  # rows of a state [Dv, Dk] that go through CHUNK tokens one by one: they stay in a core's first cache
 CHUNK = 64  # tokens whose keys, queries and values are first brought together for one head
 LANES = 32  # of a row, summed side by side, as ggml_vec_dot_f32 sums them
 f32xN, NUMBER = Vec("f", 32, LANES), Vec("f", 32, 1)
 ONE = np.float32(1)
+TABLE, CUBE = (types.Array(types.float32, ndim, "C") for ndim in (2, 3))
+COUNTER = types.Array(types.int64, 1, "C")
 CHANNELS, f32x16 = 64, Vec("f", 32, 16)
+FEW = 4  # tokens for which taps are not turned first
 
 
 @njit
@@ -53,11 +58,24 @@ def _channels(x, w, first, out):
             out[t, c] = alone
 
 
+@njit
+def _four_taps(x, w, out):
+    """The usual number of taps, written out: so the compiler makes vectors of channels, which is worth it for few tokens."""
+    for t in range(len(out)):
+        for c in range(len(w)):
+            out[t, c] = (
+                ((np.float32(0) + x[t, c] * w[c, 0]) + x[t + 1, c] * w[c, 1]) + x[t + 2, c] * w[c, 2] + x[t + 3, c] * w[c, 3]
+            )
+
+
 @njit(parallel=True, cache=True)
 def causal_conv1d(x, w):
     """Twin of ops.deltanet.causal_conv1d: taps are added in order, without contraction, as llama.cpp adds fours of them."""
     C, K = w.shape
     out = np.empty((len(x) - K + 1, C), np.float32)
+    if K == 4 and len(out) <= FEW:
+        _four_taps(x, w, out)
+        return out
     for i in prange((C + CHANNELS - 1) // CHANNELS):
         _channels(x, w, i * CHANNELS, out)
     return out
@@ -176,16 +194,23 @@ def _share(R, Dk, q, k, v, log_decay, beta, before, after, out, claimed):
 
 
 @njit(parallel=True, cache=True)
-def _heads(threads, R, Dk, q, k, v, log_decay, beta, before, after, out, claimed):
+def _heads(R, Dk, threads, q, k, v, log_decay, beta, before, after, out, claimed):
     for _ in prange(threads):
         _share(R, Dk, q, k, v, log_decay, beta, before, after, out, claimed)
 
 
+@cache
+def _compiled(R, Dk):
+    return entry(_heads, (R, Dk), types.int64, *[CUBE] * 3, *[TABLE] * 2, *[CUBE] * 3, COUNTER)
+
+
 def gated_delta_rule(q, k, v, log_decay, beta, before, after):
     """Twin of ops.deltanet.gated_delta_rule, in float32. Rows are taken in pairs where registers and their number allow it."""
-    q, k, v, before = (np.ascontiguousarray(x) for x in (q, k, v, before))
-    out, R = np.empty_like(v), 2 if target_is("avx512f") and v.shape[2] % 2 == 0 else 1
-    _heads(
-        numba.get_num_threads(), Static(R), Static(k.shape[2]), q, k, v, log_decay, beta, before, after, out, np.zeros(1, np.int64)
-    )
+    assert after.dtype == np.float32
+    assert after.flags.c_contiguous
+    heads = [np.ascontiguousarray(x, np.float32) for x in (q, k, v)]
+    numbers = [np.ascontiguousarray(x, np.float32) for x in (log_decay, beta)]
+    out, R = np.empty(v.shape, np.float32), 2 if target_is("avx512f") and v.shape[2] % 2 == 0 else 1
+    states = np.ascontiguousarray(before, np.float32), after
+    _compiled(R, k.shape[2])(None, None, numba.get_num_threads(), *heads, *numbers, *states, out, np.zeros(1, np.int64))
     return out

@@ -26,6 +26,8 @@ def exp(x):
     e, size = bitcast(u32, z) << 23, bitcast(f32, bitcast(u32, n) & 0x7FFFFFFF)
     k = bitcast(f32, e + 0x3F800000)
     below = where_less(n, splat(f32xL, np.float32(0.5)), splat(u32xL, 0x82000000), splat(u32xL, 0))
-    s1, s2 = bitcast(f32, below + 0x7F000000), bitcast(f32, e - below)
+    # 1 where it does not matter: what stands there else may make subnormal products, which some processors take long for
+    rest = where_less(splat(f32xL, np.float32(126)), size, e - below, splat(u32xL, 0x3F800000))
+    s1, s2 = bitcast(f32, below + 0x7F000000), bitcast(f32, rest)
     far = where_less(splat(f32xL, np.float32(192)), size, s1 * s1, fma(s2, j, s2) * s1)
     return where_less(splat(f32xL, np.float32(126)), size, far, fma(j, k, k))

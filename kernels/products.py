@@ -19,7 +19,7 @@ from numba.extending import overload
 
 from . import columns, lanes, panels
 from .simd import fetch_add
-from .static import Static, StaticType, for_kernels
+from .static import Static, entry, for_kernels
 from .tokens import room, round_tokens
 
 CHUNK = 256  # rows that a thread claims at once, at most
@@ -104,12 +104,13 @@ def _multiply(way, kind, path, rows, x, out, threads):
         _share(way, kind, path, claimed[1], chunk, rows, tokens, out)
 
 
+FLOATS = types.Array(types.float32, 2, "C")
+ROWS = types.Array(types.uint8, 2, "C", readonly=True)
+
+
 @cache
 def compiled(way, kind, path):
-    """The machine code for one way, type and path, without Numba's dispatcher: that takes longer than a small product."""
-    floats = types.Array(types.float32, 2, "C")
-    rows = types.Array(types.uint8, 2, "C", readonly=True)
-    return _multiply.compile((StaticType(way), StaticType(kind), StaticType(path), rows, floats, floats, types.int64))
+    return entry(_multiply, (way, kind, path), ROWS, FLOATS, FLOATS, types.int64)
 
 
 def product(way, kind, path, rows, x, out):

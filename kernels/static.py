@@ -38,6 +38,15 @@ def _static_constant(context, builder, static_type, static):
     return context.get_dummy_value()
 
 
+def entry(kernel, known, *others):
+    """The machine code of a kernel whose first parameters are the Statics of `known` and whose other parameters have these types.
+
+    Numba's dispatcher would look up the types of a Static on every call, which takes longer than a small operation. Nothing is
+    checked: arrays must have exactly these types. None is given for each Static. Who calls it keeps what comes back.
+    """
+    return kernel.compile((*map(StaticType, known), *others))
+
+
 def for_kernels(declared):
     """A function that kernels alone can call: what it does for which Static, its overload says."""
 

@@ -75,7 +75,7 @@ def test_kernels_import_numpy_numba_and_llvmlite_alone(path):
         assert parts[0] != "refmodel" or parts[1] == "kernels"
 
 
-@pytest.mark.parametrize("module", ["activation", "attention", "deltanet", "norm"])
+@pytest.mark.parametrize("module", ["activation", "attention", "deltanet", "norm", "rope"])
 def test_every_kernel_has_a_twin_of_the_same_name_and_parameters(module):
     kernels, ops = import_module(f"refmodel.kernels.{module}"), import_module(f"refmodel.ops.{module}")
     public = {

@@ -1,9 +1,10 @@
 """Numerics `fast`: float32, and for packed weights tokens that are rounded to 8 bits; a cache of half floats."""
 
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
+from gguf import GGMLQuantizationType as Q
 
 from ..arrays import F, Matrix
 from ..ops.ggml_product import PATHS, plan
@@ -20,9 +21,14 @@ def linear(w: Matrix, x: F) -> F:
     if w.type not in PATHS:
         return plain.linear(w, x)
     out = np.empty((len(x), w.shape[0]), np.float32)
-    of_one = plan(w.type, w.shape[0], 1, repack=True, tiled=True, panels=False)[0].path
-    packed.multiply(w, of_one if len(x) <= packed.FEW else "super_blocks", x, out)
+    packed.multiply(w, path_of_one(w.type, w.shape[0]) if len(x) <= packed.FEW else "super_blocks", x, out)
     return out
+
+
+@cache
+def path_of_one(kind: Q, O: int) -> str:
+    """llama.cpp's path for O rows of a type and a single token."""
+    return plan(kind, O, 1, repack=True, tiled=True, panels=False)[0].path
 
 
 def store(x: F) -> F:

@@ -15,6 +15,7 @@ from ..kernels import norm as norm_kernels
 from ..kernels.decode import KINDS, LARGE
 from ..kernels.decode import dequantize as decode
 from ..kernels.linear import product
+from ..kernels.rope import rope as rope_kernel
 from ..ops import activation, norm
 from ..ops.attention import attention as plain_attention
 from ..ops.deltanet import causal_conv1d, gated_delta_rule
@@ -132,7 +133,7 @@ REFERENCE = Numerics(
     softcap=activation.softcap,
     softplus=activation_kernels.softplus,
     soft_max=activation.soft_max,
-    rope=rope,
+    rope=rope_kernel,
     store=as_it_is,
     scores=True,
     attention=attention.attention,
@@ -149,6 +150,7 @@ ORACLE = replace(
     silu=activation.silu,
     swiglu=activation.swiglu,
     softplus=activation.softplus,
+    rope=rope,
     attention=plain_attention,
     causal_conv1d=causal_conv1d,
     gated_delta_rule=gated_delta_rule,

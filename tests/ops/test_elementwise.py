@@ -1,5 +1,7 @@
 """Norms, activations and rotary embedding: each against its definition in float64, and its laws."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from strategies import seeds
 
 from refmodel.kernels import activation as kernels
 from refmodel.kernels.norm import rms_norm as rms_norm_kernel
+from refmodel.kernels.rope import rope as rope_kernel
 from refmodel.ops import ggml
 from refmodel.ops.activation import sigmoid, silu, softplus, swiglu
 from refmodel.ops.norm import rms_norm
@@ -36,6 +39,13 @@ def test_kernels_of_whole_eights_have_the_bits_of_ggml_wherever_a_number_stands(
     same_bits(kernels.silu(gate), ggml.silu(gate))
     same_bits(kernels.swiglu(gate, up), ggml.swiglu(gate, up))
     same_bits(kernels.sigmoid(gate)[-1], kernels.sigmoid(gate[-1]))
+
+
+def test_parts_for_several_threads_have_the_bits_of_one():
+    x = (8 * np.random.default_rng(1).standard_normal(3 * kernels.PART + 37)).astype(np.float32)
+    some = slice(kernels.PART - 16, 2 * kernels.PART + 32)  # whole vectors, over two borders
+    same_bits(kernels.silu(x)[some], kernels.silu(x[some]))
+    same_bits(kernels.swiglu(x, x[::-1])[some], kernels.swiglu(x[some], x[::-1][some]))
 
 
 @pytest.mark.parametrize("f", BOTH, ids=lambda f: f"{f.__module__}.{f.__name__}")
@@ -82,6 +92,15 @@ def test_only_the_first_n_rot_dims_turn_and_position_zero_turns_nothing(adjacent
     same_bits(y[:, :, 6:], x[:, :, 6:])
     same_bits(y[0], x[0])
     assert (y[1:, :, :6] != x[1:, :, :6]).all()
+
+
+@pytest.mark.parametrize("adjacent", [False, True])
+@given(seed=seeds(), T=st.integers(1, 4), H=st.integers(1, 3), half=st.integers(1, 20), behind=st.integers(0, 5))
+def test_the_kernel_of_rope_has_the_bits_of_its_definition(adjacent, seed, T, H, half, behind):
+    r = np.random.default_rng(seed)
+    x, pos = r.standard_normal((T, H, 2 * half + behind)).astype(np.float32), r.integers(0, 5000, T)
+    how = replace(turning(2 * half, adjacent), magnitude=1.25)
+    same_bits(rope_kernel(x, pos, how), rope(x, pos, how))
 
 
 def test_pairs_are_adjacent_or_half_apart():
