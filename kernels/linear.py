@@ -12,16 +12,18 @@ Running numbers wait in memory for the next weights. Rows that are multiplied to
 faster than one.
 """
 
+from functools import cache
+
 import numba
 import numpy as np
-from numba import njit, prange
+from numba import njit, prange, types
 from numba.extending import overload
 
 from . import decode, turned
 from .decode import FLOATS, KINDS
 from .ieee import fma as fma_of_numbers
 from .simd import Vec, fetch_add, fma, hsum, load, part, store, target_is, tile
-from .static import Static, for_kernels
+from .static import Static, entry, for_kernels
 
 ROWS = turned.ROWS  # of a panel
 WIDTH = 512  # weights of each, at most
@@ -210,12 +212,23 @@ def _product(way, kind, order, claimed, many, rows, row_bytes, x, inner, sums, o
         _share(way, kind, order, claimed, many, rows, row_bytes, x, inner, sums[i], out)
 
 
+@cache
+def _compiled(way, kind, order, dtype):
+    """For tokens whose dtype has that name."""
+    number, of = types.int64, getattr(types, dtype)
+    counter, rows = types.Array(number, 1, "C"), types.Array(types.uint8, 1, "C", readonly=True)
+    two, four = (types.Array(of, ndim, "C") for ndim in (2, 4))
+    return entry(_product, (way, kind, order), counter, number, rows, number, two, number, four, two)
+
+
 def product(kind, order, rows, x, out):
     """out [T, O] = rows [O, bytes] times the tokens x [T, I], all numbers of the dtype of x.
 
     kind   a name in KINDS
     order  a name in LANES; all but dot_sgemm are for float32 tokens
     """
+    assert out.flags.c_contiguous
+    assert out.dtype == x.dtype
     (O, row_bytes), (T, I), threads = rows.shape, x.shape, numba.get_num_threads()
     rows = np.ascontiguousarray(rows).reshape(-1).view()
     rows.setflags(write=False)  # as a mapped file is: otherwise the kernel is compiled a second time
@@ -225,8 +238,9 @@ def product(kind, order, rows, x, out):
         x = np.pad(x, ((0, 0), (0, -I % 8)))
     many = min(CHUNK, max(O // (4 * threads * ROWS), 1) * ROWS)
     one = T == 1 and kind not in FLOATS and x.dtype == np.float32
-    how = Static("one_token" if one else "panels"), Static(kind), Static(order)
+    run = _compiled("one_token" if one else "panels", kind, order, x.dtype.name)
+    x = np.ascontiguousarray(x)
     for start in range(0, T, TOKENS):
         tokens, result = x[start : start + TOKENS], out[start : start + TOKENS]
         sums = np.empty((threads, len(tokens), ROWS, LANES[order]), x.dtype)
-        _product(*how, np.zeros(1, np.int64), many, rows, row_bytes, tokens, I, sums, result)
+        run(None, None, None, np.zeros(1, np.int64), many, rows, row_bytes, tokens, I, sums, result)
