@@ -67,8 +67,8 @@ SHAPES = {
 def tensors(s: Shape) -> Iterator[tuple[str, T, tuple[int, ...]]]:
     """Name, type and shape of each tensor: the mix of UD-Q4_K_XL files.
 
-    Mixing layers have the types that are known of Qwen3.5-4B-UD-Q4_K_XL; for the feed-forward matrices, the embedding and the head,
-    which in small models is the embedding, they are chosen so that the mix has all six types of such files and the size of the real one.
+    Mixing layers have the types that are known of Qwen3.5-4B-UD-Q4_K_XL; for the feed-forward matrices, the embedding and the head
+    (which is the embedding in small models) they are chosen so that the mix has all six types of such files and a real one's size.
     """
     yield "token_embd.weight", T.Q6_K if s.tied else T.Q4_K, (s.V, s.E)
     yield "output_norm.weight", T.F32, (s.E,)
