@@ -5,7 +5,7 @@ llama.cpp quantizes and records, whatever REFMODEL_LLAMA_LIB names; another buil
 Run it from anywhere:
 
     python golden/make.py                  everything
-    python golden/make.py qwen2-Q8_0 ...   these files of models/ alone, and llama.cpp's logits for them
+    python golden/make.py qwen2-Q8_0 ...   these files of models/ alone, and llama.cpp's logits for them; hashes of names/ anew
 
 Everything comes from seeds: a second run changes nothing but the dates of files whose bytes changed.
 """
@@ -106,14 +106,14 @@ def main(only: set[str]) -> None:
                 notes[f"models/{path.name}"] = {"producer": "llama_model_quantize", "seed": seed, "flags": ftype}
                 note = trace_logits(path, library, notes)
                 note["nmse_of_dequantized"] = distance_to_dequantized(path, library)
+    for path in sorted((HERE / "names").glob("*.txt")):
+        notes[f"names/{path.name}"] = {"producer": "nodes seen by the scheduler's callback, reasons by hand"}
     if only:
         write_manifest(notes, keep=True)
         return
     trace_route(library, notes)
     for path in make_tokenizers.make(HERE / "tokenizers", library.path):
         notes[f"tokenizers/{path.name}"] = {"producer": "gguf package" if path.suffix == ".gguf" else "llama_tokenize"}
-    for path in sorted((HERE / "names").glob("*.txt")):
-        notes[f"names/{path.name}"] = {"producer": "nodes seen by the scheduler's callback, reasons by hand"}
     for path in sorted((HERE / "hf").glob("*")):
         notes[f"hf/{path.name}"] = {"producer": "golden/make_hf.py, transformers 5.23.0, torch 2.13.0"}
         notes["models/qwen35-hf.gguf"] = {"producer": "golden/make_hf.py, gguf package"}
