@@ -143,6 +143,20 @@ def test_taking_tensors_changes_no_bit(model, tmp_path, llama_lib):
             same_bits(with_taps[name].reshape(-1), without[name].reshape(-1))
 
 
+def test_logits_of_the_last_tokens_alone(model, tmp_path, llama_lib):
+    """llama.cpp then runs what follows the last attention for one token: in F32 that may be another path than for several."""
+    calls = [PROMPT, *STEPS[:2]]
+    out = record(model.path, calls, PROFILES["default"], tmp_path / "t.safetensors", llama_lib, taps=False, last=True).path
+    session = model.session(numerics="llamacpp")
+    for call, tokens in enumerate(calls):
+        ours, theirs = session.forward(tokens, "last")[0], np.array(Trace(out)[in_call("result_output", call)])
+        assert nmse(ours, theirs) <= 1e-12
+        if len(tokens) == 1:
+            same_bits(ours, theirs)
+    with pytest.raises(OracleError, match="recorded without taps"):
+        record(model.path, calls, PROFILES["default"], tmp_path / "t.safetensors", llama_lib, last=True)
+
+
 def test_a_hybrid_with_one_kind_of_block_is_reported_before_llama_cpp_aborts(tmp_path, llama_lib):
     model = refmodel.load(tiny.build(tmp_path / "m.gguf", "qwen35", seed=1))
     with pytest.raises(RouteError, match=r"keeps only delta blocks: llama\.cpp aborts"):
