@@ -11,13 +11,18 @@ from . import goals, ours
 from .bench import Bench
 from .child import Child, environment, taking_turns
 from .results import Row, paired
-from .synthesize import Shape, synthesize
+from .synthesize import SHAPES, Shape, synthesize
 from .turns import alternate, timed
 
 PROMPT = [7 * i % 4096 for i in range(128)]  # of the prefill
 BEFORE = PROMPT[:16]  # what is there before the first token of the decode
 CELLS = 1024
-FILES = {"q35-4b-32": Shape(), "q35-4b-4": Shape(layers=4), "q35-4b-4-8k": Shape(layers=4, V=8192)}
+FILES = {
+    "q35-4b-32": Shape(),
+    "q35-4b-4": Shape(layers=4),
+    "q35-4b-4-8k": Shape(layers=4, V=8192),
+    "q35-27b-64": SHAPES["27b"],
+}
 LONG, BRIEF = 4096, 256
 
 

@@ -1,6 +1,6 @@
-"""Write a file of random weights in the shape of Qwen3.5-4B: as large and as mixed as the real one, in seconds.
+"""Write a file of random weights in the shape of Qwen3.5-4B or 27B: as large and as mixed as the real one, in seconds.
 
-    python -m benchmarks.synthesize OUT.gguf [--layers 32] [--vocab 248320] [--seed 0]
+    python -m benchmarks.synthesize OUT.gguf [--shape 4b] [--layers 32] [--vocab 248320] [--seed 0]
 
 Speed depends on shapes and types, not on values, so a matrix is a few hundred random packed rows over and over; no two
 layers begin at the same row. Scales make activations stay of order one through any number of layers, so every logit is
@@ -9,7 +9,7 @@ finite. The vocabulary is the shortest byte strings, and every merge of it makes
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from math import prod
@@ -36,6 +36,7 @@ PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that 
 class Shape:
     """Sizes of a qwen35; the letters are those of refmodel.arrays. The values are those of Qwen3.5-4B."""
 
+    like: str = "Qwen3.5-4B"
     layers: int = 32
     V: int = 248_320
     E: int = 2560
@@ -49,6 +50,7 @@ class Shape:
     S: int = 128
     K: int = 4
     interval: int = 4
+    tied: bool = True
 
     def more_bits(self, layer: int) -> bool:
         """The layers that llama.cpp's mixes give a better type: the first and last eighth, and every third between."""
@@ -56,14 +58,22 @@ class Shape:
         return layer < eighth or layer >= 7 * self.layers // 8 or (layer - eighth) % 3 == 2
 
 
+SHAPES = {
+    "4b": Shape(),
+    "27b": Shape("Qwen3.5-27B", layers=64, E=5120, F=17408, H=24, Hv=48, tied=False),
+}
+
+
 def tensors(s: Shape) -> Iterator[tuple[str, T, tuple[int, ...]]]:
     """Name, type and shape of each tensor: the mix of UD-Q4_K_XL files.
 
-    Mixing layers have the types that are known of Qwen3.5-4B-UD-Q4_K_XL; for the feed-forward matrices and the embedding, which
-    is also the head, they are chosen so that the mix has all six types of such files and the size of the real one.
+    Mixing layers have the types that are known of Qwen3.5-4B-UD-Q4_K_XL; for the feed-forward matrices, the embedding and the head
+    (which is the embedding in small models) they are chosen so that the mix has all six types of such files and a real one's size.
     """
-    yield "token_embd.weight", T.Q6_K, (s.V, s.E)
+    yield "token_embd.weight", T.Q6_K if s.tied else T.Q4_K, (s.V, s.E)
     yield "output_norm.weight", T.F32, (s.E,)
+    if not s.tied:
+        yield "output.weight", T.Q6_K, (s.V, s.E)
     key, value, queries, keys = s.Hk * s.S, s.Hv * s.S, s.H * s.D, s.G * s.D
     for i in range(s.layers):
         of_all: dict[str, tuple[T, tuple[int, ...]]] = {
@@ -214,7 +224,7 @@ def metadata(s: Shape) -> dict[str, Field]:
     types = [TokenType.NORMAL] * (s.V - len(SPECIAL)) + [TokenType.CONTROL] * len(SPECIAL)
     return {
         "general.architecture": field(GGUFValueType.STRING, "qwen35"),
-        "general.name": field(GGUFValueType.STRING, f"random weights shaped like Qwen3.5-4B, {s.layers} layers"),
+        "general.name": field(GGUFValueType.STRING, f"random weights shaped like {s.like}, {s.layers} layers"),
         **{f"qwen35.{key}": field(GGUFValueType.UINT32, value) for key, value in numbers.items()},
         "qwen35.rope.freq_base": field(GGUFValueType.FLOAT32, 1e7),
         "qwen35.attention.layer_norm_rms_epsilon": field(GGUFValueType.FLOAT32, 1e-6),
@@ -239,11 +249,13 @@ def synthesize(path: Path, shape: Shape, seed: int = 0) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, metavar="OUT.gguf")
-    parser.add_argument("--layers", type=int, default=Shape.layers)
+    parser.add_argument("--shape", choices=SHAPES, default="4b")
+    parser.add_argument("--layers", type=int, help="fewer or more than that shape has")
     parser.add_argument("--vocab", type=int, default=Shape.V, help="at least 259")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    path = synthesize(given.out, Shape(layers=given.layers, V=given.vocab), given.seed)
+    shape = SHAPES[given.shape]
+    path = synthesize(given.out, replace(shape, layers=given.layers or shape.layers, V=given.vocab), given.seed)
     print(f"{path}: {path.stat().st_size / 1e9:.2f} GB")
 
 

@@ -4,7 +4,8 @@ Needs an environment with refmodel and the extra [llamacpp] (llama-cpp-python 0.
 llama.cpp quantizes and records, whatever REFMODEL_LLAMA_LIB names; another build is refused before anything is written.
 Run it from anywhere:
 
-    python golden/make.py
+    python golden/make.py                  everything
+    python golden/make.py qwen2-Q8_0 ...   these files of models/ alone, and llama.cpp's logits for them; hashes of names/ anew
 
 Everything comes from seeds: a second run changes nothing but the dates of files whose bytes changed.
 """
@@ -51,14 +52,31 @@ FLOATS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "qwen35-nextn": ("qwen35", 8, {"n_nextn": 1, "n_layer": 3, "recurrent": [True, False, True]}),
 }
 
-# models with rows of 256, committed quantized only: name -> architecture, seed, shape
-WIDE = {"E": 256, "F": 256, "H": 8, "G": 2, "D": 32, "n_rot": 32}
-ROWS_OF_256: dict[str, tuple[str, int, dict[str, Any]]] = {
-    "llama": ("llama", 11, {**WIDE, "n_layer": 2}),
-    "qwen3": ("qwen3", 12, {**WIDE, "n_layer": 2, "tied": True}),
-    "qwen35": ("qwen35", 13, {**WIDE, "n_layer": 4, "n_rot": 12, "Hk": 4, "Hv": 8, "S": 32, "K": 4, "recurrent": [1, 1, 0, 1]}),
-}
+# models with rows of 256, committed quantized only: name -> architecture, seed, shape, types. In the small ones some rows are
+# shorter: these get the types that llama.cpp falls back to.
 FTYPES = {"Q8_0": 7, "Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18}  # llama_ftype
+FOUR, TWO = tuple(FTYPES), ("Q8_0", "Q4_K_M")
+WIDE = {"E": 256, "F": 256, "H": 8, "G": 2, "D": 32, "n_rot": 32}
+DELTA = {"n_rot": 12, "Hk": 4, "Hv": 8, "S": 32, "K": 4, "recurrent": [1, 1, 0, 1]}
+SMALL = {"E": 256, "F": 32, "H": 2, "G": 1, "D": 16, "n_rot": 16, "tied": True}
+MOE_HYBRID = {**SMALL, "n_layer": 2, "interval": 2, "n_rot": 12, "S": 8, "K": 4, "experts": 3, "used": 2, "Fx": 32, "Fs": 32}
+ROWS_OF_256: dict[str, tuple[str, int, dict[str, Any], tuple[str, ...]]] = {
+    "llama": ("llama", 11, {**WIDE, "n_layer": 2}, FOUR),
+    "qwen3": ("qwen3", 12, {**WIDE, "n_layer": 2, "tied": True}, FOUR),
+    "qwen35": (
+        "qwen35",
+        13,
+        {**WIDE, "n_layer": 4, "n_rot": 12, "Hk": 4, "Hv": 8, "S": 32, "K": 4, "recurrent": [1, 1, 0, 1]},
+        FOUR,
+    ),
+    "qwen2": ("qwen2", 31, {**WIDE, "F": 32, "n_layer": 1, "tied": True}, TWO),
+    "qwen3moe": ("qwen3moe", 32, {**SMALL, "n_layer": 1, "experts": 3, "used": 2, "Fx": 32}, TWO),
+    "qwen35moe": ("qwen35moe", 33, MOE_HYBRID, TWO),
+    "qwen3next": ("qwen3next", 34, MOE_HYBRID, TWO),
+    "gemma3": ("gemma3", 35, {**SMALL, "n_layer": 2, "interval": 2}, TWO),
+}
+
+NAMES = {*FLOATS, *(f"{name}-{ftype}" for name, (*_, types) in ROWS_OF_256.items() for ftype in types)}
 
 TOKENS = [84, 104, 101, 220, 116, 104, 105, 110, 103, 9, 77]
 CALLS = [TOKENS, [12], [200]]
@@ -66,28 +84,36 @@ ROUTE = "blocks:2,6"
 COMMIT = "0c1e57098"  # of llama.cpp in llama-cpp-python 0.3.36: the one that golden/ speaks of
 
 
-def main() -> None:
+def main(only: set[str]) -> None:
+    """Make the models that are named, or everything where none is."""
+    if unknown := only - NAMES:
+        raise SystemExit(f"golden/make.py: no model is called {', '.join(sorted(unknown))}; there are {', '.join(sorted(NAMES))}")
+    wanted = only or NAMES
     library, notes = judge(), dict[str, dict[str, Any]]()
     for name in ("models", "traces"):
         (HERE / name).mkdir(exist_ok=True)
     for name, (arch, seed, shape) in FLOATS.items():
-        path = tiny.build(HERE / "models" / f"{name}.gguf", arch, seed, **shape)
-        notes[f"models/{name}.gguf"] = {"producer": "gguf package, tests/tiny.py", "seed": seed}
-        trace_logits(path, library, notes)
-    for name, (arch, seed, shape) in ROWS_OF_256.items():
+        if name in wanted:
+            path = tiny.build(HERE / "models" / f"{name}.gguf", arch, seed, **shape)
+            notes[f"models/{name}.gguf"] = {"producer": "gguf package, tests/tiny.py", "seed": seed}
+            trace_logits(path, library, notes)
+    for name, (arch, seed, shape, types) in ROWS_OF_256.items():
         with tempfile.TemporaryDirectory() as folder:
             parent = tiny.build(Path(folder) / "parent.gguf", arch, seed, **shape)
-            for ftype, number in FTYPES.items():
+            for ftype in (ftype for ftype in types if f"{name}-{ftype}" in wanted):
                 path = HERE / "models" / f"{name}-{ftype}.gguf"
-                quantize(parent, path, number)
+                quantize(parent, path, FTYPES[ftype])
                 notes[f"models/{path.name}"] = {"producer": "llama_model_quantize", "seed": seed, "flags": ftype}
                 note = trace_logits(path, library, notes)
                 note["nmse_of_dequantized"] = distance_to_dequantized(path, library)
+    for path in sorted((HERE / "names").glob("*.txt")):
+        notes[f"names/{path.name}"] = {"producer": "nodes seen by the scheduler's callback, reasons by hand"}
+    if only:
+        write_manifest(notes, keep=True)
+        return
     trace_route(library, notes)
     for path in make_tokenizers.make(HERE / "tokenizers", library.path):
         notes[f"tokenizers/{path.name}"] = {"producer": "gguf package" if path.suffix == ".gguf" else "llama_tokenize"}
-    for path in sorted((HERE / "names").glob("*.txt")):
-        notes[f"names/{path.name}"] = {"producer": "nodes seen by the scheduler's callback, reasons by hand"}
     for path in sorted((HERE / "hf").glob("*")):
         notes[f"hf/{path.name}"] = {"producer": "golden/make_hf.py, transformers 5.23.0, torch 2.13.0"}
         notes["models/qwen35-hf.gguf"] = {"producer": "golden/make_hf.py, gguf package"}
@@ -163,21 +189,26 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def write_manifest(notes: dict[str, dict[str, Any]]) -> None:
-    """Every file with its hash, size, origin, and the date on which its bytes last changed."""
+def write_manifest(notes: dict[str, dict[str, Any]], keep: bool = False) -> None:
+    """Every file with its hash, size, origin, and the date on which its bytes last changed; `keep`: beside those of other files."""
     manifest = HERE / "manifest.toml"
     before = tomllib.loads(manifest.read_text()) if manifest.exists() else {}
     today = datetime.date.today().isoformat()
+    files = before.get("files", {})
+    made = {name: entry(name, note, files.get(name, {}), today) for name, note in notes.items()}
     lines = [f'# Written by golden/make.py. llama.cpp is {COMMIT} (llama-cpp-python 0.3.36), AVX2, GCC 12.\ncommit = "{COMMIT}"\n']
-    for name, note in sorted(notes.items()):
-        path, old = HERE / name, before.get("files", {}).get(name, {})
-        digest = sha256(path)
-        entry = {"sha256": digest, "bytes": path.stat().st_size, **note}
-        entry["date"] = old.get("date", today) if old.get("sha256") == digest else today
-        lines.append(f'\n[files."{name}"]\n' + "".join(f"{key} = {json.dumps(value)}\n" for key, value in entry.items()))
+    for name, values in sorted(((files if keep else {}) | made).items()):
+        lines.append(f'\n[files."{name}"]\n' + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
     manifest.write_text("".join(lines))
 
 
+def entry(name: str, note: dict[str, Any], old: dict[str, Any], today: str) -> dict[str, Any]:
+    digest = sha256(HERE / name)
+    date = old.get("date", today) if old.get("sha256") == digest else today
+    return {"sha256": digest, "bytes": (HERE / name).stat().st_size, **note, "date": date}
+
+
 if __name__ == "__main__":
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    main()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a model; everything if none is named")
+    main(set(parser.parse_args().names))

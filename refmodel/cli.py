@@ -85,16 +85,19 @@ def demo(threads: Threads = None) -> None:
 def info(
     model: ModelPath, as_json: AsJson = False, tensors: Annotated[bool, typer.Option(help="List every tensor.")] = False
 ) -> None:
-    """Show what a file holds: architecture, layer table, tokenizer, and every inconsistency."""
+    """Show what a file holds: architecture, what its tensors are, layer table, tokenizer, and every inconsistency."""
     from . import inspect, show
     from .model import load
 
     loaded = load(model)
     summary, rows, findings = inspect.summary(loaded), inspect.layer_table(loaded), inspect.inconsistencies(loaded)
+    kinds = inspect.kind_table(loaded)
     if as_json:
-        print(json.dumps({"summary": summary, "layers": [vars(row) for row in rows], "inconsistencies": findings}, indent=1))
+        tables = {"tensors": [vars(row) for row in kinds], "layers": [vars(row) for row in rows]}
+        print(json.dumps({"summary": summary, **tables, "inconsistencies": findings}, indent=1))
         return
     out.print(show.pairs(summary))
+    out.print(show.kinds(kinds))
     out.print(show.layers(rows, tensors))
     out.print("\n".join(f"! {line}" for line in findings) or "no inconsistencies found", markup=False)
 

@@ -1,10 +1,13 @@
-"""What `refmodel info` shows: the architecture, the layer table, the tokenizer, and everything that looks inconsistent."""
+"""What `refmodel info` shows: the architecture, what each tensor is, the layer table, and everything that looks inconsistent."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .compat import HYBRID
+import numpy as np
+
+from .compat import HYBRID, KINDS, stated_interval
+from .meanings import kind_meaning, tensor_meaning
 from .memory import anonymous, needs
 from .model import Model
 
@@ -20,6 +23,17 @@ class LayerRow:
     tensors: list[str]
 
 
+@dataclass(frozen=True)
+class KindRow:
+    """One tensor of all blocks of a kind: its types, its shape (rows, columns), and what it is."""
+
+    kind: str
+    tensor: str
+    types: str
+    shape: list[int]
+    meaning: str
+
+
 def summary(model: Model) -> dict[str, str]:
     """Name -> value of what one wants to know first."""
     hp, types = model.hp, Counter(t.type.name for t in model.file.tensors.values())
@@ -29,17 +43,62 @@ def summary(model: Model) -> dict[str, str]:
         "name": model.file.metadata.str("general.name", "-"),
         "architecture": model.architecture,
         "blocks": f"{hp.n_layer}" + (f" + {hp.n_nextn} for multi-token prediction (not executed)" if hp.n_nextn else ""),
-        "kinds": ", ".join(f"{n} {kind}" for kind, n in Counter(model.kinds).items()),
+        "kinds": kinds(model),
         "E, vocabulary": f"{hp.n_embd}, {model.n_vocab}",
-        "heads": f"{hp.n_head} query, {hp.n_head_kv} key/value, of {hp.head_dim}",
-        "RoPE": f"base {hp.rope.base:g}, {hp.rope.n_rot} of {hp.head_dim} dims, pairs "
-        + ("adjacent" if hp.rope.adjacent else "half apart"),
+        "heads": heads(model),
+        **{kind: words for kind in dict.fromkeys(model.kinds) if (words := kind_meaning(model.architecture, hp, kind))},
+        "RoPE": rope(model),
         "head": "its own matrix" if "output.weight" in model.weights else "tied to the embedding",
         "weights": f"{sum(t.data.size for t in model.file.tensors.values()):,} bytes: "
         + ", ".join(f"{n} {name}" for name, n in types.most_common()),
         "memory": memory(model),
         **{f"tokenizer {key}": value for key, value in model.tokenizer.describe().items()},
     }
+
+
+def kinds(model: Model) -> str:
+    """How many blocks of each kind, which ones, and what says so."""
+    kinds = dict.fromkeys(model.kinds)
+    if model.architecture not in KINDS:
+        return f"{model.n_layer} {', '.join(kinds)}"
+    found = [f"{model.kinds.count(kind)} {kind} ({ranges(blocks_of(model, kind))})" for kind in kinds]
+    return ", ".join(found) + f"; {kinds_from(model)}"
+
+
+def blocks_of(model: Model, kind: str) -> list[int]:
+    return [i for i, found in enumerate(model.kinds) if found == kind]
+
+
+def kinds_from(model: Model) -> str:
+    """The key, or the rule, that says which block is of which kind."""
+    md, arch, how = model.file.metadata, model.architecture, KINDS[model.architecture]
+    listed, interval = f"{arch}.{how.listed}", f"{arch}.{how.interval}"
+    if listed in md and md.fields[listed].item is not None:
+        return f"as {listed} lists them"
+    if interval in md:
+        return f"by {interval} = {stated_interval(model)}"
+    return f"the file does not say; without {interval} it is {how.default}"
+
+
+def ranges(numbers: list[int]) -> str:
+    """`0-2, 4-6, 8` of numbers in ascending order."""
+    starts = [n for n in numbers if n - 1 not in numbers]
+    ends = [n for n in numbers if n + 1 not in numbers]
+    return ", ".join(f"{a}-{b}" if a < b else f"{a}" for a, b in zip(starts, ends, strict=True))
+
+
+def heads(model: Model) -> str:
+    hp = model.hp
+    own = "" if hp.head_dim * hp.n_head == hp.n_embd else f" (attention.key_length, not {hp.n_embd} / {hp.n_head})"
+    return f"{hp.n_head} query, {hp.n_head_kv} key/value, of {hp.head_dim}{own}"
+
+
+def rope(model: Model) -> str:
+    """Which dims of a head turn, and which two of them together."""
+    hp, n = model.hp, model.hp.rope.n_rot
+    still = f"; the other {hp.head_dim - n} stay as they are" if n < hp.head_dim else ""
+    pairs = "2i and 2i + 1" if hp.rope.adjacent else f"i and i + {n // 2} (NeoX)"
+    return f"base {hp.rope.base:g}, {n} of {hp.head_dim} dims, pairs {pairs}{still}"
 
 
 def memory(model: Model) -> str:
@@ -51,6 +110,26 @@ def memory(model: Model) -> str:
         "the weights stay packed in the file's mapping",
     ]
     return "; ".join(parts) + (f"; this process has {now / 1e6:.0f} MB that no file backs" if now else "")
+
+
+def kind_table(model: Model) -> list[KindRow]:
+    """A row for each tensor of each kind of block; where shapes differ between blocks, for each shape."""
+    found: dict[tuple[str, str, tuple[int, ...]], Counter[str]] = {}
+    for i, kind in enumerate(model.kinds):
+        start = f"blk.{i}."
+        for name, tensor in model.file.tensors.items():
+            if name.startswith(start):
+                found.setdefault((kind, name.removeprefix(start), tensor.shape), Counter())[tensor.type.name] += 1
+    rows = sorted(found.items(), key=lambda item: list(dict.fromkeys(model.kinds)).index(item[0][0]))
+    return [
+        KindRow(kind, name, counted(types), list(shape), tensor_meaning(model.architecture, model.hp, name))
+        for (kind, name, shape), types in rows
+    ]
+
+
+def counted(types: Counter[str]) -> str:
+    """`Q4_K`, or `20 Q5_K, 12 Q6_K` where blocks differ."""
+    return ", ".join(f"{n} {name}" for name, n in types.most_common()) if len(types) > 1 else next(iter(types))
 
 
 def layer_table(model: Model) -> list[LayerRow]:
@@ -109,4 +188,10 @@ def _unbalanced_route(model: Model) -> Iterator[str]:
         yield f"all blocks are of kind {kinds.pop()}: llama.cpp aborts on a hybrid model with only one kind of block"
 
 
-CHECKS: list[Callable[[Model], Iterator[str]]] = [_vocabulary, _special_tokens, _interval, _unturned, _unbalanced_route]
+def _decays(model: Model) -> Iterator[str]:
+    for name, weight in model.weights.items():
+        if name.endswith(".ssm_a") and (weight.dense(np.float32) >= 0).any():
+            yield f"{name} is not below zero everywhere: it holds -exp(A_log), and this may be A_log itself"
+
+
+CHECKS: list[Callable[[Model], Iterator[str]]] = [_vocabulary, _special_tokens, _interval, _unturned, _unbalanced_route, _decays]

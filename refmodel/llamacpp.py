@@ -120,6 +120,7 @@ def record(
     provenance: Mapping[str, Any] | None = None,
     taps: bool = True,
     keep: str = "",
+    last: bool = False,
     seen: Callable[[dict[str, int]], None] = lambda message: None,
 ) -> Recording:
     """Let llama.cpp run the calls one after another, in one sequence, and write what it computes to `out` (.safetensors).
@@ -128,6 +129,8 @@ def record(
     provenance  what to add to the header's: sha256 of the source, route
     taps        False: only the logits, and llama.cpp runs without a callback; the logits have the same bits
     keep        a regular expression: only taps in which it is found are stored; logits always are
+    last        True: logits of each call's last token alone, as one asks for them to generate: llama.cpp then runs what follows
+                the last block's attention for that token only. Without taps, whose rows would no longer be those of all tokens
     seen        is told {"block": N} and {"call": k} as they are done
 
     A tensor's name is its tap's (names.py), call k >= 1 adds @k; axes of length 1 are removed. The header's `nodes` lists,
@@ -136,6 +139,8 @@ def record(
     """
     if not calls or not all(calls):
         raise OracleError(f"{model}: llama.cpp needs a token in every call; given are calls of {list(map(len, calls))} tokens")
+    if last and taps:
+        raise OracleError(f"{model}: logits of the last token alone are recorded without taps")
     library = locate(lib)
     header = {
         "producer": library.describe(),
@@ -151,6 +156,7 @@ def record(
         "profile": header["profile"],
         "provenance": header,
         "taps": taps,
+        "last": last,
         "keep": _checked(keep),
     }
     done = ask(library, request, str(model), PATIENCE, seen)

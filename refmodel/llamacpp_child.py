@@ -304,11 +304,11 @@ def run(api: Api, request: Mapping[str, Any], channel: TextIO) -> dict[str, Any]
         callback = CALLBACK(taker.callback) if taker else CALLBACK()
         context = new_context(api, model, calls, request["profile"], callback)
         for k, tokens in enumerate(calls):
-            decode(lib, context, k, past, tokens, taker)
+            decode(lib, context, k, past, tokens, request["last"], taker)
             past += len(tokens)
-            name = in_call("result_output", k)
+            name, rows = in_call("result_output", k), 1 if request["last"] else len(tokens)
             if name not in spool.entries:
-                spool.add(name, squeezed(np.ctypeslib.as_array(lib.llama_get_logits(context), (len(tokens), n_vocab))))
+                spool.add(name, squeezed(np.ctypeslib.as_array(lib.llama_get_logits(context), (rows, n_vocab))))
             say(channel, call=k)
         spool.metadata["nodes"] = json.dumps(taker.nodes if taker else [])
     return {"build": api.build, "tensors": len(spool)}
@@ -330,7 +330,7 @@ def metadata(lib: ctypes.CDLL, model: int, key: str) -> str:
 
 
 def new_context(api: Api, model: int, calls: Sequence[Sequence[int]], profile: Mapping[str, Any], callback: Any) -> int:
-    """A context in which every call is one ubatch and all rows have logits."""
+    """A context in which every call is one ubatch and all rows may have logits."""
     params = api.lib.llama_context_default_params()
     params.n_ctx = -(-sum(map(len, calls)) // 256) * 256
     params.n_batch = params.n_ubatch = max(map(len, calls))
@@ -345,11 +345,11 @@ def new_context(api: Api, model: int, calls: Sequence[Sequence[int]], profile: M
     return context
 
 
-def decode(lib: ctypes.CDLL, context: int, call: int, past: int, tokens: Sequence[int], taker: Taker | None) -> None:
-    """One call, one ubatch; positions go on where the sequence ends."""
+def decode(lib: ctypes.CDLL, context: int, call: int, past: int, tokens: Sequence[int], last: bool, taker: Taker | None) -> None:
+    """One call, one ubatch; positions go on where the sequence ends. Logits are made of all tokens, or of the `last` one."""
     if taker:
         taker.begin(call, past, len(tokens))
-    ids, wanted = (c_int32 * len(tokens))(*tokens), (c_int8 * len(tokens))(*[1] * len(tokens))
+    ids, wanted = (c_int32 * len(tokens))(*tokens), (c_int8 * len(tokens))(*[not last] * (len(tokens) - 1), 1)
     batch = Batch(n_tokens=len(tokens), token=ctypes.addressof(ids), logits=ctypes.addressof(wanted))
     status = lib.llama_decode(context, batch)
     if taker and taker.error:

@@ -1,11 +1,12 @@
 """The nodes that llama.cpp computes, by name and in order, and the tap that each of them is compared with.
 
-golden/names/<architecture>.txt has a section [head], one for each kind of block, and [tail]. A line is one of
+golden/names/<architecture>.txt has a section [head], one for each kind of block, and one or more [tail ...]. A line is one of
 
     MUL_MAT    Qcur-N    = Qcur-N                    compared with this tap
     RESHAPE    Qcur-N    ! same numbers as Qcur-N    not compared, and why
     ? GET_ROWS node      ! ...                       may be absent
     * VIEW     name      ! ...                       may be there any number of times
+    |2 CONT    name      = name                      may be there instead of the two lines above it
 
 N is the block's number, `node` a node without a name. A tap has the node's name; `name-N#k` has k earlier nodes of that
 name in its block, and `rms_norm-N#1` is the second nameless node of that operation. `name-N#bias` is the sum of a product and a
@@ -20,7 +21,9 @@ from pathlib import Path
 from .errors import OracleError
 
 FOLDER = Path(__file__).parent / "golden" / "names"
-LINE = re.compile(r"(?P<number>[?*]\s+)?(?P<op>[A-Z0-9_]+)\s+(?P<name>\S.*?)\s+(?P<mark>[=!])\s+(?P<text>.+)")
+LINE = re.compile(
+    r"(?:(?P<number>[?*])\s+|\|(?P<instead>\d+)\s+)?(?P<op>[A-Z0-9_]+)\s+(?P<name>\S.*?)\s+(?P<mark>[=!])\s+(?P<text>.+)"
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Entry:
     reason: str
     optional: bool = False
     repeats: bool = False
+    instead: int = 0  # of so many lines before it
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,11 @@ class Table:
 
     @property
     def blocks(self) -> list[str]:
-        return [name for name in self.sections if name not in ("head", "tail")]
+        return [name for name in self.sections if name != "head" and not name.startswith("tail")]
+
+    @property
+    def tails(self) -> list[str]:
+        return [name for name in self.sections if name.startswith("tail")]
 
 
 def table(architecture: str) -> Table:
@@ -67,17 +75,17 @@ def table(architecture: str) -> Table:
 def parse(lines: Iterable[str], path: Path) -> dict[str, tuple[Entry, ...]]:
     sections: dict[str, list[Entry]] = {}
     here: list[Entry] = []
-    for number, line in enumerate(map(str.strip, lines), 1):
+    for row, line in enumerate(map(str.strip, lines), 1):
         if not line or line.startswith("#"):
             continue
         if line.startswith("[") and line.endswith("]"):
             here = sections[line[1:-1]] = []
         elif match := LINE.fullmatch(line):
             tap, reason = (match["text"], "") if match["mark"] == "=" else ("", match["text"])
-            repeats = (match["number"] or "").startswith("*")
-            here.append(Entry(match["op"], match["name"], tap, reason, bool(match["number"]), repeats))
+            number, instead = match["number"], int(match["instead"] or 0)
+            here.append(Entry(match["op"], match["name"], tap, reason, bool(number), number == "*", instead))
         else:
-            raise OracleError(f"{path}:{number}: expected `OP name = tap` or `OP name ! reason`, found {line!r}")
+            raise OracleError(f"{path}:{row}: expected `OP name = tap` or `OP name ! reason`, found {line!r}")
     return {name: tuple(entries) for name, entries in sections.items()}
 
 
@@ -115,7 +123,7 @@ class Aligner:
         found = self._matches(op, name)
         if not found and any(self._is_done(place) for place in self._next):
             self.block += 1
-            self._next |= {Place(section, 0) for section in (*self.table.blocks, "tail")}
+            self._next |= {Place(section, 0) for section in (*self.table.blocks, *self.table.tails)}
             found = self._matches(op, name)
         if not found:
             raise OracleError(self._unknown(f"{op} {name!r}"))
@@ -129,7 +137,7 @@ class Aligner:
 
     def end(self) -> None:
         """The graph is done. OracleError if the table has more."""
-        if not any(place.section == "tail" and self._is_done(place) for place in self._next):
+        if not any(place.section in self.table.tails and self._is_done(place) for place in self._next):
             raise OracleError(self._unknown("nothing more"))
 
     def _matches(self, op: str, name: str) -> list[Place]:
@@ -137,12 +145,16 @@ class Aligner:
         return [p for p in self._reachable() if (self._entry(p).op, self._entry(p).name) == wanted]
 
     def _reachable(self) -> list[Place]:
-        """The lines that may come next: behind each place, the first that is not optional and all before it."""
+        """The lines that may come next: behind each place up to the first that is not optional, and what may be there instead."""
         places: set[Place] = set()
         for start in self._next:
-            for line in range(start.line, len(self.table.sections[start.section])):
-                places.add(place := Place(start.section, line))
-                if not self._entry(place).optional:
+            entries = self.table.sections[start.section]
+            for line, entry in enumerate(entries[start.line :], start.line):
+                if entry.instead:
+                    continue  # reached from the first line that it replaces
+                others = (i for i, other in enumerate(entries) if other.instead and i - other.instead == line)
+                places |= {Place(start.section, i) for i in (line, *others)}
+                if not entry.optional:
                     break
         return sorted(places)
 
@@ -150,7 +162,7 @@ class Aligner:
         return self.table.sections[place.section][place.line]
 
     def _is_done(self, place: Place) -> bool:
-        return all(entry.optional for entry in self.table.sections[place.section][place.line :])
+        return all(entry.optional or entry.instead for entry in self.table.sections[place.section][place.line :])
 
     def _unknown(self, found: str) -> str:
         expected = [f"{self._entry(p).op} {self._entry(p).name} [{p.section}]" for p in self._reachable()]

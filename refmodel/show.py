@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
     from .against import Other
     from .diff import Diff, LogitRow, Row
     from .explain import Explanation
-    from .inspect import LayerRow
+    from .inspect import KindRow, LayerRow
     from .numerics.limits import Limits
     from .timing import Profile
     from .timing import Row as Spent
@@ -62,6 +62,19 @@ def pairs(values: Mapping[str, str]) -> Table:
     table.add_column()
     for key, value in values.items():
         table.add_row(key, escape(value))
+    return table
+
+
+def kinds(rows: "Sequence[KindRow]") -> Table:
+    """What the tensors of each kind of block are."""
+    table = plain_table("block", "tensor", "type", "rows, columns", "what it is")
+    for i, column in enumerate(table.columns):
+        column.justify, column.no_wrap = "right" if i == 3 else "left", i not in (2, 4)
+    for i, row in enumerate(rows):
+        if i and row.kind != rows[i - 1].kind:
+            table.add_section()
+        kind = "" if i and row.kind == rows[i - 1].kind else row.kind
+        table.add_row(kind, escape(row.tensor), row.types, ", ".join(map(str, row.shape)), escape(row.meaning))
     return table
 
 

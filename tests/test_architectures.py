@@ -17,6 +17,7 @@ from test_golden import GOLDEN, MODELS
 import refmodel
 from refmodel.arch import ARCHITECTURES, Architecture
 from refmodel.compat import KINDS
+from refmodel.meanings import tensor_meaning
 from refmodel.names import FOLDER, table
 
 each = pytest.mark.parametrize("name", ARCHITECTURES)
@@ -50,6 +51,14 @@ def test_it_has_a_table_of_names_a_tiny_model_and_a_golden_case(name):
 @each
 def test_a_model_with_kinds_of_blocks_says_so(name, models):
     assert (len(set(models[name].kinds)) > 1) == (name in KINDS)
+
+
+@each
+def test_info_says_of_every_tensor_what_it_is(name, models):
+    model = models[name]
+    names = {tensor for block in range(model.n_layer) for tensor in model.arch.shapes(model.hp, block)}
+    names |= {f"{matrix}.bias" for matrix in model.arch.BIASED}
+    assert not [tensor for tensor in names if not tensor_meaning(name, model.hp, tensor)], "say it in refmodel/meanings.py"
 
 
 @each

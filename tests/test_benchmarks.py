@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import gguf
@@ -211,6 +212,12 @@ def test_a_synthetic_file_opens_and_its_logits_are_finite_and_of_order_one(tiny_
     assert 0.1 < logits.std() < 10
 
 
+def test_a_head_of_its_own_is_another_matrix(tmp_path):
+    model = refmodel.load(synthesize.synthesize(tmp_path / "untied.gguf", replace(TINY, tied=False)))
+    assert model.output.type.name == "Q6_K"
+    assert model.weights["token_embd.weight"].type.name == "Q4_K"
+
+
 def test_gguf_py_reads_the_same_tensors(tiny_file):
     theirs = {tensor.name: tensor for tensor in gguf.GGUFReader(tiny_file).tensors}
     ours_ = refmodel.load(tiny_file).weights
@@ -225,10 +232,17 @@ def test_the_same_seed_writes_the_same_bytes_and_another_does_not(tiny_file, tmp
     assert synthesize.synthesize(tmp_path / "b.gguf", TINY, seed=1).read_bytes() != tiny_file.read_bytes()
 
 
-def test_the_large_file_has_the_size_and_mix_of_the_real_one():
-    listed = list(synthesize.tensors(synthesize.Shape()))
+@pytest.mark.parametrize(("name", "least", "most", "weights"), [("4b", 2.7e9, 2.9e9, 4.2e9), ("27b", 16e9, 17.5e9, 26.9e9)])
+def test_a_large_file_has_the_size_and_mix_of_the_real_one(name, least, most, weights):
+    listed = list(synthesize.tensors(synthesize.SHAPES[name]))
     total = sum(synthesize.nbytes(synthesize.Tensor(name, kind, shape, 0, 0)) for name, kind, shape in listed)
-    assert 2.7e9 < total < 2.9e9
+    assert least < total < most
+    assert sum(prod(shape) for _, _, shape in listed) == pytest.approx(weights, rel=0.01)
+    assert {kind.name for _, kind, _ in listed} == {"F32", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"}
+
+
+def test_the_mix_of_mixing_layers_is_the_known_one():
+    listed = list(synthesize.tensors(synthesize.Shape()))
     assert {name: (kind.name, shape) for name, kind, shape in listed}["blk.0.attn_qkv.weight"] == ("Q5_K", (8192, 2560))
 
 

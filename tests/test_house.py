@@ -22,7 +22,7 @@ ROWS = [
     {"compat", "recover"},
     {"model", "llamacpp", "llamacpp_child", "tolerance"},
     {"arch"},
-    {"call"},
+    {"call", "meanings"},
     {"numerics", "state", "trace", "names", "head"},
     {"plan"},
     {"weights", "route", "tokenizer", "sampling"},

@@ -24,7 +24,7 @@ def stream(architecture: str, sections: list[str]) -> list[tuple[str, str]]:
     for block, section in enumerate(sections, -1):
         for entry in table(architecture).sections[section]:
             name = entry.name.replace("_lN", f"_l{block}").replace("-N", f"-{block}").replace("node", f"node_{len(nodes)}")
-            nodes += [] if entry.optional else [(entry.op, name)]
+            nodes += [] if entry.optional or entry.instead else [(entry.op, name)]
     return nodes
 
 
@@ -49,11 +49,24 @@ def test_there_is_a_table_for_each_architecture():
     assert sorted(ARCHITECTURES) == sorted(path.stem for path in FOLDER.glob("*.txt"))
 
 
+def of_one_graph(architecture: str, section: str) -> list[Entry]:
+    """The nodes of one graph: without those that are there instead of others."""
+    return [entry for entry in table(architecture).sections[section] if not entry.instead]
+
+
+@each_section
+def test_what_is_there_instead_has_the_tap_of_a_line_that_it_replaces(architecture, section):
+    entries = table(architecture).sections[section]
+    for line, entry in enumerate(entries):
+        assert entry.tap in [other.tap for other in entries[line - entry.instead : line + 1]]
+
+
 @each_section
 def test_a_tap_has_its_nodes_name_and_counts_the_earlier_ones(architecture, section):
     seen: Counter[str] = Counter()
-    for entry in table(architecture).sections[section]:
+    for entry in of_one_graph(architecture, section):
         base = f"{entry.op.lower()}-N" if entry.name == "node" else entry.name
+        base = base.removesuffix("-N") if section.startswith(("head", "tail")) else base
         if entry.tap.endswith("#bias"):
             assert (entry.optional, entry.op, entry.tap) == (True, "ADD", f"{base}#bias")
             continue
@@ -65,7 +78,7 @@ def test_a_tap_has_its_nodes_name_and_counts_the_earlier_ones(architecture, sect
 
 @each_section
 def test_every_node_is_compared_once_or_left_out_for_a_reason(architecture, section):
-    entries = table(architecture).sections[section]
+    entries = of_one_graph(architecture, section)
     taps = [entry.tap for entry in entries if entry.tap]
     assert len(taps) == len(set(taps))
     for entry in entries:
@@ -115,6 +128,18 @@ def test_optional_nodes_may_come():
     assert [verdict.tap for verdict in verdicts[after : after + 2]] == ["", ""]
 
 
+def test_a_node_may_come_instead_of_others_but_not_behind_them():
+    nodes = stream("qwen3next", ["head", "delta", "tail"])
+    last = nodes.index(("RESHAPE", "q_conv_predelta-0"))
+    first = last - 3
+    instead = ("SCALE", "q_conv_predelta-0")
+    verdicts = walk("qwen3next", [*nodes[:first], instead, *nodes[last + 1 :]])
+    assert verdicts[first].tap == "q_conv_predelta-0"
+    for wrong in ([*nodes[: last + 1], instead, *nodes[last + 1 :]], [*nodes[: first + 1], instead, *nodes[last + 1 :]]):
+        with pytest.raises(OracleError, match="SCALE 'q_conv_predelta-0'"):
+            walk("qwen3next", wrong)
+
+
 @pytest.mark.parametrize(
     ("name", "block", "plain"),
     [
@@ -143,8 +168,9 @@ def test_a_line_that_cannot_be_read_is_named():
 
 
 def test_a_line_is_an_entry():
-    lines = ["[head]", "? VIEW  cache_k_lN (view)  ! same numbers as cache_k-N", "MUL_MAT node = mul_mat-N#1"]
+    lines = ["[head]", "? VIEW  cache_k_lN (view)  ! same numbers as cache_k-N", "MUL_MAT node = mul_mat-N#1", "|1 CONT x = x"]
     assert parse(lines, Path("x.txt"))["head"] == (
         Entry("VIEW", "cache_k_lN (view)", "", "same numbers as cache_k-N", optional=True),
         Entry("MUL_MAT", "node", "mul_mat-N#1", ""),
+        Entry("CONT", "x", "x", "", instead=1),
     )

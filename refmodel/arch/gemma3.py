@@ -144,4 +144,6 @@ def geglu(h: F, w: Block, c: Call) -> F:
 def head(x: F, output_norm: Weight, output: Matrix, c: Call) -> F:
     """Final norm and logits, [T, E] -> [T, V]."""
     logits = c.num.linear(output, c.norm("result_norm", x, output_norm))
-    return c.tap("result_output", c.num.softcap(logits, c.hp.softcap) if c.hp.softcap else logits)
+    if c.hp.softcap:
+        logits = c.num.softcap(c.tap("mul_mat", logits), c.hp.softcap)
+    return c.tap("result_output", logits)
