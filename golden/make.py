@@ -106,8 +106,8 @@ def main(only: set[str]) -> None:
                 notes[f"models/{path.name}"] = {"producer": "llama_model_quantize", "seed": seed, "flags": ftype}
                 note = trace_logits(path, library, notes)
                 note["nmse_of_dequantized"] = distance_to_dequantized(path, library)
-    for path in sorted((HERE / "names").glob("*.txt")):
-        notes[f"names/{path.name}"] = {"producer": "nodes seen by the scheduler's callback, reasons by hand"}
+    for path in sorted((HERE / "names").rglob("*.txt")):
+        notes[f"names/{path.relative_to(HERE / 'names')}"] = {"producer": "nodes seen by the scheduler's callback, reasons by hand"}
     if only:
         write_manifest(notes, keep=True)
         return

@@ -62,15 +62,19 @@ def live(
     lib: Path | None,
     dequantize: bool,
     folder: Path,
+    mtp: bool = False,
 ) -> Other:
-    """Run llama.cpp on the file, or on a copy in `folder` that the route (and --dequantized) made, and take every tensor."""
+    """Run llama.cpp on the file, or on a copy in `folder` that the route (and --dequantized) made, and take every tensor.
+
+    With `mtp` also those of its draft head, which then is compared, too.
+    """
     path = model.path
     if not route.is_identity:
         path = routed(model, route, folder / "routed.gguf")
     if dequantize:
         path = dequantized_copy(read(path), folder / "dequantized.gguf")
     provenance = {"route": route.canonical, "sha256": model.file.sha256()}
-    record(path, calls, profile, folder / "llamacpp.safetensors", lib, provenance)
+    record(path, calls, profile, folder / "llamacpp.safetensors", lib, provenance, mtp=mtp)
     types = {GGMLQuantizationType.F32} if dequantize else matrix_types(model)
     return from_trace(Trace(folder / "llamacpp.safetensors"), types)
 

@@ -1,16 +1,26 @@
 """What one call of a model hands to its blocks: hyperparameters, numerics, positions, and the tap."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .arrays import F, Ints
+from .threads import computing
 from .trace import SILENT, Tapper
 from .weights import Block, Weight
 
 if TYPE_CHECKING:
     from .numerics import Numerics
+
+
+@contextmanager
+def passing() -> Iterator[None]:
+    """Around a forward pass: kernels may run, and a broken model may overflow; who compares says where."""
+    with computing(), np.errstate(over="ignore", invalid="ignore"):
+        yield
 
 
 @dataclass(frozen=True)
@@ -22,6 +32,7 @@ class Call:
     pos       [T] positions of the new tokens
     tapper    who looks at intermediates
     position  where in the route the block stands, N in a tap's name; -1 outside of blocks
+    named     what a tap is called instead: a prediction block is a block of other names
     """
 
     hp: Any
@@ -29,6 +40,7 @@ class Call:
     pos: Ints
     tapper: Tapper
     position: int = -1
+    named: Callable[[str], str] = str
 
     def at(self, position: int) -> "Call":
         return replace(self, position=position)
@@ -38,6 +50,7 @@ class Call:
         return x if self.tapper is SILENT else self.tapper(self.full_name(name), x)
 
     def full_name(self, name: str) -> str:
+        name = self.named(name)
         if self.position < 0:
             return name
         stem, mark, count = name.partition("#")

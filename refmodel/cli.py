@@ -20,6 +20,7 @@ from .threads import use, used
 
 if TYPE_CHECKING:
     from .chat import Dialogue
+    from .draft import DraftHead
     from .generate import Reply
     from .model import Model, Session
     from .timing import Profile
@@ -40,6 +41,7 @@ Threads = Annotated[
     int | None,
     typer.Option("--threads", min=1, envvar="REFMODEL_THREADS", help="All cores by default; any number gives the same bits."),
 ]
+Mtp = Annotated[bool, typer.Option("--mtp", help="Run the file's prediction block (MTP, nextn), too, as the draft head.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -126,6 +128,7 @@ def run(
     ] = None,
     think_budget: Annotated[int | None, typer.Option(min=0, help="With --chat: end the thinking after so many tokens.")] = None,
     special: Annotated[bool, typer.Option("--special", help="Read special tokens such as <|im_start|> in the prompt.")] = False,
+    mtp: Mtp = False,
     profile: Annotated[bool, typer.Option("--profile", help="Show where the time went, beside the machine's limits.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -141,8 +144,8 @@ def run(
 
         if tokens:
             raise RefmodelError("--chat takes text, by -p or line by line; --tokens does not go with it")
-        if profile or as_json:
-            raise RefmodelError("--profile and --json are for one reply; --chat does not go with them")
+        if profile or as_json or mtp:
+            raise RefmodelError("--profile, --json and --mtp are for one reply; --chat does not go with them")
         conversation = Conversation(loaded.tokenizer, template_of(loaded.file.metadata), system, think)
         prepare(loaded, numerics, COMMON_CALLS)
         talk(Dialogue(loaded, route, numerics, conversation, how, n or 1024, ctx, stop or (), think_budget), prompt)
@@ -150,11 +153,14 @@ def run(
     if system or think is not None or think_budget is not None:
         raise RefmodelError("--system, --think, --no-think and --think-budget belong to --chat")
     ids = token_ids(loaded, prompt, tokens, special)
-    session, timed = profiled(loaded, route, numerics) if profile else (loaded.session(route, numerics), None)
+    session, timed = profiled(loaded, route, numerics, mtp) if profile else (loaded.session(route, numerics, mtp=mtp), None)
     count = room(ctx, len(ids), n or 64)
     session.reserve(len(ids) + count)
     prepare(loaded, numerics, [ids])
     figures = write(Reply(loaded.tokenizer, stop or ()), generate(session, ids, count, how), len(ids), numerics, as_json, timed)
+    if session.draft:
+        figures |= {"drafted": session.draft.guessed, "accepted": session.draft.right}
+        err.print(show_draft(session.draft), style="dim")
     if as_json:
         from .show import profile_json
 
@@ -244,6 +250,7 @@ def trace(
     keep: Annotated[str, typer.Option("--filter", help="Keep only names in which this regular expression is found.")] = "",
     decode: Annotated[int, typer.Option(min=0, help="Feed the last so many tokens one at a time.")] = 0,
     special: Annotated[bool, typer.Option("--special", help="Read special tokens in the prompt.")] = False,
+    mtp: Mtp = False,
 ) -> None:
     """Record every intermediate under llama.cpp's names."""
     use(threads)
@@ -266,12 +273,14 @@ def trace(
     }
     with Spool(output, {"provenance": json.dumps(provenance)}) as writer:
         recorder = Recorder(writer, keep)
-        session = loaded.session(chosen, numerics, recorder)
+        session = loaded.session(chosen, numerics, recorder, mtp)
         prepare(loaded, numerics, calls)
         with watching(err, "tracing") as recorder.seen:
             for call, ids in enumerate(calls):
                 recorder.call = call
                 session.forward(ids)
+                if session.draft:
+                    session.draft.logits()
     out.print(f"{output}: {len(writer)} tensors, {output.stat().st_size:,} bytes", markup=False)
 
 
@@ -300,6 +309,7 @@ def diff(
     dequantized: Annotated[bool, typer.Option("--dequantized", help="Let llama.cpp run the file's weights as F32.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Show every row, not one for each block.")] = False,
     plot: Annotated[Path | None, typer.Option(help="With --against another GGUF: a picture of the errors, PNG.")] = None,
+    mtp: Mtp = False,
     special: Annotated[bool, typer.Option("--special", help="Read special tokens in the prompt.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -314,7 +324,7 @@ def diff(
 
     loaded = load(model)
     if against.endswith(".gguf"):
-        if numerics != "reference" or profile or llama_lib or decode or anchor or anchor_nodes or explain or full or dequantized:
+        if numerics != "reference" or any((profile, llama_lib, decode, anchor, anchor_nodes, explain, full, dequantized, mtp)):
             raise RefmodelError("--against another GGUF takes --route, -p or --tokens, --plot and --json")
         return second_trial(loaded, load(against), route, token_ids(loaded, prompt, tokens, special), plot, as_json)
     if plot:
@@ -325,15 +335,21 @@ def diff(
         raise RefmodelError("--dequantized: the quantized weights are multiplied here as llama.cpp multiplies them without it")
     if full and not explain:
         raise RefmodelError("--full belongs to --explain")
-    if against != "llamacpp" and (profile or dequantized or llama_lib):
-        raise RefmodelError("--profile, --dequantized and --llama-lib are for a live llama.cpp; a trace was recorded as it was")
+    if against != "llamacpp" and (profile or dequantized or llama_lib or mtp):
+        raise RefmodelError(
+            "--profile, --dequantized, --mtp and --llama-lib are for a live llama.cpp; a trace is as it was recorded"
+        )
+    if explain and mtp:
+        raise RefmodelError("--explain is about the trunk; --mtp does not go with it")
+    if mtp:
+        _ = loaded.prediction  # what it lacks is said before llama.cpp runs
     chosen = loaded.route(route)
     with tempfile.TemporaryDirectory(prefix="refmodel-") as folder:
         if against == "llamacpp":
             calls = split(token_ids(loaded, prompt, tokens, special), decode)
             how = profile_of(profile or (numerics.partition(":")[2] or "default" if emulated else "exact"))
             with err.status(f"llama.cpp computes {sum(map(len, calls))} tokens"):
-                other = other_side.live(loaded, chosen, calls, how, llama_lib, dequantized, Path(folder))
+                other = other_side.live(loaded, chosen, calls, how, llama_lib, dequantized, Path(folder), mtp)
         else:
             given = split(token_ids(loaded, prompt, tokens, special), decode) if prompt or tokens else None
             with err.status("reading the file for its sha256"):
@@ -458,13 +474,20 @@ def compile_missing(works: Sequence["Work"]) -> tuple[int, float]:
     return len(left), time.perf_counter() - start
 
 
-def profiled(loaded: "Model", route: str, numerics: str) -> "tuple[Session, Profile]":
+def profiled(loaded: "Model", route: str, numerics: str, mtp: bool) -> "tuple[Session, Profile]":
     """A session that books its time, and the book."""
     from .timing import Profile
 
     session = loaded.session(route, numerics)
-    timed = Profile([loaded.kinds[source] for source in session.route.layers])
-    return loaded.session(session.route, timed.numerics(session.num), timed), timed
+    kinds = [loaded.kinds[source] for source in session.route.layers]
+    timed = Profile([*kinds, "prediction"] if mtp else kinds)
+    return loaded.session(session.route, timed.numerics(session.num), timed, mtp), timed
+
+
+def show_draft(draft: "DraftHead") -> str:
+    """How often the draft head guessed the token that the trunk then wrote."""
+    share = f"{100 * draft.right / max(draft.guessed, 1):.0f} %"
+    return f"the draft head guessed {draft.right} of {draft.guessed} tokens before the trunk computed them ({share} accepted)"
 
 
 def talk(dialogue: "Dialogue", message: str) -> None:

@@ -227,7 +227,7 @@ def diff(
     anchor: str = "",
     seen: Callable[[str], None] = lambda name: None,
 ) -> Diff:
-    """Run the calls, one after another in one sequence, beside a recorded run of the same calls.
+    """Run the calls, one after another in one sequence, beside a recorded run of the same; with a draft head, if that had one.
 
     theirs  tap name -> array; call k >= 1 adds `@k`
     anchor  "", "block" or "node": whose numbers the pass goes on with, see Anchored
@@ -235,10 +235,12 @@ def diff(
     """
     anchored = Anchored(theirs, anchor)
     comparing = Comparing(theirs, tolerance, anchored, seen)
-    session, logits = model.session(route, numerics, comparing), []
+    session, logits = model.session(route, numerics, comparing, any(name.startswith("mtp_") for name in theirs)), []
     for call, tokens in enumerate(calls):
         comparing.call, anchored.call, anchored.fresh = call, call, len(tokens)
         ours = session.forward(tokens)
+        if session.draft:
+            session.draft.logits()
         key = in_call("result_output", call)
         if key in theirs and theirs[key].size == ours.size and np.isfinite(ours).all() and np.isfinite(theirs[key]).all():
             logits += compare_logits(ours, theirs[key].reshape(ours.shape))

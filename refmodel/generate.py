@@ -27,6 +27,7 @@ def generate(
     The same session, prompt and settings give the same tokens: numbers are drawn from PCG64(seed), one for each token.
     The last token that is yielded is not fed. `past`: the tokens that the session was fed before, which penalties look back on.
     `steer` hears of each token and may name tokens that are written next, whatever the model thinks of them.
+    A draft head guesses each token before the trunk computes it and is judged by it; it changes nothing.
     """
     draw, tokens, due = np.random.Generator(np.random.PCG64(how.seed)), list(prompt), deque[int]()
     before = [*past, *prompt]
@@ -37,6 +38,8 @@ def generate(
         ids, logits = session.likeliest(last, how.deciding(session.model.n_vocab))
         token = choose(ids, logits, before, how, draw.random())
         tokens = [due.popleft() if due else token]
+        if session.draft:
+            session.draft.judge(tokens[0])
         before += tokens
         due.extend(steer(tokens[0]))
         yield tokens[0]

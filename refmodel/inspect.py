@@ -42,7 +42,7 @@ def summary(model: Model) -> dict[str, str]:
         "parts": str(len(model.file.parts)),
         "name": model.file.metadata.str("general.name", "-"),
         "architecture": model.architecture,
-        "blocks": f"{hp.n_layer}" + (f" + {hp.n_nextn} for multi-token prediction (not executed)" if hp.n_nextn else ""),
+        "blocks": f"{hp.n_layer}" + (f" + {hp.n_nextn} for multi-token prediction (executed with --mtp)" if hp.n_nextn else ""),
         "kinds": kinds(model),
         "E, vocabulary": f"{hp.n_embd}, {model.n_vocab}",
         "heads": heads(model),

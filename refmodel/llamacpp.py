@@ -122,6 +122,7 @@ def record(
     keep: str = "",
     last: bool = False,
     seen: Callable[[dict[str, int]], None] = lambda message: None,
+    mtp: bool = False,
 ) -> Recording:
     """Let llama.cpp run the calls one after another, in one sequence, and write what it computes to `out` (.safetensors).
 
@@ -132,6 +133,7 @@ def record(
     last        True: logits of each call's last token alone, as one asks for them to generate: llama.cpp then runs what follows
                 the last block's attention for that token only. Without taps, whose rows would no longer be those of all tokens
     seen        is told {"block": N} and {"call": k} as they are done
+    mtp         the prediction block too, as a draft head fed beside the trunk; needs taps
 
     A tensor's name is its tap's (names.py), call k >= 1 adds @k; axes of length 1 are removed. The header's `nodes` lists,
     for each call, every node in llama.cpp's order: op, name, ne, tap, and the reason why it has none.
@@ -141,6 +143,8 @@ def record(
         raise OracleError(f"{model}: llama.cpp needs a token in every call; given are calls of {list(map(len, calls))} tokens")
     if last and taps:
         raise OracleError(f"{model}: logits of the last token alone are recorded without taps")
+    if mtp and not taps:
+        raise OracleError(f"{model}: llama.cpp's draft head reads the trunk's taps; it cannot be recorded without them")
     library = locate(lib)
     header = {
         "producer": library.describe(),
@@ -158,6 +162,7 @@ def record(
         "taps": taps,
         "last": last,
         "keep": _checked(keep),
+        "mtp": mtp,
     }
     done = ask(library, request, str(model), PATIENCE, seen)
     return Recording(Path(out), done["build"], profile, done["tensors"])

@@ -27,6 +27,7 @@ from ctypes import (
     c_void_p,
 )
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -153,6 +154,7 @@ CONTEXT_DEFAULTS: dict[str, Any] = {
 }
 TENSOR_OVERHEAD = 32 + ctypes.sizeof(Tensor)  # ggml_tensor_overhead(): struct ggml_object and the tensor
 
+CONTEXT_MTP = 1  # LLAMA_CONTEXT_TYPE_MTP: its graph is the prediction block's
 FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
 KV_TYPE = {"f32": 0, "f16": 1}
 FLOATS: dict[int, np.dtype[Any]] = {0: np.dtype(np.float32), 1: np.dtype(np.float16)}
@@ -229,12 +231,13 @@ class Taker:
         self.lib, self.names, self.spool, self.channel = lib, names, spool, channel
         self.keep = re.compile(keep).search
         self.call, self.past, self.new = 0, 0, 0  # number of this call, tokens of earlier calls, tokens of this one
+        self.hidden: F = np.zeros((0, 0), np.float32)  # what a prediction block reads, [T, E] of this call
         self.error: BaseException | None = None
         self.nodes: list[list[dict[str, Any]]] = []
 
-    def begin(self, call: int, past: int, new: int) -> None:
+    def begin(self, call: int, past: int, new: int, first: int = 0) -> None:
         self.call, self.past, self.new = call, past, new
-        self.names.begin()
+        self.names.begin(first)
         self.nodes.append([])
 
     def callback(self, pointer: int, ask: bool, _: int | None) -> bool:
@@ -253,6 +256,8 @@ class Taker:
         tap, reason = verdict.tap, verdict.reason
         if tap and not self.keep(tap):
             tap, reason = "", "left out by the filter"
+        if verdict.tap == "h_nextn":
+            self.hidden = array(tensor).reshape(self.new, -1).copy()
         self.nodes[-1].append({"op": op, "name": name, "ne": list(tensor.ne), "tap": tap, "reason": reason})
         if tap:
             self.spool.add(in_call(tap, self.call), squeezed(canonical(tap, tensor, self.past, self.new)))
@@ -295,7 +300,7 @@ def run(api: Api, request: Mapping[str, Any], channel: TextIO) -> dict[str, Any]
     """Load the model, decode the calls one after another in one sequence, and write the trace."""
     lib, calls, path = api.lib, request["calls"], request["model"]
     lib.llama_backend_init()
-    model = load_model(lib, path, request["profile"])
+    model = load_model(lib, path, request["profile"], request["mtp"])
     architecture = metadata(lib, model, "general.architecture")
     n_vocab, past = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model)), 0
     provenance = request["provenance"] | {"build": api.build, "architecture": architecture}
@@ -303,19 +308,50 @@ def run(api: Api, request: Mapping[str, Any], channel: TextIO) -> dict[str, Any]
         taker = Taker(lib, Aligner(table(architecture)), spool, request["keep"], channel) if request["taps"] else None
         callback = CALLBACK(taker.callback) if taker else CALLBACK()
         context = new_context(api, model, calls, request["profile"], callback)
+        head = DraftHead(api, model, architecture, request, context, taker) if taker and request["mtp"] else None
         for k, tokens in enumerate(calls):
-            decode(lib, context, k, past, tokens, request["last"], taker)
+            decode(lib, context, k, past, tokens, taker, last=request["last"])
+            if head:
+                head.decode(k, past, tokens)
             past += len(tokens)
             name, rows = in_call("result_output", k), 1 if request["last"] else len(tokens)
             if name not in spool.entries:
                 spool.add(name, squeezed(np.ctypeslib.as_array(lib.llama_get_logits(context), (rows, n_vocab))))
             say(channel, call=k)
-        spool.metadata["nodes"] = json.dumps(taker.nodes if taker else [])
+        trunk, drafted = (taker.nodes if taker else []), (head.taker.nodes if head else [])
+        spool.metadata["nodes"] = json.dumps([[*a, *b] for a, b in zip_longest(trunk, drafted, fillvalue=())])
     return {"build": api.build, "tensors": len(spool)}
 
 
-def load_model(lib: ctypes.CDLL, path: str, profile: Mapping[str, Any]) -> int:
+class DraftHead:
+    """A second context over the same model, whose graph is the prediction block's, fed beside the trunk's as llama.cpp does.
+
+    Each token comes with the trunk's hidden state of the token before it; the first one with zeros.
+    Source: common/speculative.cpp, common_speculative_impl_draft_mtp::process.
+    """
+
+    def __init__(self, api: Api, model: int, architecture: str, request: Mapping[str, Any], context: int, trunk: Taker) -> None:
+        blocks, predicting = (
+            int(metadata(api.lib, model, f"{architecture}.{key}") or 0) for key in ("block_count", "nextn_predict_layers")
+        )
+        self.lib, self.trunk, self.first = api.lib, trunk, blocks - predicting
+        names = Aligner(table(f"mtp/{architecture}"))
+        self.taker = Taker(api.lib, names, trunk.spool, request["keep"], trunk.channel)
+        self.callback = CALLBACK(self.taker.callback)
+        self.context = new_context(api, model, request["calls"], request["profile"], self.callback, context)
+        self.last: F | None = None  # the hidden state of the newest token, [1, E]
+
+    def decode(self, call: int, past: int, tokens: Sequence[int]) -> None:
+        hidden = self.trunk.hidden
+        before = np.zeros_like(hidden[:1]) if self.last is None else self.last
+        self.last = hidden[-1:]
+        shifted = np.concatenate([before, hidden[:-1]])
+        decode(self.lib, self.context, call, past, tokens, self.taker, hidden=shifted, first=self.first)
+
+
+def load_model(lib: ctypes.CDLL, path: str, profile: Mapping[str, Any], mtp: bool = False) -> int:
     params = lib.llama_model_default_params()
+    params.load_mtp = mtp
     params.n_gpu_layers, params.use_extra_bufts = 0, profile["repack"]
     model: int | None = lib.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
@@ -329,9 +365,13 @@ def metadata(lib: ctypes.CDLL, model: int, key: str) -> str:
     return text.value.decode(errors="replace")
 
 
-def new_context(api: Api, model: int, calls: Sequence[Sequence[int]], profile: Mapping[str, Any], callback: Any) -> int:
-    """A context in which every call is one ubatch and all rows may have logits."""
+def new_context(
+    api: Api, model: int, calls: Sequence[Sequence[int]], profile: Mapping[str, Any], callback: Any, trunk: int | None = None
+) -> int:
+    """A context in which every call is one ubatch and all rows may have logits; with `trunk` the prediction block's beside it."""
     params = api.lib.llama_context_default_params()
+    if trunk:
+        params.ctx_type, params.ctx_other = CONTEXT_MTP, trunk
     params.n_ctx = -(-sum(map(len, calls)) // 256) * 256
     params.n_batch = params.n_ubatch = max(map(len, calls))
     params.n_outputs_max = params.n_outputs_max_per_seq = 0  # as many as n_batch
@@ -345,12 +385,29 @@ def new_context(api: Api, model: int, calls: Sequence[Sequence[int]], profile: M
     return context
 
 
-def decode(lib: ctypes.CDLL, context: int, call: int, past: int, tokens: Sequence[int], last: bool, taker: Taker | None) -> None:
-    """One call, one ubatch; positions go on where the sequence ends. Logits are made of all tokens, or of the `last` one."""
+def decode(
+    lib: ctypes.CDLL,
+    context: int,
+    call: int,
+    past: int,
+    tokens: Sequence[int],
+    taker: Taker | None,
+    last: bool = False,
+    hidden: F | None = None,
+    first: int = 0,
+) -> None:
+    """One call, one ubatch; positions go on where the sequence ends. Logits are made of all tokens, or of the `last` one.
+
+    hidden  [T, E] what a prediction block reads beside the tokens
+    first   number of the graph's first block
+    """
     if taker:
-        taker.begin(call, past, len(tokens))
+        taker.begin(call, past, len(tokens), first)
     ids, wanted = (c_int32 * len(tokens))(*tokens), (c_int8 * len(tokens))(*[not last] * (len(tokens) - 1), 1)
     batch = Batch(n_tokens=len(tokens), token=ctypes.addressof(ids), logits=ctypes.addressof(wanted))
+    if hidden is not None:
+        hidden = np.ascontiguousarray(hidden, np.float32)
+        batch.embd = hidden.ctypes.data
     status = lib.llama_decode(context, batch)
     if taker and taker.error:
         raise taker.error

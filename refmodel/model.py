@@ -1,23 +1,22 @@
 """A model: a GGUF that passed every check, and its forward pass under any route and numerics."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .arch import ARCHITECTURES
-from .arrays import F, Ints, Matrix
-from .call import Call
+from .arch import ARCHITECTURES, nextn
+from .arrays import F, Ints
+from .call import Call, passing
+from .draft import DraftHead, Prediction
 from .errors import MemoryLimitError, MetadataError, RefmodelError, TensorError, TokenError
 from .free import available
 from .gguf.reader import GgufFile, read
 from .head import likeliest
 from .quants import dequantize
 from .route import Route
-from .threads import computing
 from .tokenizer import Tokenizer
 from .trace import SILENT, Tapper
 from .weights import Block, Weight
@@ -65,11 +64,13 @@ class Model:
     def route(self, value: RouteLike = None) -> Route:
         return Route.of(value, self.n_layer)
 
-    def session(self, route: RouteLike = None, numerics: "Numerics | str" = "reference", tapper: Tapper = SILENT) -> "Session":
-        """A sequence that is fed piece by piece; state is carried between the calls."""
+    def session(
+        self, route: RouteLike = None, numerics: "Numerics | str" = "reference", tapper: Tapper = SILENT, mtp: bool = False
+    ) -> "Session":
+        """A sequence that is fed piece by piece; state is carried between the calls. With `mtp` the draft head reads along."""
         from .numerics import numerics_of  # now, so that a file is shown without Numba
 
-        return Session(self, self.route(route), numerics_of(numerics), tapper)
+        return Session(self, self.route(route), numerics_of(numerics), tapper, mtp)
 
     def forward(
         self,
@@ -88,6 +89,25 @@ class Model:
         """
         return self.session(route, numerics, tapper).forward(tokens, logits)
 
+    @cached_property
+    def prediction(self) -> Prediction:
+        """The prediction block. MetadataError if there is none, or several, which llama.cpp refuses; TensorError as at loading."""
+        if self.hp.n_nextn != 1:
+            key = f"{self.architecture}.nextn_predict_layers"
+            raise MetadataError(f"{self.path}: {key} is {self.hp.n_nextn}; a draft head needs exactly one prediction block")
+        i, own = self.n_layer, f"blk.{self.n_layer}.nextn"
+        required, optional = nextn.shapes(self.hp, self.n_vocab)
+        required = self.arch.shapes(self.hp, i) | required
+        there = {name: shape for name, shape in optional.items() if f"blk.{i}.{name}" in self.weights}
+        self._check({f"blk.{i}.{name}": (shape, "the prediction block") for name, shape in (required | there).items()})
+        return Prediction(
+            arch=self.arch,
+            block=Block(i, self.weights),
+            embedding=self.weights.get(f"{own}.embed_tokens.weight", self.weights["token_embd.weight"]),
+            norm=self.weights.get(f"{own}.shared_head_norm.weight", self.weights["output_norm.weight"]),
+            output=self.weights.get(f"{own}.shared_head_head.weight", self.output),
+        )
+
     def _known(self, name: str, who: str) -> Weight:
         if name not in self.weights:
             raise TensorError(f"{self.path}: tensor {name} is missing; {who} needs it")
@@ -104,12 +124,7 @@ class Model:
             biases = {f"{matrix}.bias": shapes[f"{matrix}.weight"][:1] for matrix in self.arch.BIASED}
             expected |= {f"blk.{i}.{name}": (shape, who) for name, shape in shapes.items()}
             expected |= {f"blk.{i}.{name}": (b, who) for name, b in biases.items() if f"blk.{i}.{name}" in self.weights}
-        for name, (shape, who) in expected.items():
-            found = self._known(name, who).shape
-            if found != shape:
-                raise TensorError(
-                    f"{self.path}: {name} has shape {found}; {who} of this {self.architecture} needs {shape} (rows, columns)"
-                )
+        self._check(expected)
         skipped = tuple(f"blk.{self.n_layer + i}." for i in range(self.hp.n_nextn))
         for name in self.weights:
             if name not in expected and not name.startswith(skipped or "\0"):
@@ -117,14 +132,30 @@ class Model:
                     f"{self.path}: {name} is a tensor that {self.architecture} does not read; ignoring it would be wrong"
                 )
 
+    def _check(self, expected: Mapping[str, tuple[tuple[int, ...], str]]) -> None:
+        for name, (shape, who) in expected.items():
+            found = self._known(name, who).shape
+            if found != shape:
+                raise TensorError(
+                    f"{self.path}: {name} has shape {found}; {who} of this {self.architecture} needs {shape} (rows, columns)"
+                )
+
 
 class Session:
-    """One sequence under one route and one policy: states by position, and the number of tokens seen."""
+    """One sequence under one route and one policy: states by position, and the number of tokens seen.
 
-    def __init__(self, model: Model, route: Route, num: "Numerics", tapper: Tapper = SILENT) -> None:
+    draft  the draft head, behind the last position, which is fed with the same tokens; None without `mtp`
+    """
+
+    def __init__(self, model: Model, route: Route, num: "Numerics", tapper: Tapper = SILENT, mtp: bool = False) -> None:
         self.model, self.route, self.num, self.tapper = model, route, num, tapper
         self.n_past = self.room = 0
         self.states = [model.arch.new_state(model.hp, source, num.dtype) for source in route.layers]
+        self.draft: DraftHead | None = None
+        if mtp:
+            prediction = model.prediction
+            self.states.append(model.arch.new_state(model.hp, model.n_layer, num.dtype))
+            self.draft = DraftHead(prediction, self.states[-1], len(route.layers))
 
     def memory(self, tokens: int) -> int:
         """Bytes that the states of all positions take for so many tokens in all."""
@@ -152,9 +183,9 @@ class Session:
         """
         if logits not in ("all", "last"):
             raise RefmodelError(f"logits is {logits!r}; expected 'all' or 'last'")
-        with self._computing():
-            x, c = self._trunk(tokens)
-            return self._head(x if logits == "all" else x[-1:], c, self.model.output)
+        with passing():
+            h, c = self._trunk(tokens, logits == "all")
+            return self.model.arch.head(h, self.model.output, c)
 
     def likeliest(self, tokens: Sequence[int], k: int = 1) -> tuple[Ints, F]:
         """Feed T >= 1 more tokens; the ids and logits of the k likeliest next ones, both [k], the likeliest first.
@@ -163,17 +194,12 @@ class Session:
         """
         if k < 1:
             raise RefmodelError(f"{k} likeliest tokens: expected at least 1")
-        with self._computing():
-            x, c = self._trunk(tokens)
-            return likeliest(lambda rows: self._head(x[-1:], c, rows), self.model.output, min(k, self.model.n_vocab))
+        with passing():
+            h, c = self._trunk(tokens, every=False)
+            return likeliest(lambda rows: self.model.arch.head(h, rows, c), self.model.output, min(k, self.model.n_vocab))
 
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
-        with computing(), np.errstate(over="ignore", invalid="ignore"):  # a broken model may overflow; who compares says where
-            yield
-
-    def _trunk(self, tokens: Sequence[int]) -> tuple[F, Call]:
-        """What the last block makes of the tokens, [T, E], and the call that it was."""
+    def _trunk(self, tokens: Sequence[int], every: bool) -> tuple[F, Call]:
+        """What the head reads of every token [T, E], or of the last [1, E], and the call that it was."""
         model, ids = self.model, checked_tokens(tokens, self.model.n_vocab)
         end = self.n_past + len(ids)
         if end > self.room:
@@ -184,10 +210,10 @@ class Session:
         for position, source in enumerate(self.route.layers):
             x = model.arch.block(x, model.blocks[source], self.states[position], c.at(position))
         self.n_past += len(ids)
-        return x, c
-
-    def _head(self, x: F, c: Call, output: Matrix) -> F:
-        return self.model.arch.head(x, self.model.weights["output_norm.weight"], output, c)
+        h = model.arch.final_norm(x if every or self.draft else x[-1:], model.weights["output_norm.weight"], c)
+        if self.draft:
+            self.draft.feed(ids, h, c)
+        return h if every else h[-1:], c
 
 
 def checked_tokens(tokens: Sequence[int], n_vocab: int) -> Ints:

@@ -113,9 +113,9 @@ class Aligner:
         self.table = table
         self.begin()
 
-    def begin(self) -> None:
-        """Expect the first node of a graph."""
-        self.block = -1
+    def begin(self, first: int = 0) -> None:
+        """Expect the first node of a graph whose first block has that number."""
+        self.block = first - 1
         self._next = {Place("head", 0)}  # where we may be: kinds of block differ only after some nodes
 
     def feed(self, op: str, name: str) -> Verdict:

@@ -25,6 +25,7 @@ class Tolerance:
 
     def of(self, name: str) -> float:
         """The bound for a tap, whichever call and position it belongs to."""
+        name = name.removeprefix("mtp_")
         if name.partition("-")[0] in SINGLE:
             return 1e4 * self.tensors
         return self.logits if name.partition("@")[0] == "result_output" else self.tensors

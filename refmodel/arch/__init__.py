@@ -24,7 +24,8 @@ class Architecture(Protocol):
     new_state      what a position with this block remembers before the first token
     embed          embedded tokens [T, E] as the first block wants them
     block          x [T, E] -> [T, E]
-    head           x [T, E] -> logits [T, V]
+    final_norm     x [T, E] of the last block -> what the head reads, [T, E]
+    head           that -> logits [T, V]
     """
 
     BIASED: tuple[str, ...]
@@ -36,7 +37,8 @@ class Architecture(Protocol):
     def new_state(self, hp: Any, index: int, dtype: DType) -> State: ...
     def embed(self, x: F, c: Call) -> F: ...
     def block(self, x: F, w: Block, s: Any, c: Call) -> F: ...
-    def head(self, x: F, output_norm: Weight, output: Matrix, c: Call) -> F: ...
+    def final_norm(self, x: F, output_norm: Weight, c: Call) -> F: ...
+    def head(self, h: F, output: Matrix, c: Call) -> F: ...
 
 
 ARCHITECTURES: dict[str, Architecture] = {

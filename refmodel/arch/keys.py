@@ -59,9 +59,13 @@ def delta_sizes(md: Metadata, arch: str) -> tuple[int, int, int, int]:
 
 
 def recurrent_blocks(md: Metadata, arch: str, n_all: int, n_nextn: int) -> tuple[bool, ...]:
-    """Which of all blocks are recurrent: the file's own list, else every block but each interval-th. Source: load_arch_hparams."""
+    """Which of all blocks are recurrent: the file's own list, else every block but each interval-th; no prediction block is.
+
+    Source: load_arch_hparams.
+    """
     if f"{arch}.attention.recurrent_layers" in md:
-        return tuple(bool(kind) for kind in md.per_block(f"{arch}.attention.recurrent_layers", n_all))
+        listed = md.per_block(f"{arch}.attention.recurrent_layers", n_all)
+        return tuple(i < n_all - n_nextn and bool(kind) for i, kind in enumerate(listed))
     interval = md.int(f"{arch}.full_attention_interval", 4)
     require(md, f"{arch}.full_attention_interval > 0", interval > 0, True)
     return tuple(i < n_all - n_nextn and (i + 1) % interval != 0 for i in range(n_all))

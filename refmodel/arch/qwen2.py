@@ -113,6 +113,11 @@ def swiglu(h: F, w: Block, c: Call) -> F:
     return c.num.linear(w.ffn_down, c.tap("ffn_swiglu", c.num.swiglu(gate, up)))
 
 
-def head(x: F, output_norm: Weight, output: Matrix, c: Call) -> F:
-    """Final norm and logits, [T, E] -> [T, V]."""
-    return c.tap("result_output", c.num.linear(output, c.norm("result_norm", x, output_norm)))
+def final_norm(x: F, output_norm: Weight, c: Call) -> F:
+    """What the head reads, [T, E] -> [T, E]."""
+    return c.norm("result_norm", x, output_norm)
+
+
+def head(h: F, output: Matrix, c: Call) -> F:
+    """Logits, [T, E] -> [T, V]."""
+    return c.tap("result_output", c.num.linear(output, h))

@@ -133,6 +133,11 @@ def experts(h: F, w: Block, c: Call) -> F:
     return c.tap("ffn_moe_out", reduce(np.add, mixed.swapaxes(0, 1)))  # the largest share first
 
 
-def head(x: F, output_norm: Weight, output: Matrix, c: Call) -> F:
-    """Final norm and logits, [T, E] -> [T, V]."""
-    return c.tap("result_output", c.num.linear(output, c.norm("result_norm", x, output_norm)))
+def final_norm(x: F, output_norm: Weight, c: Call) -> F:
+    """What the head reads, [T, E] -> [T, E]."""
+    return c.norm("result_norm", x, output_norm)
+
+
+def head(h: F, output: Matrix, c: Call) -> F:
+    """Logits, [T, E] -> [T, V]."""
+    return c.tap("result_output", c.num.linear(output, h))

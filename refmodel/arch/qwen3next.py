@@ -234,7 +234,11 @@ def shared_expert(h: F, w: Block, c: Call) -> F:
     return c.tap("ffn_shexp_gated", out * c.tap("shared_expert_gate_sigmoid", c.num.sigmoid(share)))
 
 
-def head(x: F, output_norm: Weight, output: Matrix, c: Call) -> F:
-    """Final norm and logits, [T, E] -> [T, V]."""
-    x = c.tap("result_norm", c.norm("h_nextn", x, output_norm))
-    return c.tap("result_output", c.num.linear(output, x))
+def final_norm(x: F, output_norm: Weight, c: Call) -> F:
+    """What the head reads, [T, E] -> [T, E]."""
+    return c.tap("result_norm", c.norm("h_nextn", x, output_norm))
+
+
+def head(h: F, output: Matrix, c: Call) -> F:
+    """Logits, [T, E] -> [T, V]."""
+    return c.tap("result_output", c.num.linear(output, h))
