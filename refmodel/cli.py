@@ -150,10 +150,12 @@ def run(
         prepare(loaded, numerics, COMMON_CALLS)
         talk(Dialogue(loaded, route, numerics, conversation, how, n or 1024, ctx, stop or (), think_budget), prompt)
         return
+    if profile and mtp:
+        raise RefmodelError("--profile is about the trunk; --mtp does not go with it")
     if system or think is not None or think_budget is not None:
         raise RefmodelError("--system, --think, --no-think and --think-budget belong to --chat")
     ids = token_ids(loaded, prompt, tokens, special)
-    session, timed = profiled(loaded, route, numerics, mtp) if profile else (loaded.session(route, numerics, mtp=mtp), None)
+    session, timed = profiled(loaded, route, numerics) if profile else (loaded.session(route, numerics, mtp=mtp), None)
     count = room(ctx, len(ids), n or 64)
     session.reserve(len(ids) + count)
     prepare(loaded, numerics, [ids])
@@ -474,14 +476,14 @@ def compile_missing(works: Sequence["Work"]) -> tuple[int, float]:
     return len(left), time.perf_counter() - start
 
 
-def profiled(loaded: "Model", route: str, numerics: str, mtp: bool) -> "tuple[Session, Profile]":
+def profiled(loaded: "Model", route: str, numerics: str) -> "tuple[Session, Profile]":
     """A session that books its time, and the book."""
+    from .numerics import numerics_of
     from .timing import Profile
 
-    session = loaded.session(route, numerics)
-    kinds = [loaded.kinds[source] for source in session.route.layers]
-    timed = Profile([*kinds, "prediction"] if mtp else kinds)
-    return loaded.session(session.route, timed.numerics(session.num), timed, mtp), timed
+    chosen = loaded.route(route)
+    timed = Profile([loaded.kinds[source] for source in chosen.layers])
+    return loaded.session(chosen, timed.numerics(numerics_of(numerics)), timed), timed
 
 
 def show_draft(draft: "DraftHead") -> str:

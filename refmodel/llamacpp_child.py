@@ -35,7 +35,8 @@ import numpy as np
 
 from .arrays import F
 from .errors import OracleError, RefmodelError
-from .names import Aligner, table
+from .gguf.reader import read
+from .names import Aligner, scaled, table
 from .trace import Spool, in_call
 
 CALLBACK = ctypes.CFUNCTYPE(c_bool, c_void_p, c_bool, c_void_p)
@@ -305,7 +306,7 @@ def run(api: Api, request: Mapping[str, Any], channel: TextIO) -> dict[str, Any]
     n_vocab, past = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model)), 0
     provenance = request["provenance"] | {"build": api.build, "architecture": architecture}
     with Spool(Path(request["out"]), {"provenance": json.dumps(provenance)}) as spool:
-        taker = Taker(lib, Aligner(table(architecture)), spool, request["keep"], channel) if request["taps"] else None
+        taker = Taker(lib, aligner(architecture, path), spool, request["keep"], channel) if request["taps"] else None
         callback = CALLBACK(taker.callback) if taker else CALLBACK()
         context = new_context(api, model, calls, request["profile"], callback)
         head = DraftHead(api, model, architecture, request, context, taker) if taker and request["mtp"] else None
@@ -323,6 +324,12 @@ def run(api: Api, request: Mapping[str, Any], channel: TextIO) -> dict[str, Any]
     return {"build": api.build, "tensors": len(spool)}
 
 
+def aligner(architecture: str, path: str) -> Aligner:
+    """The walk along an architecture's table, for this file."""
+    names = table(architecture)
+    return Aligner(scaled(names) if any(name.endswith(".scale") for name in read(Path(path)).tensors) else names)
+
+
 class DraftHead:
     """A second context over the same model, whose graph is the prediction block's, fed beside the trunk's as llama.cpp does.
 
@@ -335,7 +342,7 @@ class DraftHead:
             int(metadata(api.lib, model, f"{architecture}.{key}") or 0) for key in ("block_count", "nextn_predict_layers")
         )
         self.lib, self.trunk, self.first = api.lib, trunk, blocks - predicting
-        names = Aligner(table(f"mtp/{architecture}"))
+        names = aligner(f"mtp/{architecture}", request["model"])
         self.taker = Taker(api.lib, names, trunk.spool, request["keep"], trunk.channel)
         self.callback = CALLBACK(self.taker.callback)
         self.context = new_context(api, model, request["calls"], request["profile"], self.callback, context)

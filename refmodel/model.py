@@ -1,6 +1,6 @@
 """A model: a GGUF that passed every check, and its forward pass under any route and numerics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,10 @@ class Model:
             raise MetadataError(f"{self.path}: general.architecture is {self.architecture!r}; known are {known}")
         self.arch = ARCHITECTURES[self.architecture]
         self.hp: Any = self.arch.hparams(md, rope_freqs(file))
-        self.weights = {name: Weight(tensor) for name, tensor in file.tensors.items()}
+        plain = {name: Weight(tensor) for name, tensor in file.tensors.items()}
+        scales = {name.removesuffix(".scale") + ".weight": w for name, w in plain.items() if name.endswith(".scale")}
+        self.has_scales = bool(scales)
+        self.weights = plain | {name: Weight(plain[name].tensor, scale) for name, scale in scales.items() if name in plain}
         self.n_vocab = int(self._known("token_embd.weight", "the whole model").shape[0])
         self._check_shapes()
         self.blocks = [Block(i, self.weights) for i in range(self.n_layer)]
@@ -56,10 +59,11 @@ class Model:
     def tokenizer(self) -> Tokenizer:
         return Tokenizer.from_metadata(self.file.metadata)
 
-    @property
+    @cached_property
     def output(self) -> Weight:
         """The head's matrix: its own, or the tied embedding."""
-        return self.weights.get("output.weight", self.weights["token_embd.weight"])
+        own = self.weights.get("output.weight", self.weights["token_embd.weight"])
+        return Weight(own.tensor, self.weights.get("output.scale"))
 
     def route(self, value: RouteLike = None) -> Route:
         return Route.of(value, self.n_layer)
@@ -68,9 +72,10 @@ class Model:
         self, route: RouteLike = None, numerics: "Numerics | str" = "reference", tapper: Tapper = SILENT, mtp: bool = False
     ) -> "Session":
         """A sequence that is fed piece by piece; state is carried between the calls. With `mtp` the draft head reads along."""
-        from .numerics import numerics_of  # now, so that a file is shown without Numba
+        from .numerics import numerics_of, scaled  # now, so that a file is shown without Numba
 
-        return Session(self, self.route(route), numerics_of(numerics), tapper, mtp)
+        num = numerics_of(numerics)
+        return Session(self, self.route(route), scaled(num) if self.has_scales else num, tapper, mtp)
 
     def forward(
         self,
@@ -99,6 +104,7 @@ class Model:
         required, optional = nextn.shapes(self.hp, self.n_vocab)
         required = self.arch.shapes(self.hp, i) | required
         there = {name: shape for name, shape in optional.items() if f"blk.{i}.{name}" in self.weights}
+        there |= self._companions(f"blk.{i}.", required | there, (*self.arch.SCALED, *nextn.SCALED))
         self._check({f"blk.{i}.{name}": (shape, "the prediction block") for name, shape in (required | there).items()})
         return Prediction(
             arch=self.arch,
@@ -117,13 +123,15 @@ class Model:
         """Every tensor that the architecture reads is there in its shape, and there is no tensor that it would ignore."""
         required, optional = self.arch.globals(self.hp, self.n_vocab)
         expected = {name: (shape, "the whole model") for name, shape in required.items()}
+        optional |= {"output.scale": (1,), "output.input_scale": (1,)}
         expected |= {name: (shape, "the whole model") for name, shape in optional.items() if name in self.weights}
         for i in range(self.n_layer):
             who = f"block {i} ({self.arch.kind(self.hp, i)})"
             shapes = self.arch.shapes(self.hp, i)
             biases = {f"{matrix}.bias": shapes[f"{matrix}.weight"][:1] for matrix in self.arch.BIASED}
+            shapes |= {name: b for name, b in biases.items() if f"blk.{i}.{name}" in self.weights}
+            shapes |= self._companions(f"blk.{i}.", shapes, self.arch.SCALED)
             expected |= {f"blk.{i}.{name}": (shape, who) for name, shape in shapes.items()}
-            expected |= {f"blk.{i}.{name}": (b, who) for name, b in biases.items() if f"blk.{i}.{name}" in self.weights}
         self._check(expected)
         skipped = tuple(f"blk.{self.n_layer + i}." for i in range(self.hp.n_nextn))
         for name in self.weights:
@@ -131,6 +139,16 @@ class Model:
                 raise TensorError(
                     f"{self.path}: {name} is a tensor that {self.architecture} does not read; ignoring it would be wrong"
                 )
+
+    def _companions(self, prefix: str, shapes: Mapping[str, tuple[int, ...]], scaled: Iterable[str]) -> dict[str, tuple[int, ...]]:
+        """The `.scale` tensors that stand beside matrices in the file, and `.input_scale`, which no graph of llama.cpp reads."""
+        matrices = {name: shape for name in scaled if len(shape := shapes.get(f"{name}.weight", ())) > 1}
+        return {
+            f"{name}.{kind}": shape[:-2] or (1,)
+            for name, shape in matrices.items()
+            for kind in ("scale", "input_scale")
+            if f"{prefix}{name}.{kind}" in self.weights
+        }
 
     def _check(self, expected: Mapping[str, tuple[tuple[int, ...], str]]) -> None:
         for name, (shape, who) in expected.items():

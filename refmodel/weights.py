@@ -6,7 +6,7 @@ from typing import Any
 
 from gguf import GGMLQuantizationType
 
-from .arrays import Bytes, DType, F, Matrix
+from .arrays import Bytes, DType, F, Matrices, Matrix
 from .errors import TensorError
 from .gguf.reader import Tensor
 from .quants import dequantize
@@ -14,9 +14,13 @@ from .quants import dequantize
 
 @dataclass(frozen=True)
 class Weight:
-    """One tensor of the file. A matrix stays packed (`rows`); a vector is decoded once for each dtype (`dense`)."""
+    """One tensor of the file. A matrix stays packed (`rows`); a vector is decoded once for each dtype (`dense`).
+
+    scale  its companion `.scale`, if it has one: a factor [1] of its products, of experts one for each [X]
+    """
 
     tensor: Tensor
+    scale: "Weight | None" = None
     _decoded: dict[Any, F] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -96,6 +100,15 @@ class Rows:
     @property
     def rows(self) -> Bytes:
         return self.whole.rows[self.start : self.stop]
+
+    @property
+    def scale(self) -> Weight | None:
+        return scale_of(self.whole)
+
+
+def scale_of(w: Matrix | Matrices) -> Weight | None:
+    """The companion of a matrix, if it is one that has companions."""
+    return getattr(w, "scale", None)
 
 
 class Block:

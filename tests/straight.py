@@ -174,3 +174,25 @@ def forward(path: Path, tokens: list[int], route: list[int] | None = None) -> tu
     head = f.weights.get("output.weight", f.weights["token_embd.weight"])
     logits, cap = normed(x, f.weights["output_norm.weight"], eps) @ head.T, f.key("final_logit_softcapping", 0.0)
     return cap * np.tanh(logits / cap) if cap else logits, outputs
+
+
+def draft(path: Path, tokens: list[int], route: list[int] | None = None) -> np.ndarray:
+    """What the prediction block guesses behind each token, from it and from what the trunk made of the tokens before, [T, V]."""
+    f = File(path)
+    eps, block = f.key("attention.layer_norm_rms_epsilon"), f.key("block_count") - 1
+    w = {name.split(".", 2)[2]: value for name, value in f.weights.items() if name.startswith(f"blk.{block}.")}
+    hidden = normed(forward(path, tokens, route)[1][-1], f.weights["output_norm.weight"], eps)
+    embedding = w.get("nextn.embed_tokens.weight", f.weights["token_embd.weight"])
+    rows = []
+    for t, token in enumerate(tokens):
+        e = normed(embedding[token], w["nextn.enorm.weight"], eps)
+        h = normed(hidden[t - 1], w["nextn.hnorm.weight"], eps) if t else np.zeros_like(e)
+        rows.append(w["nextn.eh_proj.weight"] @ np.array([*e, *h]))
+    x = np.array(rows)
+    x = x + attend(normed(x, w["attn_norm.weight"], eps), w, f, eps)
+    h = normed(x, w["post_attention_norm.weight"], eps)
+    x = x + (mixture(h, w, f) if "ffn_gate_inp.weight" in w else swiglu(h, w, ".weight"))
+    norm = w.get("nextn.shared_head_norm.weight", f.weights["output_norm.weight"])
+    head = w.get("nextn.shared_head_head.weight", f.weights.get("output.weight", f.weights["token_embd.weight"]))
+    out: np.ndarray = normed(x, norm, eps) @ head.T
+    return out

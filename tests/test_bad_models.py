@@ -90,3 +90,26 @@ def test_a_rope_base_is_a_positive_number(good, tmp_path, base):
     fields = dict(good.metadata.fields) | {"qwen35.rope.freq_base": field(gguf.GGUFValueType.FLOAT32, base)}
     with pytest.raises(RefmodelError, match=r"rope\.freq_base is .*; expected positive numbers"):
         loaded(tmp_path, fields, good.tensors)
+
+
+SCALES = {"qwen2": ["ffn_up"], "gemma3": ["ffn_down"], "qwen3next": ["attn_qkv", "ssm_out"], "qwen3moe": ["ffn_gate_inp"]}
+
+
+@pytest.mark.parametrize(("arch", "matrix"), [(arch, matrix) for arch in SCALES for matrix in SCALES[arch]])
+def test_a_scale_that_llama_cpp_would_not_multiply_by_is_refused(arch, matrix, tmp_path):
+    from dataclasses import replace
+
+    good = read(tiny.build(tmp_path / "m.gguf", arch, seed=1, scales=True))
+    like = next(tensor for name, tensor in good.tensors.items() if name.endswith("attn_q.scale"))
+    extra = replace(like, name=f"blk.0.{matrix}.scale")
+    with pytest.raises(RefmodelError, match=rf"blk\.0\.{matrix}\.scale is a tensor that {arch} does not read"):
+        loaded(tmp_path, good.metadata.fields, {**good.tensors, extra.name: extra})
+
+
+def test_a_scale_has_one_number(tmp_path):
+    from dataclasses import replace
+
+    good = read(tiny.build(tmp_path / "m.gguf", "qwen35", seed=1, scales=True))
+    wrong = replace(good.tensors["output_norm.weight"], name="blk.0.ffn_up.scale")
+    with pytest.raises(RefmodelError, match=r"blk\.0\.ffn_up\.scale has shape .20,.; .* needs .1,."):
+        loaded(tmp_path, good.metadata.fields, {**good.tensors, wrong.name: wrong})

@@ -69,6 +69,8 @@ VARIANTS = {
     "qwen3next, one expert": ("qwen3next", {"used": 1}),
     "qwen3next, as many key heads as value heads": ("qwen3next", {"Hk": 3, "Hv": 3}),
     "qwen35moe, as many key heads as value heads": ("qwen35moe", {"Hk": 3, "Hv": 3}),
+    "llama, scales and biases": ("llama", {"scales": True, "biases": True}),
+    **{f"{arch}, scales": (arch, {"scales": True}) for arch in ARCHITECTURES},
 }
 
 

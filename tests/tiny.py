@@ -9,6 +9,8 @@ import gguf
 import gguf.quants
 import numpy as np
 
+from refmodel.arch import ARCHITECTURES
+from refmodel.arch import nextn as prediction
 from refmodel.quants import LAYOUTS
 
 
@@ -31,6 +33,7 @@ class Shape:
     recurrent: Sequence[bool] | None = None
     tied: bool = False
     n_nextn: int = 0
+    own_head: bool = False  # the prediction block has its embedding and its head, but reads the trunk's norm
     rope_freqs: bool = False
     biases: bool = False
     experts: int = 0
@@ -39,6 +42,7 @@ class Shape:
     Fs: int = 0  # of the shared expert
     window: int = 0
     softcap: float = 0.0
+    scales: bool = False
     scaling: Mapping[str, Any] = field(default_factory=dict)  # keys below rope.scaling
     context: int = 512
 
@@ -232,13 +236,18 @@ def tensors(arch: str, s: Shape, V: int) -> dict[str, Rows]:
             "eh_proj": matrix(s.E, 2 * s.E),
             "enorm": near_one(s.E),
             "hnorm": near_one(s.E),
-            "shared_head_norm": near_one(s.E),
+            **({} if s.own_head else {"shared_head_norm": near_one(s.E)}),
+            **({"embed_tokens": ((V, s.E), 1.0, 0.0), "shared_head_head": matrix(V, s.E, 2.0)} if s.own_head else {}),
         }
         out |= {f"blk.{i}.{name}": rows for name, rows in attention.items()}
         out |= {f"blk.{i}.nextn.{name}.weight": rows for name, rows in nextn.items()}
     out["output_norm.weight"] = near_one(s.E)
     if not s.tied:
         out["output.weight"] = matrix(V, s.E, 2.0)
+    if s.scales:
+        scaled = {*ARCHITECTURES[arch].SCALED, *prediction.SCALED}
+        names = [name for name in out if name.startswith("blk.") and name.split(".", 2)[2].removesuffix(".weight") in scaled]
+        out |= {f"{name.removesuffix('weight')}scale": (out[name][0][:-2] or (1,), 0.5, 1.0) for name in names}
     return out
 
 

@@ -10,6 +10,12 @@ from ..errors import MetadataError
 from ..gguf.metadata import Metadata
 from ..ops.rope import Rope
 
+ATTENTION = ("attn_q", "attn_k", "attn_v", "attn_output")
+DELTA = ("attn_qkv", "attn_gate", "ssm_beta", "ssm_alpha", "ssm_out")
+FFN = ("ffn_gate", "ffn_up", "ffn_down")
+EXPERTS = ("ffn_gate_exps", "ffn_up_exps", "ffn_down_exps")
+SHARED_EXPERT = ("ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp")
+
 
 def require(md: Metadata, key: str, found: Any, expected: Any) -> None:
     """A value on which llama.cpp insists, and so do we."""

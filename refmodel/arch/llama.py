@@ -11,9 +11,10 @@ from ..gguf.metadata import Metadata
 from ..ops.rope import Rope
 from ..state import KeyValues
 from ..weights import Block, Weight
-from .keys import MAX_BLOCKS, counted, head_counts, require, rotation
+from .keys import ATTENTION, FFN, MAX_BLOCKS, counted, head_counts, require, rotation
 
 BIASED: tuple[str, ...] = ("attn_q", "attn_k", "attn_v")
+SCALED: tuple[str, ...] = ATTENTION + FFN
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ NAMES = {
     "attn_output": "mtp_attn_out",
     "l_out": "mtp_post_ffn",
 }
+SCALED = ("nextn.eh_proj", "nextn.shared_head_head")  # see Architecture.SCALED
 SHARED = re.compile("cache_|kq|ffn_(gate|up|swiglu)|ffn_moe_(?!out)")  # these have the same name in both
 
 

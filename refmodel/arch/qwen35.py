@@ -14,9 +14,22 @@ from ..gguf.metadata import Metadata
 from ..ops.rope import Rope
 from ..state import KeyValues, Recurrent, State
 from ..weights import Block, Weight
-from .keys import MAX_BLOCKS, counted, delta_sizes, head_counts, recurrent_blocks, require, rotation, turned_by_text
+from .keys import (
+    ATTENTION,
+    DELTA,
+    FFN,
+    MAX_BLOCKS,
+    counted,
+    delta_sizes,
+    head_counts,
+    recurrent_blocks,
+    require,
+    rotation,
+    turned_by_text,
+)
 
 BIASED: tuple[str, ...] = ()
+SCALED: tuple[str, ...] = ATTENTION + DELTA + FFN
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,24 @@ from ..ops.experts import LEAST, largest, total
 from ..ops.rope import Rope
 from ..state import KeyValues, Recurrent, State
 from ..weights import Block, Weight
-from .keys import MAX_BLOCKS, counted, delta_sizes, expert_sizes, head_counts, recurrent_blocks, require, rotation, turned_by_text
+from .keys import (
+    ATTENTION,
+    DELTA,
+    EXPERTS,
+    MAX_BLOCKS,
+    SHARED_EXPERT,
+    counted,
+    delta_sizes,
+    expert_sizes,
+    head_counts,
+    recurrent_blocks,
+    require,
+    rotation,
+    turned_by_text,
+)
 
 BIASED: tuple[str, ...] = ()
+SCALED: tuple[str, ...] = ATTENTION + DELTA + EXPERTS + SHARED_EXPERT
 
 
 @dataclass(frozen=True)

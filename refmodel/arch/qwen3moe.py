@@ -15,9 +15,10 @@ from ..ops.experts import LEAST, largest, total
 from ..ops.rope import Rope
 from ..state import KeyValues
 from ..weights import Block, Weight
-from .keys import MAX_BLOCKS, counted, expert_sizes, head_counts, require, rotation
+from .keys import ATTENTION, EXPERTS, MAX_BLOCKS, counted, expert_sizes, head_counts, require, rotation
 
 BIASED: tuple[str, ...] = ("attn_q", "attn_k", "attn_v")
+SCALED: tuple[str, ...] = ATTENTION + EXPERTS
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,22 @@ from ..ops.experts import LEAST, largest, total
 from ..ops.rope import Rope
 from ..state import KeyValues, Recurrent, State
 from ..weights import Block, Weight
-from .keys import MAX_BLOCKS, counted, delta_sizes, expert_sizes, head_counts, recurrent_blocks, require, rotation
+from .keys import (
+    ATTENTION,
+    EXPERTS,
+    MAX_BLOCKS,
+    SHARED_EXPERT,
+    counted,
+    delta_sizes,
+    expert_sizes,
+    head_counts,
+    recurrent_blocks,
+    require,
+    rotation,
+)
 
 BIASED: tuple[str, ...] = ()
+SCALED: tuple[str, ...] = ATTENTION + EXPERTS + SHARED_EXPERT  # its graph reads none of the delta rule
 
 
 @dataclass(frozen=True)
