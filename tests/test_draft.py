@@ -1,5 +1,6 @@
 """The draft head: a prediction block beside the trunk, and what it must not change."""
 
+import json
 import re
 from dataclasses import replace
 
@@ -8,8 +9,10 @@ import pytest
 import straight
 import tiny
 from near import nmse, same_bits
+from typer.testing import CliRunner
 
 import refmodel
+from refmodel.cli import app
 from refmodel.compat import HYBRID
 from refmodel.errors import RefmodelError
 from refmodel.generate import generate
@@ -124,3 +127,37 @@ def test_a_tensor_that_it_needs_is_named_only_when_it_is_asked_for(name, tmp_pat
     less.forward(TOKENS)
     with pytest.raises(RefmodelError, match=rf"less\.gguf: tensor blk\.5\.{name} is missing; the prediction block needs it"):
         less.session(mtp=True)
+
+
+def test_the_commands_show_it(tmp_path):
+    path = built(tmp_path, "qwen35").path
+    done = CliRunner().invoke(app, ["run", str(path), "--tokens", "7,3,9", "-n", "5", "--mtp", "--json"])
+    alone = CliRunner().invoke(app, ["run", str(path), "--tokens", "7,3,9", "-n", "5", "--json"])
+    figures = json.loads(done.stdout)
+    assert figures["tokens"] == json.loads(alone.stdout)["tokens"]
+    assert (figures["drafted"], 0 <= figures["accepted"] <= 5) == (5, True)
+    assert re.search(r"the draft head guessed \d of 5 tokens before the trunk computed them", done.stderr)
+    done = CliRunner().invoke(
+        app, ["trace", str(path), "--tokens", "7,3,9", "--decode", "1", "--mtp", "--filter", "mtp_", "-o", str(tmp_path / "t.npz")]
+    )
+    assert done.exit_code == 0
+    with np.load(tmp_path / "t.npz") as trace:
+        assert trace["mtp_result_output"].shape == (2, 271)
+        assert trace["mtp_eh_proj-5@1"].shape == (1, 20)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "--mtp", "--profile"], "--profile is about the trunk"),
+        (["run", "--mtp", "--chat"], "--mtp are for one reply"),
+        (["diff", "--mtp", "--explain"], "--explain is about the trunk"),
+        (["diff", "--mtp", "--against", "t.safetensors"], "a trace is as it was recorded"),
+    ],
+)
+def test_what_does_not_go_with_it_is_said(arguments, words, tmp_path):
+    command, *options = arguments
+    done = CliRunner().invoke(
+        app, [command, str(built(tmp_path, "qwen35").path), *options, *([] if "--chat" in options else ["--tokens", "1"])]
+    )
+    assert words in str(done.exception)
