@@ -1,13 +1,14 @@
 """A model: a GGUF that passed every check, and its forward pass under any route and numerics."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .arch import ARCHITECTURES, nextn
+from .arch import ARCHITECTURES, Shape, nextn
+from .arch.fused import PARTS
 from .arrays import F, Ints
 from .call import Call, passing
 from .draft import DraftHead, Prediction
@@ -19,7 +20,7 @@ from .quants import dequantize
 from .route import Route
 from .tokenizer import Tokenizer
 from .trace import SILENT, Tapper
-from .weights import Block, Weight
+from .weights import Block, Share, Weight
 
 if TYPE_CHECKING:
     from .numerics import Numerics
@@ -43,8 +44,9 @@ class Model:
         self.has_scales = bool(scales)
         self.weights = plain | {name: Weight(plain[name].tensor, scale) for name, scale in scales.items() if name in plain}
         self.n_vocab = int(self._known("token_embd.weight", "the whole model").shape[0])
+        self.shares: dict[int, dict[str, Share]] = {}  # of each block, the matrices that are stored in one
         self._check_shapes()
-        self.blocks = [Block(i, self.weights) for i in range(self.n_layer)]
+        self.blocks = [Block(i, {**self.weights, **self.shares[i]}) for i in range(self.n_layer)]
 
     @property
     def n_layer(self) -> int:
@@ -72,10 +74,12 @@ class Model:
         self, route: RouteLike = None, numerics: "Numerics | str" = "reference", tapper: Tapper = SILENT, mtp: bool = False
     ) -> "Session":
         """A sequence that is fed piece by piece; state is carried between the calls. With `mtp` the draft head reads along."""
-        from .numerics import numerics_of, scaled  # now, so that a file is shown without Numba
+        from .numerics import as_stored, numerics_of  # now, so that a file is shown without Numba
 
         num = numerics_of(numerics)
-        return Session(self, self.route(route), scaled(num) if self.has_scales else num, tapper, mtp)
+        return Session(
+            self, self.route(route), as_stored(num) if self.has_scales or any(self.shares.values()) else num, tapper, mtp
+        )
 
     def forward(
         self,
@@ -102,13 +106,11 @@ class Model:
             raise MetadataError(f"{self.path}: {key} is {self.hp.n_nextn}; a draft head needs exactly one prediction block")
         i, own = self.n_layer, f"blk.{self.n_layer}.nextn"
         required, optional = nextn.shapes(self.hp, self.n_vocab)
-        required = self.arch.shapes(self.hp, i) | required
         there = {name: shape for name, shape in optional.items() if f"blk.{i}.{name}" in self.weights}
-        there |= self._companions(f"blk.{i}.", required | there, (*self.arch.SCALED, *nextn.SCALED))
-        self._check({f"blk.{i}.{name}": (shape, "the prediction block") for name, shape in (required | there).items()})
+        self._check(self._block(i, self.arch.shapes(self.hp, i) | required | there, "the prediction block"))
         return Prediction(
             arch=self.arch,
-            block=Block(i, self.weights),
+            block=Block(i, {**self.weights, **self.shares[i]}),
             embedding=self.weights.get(f"{own}.embed_tokens.weight", self.weights["token_embd.weight"]),
             norm=self.weights.get(f"{own}.shared_head_norm.weight", self.weights["output_norm.weight"]),
             output=self.weights.get(f"{own}.shared_head_head.weight", self.output),
@@ -127,11 +129,7 @@ class Model:
         expected |= {name: (shape, "the whole model") for name, shape in optional.items() if name in self.weights}
         for i in range(self.n_layer):
             who = f"block {i} ({self.arch.kind(self.hp, i)})"
-            shapes = self.arch.shapes(self.hp, i)
-            biases = {f"{matrix}.bias": shapes[f"{matrix}.weight"][:1] for matrix in self.arch.BIASED}
-            shapes |= {name: b for name, b in biases.items() if f"blk.{i}.{name}" in self.weights}
-            shapes |= self._companions(f"blk.{i}.", shapes, self.arch.SCALED)
-            expected |= {f"blk.{i}.{name}": (shape, who) for name, shape in shapes.items()}
+            expected |= self._block(i, self.arch.shapes(self.hp, i), who)
         self._check(expected)
         skipped = tuple(f"blk.{self.n_layer + i}." for i in range(self.hp.n_nextn))
         for name in self.weights:
@@ -140,17 +138,30 @@ class Model:
                     f"{self.path}: {name} is a tensor that {self.architecture} does not read; ignoring it would be wrong"
                 )
 
-    def _companions(self, prefix: str, shapes: Mapping[str, tuple[int, ...]], scaled: Iterable[str]) -> dict[str, tuple[int, ...]]:
-        """The `.scale` tensors that stand beside matrices in the file, and `.input_scale`, which no graph of llama.cpp reads."""
-        matrices = {name: shape for name in scaled if len(shape := shapes.get(f"{name}.weight", ())) > 1}
-        return {
-            f"{name}.{kind}": shape[:-2] or (1,)
-            for name, shape in matrices.items()
-            for kind in ("scale", "input_scale")
-            if f"{prefix}{name}.{kind}" in self.weights
-        }
+    def _block(self, i: int, shapes: Mapping[str, Shape], who: str) -> dict[str, tuple[Shape, str]]:
+        """The tensors that block i has in this file, `shapes` those that it reads; `shares` learns which are parts of one."""
+        prefix, arch, found, parts = f"blk.{i}.", self.arch, dict(shapes), dict[str, tuple[str, Ints]]()
+        here = {name.removeprefix(prefix) for name in self.weights if name.startswith(prefix)}
+        found |= {f"{name}.bias": shapes[f"{name}.weight"][:1] for name in arch.BIASED if f"{name}.bias" in here}
+        for whole in arch.FUSED:
+            rows = PARTS[whole](self.hp, shapes) if f"{whole}.weight" in here else {}
+            for end in ("weight", "bias") if set(rows) <= set(arch.BIASED) else ("weight",):
+                if rows and f"{whole}.{end}" in here:
+                    *experts, _, width = shapes[f"{next(iter(rows))}.weight"]
+                    shape = (*experts, sum(map(len, rows.values())), width)
+                    found = {name: s for name, s in found.items() if name not in {f"{part}.{end}" for part in rows}}
+                    found[f"{whole}.{end}"] = shape if end == "weight" else shape[:1]
+                    parts |= {f"{part}.{end}": (f"{whole}.{end}", own) for part, own in rows.items()}
+        qkv = ("attn_qkv",) if "attn_q.weight" in parts else ()
+        for name in (*arch.SCALED, *nextn.SCALED, *qkv):
+            if len(matrix := found.get(f"{name}.weight", ())) > 1:  # no graph of llama.cpp reads an input_scale
+                found |= {f"{name}.{s}": matrix[:-2] or (1,) for s in ("scale", "input_scale") if f"{name}.{s}" in here}
+        expected = {prefix + name: (shape, who) for name, shape in found.items()}
+        self._check({prefix + whole: expected[prefix + whole] for whole, _ in parts.values()})
+        self.shares[i] = {prefix + name: Share(self.weights[prefix + whole], rows) for name, (whole, rows) in parts.items()}
+        return expected
 
-    def _check(self, expected: Mapping[str, tuple[tuple[int, ...], str]]) -> None:
+    def _check(self, expected: Mapping[str, tuple[Shape, str]]) -> None:
         for name, (shape, who) in expected.items():
             found = self._known(name, who).shape
             if found != shape:

@@ -6,7 +6,7 @@ from typing import Any
 
 from gguf import GGMLQuantizationType
 
-from .arrays import Bytes, DType, F, Matrices, Matrix
+from .arrays import Bytes, DType, F, Ints, Matrices, Matrix
 from .errors import TensorError
 from .gguf.reader import Tensor
 from .quants import dequantize
@@ -78,6 +78,40 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Share:
+    """A matrix, experts' matrices or a vector that are some rows of one tensor: a product is made whole and then shared out.
+
+    rows_of  which rows, of experts for each alike
+    """
+
+    whole: Weight
+    rows_of: Ints
+
+    @property
+    def name(self) -> str:
+        return self.whole.name
+
+    @property
+    def type(self) -> GGMLQuantizationType:
+        return self.whole.type
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        *experts, _, width = self.whole.shape
+        return (*experts, len(self.rows_of), width)
+
+    @property
+    def rows(self) -> Bytes:
+        return self.whole.rows[self.rows_of]
+
+    def matrix(self, number: int) -> Part:
+        raise NotImplementedError("experts that are stored together are multiplied together")
+
+    def dense(self, dtype: DType) -> F:
+        return self.whole.dense(dtype)[self.rows_of]
+
+
+@dataclass(frozen=True)
 class Rows:
     """Some rows of a matrix, as a matrix; nothing is copied."""
 
@@ -114,7 +148,7 @@ def scale_of(w: Matrix | Matrices) -> Weight | None:
 class Block:
     """The weights of one source block: `block.attn_q` is blk.N.attn_q.weight, `block.ssm_dt_bias` blk.N.ssm_dt.bias."""
 
-    def __init__(self, index: int, weights: Mapping[str, Weight]) -> None:
+    def __init__(self, index: int, weights: Mapping[str, Weight | Share]) -> None:
         self.index = index
         prefix = f"blk.{index}."
         self._weights = {attribute(name.removeprefix(prefix)): w for name, w in weights.items() if name.startswith(prefix)}
@@ -122,7 +156,7 @@ class Block:
     def __contains__(self, name: str) -> bool:
         return name in self._weights
 
-    def __getattr__(self, name: str) -> Weight:
+    def __getattr__(self, name: str) -> Any:  # a Weight, or the Share that stands for one
         try:
             return self.__dict__["_weights"][name]
         except KeyError:

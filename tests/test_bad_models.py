@@ -113,3 +113,18 @@ def test_a_scale_has_one_number(tmp_path):
     wrong = replace(good.tensors["output_norm.weight"], name="blk.0.ffn_up.scale")
     with pytest.raises(RefmodelError, match=r"blk\.0\.ffn_up\.scale has shape .20,.; .* needs .1,."):
         loaded(tmp_path, good.metadata.fields, {**good.tensors, wrong.name: wrong})
+
+
+@pytest.mark.parametrize(("arch", "whole"), [("qwen3moe", "ffn_gate_up_exps"), ("qwen35", "ssm_in")])
+def test_matrices_in_one_are_refused_where_llama_cpp_does_not_know_them(arch, whole, tmp_path):
+    with pytest.raises(RefmodelError, match="is missing"):
+        refmodel.load(tiny.build(tmp_path / "m.gguf", arch, seed=1, fused=[whole]))
+
+
+def test_a_tensor_of_several_matrices_has_the_rows_of_all(tmp_path):
+    from dataclasses import replace
+
+    good = read(tiny.build(tmp_path / "m.gguf", "llama", seed=1, fused=["attn_qkv"]))
+    wrong = replace(good.tensors["blk.0.attn_output.weight"], name="blk.0.attn_qkv.weight")
+    with pytest.raises(RefmodelError, match=r"blk\.0\.attn_qkv\.weight has shape .20, 60.; .* needs .100, 20."):
+        loaded(tmp_path, good.metadata.fields, {**good.tensors, wrong.name: wrong})

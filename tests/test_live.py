@@ -85,6 +85,30 @@ def test_what_a_file_may_have_beyond_its_architecture(name, tmp_path, llama_lib)
         assert numerics == "reference" or not any(row.differ for row in result.rows)
 
 
+FUSED = {
+    **{f"{arch}, attention": (arch, {"fused": ["attn_qkv"]}) for arch in ARCHITECTURES},
+    "llama, biases and scales": ("llama", {"fused": ["attn_qkv"], "biases": True, "scales": True}),
+    "qwen35moe, experts": ("qwen35moe", {"fused": ["ffn_gate_up_exps"]}),
+    "qwen3next, all": ("qwen3next", {"fused": ["attn_qkv", "ffn_gate_up_exps", "ssm_in"]}),
+}
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_matrices_that_a_file_stores_as_one(name, tmp_path, llama_lib):
+    """The graph has other nodes then, which the tables do not have: logits alone are compared."""
+    arch, shape = FUSED[name]
+    model = refmodel.load(tiny.build(tmp_path / "m.gguf", arch, seed=7, **shape))
+    for profile, numerics in (("exact", "reference"), ("default", "llamacpp")):
+        recorded = record(model.path, [PROMPT, *STEPS[:2]], PROFILES[profile], tmp_path / "t.safetensors", llama_lib, taps=False)
+        theirs, session = Trace(recorded.path), model.session(numerics=numerics)
+        for call, tokens in enumerate([PROMPT, *STEPS[:2]]):
+            ours, expected = session.forward(tokens).reshape(-1), np.array(theirs[in_call("result_output", call)]).reshape(-1)
+            if numerics == "llamacpp":
+                same_bits(ours, expected)
+            else:
+                assert nmse(ours, expected) <= (1e-6 if arch == "gemma3" else 1e-10)  # gemma3: its GELU is a table
+
+
 @pytest.mark.parametrize("length", [70, 600])
 def test_a_window_that_slides_over_pages_and_tiles(length, tmp_path, llama_lib):
     model = refmodel.load(tiny.build(tmp_path / "m.gguf", "gemma3", seed=7, n_layer=2, interval=2, window=66, context=1024))

@@ -43,6 +43,7 @@ class Shape:
     window: int = 0
     softcap: float = 0.0
     scales: bool = False
+    fused: Sequence[str] = ()  # of refmodel.arch.fused.PARTS
     scaling: Mapping[str, Any] = field(default_factory=dict)  # keys below rope.scaling
     context: int = 512
 
@@ -244,11 +245,30 @@ def tensors(arch: str, s: Shape, V: int) -> dict[str, Rows]:
     out["output_norm.weight"] = near_one(s.E)
     if not s.tied:
         out["output.weight"] = matrix(V, s.E, 2.0)
+    for i, kind in enumerate([*s.kinds(arch), *["attention"] * s.n_nextn]):
+        for whole in s.fused:
+            fuse(out, f"blk.{i}.", whole, kind)
     if s.scales:
-        scaled = {*ARCHITECTURES[arch].SCALED, *prediction.SCALED}
+        scaled = {*ARCHITECTURES[arch].SCALED, *prediction.SCALED, *({"attn_qkv"} if s.fused and arch not in HYBRID else {})}
         names = [name for name in out if name.startswith("blk.") and name.split(".", 2)[2].removesuffix(".weight") in scaled]
         out |= {f"{name.removesuffix('weight')}scale": (out[name][0][:-2] or (1,), 0.5, 1.0) for name in names}
     return out
+
+
+def fuse(out: dict[str, Rows], prefix: str, whole: str, kind: str) -> None:
+    """Put random rows of the same number in place of the matrices that the one holds, if the block has them."""
+    parts, of = {
+        "attn_qkv": (("attn_q", "attn_k", "attn_v"), "attention"),
+        "ffn_gate_up_exps": (("ffn_gate_exps", "ffn_up_exps"), kind),
+        "ssm_in": (("attn_qkv", "attn_gate"), "delta"),
+    }[whole]
+    for what in ("weight", "bias"):
+        some = [out.pop(name) for part in parts if (name := f"{prefix}{part}.{what}") in out and kind == of]
+        if some:
+            axis = -2 if what == "weight" else -1
+            shape = list(some[0][0])
+            shape[axis] = sum(rows[0][axis] for rows in some)
+            out[f"{prefix}{whole}.{what}"] = tuple(shape), *some[0][1:]
 
 
 def special(name: str, r: np.random.Generator, shape: tuple[int, ...], scale: float, shift: float) -> np.ndarray:

@@ -17,6 +17,7 @@ class Architecture(Protocol):
 
     BIASED         the matrices of a block whose product may have a bias in the file, as llama.cpp lets it
     SCALED         the matrices of a block that may have a `.scale` beside them, as llama.cpp multiplies by it
+    FUSED          the tensors that hold several matrices of a block in some files, names of fused.PARTS
     hparams        metadata and the values of rope_freqs.weight (or none) -> Hparams; MetadataError names what is missing.
                    n_layer are the trunk's blocks, those a route may name, n_nextn the prediction blocks behind them
     globals        Hparams, V -> the required and the optional tensors outside of blocks, with their shapes
@@ -31,6 +32,7 @@ class Architecture(Protocol):
 
     BIASED: tuple[str, ...]
     SCALED: tuple[str, ...]
+    FUSED: tuple[str, ...]
 
     def hparams(self, md: Metadata, rope_freqs: tuple[float, ...]) -> Any: ...
     def globals(self, hp: Any, n_vocab: int) -> tuple[dict[str, Shape], dict[str, Shape]]: ...

@@ -16,6 +16,7 @@ from .keys import ATTENTION, MAX_BLOCKS, counted, head_counts, require, rotation
 
 BIASED: tuple[str, ...] = ("attn_q", "attn_k", "attn_v")
 SCALED: tuple[str, ...] = ATTENTION  # its graph reads none of the FFN
+FUSED: tuple[str, ...] = ("attn_qkv",)
 
 
 @dataclass(frozen=True)

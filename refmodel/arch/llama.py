@@ -15,6 +15,7 @@ from .keys import ATTENTION, FFN, MAX_BLOCKS, counted, head_counts, require, rot
 
 BIASED: tuple[str, ...] = ("attn_q", "attn_k", "attn_v")
 SCALED: tuple[str, ...] = ATTENTION + FFN
+FUSED: tuple[str, ...] = ("attn_qkv",)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from .keys import (
 
 BIASED: tuple[str, ...] = ()
 SCALED: tuple[str, ...] = ATTENTION + DELTA + FFN
+FUSED: tuple[str, ...] = ("attn_qkv",)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from .keys import (
 
 BIASED: tuple[str, ...] = ()
 SCALED: tuple[str, ...] = ATTENTION + DELTA + EXPERTS + SHARED_EXPERT
+FUSED: tuple[str, ...] = ("attn_qkv", "ffn_gate_up_exps")
 
 
 @dataclass(frozen=True)

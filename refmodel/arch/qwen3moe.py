@@ -19,6 +19,7 @@ from .keys import ATTENTION, EXPERTS, MAX_BLOCKS, counted, expert_sizes, head_co
 
 BIASED: tuple[str, ...] = ("attn_q", "attn_k", "attn_v")
 SCALED: tuple[str, ...] = ATTENTION + EXPERTS
+FUSED: tuple[str, ...] = ("attn_qkv",)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from .keys import (
 
 BIASED: tuple[str, ...] = ()
 SCALED: tuple[str, ...] = ATTENTION + EXPERTS + SHARED_EXPERT  # its graph reads none of the delta rule
+FUSED: tuple[str, ...] = ("attn_qkv", "ffn_gate_up_exps", "ssm_in")
 
 
 @dataclass(frozen=True)

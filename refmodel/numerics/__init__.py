@@ -8,9 +8,9 @@ with kernel_cache.of_kernels():  # the first import of each of them
     from .fast import FAST
     from .ggml import ladder, llamacpp
     from .plain import ORACLE, REFERENCE, Numerics
-    from .scaled import scaled
+    from .stored import as_stored
 
-__all__ = ["FAST", "LLAMACPP", "NUMERICS", "ORACLE", "REFERENCE", "Numerics", "ladder", "llamacpp", "numerics_of", "scaled"]
+__all__ = ["FAST", "LLAMACPP", "NUMERICS", "ORACLE", "REFERENCE", "Numerics", "as_stored", "ladder", "llamacpp", "numerics_of"]
 
 LLAMACPP = llamacpp(DEFAULT)
 NUMERICS = {value.name: value for value in (FAST, REFERENCE, ORACLE, LLAMACPP)}

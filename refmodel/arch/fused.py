@@ -1,0 +1,44 @@
+"""Matrices that a file may keep as one, and which rows of that one each of them is.
+
+Source: llama.cpp src/llama-model.cpp, create_tensor_qkv and create_tensor_gate_up_exps; src/models/qwen3next.cpp, build_qkvz.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Ints
+
+Shapes = Mapping[str, tuple[int, ...]]
+Parts = dict[str, Ints]
+
+
+def behind_each_other(*names: str) -> Callable[[Any, Shapes], Parts]:
+    """One matrix behind another; none if the block has not all of them."""
+
+    def parts(hp: Any, shapes: Shapes) -> Parts:
+        if any(f"{name}.weight" not in shapes for name in names):
+            return {}
+        ends = np.cumsum([shapes[f"{name}.weight"][-2] for name in names])
+        rows = np.split(np.arange(ends[-1]), ends[:-1])
+        return dict(zip(names, rows, strict=True))
+
+    return parts
+
+
+def by_key_head(hp: Any, shapes: Shapes) -> Parts:
+    """For each key head its query, key, values and gates, in the old files of qwen3next."""
+    if "attn_gate.weight" not in shapes:
+        return {}
+    D, per_head = hp.d_state, hp.d_state * hp.n_v_head // hp.n_k_head
+    rows = np.arange(2 * hp.n_k_head * (D + per_head)).reshape(hp.n_k_head, -1)
+    q, k, v, z = (part.ravel() for part in np.split(rows, [D, 2 * D, 2 * D + per_head], axis=1))
+    return {"attn_qkv": np.concatenate([q, k, v]), "attn_gate": z}
+
+
+PARTS: dict[str, Callable[[Any, Shapes], Parts]] = {
+    "attn_qkv": behind_each_other("attn_q", "attn_k", "attn_v"),
+    "ffn_gate_up_exps": behind_each_other("ffn_gate_exps", "ffn_up_exps"),
+    "ssm_in": by_key_head,
+}
