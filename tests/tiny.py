@@ -257,13 +257,13 @@ def tensors(arch: str, s: Shape, V: int) -> dict[str, Rows]:
 
 def fuse(out: dict[str, Rows], prefix: str, whole: str, kind: str) -> None:
     """Put random rows of the same number in place of the matrices that the one holds, if the block has them."""
-    parts, of = {
-        "attn_qkv": (("attn_q", "attn_k", "attn_v"), "attention"),
-        "ffn_gate_up_exps": (("ffn_gate_exps", "ffn_up_exps"), kind),
-        "ssm_in": (("attn_qkv", "attn_gate"), "delta"),
+    parts, here = {
+        "attn_qkv": (("attn_q", "attn_k", "attn_v"), kind != "delta"),
+        "ffn_gate_up_exps": (("ffn_gate_exps", "ffn_up_exps"), True),
+        "ssm_in": (("attn_qkv", "attn_gate"), kind == "delta"),
     }[whole]
     for what in ("weight", "bias"):
-        some = [out.pop(name) for part in parts if (name := f"{prefix}{part}.{what}") in out and kind == of]
+        some = [out.pop(name) for part in parts if (name := f"{prefix}{part}.{what}") in out and here]
         if some:
             axis = -2 if what == "weight" else -1
             shape = list(some[0][0])
