@@ -30,8 +30,7 @@ def whole(paths: Sequence[Path]) -> Iterator[list[BinaryIO]]:
             opened.append(name.open("xb"))  # exclusive: a file of this name, were there one, is not ours
         yield opened
         for file in opened:
-            file.flush()
-            os.fsync(file.fileno())
+            synced(file)
             file.close()
         if len(paths) > 1:
             paths[0].unlink(missing_ok=True)  # before its other parts are replaced
@@ -47,6 +46,12 @@ def whole(paths: Sequence[Path]) -> Iterator[list[BinaryIO]]:
             with suppress(OSError):  # closing writes what is still buffered, to a disk that may be full
                 file.close()
         raise
+
+
+def synced(file: BinaryIO) -> None:
+    """Make what was written to a file durable."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

@@ -308,11 +308,11 @@ def routed_folder(
         for path in sorted(folder.path.iterdir()):
             if path.is_file() and path.suffix not in OTHER_WEIGHTS and path.name not in (INDEX, CONFIG):
                 shutil.copyfile(path, partial / path.name)
+        for path in partial.iterdir():
+            sync_file(path)  # while the digests are still computed
         config["rys_relayer"]["source_sha256"] = digest.value()
         save_json(partial / CONFIG, config)
-        for path in partial.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+        sync_file(partial / CONFIG)
         sync_folder(partial)
         os.replace(partial, out)  # an empty folder of that name is replaced
         sync_folder(out.parent)
@@ -320,6 +320,11 @@ def routed_folder(
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return out
+
+
+def sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def check_apart(folder: Folder, out: Path) -> None:

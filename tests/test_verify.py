@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import tiny
 from gguf import GGMLQuantizationType, GGUFValueType
-from hypothesis import event, given
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from strategies import routes
+from strategies import examples, routes
 
 import refmodel
-from refmodel.compat import one_kind
+from refmodel.arch import ARCHITECTURES
+from refmodel.compat import HYBRID, one_kind
 from refmodel.errors import FileError, RouteError
 from refmodel.gguf.reader import Tensor, read
 from refmodel.gguf.writer import field, write
@@ -23,7 +24,6 @@ from refmodel.verify.report import BYTES, FORWARD, LLAMACPP, METADATA, SEAMS, ST
 
 ROUTE = "blocks:0,4"  # of five blocks: 0 1 2 3 0 1 2 3 4, and the prediction block stays last
 A = "qwen35."
-SHAPES = {"llama": {"n_layer": 4}, "qwen3": {"n_layer": 4}, "qwen35": {"n_nextn": 1}}
 
 
 @pytest.fixture(scope="module")
@@ -378,11 +378,13 @@ def test_paths_and_words_that_cannot_be_held_against_each_other_raise(good, sour
         verify(good, source.path, "blocks:1,99")
 
 
-@pytest.fixture(scope="module", params=SHAPES)
+@pytest.fixture(scope="module", params=ARCHITECTURES)
 def model(request, tmp_path_factory):
-    return refmodel.load(tiny.build(tmp_path_factory.mktemp("r") / "m.gguf", request.param, seed=4, **SHAPES[request.param]))
+    shape = {"n_nextn": 1} if request.param in HYBRID else {"n_layer": 4}
+    return refmodel.load(tiny.build(tmp_path_factory.mktemp("r") / "m.gguf", request.param, seed=4, **shape))
 
 
+@settings(max_examples=examples(12))
 @given(data=st.data())
 def test_random_routes_are_recovered_and_proved(model, tmp_path, data):
     route = model.route(data.draw(routes(model.n_layer)))
