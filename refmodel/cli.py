@@ -2,6 +2,7 @@
 
 import gc
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -9,7 +10,8 @@ import traceback
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -530,7 +532,15 @@ def split(ids: list[int], decode: int) -> list[list[int]]:
     return [ids[: len(ids) - decode], *([token] for token in ids[len(ids) - decode :])]
 
 
+def ended(number: int, frame: FrameType | None) -> NoReturn:
+    """A request to end, as Ctrl-C is one: what was begun is removed."""
+    sys.exit(128 + number)
+
+
 def main() -> None:
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        if (number := getattr(signal, name, None)) and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, ended)
     gc.set_threshold(100_000, 50, 100)  # nothing that a start makes is garbage: looking for it took a quarter of the time
     try:
         check_links()

@@ -22,7 +22,7 @@ import numpy as np
 from . import __version__
 from .arrays import Bytes
 from .errors import FileError, MetadataError
-from .files import Beside, sync_folder
+from .files import Beside, not_written, sync_folder
 from .gguf.reader import mapped, sha256_of
 from .gguf.writer import Limit, copy, parted
 from .plan import Plan
@@ -294,8 +294,8 @@ def routed_folder(
     check_apart(folder, out)
     digest = Beside(folder.sha256)
     partial = out.with_name(f".{out.name[:200]}.{secrets.token_hex(6)}.partial")
-    partial.mkdir()
     try:
+        partial.mkdir()
         names = [f"model-{i + 1:05}-of-{len(groups):05}.safetensors" for i in range(len(groups))]
         names = names if len(groups) > 1 else ["model.safetensors"]
         for name, group in zip(names, groups, strict=True):
@@ -316,9 +316,9 @@ def routed_folder(
         sync_folder(partial)
         os.replace(partial, out)  # an empty folder of that name is replaced
         sync_folder(out.parent)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
+        raise not_written(error, out, [partial]) from None
     return out
 
 
