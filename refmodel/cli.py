@@ -393,7 +393,7 @@ def verify(
     copy: Annotated[Path, typer.Argument(metavar="COPY", help="A routed GGUF or folder; of a split one the first part.")],
     source: Annotated[Path, typer.Option("--source", help="The model it was made from.")],
     route: Annotated[str, typer.Option("--route", help="The route it should be; recovered from the hashes if absent.")] = "",
-    against: Annotated[str, typer.Option(help="llamacpp: let it run the copy, too.")] = "",
+    against: Annotated[str, typer.Option(help="llamacpp: let it run the copy, too. transformers: let it run two folders.")] = "",
     llama_lib: Annotated[Path | None, typer.Option(help="A libllama, or the folder that holds it.")] = None,
     tokens: TokenText = "",
     forward: Annotated[bool, typer.Option("--forward/--no-forward", help="Run both models and compare every bit.")] = True,
@@ -404,11 +404,13 @@ def verify(
     from .verify import Options
     from .verify import verify as prove
 
-    if against not in ("", "llamacpp"):
-        raise RefmodelError(f"--against {against}: expected llamacpp")
+    if against not in ("", "llamacpp", "transformers"):
+        raise RefmodelError(f"--against {against}: expected llamacpp, or for folders transformers")
     with show.watching(err, "proving") as seen:
         ids = whole_numbers(tokens) if tokens else []
-        report = prove(copy, source, route, Options(ids, forward, bool(against), llama_lib, seen))
+        report = prove(
+            copy, source, route, Options(ids, forward, against == "llamacpp", llama_lib, against == "transformers", seen)
+        )
     if as_json:
         print(json.dumps(report.as_json(), indent=1))
     else:

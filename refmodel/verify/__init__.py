@@ -18,7 +18,7 @@ from ..route import Route
 from ..surgery import plan_of
 from .folder import folder_claims, verify_folder
 from .gguf import gguf_claims, verify_gguf
-from .report import LLAMACPP, MEANS, Options, Report
+from .report import FORWARD, LLAMACPP, MEANS, Options, Report
 
 __all__ = ["MEANS", "Options", "Recovered", "Report", "foreseen", "recovered", "verify"]
 DEFAULTS = Options()
@@ -27,9 +27,14 @@ DEFAULTS = Options()
 def verify(out: Path, source: Path, route: str = "", options: Options = DEFAULTS) -> Report:
     """Hold a file, or a Hugging Face folder, against its source. Raises for a source, words or a path that cannot be read."""
     check_alike(out, source)
-    report = Report(str(out), str(source), asked={LLAMACPP} if options.llamacpp else set())
+    if source.is_dir() and options.llamacpp:
+        raise FileError(f"{out}: llama.cpp runs GGUF files; folders take --against transformers")
+    if options.transformers and not source.is_dir():
+        raise FileError(f"{out}: transformers runs folders; GGUF files take --against llamacpp")
+    asked = {name for name, wanted in ((LLAMACPP, options.llamacpp), (FORWARD, options.transformers)) if wanted}
+    report = Report(str(out), str(source), asked=asked)
     if source.is_dir():
-        verify_folder(report, out, read_folder(source), route)
+        verify_folder(report, out, read_folder(source), route, options)
     else:
         verify_gguf(report, out, load(source), route, options)
     return report
