@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -10,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from refmodel.errors import FileError, MetadataError, RefmodelError
+from refmodel.errors import FileError, MetadataError, OracleError, RefmodelError
 from refmodel.gguf.writer import Limit
 from refmodel.hf import Stored as T
 from refmodel.hf import read_folder, routed_folder, write_safetensors
+from refmodel.hf_run import run_folders
 from refmodel.route import Route
-from refmodel.verify import foreseen, recovered, verify
+from refmodel.verify import Options, foreseen, recovered, verify
 from refmodel.verify.report import BYTES, METADATA, SEAMS, STRUCTURE
 
 N = 5
@@ -317,3 +319,32 @@ def test_a_damaged_source_is_an_error_of_one_line(damage, source, tmp_path):
         routed(source, "blocks:1,4", tmp_path / "out")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("raise ImportError('No module named torch')", "cannot run transformers"),
+        ("raise SystemExit(3)", "ended with status 3 while it ran transformers"),
+    ],
+)
+def test_a_python_that_cannot_run_transformers_is_named(program, message, source, tmp_path, monkeypatch):
+    """A Python whose torch is this program."""
+    (tmp_path / "torch.py").write_text(program)
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexport PYTHONPATH={tmp_path}\nexec {sys.executable} "$2"\n')
+    python.chmod(0o755)
+    monkeypatch.setenv("REFMODEL_HF_PYTHON", str(python))
+    with pytest.raises(OracleError, match=message):
+        run_folders(source, source, [0], [[1]])
+    monkeypatch.setenv("REFMODEL_HF_PYTHON", str(tmp_path / "nothing"))
+    with pytest.raises(OracleError, match=r"nothing \(from REFMODEL_HF_PYTHON\) cannot be started"):
+        run_folders(source, source, [0], [[1]])
+
+
+def test_each_format_has_its_own_runtime(source, tmp_path):
+    out = routed(source, "blocks:1,4", tmp_path / "out")
+    with pytest.raises(FileError, match=r"llama\.cpp runs GGUF files; folders take --against transformers"):
+        verify(out, source, options=Options(llamacpp=True))
+    with pytest.raises(MetadataError, match="vocab_size is missing"):
+        verify(out, source, options=Options(transformers=True))
