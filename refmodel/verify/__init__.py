@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import hf
 from ..compat import cost, runners
 from ..errors import FileError
 from ..gguf.reader import read
-from ..hf import read_folder, routed_config
+from ..hf import read_folder
 from ..model import load
 from ..recover import Claim, Recovery, digests, recover
 from ..route import Route
@@ -100,8 +101,9 @@ def foreseen(source: Path, words: str) -> dict[str, Any]:
     if source.is_dir():
         folder = read_folder(source)
         route = Route.of(words, folder.n_layer)
-        routed_config(folder, folder.plan(route))  # says what could not follow the route
-        return route.describe()
+        plan = folder.plan(route)
+        who, bytes_ = hf.runners(folder, plan), hf.cost(folder, plan)  # or what could not follow the route
+        return route.describe() | {"runners": [asdict(runner) for runner in who], "cost": bytes_}
     model = load(source)
     route = model.route(words)
     plan = plan_of(model, route)
