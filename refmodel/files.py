@@ -54,7 +54,7 @@ def not_written(error: BaseException, path: Path, partial: Iterable[Path]) -> Ba
     """The error itself, or, if the disk is full or a temporary file or folder failed, one that names what was to be written."""
     failed = str(getattr(error, "filename", "")).startswith(tuple(map(str, partial)))
     if isinstance(error, OSError) and (error.errno in FULL or failed):
-        return FileError(f"{path}: cannot be written: {error.strerror}; nothing was left there")
+        return FileError(f"{path}: cannot be written: {error.strerror}; no part of it was left")
     return error
 
 

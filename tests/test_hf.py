@@ -387,7 +387,7 @@ def test_an_error_while_copying_leaves_nothing(source, tmp_path):
         raise OSError(28, "No space left on device")
 
     folder = read_folder(source)
-    with pytest.raises(FileError, match="out: cannot be written: No space left on device; nothing was left there"):
+    with pytest.raises(FileError, match="out: cannot be written: No space left on device; no part of it was left"):
         routed_folder(folder, Route.of("blocks:1,4", N), tmp_path / "out", seen=full)
     assert [p.name for p in tmp_path.iterdir()] == ["source"]
 
