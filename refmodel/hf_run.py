@@ -75,6 +75,8 @@ def run_folders(
         if failed and failed["error"] == "source":
             raise OracleError(f"{source}: transformers does not run it: {failed['why']}")
         if not failed and len(said) < 3:
-            raise OracleError(f"{python} ended with status {child.returncode} while it ran transformers")
+            log.seek(0)
+            last = log.read().decode(errors="replace").strip().rpartition("\n")[2] or "it said nothing"
+            raise OracleError(f"{python} ended with status {child.returncode} while it ran transformers: {last}")
         held = {name: dict(np.load(Path(out) / f"{name}.npz")) for name in ("source", *(() if failed else ("copy",)))}
     return Runs(said[0]["done"], held["source"], held.get("copy", {}), failed["why"] if failed else "")
