@@ -2,6 +2,7 @@
 
 import gc
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -9,7 +10,8 @@ import traceback
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -412,7 +414,7 @@ def verify(
     copy: Annotated[Path, typer.Argument(metavar="COPY", help="A routed GGUF or folder; of a split one the first part.")],
     source: Annotated[Path, typer.Option("--source", help="The model it was made from.")],
     route: Annotated[str, typer.Option("--route", help="The route it should be; recovered from the hashes if absent.")] = "",
-    against: Annotated[str, typer.Option(help="llamacpp: let it run the copy, too.")] = "",
+    against: Annotated[str, typer.Option(help="llamacpp: let it run the copy, too. transformers: let it run two folders.")] = "",
     llama_lib: Annotated[Path | None, typer.Option(help="A libllama, or the folder that holds it.")] = None,
     tokens: TokenText = "",
     forward: Annotated[bool, typer.Option("--forward/--no-forward", help="Run both models and compare every bit.")] = True,
@@ -423,11 +425,13 @@ def verify(
     from .verify import Options
     from .verify import verify as prove
 
-    if against not in ("", "llamacpp"):
-        raise RefmodelError(f"--against {against}: expected llamacpp")
+    if against not in ("", "llamacpp", "transformers"):
+        raise RefmodelError(f"--against {against}: expected llamacpp, or for folders transformers")
     with show.watching(err, "proving") as seen:
         ids = whole_numbers(tokens) if tokens else []
-        report = prove(copy, source, route, Options(ids, forward, bool(against), llama_lib, seen))
+        report = prove(
+            copy, source, route, Options(ids, forward, against == "llamacpp", llama_lib, against == "transformers", seen)
+        )
     if as_json:
         print(json.dumps(report.as_json(), indent=1))
     else:
@@ -558,7 +562,15 @@ def split(ids: list[int], decode: int) -> list[list[int]]:
     return [ids[: len(ids) - decode], *([token] for token in ids[len(ids) - decode :])]
 
 
+def ended(number: int, frame: FrameType | None) -> NoReturn:
+    """A request to end, as Ctrl-C is one: what was begun is removed."""
+    sys.exit(128 + number)
+
+
 def main() -> None:
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        if (number := getattr(signal, name, None)) and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, ended)
     gc.set_threshold(100_000, 50, 100)  # nothing that a start makes is garbage: looking for it took a quarter of the time
     try:
         check_links()

@@ -26,7 +26,7 @@ class Kinds:
     interval   key of the interval; every interval-th block of the trunk is of the other kind
     default    the interval where the key is absent
     both       whether llama.cpp needs blocks of both kinds
-    reader     which llama.cpp reads the list
+    reader     which llama.cpp reads the list; found in the sources that llama-cpp-python's releases carry
     only       key of a number for blocks of the listed kind alone; where there are none it becomes 0, or llama.cpp aborts
     """
 
@@ -45,7 +45,8 @@ DELTA_NET = Kinds(
     "full_attention_interval",
     4,
     both=True,
-    reader="0c1e570 (llama-cpp-python 0.3.36) reads the list; its converter writes it since pull request 28208",
+    reader="7c158fb (build 9518, llama-cpp-python 0.3.26) and later read the list, 210a657 (0.3.25) does not; "
+    "their converter writes it since pull request 28208",
 )
 PATTERN = "attention.sliding_window_pattern"  # a list, or the interval itself
 SLIDING = Kinds(
@@ -54,7 +55,7 @@ SLIDING = Kinds(
     PATTERN,
     6,
     both=False,
-    reader="0c1e570 (llama-cpp-python 0.3.36) reads the list",
+    reader="0c1e570 (llama-cpp-python 0.3.36) reads the list; up to 4df29be (0.3.35) a list is passed over and the interval is 6",
     only="attention.sliding_window",
 )
 KINDS = {"qwen35": DELTA_NET, "qwen35moe": DELTA_NET, "qwen3next": DELTA_NET, "gemma3": SLIDING}
@@ -72,7 +73,7 @@ class Runner:
 
 def interval_of(kinds: Sequence[str], kind: str, preferred: int) -> int | None:
     """An interval by which exactly these kinds arise, the preferred one if it does; None if there is none."""
-    for interval in (preferred, *range(1, len(kinds) + 1)):
+    for interval in (preferred, *range(1, len(kinds) + 2)):
         if interval > 0 and all((found == kind) == ((i + 1) % interval != 0) for i, found in enumerate(kinds)):
             return interval
     return None
@@ -86,6 +87,12 @@ def one_kind(model: Model, plan: Plan) -> str:
 
 def stated_interval(model: Model) -> int:
     return interval_in(model.file.metadata, model.architecture)
+
+
+def interval_without_list(model: Model) -> int:
+    """What a runtime that reads no list takes for the interval of a copy, in which the list may stand in the interval's place."""
+    how = KINDS[model.architecture]
+    return how.default if how.listed == how.interval else stated_interval(model)
 
 
 def interval_in(md: Metadata, arch: str) -> int:
@@ -106,7 +113,7 @@ def runners(model: Model, plan: Plan) -> list[Runner]:
     if kind := one_kind(model, plan):
         abort = f"llama.cpp aborts on a hybrid model with blocks of one kind only, and this has only {kind} blocks"
         return [Runner("llama.cpp", False, abort), Runner("refmodel", True, "runs the route itself")]
-    stated = stated_interval(model)
+    stated = interval_without_list(model)
     fits = interval_of(kinds, how.kind, stated)
     wrong = [i for i, found in enumerate(kinds) if (found == how.kind) != ((i + 1) % stated != 0)]
     rule = f"by {how.interval} = {stated} "

@@ -1,5 +1,6 @@
 """Files that appear whole under their names or not at all, whatever ends the program that writes them."""
 
+import errno
 import os
 import secrets
 import stat
@@ -12,6 +13,7 @@ from typing import BinaryIO, Generic, TypeVar
 from .errors import FileError
 
 T = TypeVar("T")
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
@@ -20,7 +22,7 @@ def whole(paths: Sequence[Path]) -> Iterator[list[BinaryIO]]:
 
     They are synced first, and the first path is renamed last: of files that are opened by the first of them, a set that is
     not complete cannot be opened. An error or Ctrl-C removes what was written. A kill may leave temporary files
-    (.NAME.….partial), never a file under one of the paths that is not whole.
+    (.NAME.….partial), never a file under one of the paths that is not whole. FileError names the path that cannot be written.
     """
     partial = [path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.partial") for path in paths]
     opened: list[BinaryIO] = []
@@ -30,8 +32,7 @@ def whole(paths: Sequence[Path]) -> Iterator[list[BinaryIO]]:
             opened.append(name.open("xb"))  # exclusive: a file of this name, were there one, is not ours
         yield opened
         for file in opened:
-            file.flush()
-            os.fsync(file.fileno())
+            synced(file)
             file.close()
         if len(paths) > 1:
             paths[0].unlink(missing_ok=True)  # before its other parts are replaced
@@ -40,13 +41,27 @@ def whole(paths: Sequence[Path]) -> Iterator[list[BinaryIO]]:
             placed.append(path)
         for folder in {path.parent for path in paths}:
             sync_folder(folder)
-    except BaseException:
+    except BaseException as error:
         for name in [*partial[: len(opened)], *(placed if len(placed) < len(paths) else [])]:
             name.unlink(missing_ok=True)
         for file in opened:
             with suppress(OSError):  # closing writes what is still buffered, to a disk that may be full
                 file.close()
-        raise
+        raise not_written(error, paths[0], partial) from None
+
+
+def not_written(error: BaseException, path: Path, partial: Iterable[Path]) -> BaseException:
+    """The error itself, or, if the disk is full or a temporary file or folder failed, one that names what was to be written."""
+    failed = str(getattr(error, "filename", "")).startswith(tuple(map(str, partial)))
+    if isinstance(error, OSError) and (error.errno in FULL or failed):
+        return FileError(f"{path}: cannot be written: {error.strerror}; no part of it was left")
+    return error
+
+
+def synced(file: BinaryIO) -> None:
+    """Make what was written to a file durable."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

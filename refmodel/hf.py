@@ -21,8 +21,9 @@ import numpy as np
 
 from . import __version__
 from .arrays import Bytes
+from .compat import Runner
 from .errors import FileError, MetadataError
-from .files import Beside, sync_folder
+from .files import Beside, not_written, sync_folder
 from .gguf.reader import mapped, sha256_of
 from .gguf.writer import Limit, copy, parted
 from .plan import Plan
@@ -280,6 +281,43 @@ def renamed(folder: Folder, names: Sequence[str], plan: Plan, where: str) -> dic
     return {new.removesuffix("."): old for new, old in marked.items()}
 
 
+def runners(folder: Folder, plan: Plan) -> list[Runner]:
+    """Who can run the copy; its layers' kinds are listed, if there are several."""
+    home = routed_config(folder, plan)
+    home = home if "layer_types" in home else home.get("text_config", home)
+    kinds, interval = home.get("layer_types") or [], home.get("full_attention_interval")
+    if len(set(folder_kinds(folder))) < 2:
+        alike = "all layers are of one kind, so their number is all that changes"
+        return [Runner(name, True, alike) for name in ("Hugging Face transformers", "any runtime that counts layers")]
+    listed = Runner("Hugging Face transformers, and whoever reads layer_types", True, "layer_types is written")
+    if not isinstance(interval, int) or interval < 1:
+        return [listed]
+    wrong = [i for i, kind in enumerate(kinds) if (kind == "full_attention") != ((i + 1) % interval == 0)]
+    rule = f"by full_attention_interval = {interval} "
+    why = rule + (f"layer {wrong[0]} would be of the other kind" if wrong else "all kinds are right")
+    return [listed, Runner("whoever derives kinds from the interval", not wrong, why)]
+
+
+def folder_kinds(folder: Folder) -> list[Any]:
+    """The kinds of the source's layers, as its copy would list them; empty if there is but one."""
+    same = routed_config(folder, folder.plan(Route.identity(folder.n_layer)))
+    found: list[Any] = same.get("layer_types") or same.get("text_config", {}).get("layer_types") or []
+    return found
+
+
+def cost(folder: Folder, plan: Plan) -> dict[str, Any]:
+    """What the copy costs beside its source, in bytes."""
+    size = {name: t.data.size for name, t in folder.tensors.items()}
+    return {
+        "extra_blocks": len(plan.route.layers) - plan.route.n_layer,
+        "extra_percent": round(plan.route.overhead, 2),
+        "weights_bytes": {
+            "source": sum(size.values()),
+            "copy": sum(size[source] for source in plan.origins(folder.tensors).values()),
+        },
+    }
+
+
 def routed_folder(
     folder: Folder, route: Route, out: Path, limit: Limit = SHARD, seen: Callable[[int], None] = lambda count: None
 ) -> Path:
@@ -294,8 +332,8 @@ def routed_folder(
     check_apart(folder, out)
     digest = Beside(folder.sha256)
     partial = out.with_name(f".{out.name[:200]}.{secrets.token_hex(6)}.partial")
-    partial.mkdir()
     try:
+        partial.mkdir()
         names = [f"model-{i + 1:05}-of-{len(groups):05}.safetensors" for i in range(len(groups))]
         names = names if len(groups) > 1 else ["model.safetensors"]
         for name, group in zip(names, groups, strict=True):
@@ -308,18 +346,23 @@ def routed_folder(
         for path in sorted(folder.path.iterdir()):
             if path.is_file() and path.suffix not in OTHER_WEIGHTS and path.name not in (INDEX, CONFIG):
                 shutil.copyfile(path, partial / path.name)
+        for path in partial.iterdir():
+            sync_file(path)  # while the digests are still computed
         config["rys_relayer"]["source_sha256"] = digest.value()
         save_json(partial / CONFIG, config)
-        for path in partial.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+        sync_file(partial / CONFIG)
         sync_folder(partial)
         os.replace(partial, out)  # an empty folder of that name is replaced
         sync_folder(out.parent)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
+        raise not_written(error, out, [partial]) from None
     return out
+
+
+def sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def check_apart(folder: Folder, out: Path) -> None:

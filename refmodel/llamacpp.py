@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,14 +38,21 @@ class Library:
     before: tuple[Path, ...] = ()
     variant: Path | None = None
 
-    @cached_property
+    @property
     def build(self) -> Mapping[str, str]:
         """name, ggml (its version), commit, and kernels if they are a file of their own. OracleError if it is not a known build."""
-        return ask(self, {}, str(self.path), patience=60.0)["build"]
+        return build_of(self, self.path.stat().st_mtime_ns)
 
     def describe(self) -> str:
         """`llama.cpp 0c1e57098 (llama-cpp-python 0.3.36, ggml 0.25.3)`."""
         return describe(self.build)
+
+
+@cache
+def build_of(library: Library, modified: int) -> Mapping[str, str]:
+    """What a library says of itself; a process asks it once, as long as the file is the same."""
+    build: Mapping[str, str] = ask(library, {}, str(library.path), patience=60.0)["build"]
+    return build
 
 
 def describe(build: Mapping[str, str]) -> str:

@@ -17,6 +17,8 @@ def operate(source: Path, words: str, out: Path, layout: str, limit: Limit, seen
     """Write the copy; `seen` is told how many more bytes were copied, and of how many in all."""
     if layout not in LAYOUTS:
         raise RouteError(f"--layout {layout}: expected {' or '.join(LAYOUTS)}")
+    if not words.strip():
+        raise RouteError("--route is empty; for a copy in the source's own order write --route identity")
     done = folder if source.is_dir() else gguf
     return {"source": str(source), **done(source, words, out, layout, limit, seen)}
 

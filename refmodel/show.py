@@ -1,5 +1,6 @@
 """Rows -> rich tables and JSON. Nothing is computed here."""
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -28,7 +29,7 @@ if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
 def watching(console: Console, what: str) -> Iterator[Callable[[str], None]]:
     """A spinner that names the tap being made; it appears on a terminal only, and leaves nothing behind."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(pulse_style="cyan"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=None)
         yield lambda name: progress.update(task, description=f"{what} {name}")
 
@@ -233,7 +234,7 @@ def copying(console: Console) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import DownloadColumn, TransferSpeedColumn
 
     columns = (TextColumn("copying"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("copying", total=None)
         yield lambda copied, total: progress.update(task, advance=copied, total=total)
 
@@ -249,11 +250,11 @@ def copied(console: Console, done: Mapping[str, Any]) -> None:
                 "size": f"{done['bytes']:,} bytes, {done['tensors']} tensors",
                 "route": f"{done['route']}: {done['positions']} positions of {done['source_layers']} source blocks",
                 "source sha256": hashes,
-                "prove it": f"refmodel verify {done['path']} --source {done['source']}",
             }
-        ),
-        soft_wrap=True,
+        )
     )
+    proof = shlex.join(["refmodel", "verify", done["path"], "--source", done["source"]])
+    console.print(f"prove it       {proof}", markup=False, soft_wrap=True)
 
 
 def foreseen(console: Console, described: Mapping[str, Any]) -> None:

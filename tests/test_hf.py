@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -10,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from refmodel.errors import FileError, MetadataError, RefmodelError
+from refmodel.errors import FileError, MetadataError, OracleError, RefmodelError
 from refmodel.gguf.writer import Limit
 from refmodel.hf import Stored as T
 from refmodel.hf import read_folder, routed_folder, write_safetensors
+from refmodel.hf_run import run_folders
 from refmodel.route import Route
-from refmodel.verify import foreseen, recovered, verify
+from refmodel.verify import Options, foreseen, recovered, verify
 from refmodel.verify.report import BYTES, METADATA, SEAMS, STRUCTURE
 
 N = 5
@@ -200,65 +202,159 @@ def test_what_is_not_known_stops_the_copy_by_name(config, message, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["s"]
 
 
-def stale_list(out):
+def edited(out, change):
+    """The configuration with a value changed by a function."""
     config = json.loads((out / "config.json").read_text())
-    config["text_config"]["layer_types"] = KINDS + KINDS[:3]
+    change(config)
     (out / "config.json").write_text(json.dumps(config))
 
 
-def stale_count(out):
-    config = json.loads((out / "config.json").read_text())
-    config["text_config"]["num_hidden_layers"] = 5
-    (out / "config.json").write_text(json.dumps(config))
+def in_text(**values):
+    return lambda out: edited(out, lambda config: config["text_config"].update(values))
 
 
-def lying_spec(out):
-    config = json.loads((out / "config.json").read_text())
-    config["rys_relayer"]["spec"] = "blocks:1,5"
-    (out / "config.json").write_text(json.dumps(config))
+def in_block(**values):
+    return lambda out: edited(out, lambda config: config["rys_relayer"].update(values))
+
+
+def rewritten(out, change):
+    """The weights with a function of (name -> tensor) applied."""
+    tensors = {t.name: T(t.name, t.type, t.shape, t.data.copy()) for t in read_folder(out).tensors.values()}
+    change(tensors)
+    with (out / "model.safetensors").open("wb") as f:
+        write_safetensors(f, list(tensors.values()), lambda count: None)
+
+
+def put(tensors, name, t):
+    tensors[name] = T(name, t.type, t.shape, t.data)
+
+
+def moved(origins):
+    """Each of these layers gets another layer's tensors: layer -> where they come from."""
+
+    def change(tensors):
+        before = dict(tensors)
+        for layer in origins:
+            for name in [name for name in tensors if name.startswith(f"{TRUNK}{layer}.")]:
+                del tensors[name]
+        for layer, source in origins.items():
+            for name, t in before.items():
+                if name.startswith(f"{TRUNK}{source}."):
+                    put(tensors, name.replace(f"{TRUNK}{source}.", f"{TRUNK}{layer}."), t)
+
+    return lambda out: rewritten(out, change)
 
 
 def stale_modules(out):
-    config = json.loads((out / "config.json").read_text())
-    config["quantization_config"]["modules_to_not_convert"] = CONFIG["quantization_config"]["modules_to_not_convert"]
-    (out / "config.json").write_text(json.dumps(config))
+    stale = CONFIG["quantization_config"]["modules_to_not_convert"]
+    edited(out, lambda config: config["quantization_config"].update(modules_to_not_convert=stale))
 
 
-def flipped(out):
-    path = out / "model.safetensors"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
+def on_bytes(change):
+    def apply(out):
+        path = out / "model.safetensors"
+        path.write_bytes(change(path.read_bytes()))
+
+    return apply
 
 
-def cut(out):
-    path = out / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-5])
+def swapped(a, b):
+    def change(tensors):
+        first, second = tensors[a], tensors[b]
+        put(tensors, a, second)
+        put(tensors, b, first)
+
+    return lambda out: rewritten(out, change)
 
 
-def swapped(out):
-    held = read_folder(out)
-    a, b = f"{TRUNK}4.mlp.gate.weight", f"{TRUNK}5.mlp.gate.weight"
-    tensors = [
-        T(t.name, t.type, t.shape, held.tensors[{a: b, b: a}.get(t.name, t.name)].data.copy()) for t in held.tensors.values()
-    ]
-    with (out / "model.safetensors").open("wb") as f:
-        write_safetensors(f, tensors, lambda count: None)
+def another_model(tensors):
+    r = np.random.default_rng(99)
+    for name, t in tensors.items():
+        if name.startswith(f"{TRUNK}3."):
+            put(tensors, name, stored(name, r, t.shape, t.type))
 
 
-@pytest.mark.parametrize(
-    ("corrupt", "check", "where"),
-    [
-        (stale_list, METADATA, "config.json: text_config.layer_types[5]"),
-        (stale_count, METADATA, "config.json: text_config.num_hidden_layers"),
-        (stale_modules, METADATA, "config.json: quantization_config.modules_to_not_convert (length)"),
-        (lying_spec, METADATA, "rys_relayer.spec"),
-        (flipped, BYTES, "lm_head.weight"),
-        (cut, STRUCTURE, "the folder"),
-        (swapped, BYTES, f"{TRUNK}4.mlp.gate.weight"),
-    ],
-)
-def test_a_corruption_is_found_and_named(corrupt, check, where, source, tmp_path):
+def twice(out):
+    shutil.copy(out / "model.safetensors", out / "model-2.safetensors")
+
+
+GATE = "mlp.gate.weight"
+RIGHT = [KINDS[layer] for layer in (0, 1, 2, 3, 1, 2, 3, 4)]
+
+# What is done to the copy -> the check that must find it, and where.
+CORRUPTIONS = {
+    "one stale kind": (
+        in_text(layer_types=[*RIGHT[:5], "linear_attention", *RIGHT[6:]]),
+        METADATA,
+        "config.json: text_config.layer_types[5]",
+    ),
+    "kinds not remapped": (in_text(layer_types=KINDS + KINDS[:3]), METADATA, "config.json: text_config.layer_types[5]"),
+    "kinds of the source": (in_text(layer_types=KINDS), METADATA, "config.json: text_config.layer_types (length)"),
+    "numbers of layers not remapped": (in_text(mlp_only_layers=[1, 4]), METADATA, "config.json: text_config.mlp_only_layers[2]"),
+    "the source's count": (in_text(num_hidden_layers=5), METADATA, "config.json: text_config.num_hidden_layers"),
+    "a count too high": (in_text(num_hidden_layers=9), STRUCTURE, "the folder"),
+    "modules not renumbered": (
+        stale_modules,
+        METADATA,
+        "config.json: quantization_config.modules_to_not_convert (length)",
+    ),
+    "another interval": (in_text(full_attention_interval=4), METADATA, "config.json: text_config.full_attention_interval"),
+    "another vision tower": (
+        lambda out: edited(out, lambda config: config["vision_config"].update(depth=8)),
+        METADATA,
+        "config.json: vision_config.depth",
+    ),
+    "a lying spec": (in_block(spec="blocks:1,5"), METADATA, "rys_relayer.spec"),
+    "a lying map": (in_block(layer_indices=[0, 1, 2, 3, 2, 3, 4, 4]), METADATA, "rys_relayer.layer_indices"),
+    "another source's count": (in_block(source_num_layers=6), METADATA, "config.json: rys_relayer.source_num_layers"),
+    "a wrong count of its own": (in_block(target_num_layers=5), METADATA, "config.json: rys_relayer.target_num_layers"),
+    "the last bit": (on_bytes(lambda b: b[:-1] + bytes([b[-1] ^ 1])), BYTES, "lm_head.weight"),
+    "a truncated tail": (on_bytes(lambda b: b[:-5]), STRUCTURE, "the folder"),
+    "only the header": (on_bytes(lambda b: b[:300]), STRUCTURE, "the folder"),
+    "bytes behind the end": (on_bytes(lambda b: b + bytes(8)), STRUCTURE, "the folder"),
+    "two layers' tensors swapped": (swapped(f"{TRUNK}4.{GATE}", f"{TRUNK}5.{GATE}"), BYTES, f"{TRUNK}4.{GATE}"),
+    "two towers' tensors swapped": (
+        swapped("model.visual.blocks.0.attn.qkv.weight", "model.visual.blocks.1.attn.qkv.weight"),
+        BYTES,
+        "model.visual.blocks.0.attn.qkv.weight",
+    ),
+    "the map shifted": (moved(dict(enumerate([1, 2, 3, 4, 2, 3, 7, 0]))), SEAMS, "position 3"),
+    "two layers swapped": (moved({3: 4, 4: 3}), SEAMS, "position 3"),
+    "a layer of another kind": (moved({5: 4}), STRUCTURE, f"{TRUNK}5.self_attn.q_proj.weight"),
+    "a layer of another model": (lambda out: rewritten(out, another_model), BYTES, f"{TRUNK}3.{GATE}"),
+    "one layer too many": (moved({8: 0}), STRUCTURE, f"{TRUNK}8.{GATE}"),
+    "a tensor missing": (
+        lambda out: rewritten(out, lambda tensors: tensors.pop(f"{TRUNK}4.linear_attn.A_log")),
+        STRUCTURE,
+        f"{TRUNK}4.linear_attn.A_log",
+    ),
+    "no prediction head": (
+        lambda out: rewritten(out, lambda tensors: tensors.pop("mtp.layers.0.mlp.weight")),
+        STRUCTURE,
+        "mtp.layers.0.mlp.weight",
+    ),
+    "another shape": (
+        lambda out: rewritten(
+            out, lambda t: t.update({"lm_head.weight": T("lm_head.weight", "BF16", (4, 3), t["lm_head.weight"].data)})
+        ),
+        STRUCTURE,
+        "lm_head.weight",
+    ),
+    "another type": (
+        lambda out: rewritten(
+            out, lambda t: t.update({"lm_head.weight": T("lm_head.weight", "F16", (3, 4), t["lm_head.weight"].data)})
+        ),
+        STRUCTURE,
+        "lm_head.weight",
+    ),
+    "a tensor in two files": (twice, STRUCTURE, "the folder"),
+    "no configuration": (lambda out: (out / "config.json").unlink(), STRUCTURE, "the folder"),
+}
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_a_corruption_is_found_and_named(name, source, tmp_path):
+    corrupt, check, where = CORRUPTIONS[name]
     out = routed(source, "blocks:1,4", tmp_path / "out")
     corrupt(out)
     report = verify(out, source, "blocks:1,4")
@@ -291,7 +387,7 @@ def test_an_error_while_copying_leaves_nothing(source, tmp_path):
         raise OSError(28, "No space left on device")
 
     folder = read_folder(source)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(FileError, match="out: cannot be written: No space left on device; no part of it was left"):
         routed_folder(folder, Route.of("blocks:1,4", N), tmp_path / "out", seen=full)
     assert [p.name for p in tmp_path.iterdir()] == ["source"]
 
@@ -317,3 +413,32 @@ def test_a_damaged_source_is_an_error_of_one_line(damage, source, tmp_path):
         routed(source, "blocks:1,4", tmp_path / "out")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("raise ImportError('No module named torch')", "cannot run transformers"),
+        ("raise SystemExit(3)", "ended with status 3 while it ran transformers"),
+    ],
+)
+def test_a_python_that_cannot_run_transformers_is_named(program, message, source, tmp_path, monkeypatch):
+    """A Python whose torch is this program."""
+    (tmp_path / "torch.py").write_text(program)
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexport PYTHONPATH={tmp_path}\nexec {sys.executable} "$2"\n')
+    python.chmod(0o755)
+    monkeypatch.setenv("REFMODEL_HF_PYTHON", str(python))
+    with pytest.raises(OracleError, match=message):
+        run_folders(source, source, [0], [[1]])
+    monkeypatch.setenv("REFMODEL_HF_PYTHON", str(tmp_path / "nothing"))
+    with pytest.raises(OracleError, match=r"nothing \(from REFMODEL_HF_PYTHON\) cannot be started"):
+        run_folders(source, source, [0], [[1]])
+
+
+def test_each_format_has_its_own_runtime(source, tmp_path):
+    out = routed(source, "blocks:1,4", tmp_path / "out")
+    with pytest.raises(FileError, match=r"llama\.cpp runs GGUF files; folders take --against transformers"):
+        verify(out, source, options=Options(llamacpp=True))
+    with pytest.raises(MetadataError, match="vocab_size is missing"):
+        verify(out, source, options=Options(transformers=True))

@@ -20,7 +20,7 @@ ROWS = [
     {"memory", "timing"},
     {"diff", "surgery", "generate", "hf"},
     {"compat", "recover"},
-    {"model", "llamacpp", "llamacpp_child", "tolerance"},
+    {"model", "llamacpp", "llamacpp_child", "hf_run", "hf_child", "tolerance"},
     {"draft"},
     {"arch"},
     {"call", "meanings"},

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from strategies import examples, routes
 
 import refmodel
-from refmodel.compat import one_kind, runners
+from refmodel.arch import ARCHITECTURES
+from refmodel.compat import HYBRID, one_kind, runners
 from refmodel.errors import OracleError, RouteError
 from refmodel.gguf.reader import read
 from refmodel.gguf.writer import Limit, write
@@ -21,13 +22,12 @@ from refmodel.verify.report import LLAMACPP
 
 pytestmark = pytest.mark.live
 
-SHAPES = {"llama": {"n_layer": 4}, "qwen3": {"n_layer": 4}, "qwen35": {"n_layer": 5, "interval": 2, "n_nextn": 1}}
 
-
-@pytest.fixture(scope="module", params=SHAPES)
+@pytest.fixture(scope="module", params=ARCHITECTURES)
 def model(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("live") / f"{request.param}.gguf"
-    return refmodel.load(tiny.build(path, request.param, seed=31, **SHAPES[request.param]))
+    shape = {"n_layer": 5, "interval": 2, "n_nextn": 1} if request.param in HYBRID else {"n_layer": 4}
+    return refmodel.load(tiny.build(path, request.param, seed=31, **shape))
 
 
 @pytest.fixture(scope="module", params=["qwen3", "qwen35"])
@@ -46,7 +46,7 @@ def proved(path, source, lib, **options):
     return report
 
 
-@settings(max_examples=examples(10))
+@settings(max_examples=examples(6))
 @given(data=st.data())
 def test_random_routes(model, tmp_path, llama_lib, data):
     route = model.route(data.draw(routes(model.n_layer)))

@@ -222,6 +222,7 @@ def test_a_number_that_goes_by_place_stops_a_route_and_not_the_identity(model, t
 ENDS = {
     "killed": ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
     "interrupted": ("os.kill(os.getpid(), signal.SIGINT)", 130),
+    "terminated": ("os.kill(os.getpid(), signal.SIGTERM)", 143),
     "disk full": ("resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))", 2),
 }
 
@@ -257,6 +258,8 @@ cli.main()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == status, done.stderr
+    assert done.stderr.count("\n") == (end == "disk full")
+    assert end != "disk full" or f"{out.name}: cannot be written: File too large; no part of it was left" in done.stderr
     assert source.read_bytes() == before
     left = {path.name for path in tmp_path.iterdir()} - {"m.gguf"}
     assert {name for name in left if not name.endswith(".partial")} == ({out.name} if there else set())

@@ -80,6 +80,13 @@ def test_folders(run, tmp_path):
     status, said, _ = run("verify", tmp_path / "RYS-1-4", "--source", source)
     assert status == 0
     assert "PROVED" in said
+    described = json.loads(run("route", "blocks:1,3", "--model", source, "--json")[1])
+    assert [(r["runs"], r["why"]) for r in described["runners"]] == [
+        (True, "layer_types is written"),
+        (False, "by full_attention_interval = 3 layer 4 would be of the other kind"),
+    ]
+    assert described["cost"]["extra_blocks"] == 2
+    assert described["cost"]["weights_bytes"]["copy"] > described["cost"]["weights_bytes"]["source"]
     assert run("route", "blocks:1,4", "--model", source)[0] == 0
     status, said, _ = run("route", "--recover", tmp_path / "RYS-1-4", "--source", source)
     assert status == 0
@@ -110,6 +117,7 @@ def test_two_files_of_one_route(golden, run, tmp_path):
     ("words", "message"),
     [
         (["surgery", "{model}", "--route", "blocks:1,9", "-o", "{dir}/r.gguf"], "block 8 is out of range"),
+        (["surgery", "{model}", "--route", " ", "-o", "{dir}/r.gguf"], "--route is empty"),
         (["surgery", "{model}", "--route", "layers:0,1", "-o", "{dir}/r.gguf"], "llama.cpp aborts on a hybrid model"),
         (["surgery", "{model}", "--route", "blocks:1,3", "-o", "{model}"], "is the file being copied"),
         (["surgery", "{model}", "--route", "blocks:1,3", "-o", "{dir}"], "is a folder"),
@@ -120,6 +128,7 @@ def test_two_files_of_one_route(golden, run, tmp_path):
         (["verify", "{dir}/no.gguf", "--source", "{model}"], "does not exist"),
         (["verify", "{model}", "--source", "{dir}"], "two GGUF files or two folders"),
         (["verify", "{model}", "--source", "{model}", "--against", "mlx"], "--against mlx: expected llamacpp"),
+        (["verify", "{model}", "--source", "{model}", "--against", "transformers"], "GGUF files take --against llamacpp"),
         (["verify", "{model}", "--source", "{model}", "--tokens", "a"], "expected whole numbers"),
         (["verify", "{model}", "--source", "{model}", "--tokens", "99999"], "outside the vocabulary"),
         (["route", "--recover", "{model}"], "--recover COPY needs --source MODEL"),

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import tiny
 from gguf import GGMLQuantizationType, GGUFValueType
-from hypothesis import event, given
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from strategies import routes
+from strategies import examples, routes
 
 import refmodel
-from refmodel.compat import one_kind
+from refmodel.arch import ARCHITECTURES
+from refmodel.compat import HYBRID, one_kind, runners
 from refmodel.errors import FileError, RouteError
 from refmodel.gguf.reader import Tensor, read
 from refmodel.gguf.writer import field, write
@@ -23,7 +24,6 @@ from refmodel.verify.report import BYTES, FORWARD, LLAMACPP, METADATA, SEAMS, ST
 
 ROUTE = "blocks:0,4"  # of five blocks: 0 1 2 3 0 1 2 3 4, and the prediction block stays last
 A = "qwen35."
-SHAPES = {"llama": {"n_layer": 4}, "qwen3": {"n_layer": 4}, "qwen35": {"n_nextn": 1}}
 
 
 @pytest.fixture(scope="module")
@@ -339,6 +339,32 @@ def test_the_forward_proof_alone_finds_what_the_file_computes_differently(good, 
         assert any(check == FORWARD and f.where.startswith("l_out-") for check, f in report.findings)
 
 
+def test_a_list_in_the_place_of_the_interval(tmp_path):
+    """Gemma's windows are said by a list or an interval, under one key; a runtime that reads no list takes 6 for the interval."""
+    model = refmodel.load(tiny.build(tmp_path / "m.gguf", "gemma3", seed=4))
+    key, route = "gemma3.attention.sliding_window_pattern", model.route([3, 2, 2, 1])
+    path = routed(model, route, tmp_path / "r.gguf")
+    report = verify(path, model.path, options=Options(forward=False))
+    assert report.status == 0, report.findings
+    assert any("interval" not in note and "sliding_window_pattern = 6 cannot run this file" in note for note in report.notes)
+    whoever = next(r for r in runners(model, plan_of(model, route)) if "interval" in r.name)
+    assert (whoever.runs, whoever.why) == (False, "by attention.sliding_window_pattern = 6 block 1 would be of the other kind")
+    file = read(path)
+    listed = file.metadata.fields[key].value().tolist()
+    fields = dict(file.metadata.fields) | {key: field(GGUFValueType.ARRAY, [not listed[0], *listed[1:]], GGUFValueType.BOOL)}
+    report = verify(write(tmp_path / "bad.gguf", fields, file.tensors.values()), model.path)
+    assert f"{key}[0]" in [f.where for check, f in report.findings if check == METADATA]
+    assert "l_out-0" in [f.where for check, f in report.findings if check == FORWARD]
+
+
+def test_windows_alone_arise_from_an_interval_beyond_the_last_block(tmp_path):
+    model = refmodel.load(tiny.build(tmp_path / "m.gguf", "gemma3", seed=4))
+    path = routed(model, model.route([0, 1, 3] * 3), tmp_path / "r.gguf", layout="interval")
+    assert refmodel.load(path).file.metadata["gemma3.attention.sliding_window_pattern"] == 10
+    assert refmodel.load(path).kinds == ["sliding"] * 9
+    assert verify(path, model.path, options=Options(forward=False)).status == 0
+
+
 def test_a_file_of_another_tool_without_our_keys_is_proved_and_a_new_name_is_a_note(good, source, tmp_path):
     c = Corrupt(good, source, source.file)
     for key in [key for key in c.fields if key.startswith("refmodel.")]:
@@ -378,11 +404,13 @@ def test_paths_and_words_that_cannot_be_held_against_each_other_raise(good, sour
         verify(good, source.path, "blocks:1,99")
 
 
-@pytest.fixture(scope="module", params=SHAPES)
+@pytest.fixture(scope="module", params=ARCHITECTURES)
 def model(request, tmp_path_factory):
-    return refmodel.load(tiny.build(tmp_path_factory.mktemp("r") / "m.gguf", request.param, seed=4, **SHAPES[request.param]))
+    shape = {"n_nextn": 1} if request.param in HYBRID else {"n_layer": 4}
+    return refmodel.load(tiny.build(tmp_path_factory.mktemp("r") / "m.gguf", request.param, seed=4, **shape))
 
 
+@settings(max_examples=examples(12))
 @given(data=st.data())
 def test_random_routes_are_recovered_and_proved(model, tmp_path, data):
     route = model.route(data.draw(routes(model.n_layer)))

@@ -13,7 +13,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 
 from ..arrays import Bytes
 from ..errors import FileError
-from ..files import check_target, whole
+from ..files import check_target, synced, whole
 from .format import ALIGNMENT, MAGIC, SCALARS
 from .metadata import Field
 
@@ -98,6 +98,8 @@ def write(
     with whole(paths) as files:
         for file, header, group in zip(files, headers, groups, strict=True):
             write_part(file, header, group, seen)
+        for file in files:
+            synced(file)  # while what is known late is still computed
         if known := late():
             before = files[0].seek(0) or len(head(headers[0], groups[0]))
             files[0].write(after := head(headers[0] | dict(known), groups[0]))

@@ -8,17 +8,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import hf
 from ..compat import cost, runners
 from ..errors import FileError
 from ..gguf.reader import read
-from ..hf import read_folder, routed_config
+from ..hf import read_folder
 from ..model import load
 from ..recover import Claim, Recovery, digests, recover
 from ..route import Route
 from ..surgery import plan_of
 from .folder import folder_claims, verify_folder
 from .gguf import gguf_claims, verify_gguf
-from .report import LLAMACPP, MEANS, Options, Report
+from .report import FORWARD, LLAMACPP, MEANS, Options, Report
 
 __all__ = ["MEANS", "Options", "Recovered", "Report", "foreseen", "recovered", "verify"]
 DEFAULTS = Options()
@@ -27,9 +28,14 @@ DEFAULTS = Options()
 def verify(out: Path, source: Path, route: str = "", options: Options = DEFAULTS) -> Report:
     """Hold a file, or a Hugging Face folder, against its source. Raises for a source, words or a path that cannot be read."""
     check_alike(out, source)
-    report = Report(str(out), str(source), asked={LLAMACPP} if options.llamacpp else set())
+    if source.is_dir() and options.llamacpp:
+        raise FileError(f"{out}: llama.cpp runs GGUF files; folders take --against transformers")
+    if options.transformers and not source.is_dir():
+        raise FileError(f"{out}: transformers runs folders; GGUF files take --against llamacpp")
+    asked = {name for name, wanted in ((LLAMACPP, options.llamacpp), (FORWARD, options.transformers)) if wanted}
+    report = Report(str(out), str(source), asked=asked)
     if source.is_dir():
-        verify_folder(report, out, read_folder(source), route)
+        verify_folder(report, out, read_folder(source), route, options)
     else:
         verify_gguf(report, out, load(source), route, options)
     return report
@@ -95,8 +101,9 @@ def foreseen(source: Path, words: str) -> dict[str, Any]:
     if source.is_dir():
         folder = read_folder(source)
         route = Route.of(words, folder.n_layer)
-        routed_config(folder, folder.plan(route))  # says what could not follow the route
-        return route.describe()
+        plan = folder.plan(route)
+        who, bytes_ = hf.runners(folder, plan), hf.cost(folder, plan)  # or what could not follow the route
+        return route.describe() | {"runners": [asdict(runner) for runner in who], "cost": bytes_}
     model = load(source)
     route = model.route(words)
     plan = plan_of(model, route)

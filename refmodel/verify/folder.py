@@ -4,16 +4,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import FileError, RefmodelError
+from ..errors import FileError, MetadataError, RefmodelError
 from ..hf import CONFIG, Folder, read_folder, routed_config
+from ..hf_run import run_folders
 from ..plan import Plan
 from ..recover import Claim, claim, claims_of_name, digests, recover
 from ..route import Route
 from .common import check_bytes, check_claims, check_seams, check_structure, decided
-from .report import BYTES, FORWARD, METADATA, SEAMS, STRUCTURE, Check, Report
+from .forward import calls_of, same_bits
+from .report import BYTES, FORWARD, METADATA, SEAMS, STRUCTURE, Check, Options, Report
 
 
-def verify_folder(report: Report, path: Path, source: Folder, words: str) -> None:
+def verify_folder(report: Report, path: Path, source: Folder, words: str, options: Options) -> None:
     given = Route.of(words, source.n_layer) if words else None
     structure = report.check(STRUCTURE)
     try:
@@ -23,14 +25,14 @@ def verify_folder(report: Report, path: Path, source: Folder, words: str) -> Non
             raise FileError(f"{path}: its layers stand under {prefix}, the source's under {source.prefix}")
     except RefmodelError as error:
         structure.found("the folder", str(error))
-        report.skip([SEAMS, BYTES, METADATA], "the folder cannot be read")
+        report.skip([SEAMS, BYTES, METADATA, FORWARD], "the folder cannot be read")
         return
     ours, theirs = digests(copy.tensors), digests(source.tensors)
     found = recover(ours, theirs, (prefix, prefix), source.n_layer, source.behind)
     claims = folder_claims(copy, source.n_layer)
     plan = decided(report, structure, given, found, claims, source.plan(Route.identity(source.n_layer)))
     if plan is None:
-        report.skip([SEAMS, BYTES, METADATA], "no route fits")
+        report.skip([SEAMS, BYTES, METADATA, FORWARD], "no route fits")
         return
     check_structure(structure, plan, copy.tensors, source.tensors)
     check_seams(report, plan, found)
@@ -38,7 +40,27 @@ def verify_folder(report: Report, path: Path, source: Folder, words: str) -> Non
     metadata = report.check(METADATA)
     check_claims(metadata, report, claims, found, {"rys_relayer.layer_indices", "rys_relayer.spec"})
     check_config(metadata, report, copy, source, plan)
-    report.skip([FORWARD], "the forward pass reads GGUF files; convert both folders and verify the files")
+    if options.transformers:
+        check_transformers(report.check(FORWARD), report, copy, source, plan, options)
+    else:
+        report.skip([FORWARD], "a folder is run by transformers: --against transformers")
+
+
+def check_transformers(check: Check, report: Report, copy: Folder, source: Folder, plan: Plan, options: Options) -> None:
+    """transformers runs the source's layers in the route's order, and the copy; every layer's output and the logits agree."""
+    n_vocab = source.homes[-1].get("vocab_size")
+    if not isinstance(n_vocab, int) or n_vocab < 1:
+        raise MetadataError(f"{source.path / CONFIG}: vocab_size is {n_vocab or 'missing'}; expected a number")
+    runs = run_folders(source.path, copy.path, plan.route.layers, calls_of(n_vocab, options), options.seen)
+    report.notes.append(f"both folders were run by {runs.who}")
+    if runs.refused:
+        check.found("loading", f"transformers does not run the copy: {runs.refused}")
+        return
+    for name, a in runs.source.items():
+        if name in runs.copy:
+            same_bits(check, name, a, runs.copy[name])
+        else:
+            check.found(name, "is missing: the copy has fewer layers")
 
 
 def folder_claims(copy: Folder, n_layer: int) -> list[Claim]:

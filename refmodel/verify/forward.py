@@ -22,8 +22,8 @@ def few_tokens(n_vocab: int) -> list[int]:
     return [(2 * i + 1) * n_vocab // (2 * (PROMPT + STEPS)) for i in range(PROMPT + STEPS)]
 
 
-def calls_of(model: Model, options: Options) -> list[list[int]]:
-    ids = list(options.tokens) or few_tokens(model.n_vocab)
+def calls_of(n_vocab: int, options: Options) -> list[list[int]]:
+    ids = list(options.tokens) or few_tokens(n_vocab)
     first = ids[: max(PROMPT, len(ids) - STEPS)] if len(ids) > PROMPT else ids[: max(1, len(ids) - STEPS)]
     return [first, *([token] for token in ids[len(first) :])]
 
@@ -55,18 +55,22 @@ def check_forward(check: Check, path: Path, model: Model, plan: Plan, options: O
         return
     ours, theirs = Outputs(options.seen), Outputs(options.seen)
     under_route, alone = model.session(plan.route, tapper=ours), copy.session(tapper=theirs)
-    for call, tokens in enumerate(calls_of(model, options)):
+    for call, tokens in enumerate(calls_of(model.n_vocab, options)):
         under_route.forward(tokens)
         alone.forward(tokens)
         for name, a in ours.kept.items():
-            b = theirs.kept[name]
-            check.compared += 1
-            if a.shape != b.shape:
-                check.found(name, f"has shape {b.shape}; the source under the route has {a.shape}")
-            elif differ := int((bits(a) != bits(b)).sum()):
-                check.found(name, f"call {call} of {len(tokens)} tokens: {differ} of {a.size} numbers have other bits")
+            same_bits(check, name, a, theirs.kept[name], f"call {call} of {len(tokens)} tokens: ")
         if check.findings:
             return  # all that follows differs too
+
+
+def same_bits(check: Check, name: str, a: F, b: F, when: str = "") -> None:
+    """`a` is the source's under the route, `b` the copy's."""
+    check.compared += 1
+    if a.shape != b.shape:
+        check.found(name, f"has shape {b.shape}; the source under the route has {a.shape}")
+    elif differ := int((bits(a) != bits(b)).sum()):
+        check.found(name, f"{when}{differ} of {a.size} numbers have other bits")
 
 
 def bits(x: F) -> Any:
@@ -88,7 +92,7 @@ def check_llamacpp(check: Check, path: Path, model: Model, plan: Plan, options: 
         trace = Path(folder) / "llamacpp.safetensors"
         options.seen("llama.cpp")
         try:
-            record(path, calls_of(model, options), PROFILES["exact"], trace, options.lib, provenance)
+            record(path, calls_of(model.n_vocab, options), PROFILES["exact"], trace, options.lib, provenance)
         except OracleError as error:
             if "is not loaded" not in str(error) and "was ended by" not in str(error):
                 raise

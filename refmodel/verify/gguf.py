@@ -149,8 +149,8 @@ def check_kinds(check: Check, report: Report, file: GgufFile, model: Model, plan
     md, n = file.metadata, len(plan.blocks)
     check.compared += n
     try:
-        stated = interval_in(md, arch)
-        if listed in md and md.fields[listed].item is not None:
+        stated, has_list = interval_in(md, arch), listed in md and md.fields[listed].item is not None
+        if has_list:
             read_as, source = [bool(v) for v in md.per_block(listed, n)], listed
         else:
             read_as = [i < len(trunk) and (i + 1) % max(stated, 1) != 0 for i in range(n)]
@@ -164,9 +164,10 @@ def check_kinds(check: Check, report: Report, file: GgufFile, model: Model, plan
             is_, not_ = (how.kind, f"no {how.kind}") if found else (f"no {how.kind}", how.kind)
             check.found(f"{listed}[{position}]", f"by {source} block {position} is {is_}; it is {of}, which is {not_}")
     known = {stated_interval(model), interval_of(trunk, how.kind, stated)}
-    if stated not in known:
+    in_its_place = has_list and listed == interval  # then no interval is stated
+    if stated not in known and not in_its_place:
         check.found(interval, f"is {stated}; the source has {stated_interval(model)}")
-    if listed in md and interval_of(trunk, how.kind, stated) != stated:
+    if has_list and interval_of(trunk, how.kind, stated) != stated:
         report.notes.append(
-            f"runtimes that derive kinds from {how.interval} = {stated} cannot load this file; those that read the list can"
+            f"runtimes that derive kinds from {how.interval} = {stated} cannot run this file; those that read the list can"
         )

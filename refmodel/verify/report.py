@@ -93,15 +93,17 @@ class Report:
 class Options:
     """What to prove beyond the file itself.
 
-    tokens    of the forward proof; the first PROMPT at once, the others one at a time; none: spread over the vocabulary
-    forward   whether to run both models
-    llamacpp  whether to run llama.cpp on the file
-    lib       its library
-    seen      is told what goes on, for a spinner
+    tokens        of the forward proof; the first PROMPT at once, the others one at a time; none: spread over the vocabulary
+    forward       whether to run both models
+    llamacpp      whether to run llama.cpp on the file
+    lib           its library
+    transformers  whether to run both folders by transformers
+    seen          is told what goes on, for a spinner
     """
 
     tokens: Sequence[int] = ()
     forward: bool = True
     llamacpp: bool = False
     lib: Path | None = None
+    transformers: bool = False
     seen: Callable[[str], None] = lambda what: None

@@ -1,0 +1,102 @@
+"""The child process in which transformers runs two checkpoints; it is run by its path, and imports nothing of this package.
+
+    PYTHON -I hf_child.py < request
+
+The Python is one that has torch and transformers. The request (JSON): `source` and `copy`, two folders; `map`, which layer of the
+source stands at each position; `calls`, token ids; `out`, a folder. It gets source.npz and copy.npz: the output of each layer
+(l_out-P) and the logits (result_output) of every call (@1 and so on behind the first), as float32. stdout has one JSON object a
+line: {"done": what} as it goes, and where something fails {"error": whose, "why": words}.
+"""
+
+import copy
+import json
+import os
+import sys
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+
+def say(**what: Any) -> None:
+    print(json.dumps(what), file=ANSWERS, flush=True)
+
+
+def at_position(module: Any, position: int) -> Any:
+    """A layer as it stands at a position: the same parameters, but a place in the cache, and so a state, of its own."""
+    twin = copy.copy(module)
+    twin._modules = {name: inner if inner is None else at_position(inner, position) for name, inner in module._modules.items()}
+    twin._forward_hooks = OrderedDict()
+    if hasattr(twin, "layer_idx"):
+        twin.layer_idx = position
+    return twin
+
+
+def rearrange(model: Any, layers: list[int]) -> None:
+    """Let the model run these of its layers in this order."""
+    import torch
+
+    trunk = model.get_decoder()
+    trunk.layers = torch.nn.ModuleList(at_position(trunk.layers[layer], position) for position, layer in enumerate(layers))
+    kinds = getattr(trunk.config, "layer_types", None)
+    if kinds:
+        trunk.config.layer_types = [kinds[layer] for layer in layers]
+    trunk.config.num_hidden_layers = len(layers)
+
+
+def loaded(folder: str) -> Any:
+    """The model that the checkpoint's configuration names, its numbers as they are; ValueError for weights that are not there."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    named = [getattr(transformers, name) for name in config.architectures or () if hasattr(transformers, name)]
+    kind = (named or [transformers.AutoModelForCausalLM])[0]
+    how = {"dtype": "auto", "attn_implementation": "eager", "local_files_only": True, "output_loading_info": True}
+    model, info = kind.from_pretrained(folder, config=config, **how)
+    if absent := sorted(info["missing_keys"]):
+        raise ValueError(f"its configuration needs {absent[0]} and {len(absent) - 1} more tensors, which are not there")
+    return model.eval()
+
+
+def run(folder: str, layers: list[int] | None, calls: list[list[int]], out: Path) -> None:
+    """Run the calls one after another, and keep what each layer gives on and the logits."""
+    import numpy as np
+    import torch
+
+    model, kept, state = loaded(folder), {}, None
+    if layers is not None:
+        rearrange(model, layers)
+
+    def keep(name: str, x: Any) -> None:
+        x = x[0] if isinstance(x, tuple) else x
+        kept[name] = x.detach().float().numpy().reshape(-1, x.shape[-1])
+
+    call = 0
+    for position, layer in enumerate(model.get_decoder().layers):
+        layer.register_forward_hook(lambda module, given, x, p=position: keep(f"l_out-{p}" + (f"@{call}" if call else ""), x))
+    with torch.inference_mode():
+        for call, tokens in enumerate(calls):
+            done = model(input_ids=torch.tensor([tokens]), past_key_values=state, use_cache=True)
+            state = done.past_key_values
+            keep("result_output" + (f"@{call}" if call else ""), done.logits)
+    np.savez(out, **kept)
+
+
+def answer(request: dict[str, Any]) -> None:
+    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error")
+    whose = "python"
+    try:
+        import torch
+        import transformers
+
+        say(done=f"transformers {transformers.__version__}, torch {torch.__version__}")
+        for whose, layers in (("source", request["map"]), ("copy", None)):
+            run(request[whose], layers, request["calls"], Path(request["out"]) / f"{whose}.npz")
+            say(done=whose)
+    except Exception as error:  # whatever it is, it is theirs
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        say(error=whose, why=lines[0])
+
+
+if __name__ == "__main__":
+    ANSWERS, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answer
+    answer(json.load(sys.stdin))
