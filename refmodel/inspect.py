@@ -122,7 +122,7 @@ def kind_table(model: Model) -> list[KindRow]:
                 found.setdefault((kind, name.removeprefix(start), tensor.shape), Counter())[tensor.type.name] += 1
     rows = sorted(found.items(), key=lambda item: list(dict.fromkeys(model.kinds)).index(item[0][0]))
     return [
-        KindRow(kind, name, counted(types), list(shape), tensor_meaning(model.architecture, model.hp, name))
+        KindRow(kind, name, counted(types), list(shape), tensor_meaning(model.architecture, model.hp, name, kind))
         for (kind, name, shape), types in rows
     ]
 

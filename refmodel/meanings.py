@@ -70,9 +70,22 @@ KIND: dict[str, dict[str, str]] = {
 }
 
 
-def tensor_meaning(architecture: str, hp: Any, name: str) -> str:
-    """Of a tensor without its blk.N.; empty if nothing is known of the name."""
-    return (COMMON | OWN.get(architecture, {})).get(name, "").format(**sizes(hp))
+# What a file may have beside or instead of an architecture's own; attn_qkv of a delta block is another tensor.
+STORED = {
+    "attn_qkv.weight": "attn_q, attn_k and attn_v, one behind another",
+    "attn_qkv.bias": "added to queries, keys and values, one behind another",
+    "ffn_gate_up_exps.weight": "of each expert ffn_gate_exps, then ffn_up_exps",
+    "ssm_in.weight": "for each key head its query, its key, its values and their z: attn_qkv and attn_gate of newer files",
+}
+
+
+def tensor_meaning(architecture: str, hp: Any, name: str, kind: str) -> str:
+    """Of a tensor, without its blk.N., of a kind of block; empty if nothing is known of the name."""
+    matrix, _, end = name.rpartition(".")
+    if end in ("scale", "input_scale"):
+        return f"multiplies what {matrix} gives" if end == "scale" else "read by no graph of llama.cpp"
+    own = COMMON | STORED | (OWN.get(architecture, {}) if kind == "delta" else OWN.get(architecture, {}) | STORED)
+    return own.get(name, "").format(**sizes(hp))
 
 
 def kind_meaning(architecture: str, hp: Any, kind: str) -> str:

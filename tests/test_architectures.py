@@ -56,9 +56,12 @@ def test_a_model_with_kinds_of_blocks_says_so(name, models):
 @each
 def test_info_says_of_every_tensor_what_it_is(name, models):
     model = models[name]
-    names = {tensor for block in range(model.n_layer) for tensor in model.arch.shapes(model.hp, block)}
-    names |= {f"{matrix}.bias" for matrix in model.arch.BIASED}
-    assert not [tensor for tensor in names if not tensor_meaning(name, model.hp, tensor)], "say it in refmodel/meanings.py"
+    for block, kind in enumerate(model.kinds):
+        names = [*model.arch.shapes(model.hp, block), *(f"{matrix}.bias" for matrix in model.arch.BIASED)]
+        names += [*(f"{whole}.weight" for whole in model.arch.FUSED), *(f"{matrix}.scale" for matrix in model.arch.SCALED)]
+        assert not [tensor for tensor in names if not tensor_meaning(name, model.hp, tensor, kind)], (
+            "say it in refmodel/meanings.py"
+        )
 
 
 @each
