@@ -20,7 +20,9 @@ import os
 import sys
 import tempfile
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 HERE = Path(__file__).parent
@@ -28,6 +30,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 
 import make_tokenizers  # noqa: E402
 import tiny  # noqa: E402
+from gguf import GGMLQuantizationType  # noqa: E402
 
 import refmodel  # noqa: E402
 from refmodel.llamacpp import Library, locate, record  # noqa: E402
@@ -76,11 +79,29 @@ ROWS_OF_256: dict[str, tuple[str, int, dict[str, Any], tuple[str, ...]]] = {
     "gemma3": ("gemma3", 35, {**SMALL, "n_layer": 2, "interval": 2}, TWO),
 }
 
-NAMES = {*FLOATS, *(f"{name}-{ftype}" for name, (*_, types) in ROWS_OF_256.items() for ftype in types)}
+# the trained model (golden/train makes austen-BF16.gguf): these copies are committed, and of those the manifest has the hashes
+AUSTEN, COPIES = "austen", ("Q5_K_M", "Q6_K", "UD-Q4_K_XL")
+AUSTENS = [f"{AUSTEN}-{kind}" for kind in ("BF16", *TWO)]
+UNEVEN = {  # as UD-Q4_K_XL files have it: what is small or delicate gets more bits
+    "token_embd": "Q6_K",
+    "attn_qkv": "Q5_K",
+    "attn_gate": "Q5_K",
+    "ssm_out": "Q8_0",
+    "ssm_alpha": "F32",
+    "ssm_beta": "F32",
+    "attn_k.weight": "Q8_0",
+    "attn_v.weight": "Q8_0",
+    "attn_output": "Q6_K",
+    "ffn_down": "Q5_K",
+    "ffn_up": "IQ4_XS",
+}
+
+NAMES = {*FLOATS, *(f"{name}-{ftype}" for name, (*_, types) in ROWS_OF_256.items() for ftype in types), *AUSTENS}
 
 TOKENS = [84, 104, 101, 220, 116, 104, 105, 110, 103, 9, 77]
 CALLS = [TOKENS, [12], [200]]
 ROUTE = "blocks:2,6"
+SHOWN, SHOWN_ROUTE = "Emma was very glad to see", "blocks:5,7"  # by `refmodel demo`
 COMMIT = "0c1e57098"  # of llama.cpp in llama-cpp-python 0.3.36: the one that golden/ speaks of
 
 
@@ -106,18 +127,43 @@ def main(only: set[str]) -> None:
                 notes[f"models/{path.name}"] = {"producer": "llama_model_quantize", "seed": seed, "flags": ftype}
                 note = trace_logits(path, library, notes)
                 note["nmse_of_dequantized"] = distance_to_dequantized(path, library)
+    for name in AUSTENS:
+        if name in wanted:
+            make_austen(HERE / "models" / f"{name}.gguf", library, notes)
     for path in sorted((HERE / "names").rglob("*.txt")):
         notes[f"names/{path.relative_to(HERE / 'names')}"] = {"producer": "nodes seen by the scheduler's callback, reasons by hand"}
+    for path in sorted((HERE / "hf").glob("*")):
+        notes[f"hf/{path.name}"] = {"producer": "golden/make_hf.py, transformers 5.23.0, torch 2.13.0"}
+    for path in sorted((HERE / AUSTEN).glob("*[!d]")):
+        notes[f"{AUSTEN}/{path.name}"] = {"producer": "golden/train/, golden/windows.py"}
+    notes["models/qwen35-hf.gguf"] = {"producer": "golden/make_hf.py, gguf package"}
     if only:
         write_manifest(notes, keep=True)
         return
-    trace_route(library, notes)
+    trace_route("qwen35", ROUTE, CALLS, "exact", library, notes)
     for path in make_tokenizers.make(HERE / "tokenizers", library.path):
         notes[f"tokenizers/{path.name}"] = {"producer": "gguf package" if path.suffix == ".gguf" else "llama_tokenize"}
-    for path in sorted((HERE / "hf").glob("*")):
-        notes[f"hf/{path.name}"] = {"producer": "golden/make_hf.py, transformers 5.23.0, torch 2.13.0"}
-        notes["models/qwen35-hf.gguf"] = {"producer": "golden/make_hf.py, gguf package"}
     write_manifest(notes)
+
+
+def make_austen(path: Path, library: Library, notes: dict[str, dict[str, Any]]) -> None:
+    """One file of the trained model: quantized, unless it is the original; its logits; and what `refmodel demo` compares with."""
+    original, kind = HERE / "models" / f"{AUSTEN}-BF16.gguf", path.stem.removeprefix(f"{AUSTEN}-")
+    note = notes[f"models/{path.name}"] = {"producer": "golden/train/", "seed": 35}
+    if path == original:
+        with tempfile.TemporaryDirectory() as folder:
+            for copy in COPIES:
+                target = Path(folder) / "copy.gguf"
+                quantize(original, target, FTYPES.get(copy, FTYPES["Q4_K_M"]), {} if copy in FTYPES else UNEVEN)
+                note[f"sha256_as_{copy}"] = sha256(target)
+    else:
+        quantize(original, path, FTYPES[kind])
+        note |= {"producer": "llama_model_quantize", "flags": kind}
+    note = trace_logits(path, library, notes)
+    note["nmse_of_dequantized"] = distance_to_dequantized(path, library)
+    if kind == "Q4_K_M":
+        prompt = refmodel.load(path).tokenizer.encode(SHOWN, add_special=False, parse_special=False)
+        trace_route(path.stem, SHOWN_ROUTE, [[0, *prompt]], "default", library, notes)
 
 
 def judge() -> Library:
@@ -133,12 +179,15 @@ def judge() -> Library:
     return library
 
 
-def quantize(source: Path, target: Path, ftype: int) -> None:
-    """llama.cpp's own quantizer, one thread."""
+def quantize(source: Path, target: Path, ftype: int, types: Mapping[str, str] = MappingProxyType({})) -> None:
+    """llama.cpp's own quantizer, one thread. `types`: of tensors whose names contain a word."""
     import llama_cpp
 
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.nthread = ftype, 1
+    if types:
+        rules = [(word.encode(), int(GGMLQuantizationType[kind])) for word, kind in types.items()]
+        params.tt_overrides = (llama_cpp.llama_model_tensor_override * (len(rules) + 1))(*rules)
     if llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params)):
         raise SystemExit(f"{target}: llama_model_quantize failed")
 
@@ -171,17 +220,19 @@ def distance_to_dequantized(path: Path, library: Library) -> float:
         return float(f"{lost / sum(float((exact[n].astype(float) ** 2).sum()) for n in exact):.3e}")
 
 
-def trace_route(library: Library, notes: dict[str, dict[str, Any]]) -> None:
-    """Every node of llama.cpp's run of a materialised route: what `refmodel demo` compares with."""
-    path, out = HERE / "models" / "qwen35.gguf", HERE / "traces" / "qwen35" / "route.safetensors"
+def trace_route(
+    name: str, route: str, calls: list[list[int]], profile: str, library: Library, notes: dict[str, dict[str, Any]]
+) -> None:
+    """Every node of llama.cpp's run of a materialised route."""
+    path, out = HERE / "models" / f"{name}.gguf", HERE / "traces" / name / "route.safetensors"
     model = refmodel.load(path)
     with tempfile.TemporaryDirectory() as folder:
-        copy = routed(model, model.route(ROUTE), Path(folder) / "routed.gguf")
-        record(copy, CALLS, PROFILES["exact"], out, library.path, provenance=provenance(path, ROUTE))
-    notes[f"traces/qwen35/{out.name}"] = {
+        copy = routed(model, model.route(route), Path(folder) / "routed.gguf")
+        record(copy, calls, PROFILES[profile], out, library.path, provenance=provenance(path, route))
+    notes[f"traces/{name}/{out.name}"] = {
         "producer": "llama_decode, every node",
-        "flags": f"profile exact, {ROUTE}",
-        "inputs": str(CALLS),
+        "flags": f"profile {profile}, {route}",
+        "inputs": str(calls),
     }
 
 
@@ -197,7 +248,8 @@ def write_manifest(notes: dict[str, dict[str, Any]], keep: bool = False) -> None
     files = before.get("files", {})
     made = {name: entry(name, note, files.get(name, {}), today) for name, note in notes.items()}
     lines = [f'# Written by golden/make.py. llama.cpp is {COMMIT} (llama-cpp-python 0.3.36), AVX2, GCC 12.\ncommit = "{COMMIT}"\n']
-    for name, values in sorted(((files if keep else {}) | made).items()):
+    kept = {name: values for name, values in files.items() if keep and (HERE / name).exists()}
+    for name, values in sorted((kept | made).items()):
         lines.append(f'\n[files."{name}"]\n' + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
     manifest.write_text("".join(lines))
 

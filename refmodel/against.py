@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from .route import Route
 from .surgery import dequantized as dequantized_copy
 from .surgery import routed
 from .tolerance import GELU, tolerance_for
-from .trace import Trace
+from .trace import Trace, in_call
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Other:
     profile      how llama.cpp, or numerics llamacpp, ran; None for other numerics of ours
     build        of llama.cpp; None for other numerics of ours, or if its arithmetic is not known
     emitted      how many nodes it computed, and why those were left out that are not compared: name -> reason
+    operations   ggml's operation behind a tap, where llama.cpp was recorded
     """
 
     taps: Mapping[str, F]
@@ -48,6 +49,7 @@ class Other:
     build: Build | None
     emitted: int
     left_out: Mapping[str, str]
+    operations: Mapping[str, str] = field(default_factory=dict)
 
 
 def matrix_types(model: Model) -> set[GGMLQuantizationType]:
@@ -101,6 +103,7 @@ def from_trace(trace: Trace, types: set[GGMLQuantizationType]) -> Other:
     provenance: dict[str, Any] = json.loads(trace.metadata["provenance"])
     nodes = json.loads(trace.metadata.get("nodes", "[]"))
     flat = [node for call in nodes for node in call]
+    named = [(in_call(node["tap"], k), node["op"]) for k, call in enumerate(nodes) for node in call if node["tap"]]
     profile, build = arithmetic(provenance)
     return Other(
         taps=trace,
@@ -113,6 +116,7 @@ def from_trace(trace: Trace, types: set[GGMLQuantizationType]) -> Other:
         build=build,
         emitted=len(flat) or len(trace),
         left_out={node["name"]: node["reason"] for node in flat if node.get("reason")},
+        operations=dict(named),
     )
 
 

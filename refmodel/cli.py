@@ -60,29 +60,29 @@ def version() -> None:
 
 @app.command()
 def demo(threads: Threads = None) -> None:
-    """Run a small Qwen3.5-type model under a route, beside llama.cpp's record of the same. Offline."""
+    """A small trained model writes, is routed, agrees with llama.cpp's record of that, and is broken on purpose. Offline."""
     use(threads)
     from . import show
-    from .demo import MODEL, golden
-    from .demo import demo as run_demo
-    from .model import load
+    from .demo import FAULTS, NUMERICS, case
 
-    prepare(load(golden(*MODEL)), "reference", [[0] * 8])
-    with show.watching(err, "compiling and comparing") as seen:
-        shown = run_demo(seen)
-    out.print(
-        show.pairs(
-            {
-                "model": f"{shown.model.path.name}: {shown.model.architecture}, {shown.model.n_layer} blocks: "
-                + ", ".join(shown.model.kinds),
-                "route": f"{shown.route.canonical}: runs source blocks {', '.join(map(str, shown.route.layers))}",
-                "tokens": str(shown.other.calls),
-            }
-        )
-    )
-    out.print(show.diff_table(shown.result, every=False))
-    out.print(show.diff_headline(shown.result, shown.other, "reference"), markup=False, soft_wrap=True)
-    raise typer.Exit(1 if shown.result.first_wrong else 0)
+    c = case()
+    prepare(c.model, NUMERICS, [c.prompt, [0]])
+    out.print(show.demo_model(c), markup=False)
+    out.print(show.demo_text("It writes, from the file's own blocks", c.prompt_text, c.writes(None)))
+    out.print(show.demo_text(f"Under the route {c.route.canonical}, untrained", c.prompt_text, c.writes(c.route)))
+    with show.watching(err, "comparing") as seen:
+        agreed = c.beside("", seen)
+    out.print(show.demo_title("Every tensor of that route's pass beside llama.cpp's record of it"))
+    out.print(show.diff_table(agreed, every=False))
+    out.print(show.diff_headline(agreed, c.other, NUMERICS), markup=False, soft_wrap=True)
+    right = agreed.first_wrong is None
+    for title, broken in ((title, fault(c)) for title, fault in FAULTS.items()):
+        with show.watching(err, "comparing") as seen:
+            found = broken.beside("node", seen)
+        out.print(show.demo_text(title, c.prompt_text, broken.writes(c.route)))
+        out.print(show.faults(found, c.other), markup=False)
+        right &= found.first_wrong is not None
+    raise typer.Exit(0 if right else 1)
 
 
 @app.command()

@@ -1,26 +1,47 @@
-"""`refmodel demo`: a small hybrid model under a repeated-layer route, beside what llama.cpp recorded for it. Offline."""
+"""`refmodel demo`: a trained hybrid writes, is routed, agrees with llama.cpp's record of that, is broken on purpose. Offline."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .against import Other, compare, recorded
+from .against import Other, compare, numerics_beside, recorded
 from .diff import Diff
 from .errors import FileError
-from .model import Model, load
-from .numerics import REFERENCE
+from .generate import Reply, generate
+from .model import Model, RouteLike, load
+from .numerics import Numerics
 from .route import Route
 
 GOLDEN = Path(__file__).parent / "golden"
-MODEL, TRACE = ("models", "qwen35.gguf"), ("traces", "qwen35", "route.safetensors")
+MODEL, TRACE = ("models", "austen-Q4_K_M.gguf"), ("traces", "austen-Q4_K_M", "route.safetensors")
+NUMERICS = "llamacpp"
+WRITTEN = 48  # tokens of each text
 
 
 @dataclass(frozen=True)
-class Shown:
+class Case:
+    """The trained model, llama.cpp's record of it, and the record's route and arithmetic."""
+
     model: Model
-    route: Route
     other: Other
-    result: Diff
+    route: Route
+    num: Numerics
+
+    @property
+    def prompt(self) -> Sequence[int]:
+        return self.other.calls[0]
+
+    @property
+    def prompt_text(self) -> str:
+        return self.model.tokenizer.decode([token for token in self.prompt if token not in self.model.tokenizer.eog])
+
+    def beside(self, anchor: str, seen: Callable[[str], None]) -> Diff:
+        """Every tensor of a pass under the route beside the record. `seen` is told the name of each."""
+        return compare(self.model, self.route, self.other, self.num, anchor, seen)
+
+    def writes(self, route: RouteLike) -> str:
+        """What the model writes greedily behind the prompt."""
+        return "".join(Reply(self.model.tokenizer).read(generate(self.model.session(route, self.num), self.prompt, WRITTEN)))
 
 
 def golden(*parts: str) -> Path:
@@ -31,9 +52,26 @@ def golden(*parts: str) -> Path:
     return path
 
 
-def demo(seen: Callable[[str], None]) -> Shown:
-    """Run the recorded case again, in float32, and compare every tensor. `seen` is told the name of every tap."""
+def case() -> Case:
     model = load(golden(*MODEL))
     other = recorded(model, golden(*TRACE))
-    route = model.route(other.route)
-    return Shown(model, route, other, compare(model, route, other, REFERENCE, "", seen))
+    return Case(model, other, model.route(other.route), numerics_beside(NUMERICS, other))
+
+
+def without_gate(c: Case) -> Case:
+    """The same numerics, but the feed-forward gate is dropped: one replace(...)."""
+    return replace(c, num=replace(c.num, swiglu=lambda gate, up: up))
+
+
+def turned_too_far(c: Case) -> Case:
+    """The same file, but RoPE turns all dimensions of a head, not the first quarter: one replace(...) of a hyperparameter."""
+    broken, rope, n = load(c.model.path), c.model.hp.rope, c.model.hp.head_dim
+    broken.hp = replace(broken.hp, rope=replace(rope, n_rot=n, factors=(1.0,) * (n // 2)))
+    return replace(c, model=broken)
+
+
+# Faults that runtimes really had: one that every reader sees in the text, and one that nobody does.
+FAULTS = {
+    "A loud fault, on purpose: the gate of the feed-forward part is dropped": without_gate,
+    "A quiet fault, on purpose: RoPE turns all dimensions of a head instead of the first quarter": turned_too_far,
+}

@@ -15,6 +15,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
     from .against import Other
+    from .demo import Case
     from .diff import Diff, LogitRow, Row
     from .explain import Explanation
     from .inspect import KindRow, LayerRow
@@ -150,8 +151,38 @@ def diff_headline(result: "Diff", other: "Other", numerics: str) -> str:
     if worst:
         lines.append(f"largest NMSE {worst.nmse:.1e} at {worst.name}; allowed {t.tensors:.0e}, logits {t.logits:.0e}: {t.reason}")
     lines += logit_lines(result.logits)
-    lines.append("WITHIN TOLERANCE" if first is None else f"OUT OF TOLERANCE, first at {first.name}: {wrong_because(first)}")
+    lines.append("WITHIN TOLERANCE" if first is None else f"OUT OF TOLERANCE, first at {located(first, other)}")
     return "\n".join(lines)
+
+
+def located(row: "Row", other: "Other") -> str:
+    """A wrong row's name, llama.cpp's operation behind it where the record has it, and what is wrong."""
+    operation = f" ({other.operations[row.name]})" if row.name in other.operations else ""
+    return f"{row.name}{operation}: {wrong_because(row)}"
+
+
+def faults(result: "Diff", other: "Other", most: int = 4) -> str:
+    """The wrong rows of a diff in which every operation started from the other side's numbers: the wrong operations."""
+    wrong = [row for row in result.rows if not row.within]
+    shown = [f"  {located(row, other)}" for row in wrong[:most]] + ["  ..."] * (len(wrong) > most)
+    head = f"with every operation fed llama.cpp's own numbers (--anchor-nodes), {len(wrong)} of {len(result.rows)} rows are wrong:"
+    return "\n".join([head, *shown])
+
+
+def demo_title(title: str) -> str:
+    return f"\n[bold]{escape(title)}[/bold]"
+
+
+def demo_text(title: str, prompt: str, text: str) -> str:
+    """A heading, and a text under it in which the prompt is dim."""
+    return f"{demo_title(title)}\n[dim]{escape(prompt)}[/dim]{escape(text)}"
+
+
+def demo_model(c: "Case") -> str:
+    kinds = ", ".join(c.model.kinds)
+    return (
+        f"{c.model.path.name}: {c.model.architecture}, trained on Jane Austen's novels and sums; {c.model.n_layer} blocks: {kinds}"
+    )
 
 
 def wrong_because(row: "Row") -> str:

@@ -5,12 +5,18 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
+from magnitudes import trained
 
 
 def examples(few: int) -> int:
     """How many examples a slow test draws: a few in the suite, as many as any other under --hypothesis-profile=many."""
     asked = settings().max_examples
     return asked if asked == settings.get_profile("many").max_examples else few
+
+
+def activations(r: np.random.Generator, T: int, n: int) -> np.ndarray:
+    """What a matrix is multiplied with, float32 [T, n]: normal in every channel, but a few channels are far larger."""
+    return (r.standard_normal((T, n)) * trained("channel of ffn_swiglu", r, n)).astype(np.float32)
 
 
 def seeds() -> st.SearchStrategy[int]:
@@ -46,10 +52,12 @@ def delta_rule(seed: int, T: int, Hk: int = 3, Hv: int = 3, Dk: int = 7, Dv: int
     arrays = (
         unit(f(T, Hk, Dk)),
         unit(f(T, Hk, Dk)),
-        f(T, Hv, Dv),
-        -np.exp(r.uniform(-7, 2, (T, Hv))),  # decays from 0.999 to 1e-3 a token
-        r.uniform(0.01, 0.99, (T, Hv)),
-        f(Hv, Dv, Dk),
+        trained("value", r, T, Hv, Dv),
+        np.where(
+            r.random(Hv) < 0.5, trained("log decay of a token", r, T, Hv), -np.exp(r.uniform(-7, 2, (T, Hv)))
+        ),  # or 0.999 to 1e-3
+        trained("beta", r, T, Hv),
+        trained("state", r, Hv, Dv, Dk),
     )
     return DeltaRule(*(a.astype(np.float32) for a in arrays))
 

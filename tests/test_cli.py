@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,11 +49,17 @@ def test_what_computes_nothing_starts_without_numba(words, model):
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
 
 
-def test_demo_agrees_with_the_record_of_llama_cpp():
+def test_demo_agrees_with_the_record_of_llama_cpp_and_finds_its_faults():
     done = refmodel("demo")
     assert done.returncode == 0, done.stderr
-    assert "blocks:2,6" in done.stdout
-    assert done.stdout.rstrip().endswith("WITHIN TOLERANCE")
+    own, routed, compared, loud, quiet = re.split(r"\n\n(?=It writes|Under|Every|A loud|A quiet)", done.stdout)[1:]
+    texts = [" ".join(part.split("\n", 1)[1].partition("with every operation")[0].split()) for part in (own, routed, loud, quiet)]
+    assert all(text.startswith("Emma was very glad to see") for text in texts)
+    assert len(set(texts[:3])) == 3
+    assert "blocks:5,7" in routed
+    assert compared.rstrip().endswith("WITHIN TOLERANCE")
+    assert "ffn_swiglu-0 (SWIGLU)" in loud
+    assert "Qcur-3 (ROPE)" in quiet
 
 
 def test_route_prints_the_map_the_seams_and_other_notations():

@@ -63,6 +63,7 @@ def models(draw, arch):
         "F": draw(size),
         "H": draw(st.sampled_from([1, 2, 4, 6])),
         "n_layer": 2,
+        "trained": draw(st.booleans()),
     }
     shape |= {"D": draw(st.sampled_from([8, 10, 16, 20, 34, 64])), "tied": draw(st.booleans())}
     shape |= {"G": draw(st.sampled_from([g for g in (1, 2) if shape["H"] % g == 0]))}

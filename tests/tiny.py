@@ -7,6 +7,7 @@ from typing import Any
 
 import gguf
 import gguf.quants
+import magnitudes
 import numpy as np
 
 from refmodel.arch import ARCHITECTURES
@@ -46,6 +47,7 @@ class Shape:
     fused: Sequence[str] = ()  # of refmodel.arch.fused.PARTS
     scaling: Mapping[str, Any] = field(default_factory=dict)  # keys below rope.scaling
     context: int = 512
+    trained: bool = False  # norms, decays and their biases as a trained model has them
 
     def kinds(self, arch: str) -> list[str]:
         """The kind of each block of the trunk."""
@@ -100,7 +102,10 @@ def build(path: Path, arch: str, seed: int = 0, types: Types | None = None, **sh
     w.add_add_bos_token(False)
     r = np.random.default_rng(seed)
     for name, (rows, scale, shift) in tensors(arch, s, len(tokens)).items():
-        floats = special(name, r, rows, scale, shift).astype(np.float32)
+        alike = name.split(".", 2)[-1]
+        known = s.trained and alike in magnitudes.report()["magnitudes"]
+        floats = magnitudes.trained(alike, r, *rows) if known else special(name, r, rows, scale, shift)
+        floats = floats.astype(np.float32)
         kind = types(name) if types and len(rows) > 1 and "conv1d" not in name else gguf.GGMLQuantizationType.F32
         if kind == gguf.GGMLQuantizationType.F32:
             w.add_tensor(name, floats)

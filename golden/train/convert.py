@@ -1,6 +1,6 @@
 """A Qwen3.5 text checkpoint in Hugging Face's layout -> a GGUF that llama.cpp and refmodel run.
 
-    python golden/train/convert.py FOLDER OUT.gguf [--type BF16]
+    python golden/train/convert.py FOLDER OUT.gguf [--type BF16] [--name NAME] [--license LICENSE]
 
 Four things differ between the two layouts: llama.cpp multiplies by a norm's weight where transformers multiplies by one plus it;
 a DeltaNet's decay is stored as -exp(A_log); value heads that share a key head stand next to each other in transformers and Hk
@@ -179,5 +179,8 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--type", choices=["F32", "BF16"], default="BF16")
+    parser.add_argument("--name", default="")
+    parser.add_argument("--license", default="")
     arguments = parser.parse_args()
-    convert(arguments.folder, arguments.out, arguments.type)
+    facts = {"general.name": arguments.name, "general.license": arguments.license}
+    convert(arguments.folder, arguments.out, arguments.type, {key: text for key, text in facts.items() if text})

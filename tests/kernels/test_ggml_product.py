@@ -6,7 +6,7 @@ from gguf import GGMLQuantizationType as Q
 from hypothesis import given
 from hypothesis import strategies as st
 from near import same_bits
-from strategies import seeds
+from strategies import activations, seeds
 from test_kernels_linear import Packed
 
 from refmodel.errors import TensorError
@@ -21,7 +21,7 @@ f32 = np.float32
 
 
 def tokens(seed, T, I):
-    return np.random.default_rng(seed).standard_normal((T, I)).astype(f32)
+    return activations(np.random.default_rng(seed), T, I)
 
 
 @pytest.mark.parametrize("T", [1, 3, 11])

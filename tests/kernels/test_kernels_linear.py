@@ -7,7 +7,7 @@ from gguf import GGMLQuantizationType
 from hypothesis import given
 from hypothesis import strategies as st
 from near import near, same_bits
-from strategies import seeds
+from strategies import activations, seeds
 from test_contract import random_rows
 
 from refmodel.kernels import decode
@@ -54,7 +54,7 @@ FLOATS = pytest.mark.parametrize("kind", [Q[name] for name in decode.FLOATS], id
 
 
 def tokens(seed, T, w, dtype=np.float32):
-    return np.random.default_rng(seed).standard_normal((T, w.shape[1])).astype(dtype)
+    return activations(np.random.default_rng(seed), T, w.shape[1]).astype(dtype)
 
 
 def matrix(kind, seed, O, blocks):

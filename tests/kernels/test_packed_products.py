@@ -6,7 +6,7 @@ from gguf import GGMLQuantizationType as Q
 from hypothesis import given
 from hypothesis import strategies as st
 from near import same_bits
-from strategies import seeds
+from strategies import activations, seeds
 from test_kernels_linear import Packed, exact_product, size_of_sums
 
 from refmodel.kernels.blocks import TYPES
@@ -41,7 +41,7 @@ def packed(name, seed, O, blocks):
 
 def tokens(seed, T, w):
     """Floats, and what they are rounded to."""
-    x = np.random.default_rng(seed).standard_normal((T, w.shape[1])).astype(f32)
+    x = activations(np.random.default_rng(seed), T, w.shape[1])
     return x, QUANTIZERS[PATHS[w.type].partner](x)
 
 
