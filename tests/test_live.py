@@ -199,7 +199,10 @@ def test_a_file_that_llama_cpp_refuses_is_reported_with_its_words(tmp_path, llam
         record(tmp_path / "bad.gguf", [PROMPT], PROFILES["exact"], tmp_path / "t.safetensors", llama_lib)
 
 
-@pytest.mark.parametrize("name", ["llama-Q4_K_M", "qwen3-Q5_K_M", "qwen35-Q4_K_M", "qwen35-Q6_K", "qwen35-Q8_0"])
+COPIED = ["llama-Q4_K_M", "qwen3-Q5_K_M", "qwen35-Q4_K_M", "qwen35-Q6_K", "qwen35-Q8_0"]
+
+
+@pytest.mark.parametrize("name", [*COPIED, "austen-BF16", "austen-Q8_0", "austen-Q4_K_M"])
 def test_quantized_files_agree_when_llama_cpp_runs_their_dequantized_copy(name, golden, tmp_path, llama_lib):
     model = refmodel.load(golden / "models" / f"{name}.gguf")
     for numerics in ("reference", "oracle"):

@@ -114,6 +114,7 @@ def test_every_path_of_every_type(kind, options, tmp_path, llama_lib):
 
 QUANTIZED = [f"{arch}-{kind}" for arch in ("llama", "qwen3", "qwen35") for kind in ("Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0")]
 QUANTIZED += [f"{arch}-{kind}" for arch in ARCHITECTURES for kind in ("Q4_K_M", "Q8_0") if f"{arch}-{kind}" not in QUANTIZED]
+QUANTIZED += ["austen-BF16", "austen-Q8_0", "austen-Q4_K_M"]  # trained
 
 
 @pytest.mark.parametrize("anchor", ["", "block"])
