@@ -198,7 +198,7 @@ def test_what_is_called_the_same_numbers_is(models, llama_lib, tmp_path, archite
     found, out = locate(llama_lib), tmp_path / "t.safetensors"
     request = {"files": [str(p) for p in (*found.before, found.path)], "variant": str(found.variant or "")}
     request |= {"model": str(models[architecture]), "out": str(out), "calls": CALLS, "profile": vars(profile)}
-    request |= {"provenance": {}, "taps": True, "keep": "", "last": False}
+    request |= {"provenance": {}, "taps": True, "keep": "", "last": False, "mtp": False}
     code = "import sys, pathlib; from refmodel import llamacpp_child, names; names.FOLDER = pathlib.Path(sys.argv[1])"
     code += "; llamacpp_child.main()"
     assert "done" in child(code, request, str(tmp_path))[-1]
