@@ -66,12 +66,7 @@ MOE_HYBRID = {**SMALL, "n_layer": 2, "interval": 2, "n_rot": 12, "S": 8, "K": 4,
 ROWS_OF_256: dict[str, tuple[str, int, dict[str, Any], tuple[str, ...]]] = {
     "llama": ("llama", 11, {**WIDE, "n_layer": 2}, FOUR),
     "qwen3": ("qwen3", 12, {**WIDE, "n_layer": 2, "tied": True}, FOUR),
-    "qwen35": (
-        "qwen35",
-        13,
-        {**WIDE, "n_layer": 4, "n_rot": 12, "Hk": 4, "Hv": 8, "S": 32, "K": 4, "recurrent": [1, 1, 0, 1]},
-        FOUR,
-    ),
+    "qwen35": ("qwen35", 13, {**WIDE, **DELTA, "n_layer": 4}, FOUR),
     "qwen2": ("qwen2", 31, {**WIDE, "F": 32, "n_layer": 1, "tied": True}, TWO),
     "qwen3moe": ("qwen3moe", 32, {**SMALL, "n_layer": 1, "experts": 3, "used": 2, "Fx": 32}, TWO),
     "qwen35moe": ("qwen35moe", 33, MOE_HYBRID, TWO),
