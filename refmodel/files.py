@@ -1,9 +1,10 @@
-"""Files that appear whole under their names or not at all, whatever ends the program that writes them."""
+"""Files that appear whole under their names or not at all, whatever ends the program that writes them; where a cache goes."""
 
 import errno
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,17 @@ from .errors import FileError
 
 T = TypeVar("T")
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def user_folder() -> Path:
+    """Where the platform wants what a program keeps for its user and can make again; it may not be there yet."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "refmodel"
 
 
 @contextmanager

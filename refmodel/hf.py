@@ -22,9 +22,10 @@ import numpy as np
 from . import __version__
 from .arrays import Bytes
 from .compat import Runner
+from .digest import sha256_of
 from .errors import FileError, MetadataError
 from .files import Beside, not_written, sync_folder
-from .gguf.reader import mapped, sha256_of
+from .gguf.reader import mapped
 from .gguf.writer import Limit, copy, parted
 from .plan import Plan
 from .route import Route

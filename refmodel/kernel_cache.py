@@ -9,7 +9,6 @@ import hashlib
 import os
 import re
 import shutil
-import sys
 import tempfile
 import uuid
 import warnings
@@ -18,21 +17,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from .files import user_folder
+
 SOURCES = Path(__file__).parent / "kernels"
 KEPT = 4  # digests that stay, this one included
 
 
 def base() -> Path:
-    """The folder of all digests: NUMBA_CACHE_DIR where the user has set it, else a folder of the platform's cache."""
+    """The folder of all digests: NUMBA_CACHE_DIR where the user has set it, else one in the user's cache folder."""
     if given := os.environ.get("NUMBA_CACHE_DIR"):
         return Path(given)
-    if sys.platform == "win32":
-        cache_folder = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        cache_folder = Path.home() / "Library" / "Caches"
-    else:
-        cache_folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache_folder) / "refmodel" / "kernels"
+    return user_folder() / "kernels"
 
 
 def digest() -> str:

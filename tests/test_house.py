@@ -30,9 +30,11 @@ ROWS = [
     {"kernels", "ops"},
     {"quants"},
     {"gguf"},
-    {"profile", "files", "free"},
+    {"profile", "digest", "free"},
     {"threads"},
-    {"arrays", "errors", "kernel_cache"},
+    {"kernel_cache"},
+    {"files"},
+    {"arrays", "errors"},
 ]
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
 MODULES = [

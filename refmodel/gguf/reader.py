@@ -3,13 +3,12 @@
 Every count, length and offset is compared with the bytes that are really there before anything is made of it.
 """
 
-import hashlib
 import mmap
 import os
 import re
 import stat
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -20,6 +19,7 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 
 from ..arrays import Bytes
+from ..digest import sha256_of
 from ..errors import FileError
 from .format import ALIGNMENT, MAGIC, MAX_ALIGNMENT, MAX_COUNT, MAX_DEPTH, MAX_DIMS, MAX_KEY, MAX_NAME, SCALARS, VERSIONS
 from .metadata import Field, Metadata
@@ -62,22 +62,12 @@ class GgufFile:
     parts: tuple[Path, ...]
 
     def sha256(self) -> str:
-        """Hexadecimal digest over the bytes of all parts, read in pieces, once."""
+        """Hexadecimal digest over the bytes of all parts."""
         return self._digest
 
     @cached_property
     def _digest(self) -> str:
         return sha256_of(self.parts)
-
-
-def sha256_of(paths: Sequence[Path]) -> str:
-    """Hexadecimal digest over the bytes of all files, read in pieces."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as f:
-            while piece := f.read(1 << 22):
-                digest.update(piece)
-    return digest.hexdigest()
 
 
 class Cursor:
