@@ -10,21 +10,25 @@ from numba.extending import overload
 from .blocks import TYPES, codes, delta, lower, offset_of, scales, the
 from .layout import FOUR_ROWS, ROW
 from .simd import (
+    DOT4,
     Vec,
     bitcast,
+    concat,
     convert,
     dot2_i8,
     dot2_i16,
+    dot2_u8i8,
+    dots_onto,
     f32,
     fetch,
     fma,
     fold,
-    hsum,
     hsums,
     i8,
     i16,
     load,
     load_repeated,
+    no_sums,
     repeat,
     splat,
     store,
@@ -32,9 +36,9 @@ from .simd import (
 )
 from .static import for_kernels
 
-ROWS, SCRATCH = 4, 64
-i8x32, i16x64, i32x1, i32x8 = Vec("i", 8, 32), Vec("i", 16, 64), Vec("i", 32, 1), Vec("i", 32, 8)
-f32x1, f32x4, f32x8, f32x32 = Vec("f", 32, 1), Vec("f", 32, 4), Vec("f", 32, 8), Vec("f", 32, 32)
+ROWS, SCRATCH = 4, 256
+u8x32, i8x32, i16x64, i32x8 = Vec("u", 8, 32), Vec("i", 8, 32), Vec("i", 16, 64), Vec("i", 32, 8)
+f32x4, f32x32 = Vec("f", 32, 4), Vec("f", 32, 32)
 
 
 def together(kind):
@@ -52,6 +56,39 @@ def _numbers(kind, v):
     if offset := offset_of(kind):
         return lambda kind, v: bitcast(i8, v - offset)
     return lambda kind, v: v
+
+
+@for_kernels
+def pairs(kind, code, q):
+    """Sums of two neighbours' products, i16: codes without their offset, times i8 lanes."""
+
+
+@overload(pairs, jit_options={"forceinline": True})
+def _pairs(kind, code, q):
+    if TYPES[kind.value].SIGNED:
+        return lambda kind, code, q: dot2_i8(numbers(kind, code), q)
+    if offset := TYPES[kind.value].OFFSET:  # of four rows the same, so it is computed once
+        return lambda kind, code, q: dot2_u8i8(code, q) - dot2_u8i8(splat(code, offset), q)
+    return lambda kind, code, q: dot2_u8i8(code, q)
+
+
+@for_kernels
+def fours(kind, code, q):
+    """Sums of four neighbours' products, i32: codes [4 rows][32] without their offset, times i8 lanes [32]."""
+
+
+@overload(fours, jit_options={"forceinline": True})
+def _fours(kind, code, q):
+    offset = offset_of(kind)
+
+    def exactly(kind, code, q):
+        below = dots_onto(no_sums(8), splat(u8x32, offset), q, 1) * -1
+        return dots_onto(tile(below, 4), code, tile(q, 4), 1)
+
+    def from_pairs(kind, code, q):
+        return dot2_i16(pairs(kind, code, tile(q, 4)), splat(i16x64, 1))
+
+    return exactly if DOT4 else from_pairs
 
 
 @for_kernels
@@ -77,8 +114,7 @@ def _some_rows(kind, path, rows, at, stride, ahead, tokens, scratch, result):
 @njit(forceinline=True)
 def _dots(kind, rows, at, stride, q, n):
     """Of four rows' block and block n of all tokens' blocks the sums of four neighbours' products."""
-    code = numbers(kind, codes(kind, FOUR_ROWS, rows, at, stride, 0))
-    return dot2_i16(dot2_i8(code, tile(load(i8x32, q, 32 * n), 4)), splat(i16x64, 1))
+    return fours(kind, codes(kind, FOUR_ROWS, rows, at, stride, 0), load(i8x32, q, 32 * n))
 
 
 @njit(forceinline=True)
@@ -132,42 +168,42 @@ def alternating_lanes(kind, path, rows, at, stride, ahead, tokens, scratch, resu
         store(result, 16 * t, total)
 
 
-# ---- types of 256 weights a block: one row after the other
+# ---- types of 256 weights a block: lanes [4 rows][8]; headers for four rows at once, codes row by row
 
-MINIMA = {"lanes_of_q4_k": 4, "lanes_of_q5_k": 1}  # running numbers of minima that are added at the end
+MINIMA = {"lanes_of_q4_k": 4, "lanes_of_q5_k": 1}  # running numbers of a row's minima that are added at the end
 
 
 @for_kernels
 def with_minima(path, pairs, both, total, under):
-    """The running numbers [8], and the minima's, before a block's products are added.
+    """The running numbers [4 rows][8], and the minima's, before a block's products are added.
 
-    pairs  minimum · Σ code of two neighbouring groups, of all of them
-    both   the scale of minima times the token's
+    pairs  minimum · Σ code of two neighbouring groups, of all of them [4 rows][...]
+    both   the scale of minima times the token's, below zero [4]
     """
 
 
 @overload(with_minima, jit_options={"forceinline": True})
 def _with_minima(path, pairs, both, total, under):
     def lanes_of_q2_k(path, pairs, both, total, under):
-        return fma(splat(f32x8, -both), convert(f32, pairs), total), under
+        return fma(repeat(both, 8), convert(f32, pairs), total), under
 
     def lanes_of_q4_k(path, pairs, both, total, under):
-        return total, fma(splat(f32x4, -both), convert(f32, pairs), under)
+        return total, fma(repeat(both, 4), convert(f32, pairs), under)
 
     def lanes_of_q5_k(path, pairs, both, total, under):
-        return total, fma(splat(f32x1, -both), splat(f32x1, np.float32(hsum(pairs))), under)
+        return total, fma(both, convert(f32, hsums(pairs, 4)), under)
 
     paths = {"lanes_of_q2_k": lanes_of_q2_k, "lanes_of_q4_k": lanes_of_q4_k, "lanes_of_q5_k": lanes_of_q5_k}
     return paths[path.value]
 
 
 @for_kernels
-def further(kind, path, rows, at, tokens, t, n, scratch, total, under):
-    """The running numbers of one row after block n of token t."""
+def further(kind, path, rows, at, stride, q, d, sums, place, scratch, total, under):
+    """The running numbers of four rows after the block at `at` and the token's block `place`, whose scale is d."""
 
 
 @overload(further, jit_options={"forceinline": True})
-def _further_in_row(kind, path, rows, at, tokens, t, n, scratch, total, under):
+def _further_in_block(kind, path, rows, at, stride, q, d, sums, place, scratch, total, under):
     of = TYPES[kind.value]
     groups, words, minima = of.WEIGHTS // of.GROUP, of.GROUP // 4, of.M >= 0
     i8s, i16s = Vec("i", 8, of.WEIGHTS // of.PARTS), Vec("i", 16, groups)
@@ -175,29 +211,42 @@ def _further_in_row(kind, path, rows, at, tokens, t, n, scratch, total, under):
     offset = of.OFFSET if path.value == "lanes_of_q6_k" else 0  # taken away from sums and not from codes
 
     @njit(forceinline=True)
-    def of_part(kind, rows, at, q, q_at, scratch, p):
+    def of_part(kind, rows, at, q, q_at, scratch, scale_at, p):
         code = codes(kind, ROW, rows, at, 0, p)
-        products = dot2_i8(code if offset else numbers(kind, code), load(i8s, q, q_at + width * p))
-        return fold(i32x8, dot2_i16(products, bitcast(i16, load_repeated(in_part, words, scratch, 4 * in_part * p))))
+        numbers_of_q = load(i8s, q, q_at + width * p)
+        products = dot2_u8i8(code, numbers_of_q) if offset else pairs(kind, code, numbers_of_q)
+        return dot2_i16(products, bitcast(i16, load_repeated(in_part, words, scratch, scale_at + 4 * in_part * p)))
 
-    def body(kind, path, rows, at, tokens, t, n, scratch, total, under):
-        q, d, sums, _ = tokens
-        scale, minimum = scales(kind, ROW, rows, at, 0)
-        store(scratch, 0, repeat(convert(i16, scale), 2))
-        place = n * d.shape[1] + t
-        q_at = 256 * place
-        dots = of_part(kind, rows, at, q, q_at, scratch, 0)
-        dots += of_part(kind, rows, at, q, q_at, scratch, 1)
+    @njit(forceinline=True)
+    def of_row(kind, rows, at, q, q_at, scratch, scale_at):
+        dots = of_part(kind, rows, at, q, q_at, scratch, scale_at, 0)
+        dots += of_part(kind, rows, at, q, q_at, scratch, scale_at, 1)
         if parts == 4:  # written out, so that a part's shifts are constants
-            dots += of_part(kind, rows, at, q, q_at, scratch, 2)
-            dots += of_part(kind, rows, at, q, q_at, scratch, 3)
+            dots += of_part(kind, rows, at, q, q_at, scratch, scale_at, 2)
+            dots += of_part(kind, rows, at, q, q_at, scratch, scale_at, 3)
+        return fold(i32x8, dots)
+
+    def body(kind, path, rows, at, stride, q, d, sums, place, scratch, total, under):
+        scale, minimum = scales(kind, FOUR_ROWS, rows, at, stride)
+        store(scratch, 0, repeat(convert(i16, scale), 2))
+        dots = concat(
+            concat(
+                of_row(kind, rows, at, q, 256 * place, scratch, 0),
+                of_row(kind, rows, at + stride, q, 256 * place, scratch, 4 * groups),
+            ),
+            concat(
+                of_row(kind, rows, at + 2 * stride, q, 256 * place, scratch, 8 * groups),
+                of_row(kind, rows, at + 3 * stride, q, 256 * place, scratch, 12 * groups),
+            ),
+        )
         if minima or offset:
-            pairs = dot2_i16(convert(i16, minimum), load(i16s, sums, 2 * groups * place))
+            pairs = dot2_i16(convert(i16, minimum), tile(load(i16s, sums, 2 * groups * place), 4))
             if offset:
                 dots -= pairs * offset
             if minima:
-                total, under = with_minima(path, pairs, d[n, t] * lower(kind, ROW, rows, at, 0)[0], total, under)
-        return fma(splat(f32x8, d[n, t] * delta(kind, ROW, rows, at, 0)[0]), convert(f32, dots), total), under
+                both = lower(kind, FOUR_ROWS, rows, at, stride) * -d
+                total, under = with_minima(path, pairs, both, total, under)
+        return fma(repeat(delta(kind, FOUR_ROWS, rows, at, stride) * d, 8), convert(f32, dots), total), under
 
     return body
 
@@ -209,22 +258,18 @@ def super_blocks(kind, path, rows, at, stride, ahead, tokens, scratch, result):
 
 @overload(super_blocks)
 def _super_blocks(kind, path, rows, at, stride, ahead, tokens, scratch, result):
-    minima = Vec("f", 32, MINIMA.get(path.value, 1))
+    minima = Vec("f", 32, 4 * MINIMA.get(path.value, 1))
 
     def body(kind, path, rows, at, stride, ahead, tokens, scratch, result):
-        N, T = tokens[1].shape
+        q, d, sums, _ = tokens
+        N, T = d.shape
         for t in range(T):
-            a, b, c, d = splat(f32x8, 0), splat(f32x8, 0), splat(f32x8, 0), splat(f32x8, 0)
-            under_a, under_b, under_c, under_d = splat(minima, 0), splat(minima, 0), splat(minima, 0), splat(minima, 0)
+            total, under = splat(f32x32, 0), splat(minima, 0)
             for n in range(N):
-                block = at + the(kind, "BLOCK") * n
                 if t == 0:
                     fetch(rows, ahead + 4 * the(kind, "BLOCK") * n, 4 * the(kind, "BLOCK"))
-                a, under_a = further(kind, path, rows, block, tokens, t, n, scratch, a, under_a)
-                b, under_b = further(kind, path, rows, block + stride, tokens, t, n, scratch, b, under_b)
-                c, under_c = further(kind, path, rows, block + 2 * stride, tokens, t, n, scratch, c, under_c)
-                d, under_d = further(kind, path, rows, block + 3 * stride, tokens, t, n, scratch, d, under_d)
-            result[t, 0], result[t, 1] = hsum(a) + hsum(under_a), hsum(b) + hsum(under_b)
-            result[t, 2], result[t, 3] = hsum(c) + hsum(under_c), hsum(d) + hsum(under_d)
+                block = at + the(kind, "BLOCK") * n
+                total, under = further(kind, path, rows, block, stride, q, d[n, t], sums, n * T + t, scratch, total, under)
+            store(result, 16 * t, hsums(total, 4) + hsums(under, 4))
 
     return body

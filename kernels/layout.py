@@ -86,24 +86,22 @@ def beside(typingctx, layout, a, b):
     return signature(Vec(a.kind, a.bits, 2 * a.lanes), layout, a, b), emit
 
 
-@intrinsic(prefer_literal=True)
-def spread(typingctx, layout, v, n):
-    """One lane a row, n times over for each row."""
-    count = known(n)
+@intrinsic
+def spread_bits(typingctx, layout, v):
+    """Of each row 8 · n bytes for n: byte k has bit k of the row at the place that it has in its own byte, and no other."""
+    R = count_of(layout)
+    n = v.lanes // R
     turned = is_turned(layout)
-    lanes = [r for _ in range(count) for r in range(v.lanes)] if turned else [r for r in range(v.lanes) for _ in range(count)]
-    emit = lambda context, builder, sig, args: shuffled(builder, args[1], args[1], lanes)
-    return signature(Vec(v.kind, v.bits, len(lanes)), layout, v, n), emit
+    of = lambda row, k: (k // 4 * R + row) * 4 + k % 4 if turned else row * n + k  # the lane of byte k
+    order = [(row, 4 * word + i) for word in range(2 * n) for row in range(R) for i in range(4)]
+    order = order if turned else [(row, k) for row in range(R) for k in range(8 * n)]
+    result = Vec(v.kind, v.bits, 8 * v.lanes)
 
+    def emit(context, builder, sig, args):
+        bytes_ = shuffled(builder, args[1], args[1], [of(row, k // 8) for row, k in order])
+        return builder.and_(bytes_, ir.Constant(result.ir, [1 << k % 8 for _, k in order]))
 
-@intrinsic(prefer_literal=True)
-def ramp(typingctx, layout, n, step):
-    """u32 lanes 0, step, 2 · step ... of n words, the same for each row."""
-    R, count = count_of(layout), known(n)
-    turned = is_turned(layout)
-    lanes = [known(step) * (i // R if turned else i % count) for i in range(R * count)]
-    vec = Vec("u", 32, len(lanes))
-    return signature(vec, layout, n, step), lambda context, builder, sig, args: ir.Constant(vec.ir, lanes)
+    return signature(result, layout, v), emit
 
 
 @intrinsic

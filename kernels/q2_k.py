@@ -12,7 +12,8 @@ SIGNED, OFFSET, D, M, ADDED = False, 0, 80, 82, False
 def codes(layout, rows, at, stride, part):
     """128 weights: each two bits of 32 bytes."""
     four = take(layout, 32, rows, at + 16 + 32 * part, stride)
-    return beside(layout, beside(layout, four & 3, (four >> 2) & 3), beside(layout, (four >> 4) & 3, four >> 6))
+    two = beside(layout, four, four >> 2)
+    return beside(layout, two & 3, (two >> 4) & 3)
 
 
 @njit(forceinline=True)

@@ -12,12 +12,9 @@ SIGNED, OFFSET, D, M, ADDED = False, 4, 108, -1, False
 @njit(forceinline=True)
 def codes(layout, rows, at, stride, part):
     """128 weights: each two bits of 32 bytes, and four bits of each third byte."""
-    low, third = take(layout, 32, rows, at + 32 + 32 * part, stride), take(layout, 32, rows, at, stride) >> 4 * part
-    return beside(
-        layout,
-        beside(layout, (low & 3) | ((third & 1) << 2), ((low >> 2) & 3) | ((third & 2) << 1)),
-        beside(layout, ((low >> 4) & 3) | (third & 4), (low >> 6) | ((third & 8) >> 1)),
-    )
+    low, third = take(layout, 32, rows, at + 32 + 32 * part, stride), take(layout, 32, rows, at, stride)
+    two, upper = beside(layout, low, low >> 2), beside(layout, third, third >> 1) >> 4 * part
+    return beside(layout, (two & 3) | ((upper & 1) << 2), ((two >> 4) & 3) | (upper & 4))
 
 
 @njit(forceinline=True)

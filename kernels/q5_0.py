@@ -2,8 +2,8 @@
 
 from numba import njit
 
-from .layout import beside, number, ramp, spread, take
-from .simd import bitcast, u8, u32
+from .layout import beside, spread_bits, take
+from .simd import splat, where_less
 
 BLOCK, WEIGHTS, PARTS, GROUP, FLUSH = 22, 32, 1, 32, 4
 SIGNED, OFFSET, D, M, ADDED = False, 16, 0, -1, False
@@ -11,9 +11,9 @@ SIGNED, OFFSET, D, M, ADDED = False, 16, 0, -1, False
 
 @njit(forceinline=True)
 def fifth_bits(layout, rows, at, stride):
-    """32 bits of each row, a byte for each, at place 4: a word takes four of them, 7 places apart, then a byte apart."""
-    four = (spread(layout, number(layout, u32, rows, at, stride), 8) >> ramp(layout, 8, 4)) & 15
-    return bitcast(u8, ((four | (four << 7) | (four << 14) | (four << 21)) & 0x01010101) << 4)
+    """32 bits of each row, a byte for each, at place 4."""
+    bits = spread_bits(layout, take(layout, 4, rows, at, stride))
+    return where_less(splat(bits, 0), bits, splat(bits, 16), splat(bits, 0))
 
 
 @njit(forceinline=True)

@@ -13,5 +13,6 @@ scales = q4_k.scales
 @njit(forceinline=True)
 def codes(layout, rows, at, stride, part):
     """64 weights: halves of 32 bytes, and two bits of each fifth byte."""
-    both, fifth = take(layout, 32, rows, at + 48 + 32 * part, stride), take(layout, 32, rows, at + 16, stride) >> 2 * part
-    return beside(layout, (both & 15) | ((fifth & 1) << 4), (both >> 4) | ((fifth & 2) << 3))
+    both, fifth = take(layout, 32, rows, at + 48 + 32 * part, stride), take(layout, 32, rows, at + 16, stride)
+    lower, upper = beside(layout, both, both >> 4) & 15, beside(layout, fifth, fifth >> 1) >> 2 * part
+    return lower | ((upper & 1) << 4)

@@ -12,13 +12,9 @@ SIGNED, OFFSET, D, M, ADDED = False, 32, 208, -1, False
 @njit(forceinline=True)
 def codes(layout, rows, at, stride, part):
     """128 weights: halves of 64 bytes, and two bits of each of 32 bytes for each 32 weights."""
-    a, b = take(layout, 32, rows, at + 64 * part, stride), take(layout, 32, rows, at + 64 * part + 32, stride)
-    high = take(layout, 32, rows, at + 128 + 32 * part, stride)
-    return beside(
-        layout,
-        beside(layout, (a & 15) | ((high & 3) << 4), (b & 15) | ((high & 12) << 2)),
-        beside(layout, (a >> 4) | (high & 48), (b >> 4) | ((high >> 6) << 4)),
-    )
+    both, high = take(layout, 64, rows, at + 64 * part, stride), take(layout, 32, rows, at + 128 + 32 * part, stride)
+    upper = beside(layout, high, high >> 2)
+    return beside(layout, (both & 15) | ((upper & 3) << 4), (both >> 4) | (upper & 48))
 
 
 @njit(forceinline=True)

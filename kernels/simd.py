@@ -349,13 +349,13 @@ def fetch_add(typingctx, counter, amount):
 
 @intrinsic
 def splat(typingctx, vec, number):
-    """The number in every lane."""
-    vec = vec.instance_type
+    """The number in every lane of a vector of that type, or of the type of that vector."""
+    result = vec.instance_type if isinstance(vec, types.TypeRef) else vec
 
     def emit(context, builder, sig, args):
-        return splatted(builder, context.cast(builder, args[1], sig.args[1], vec.scalar), vec)
+        return splatted(builder, context.cast(builder, args[1], sig.args[1], result.scalar), result)
 
-    return signature(vec, types.TypeRef(vec), number), emit
+    return signature(result, vec, number), emit
 
 
 @intrinsic
@@ -585,9 +585,12 @@ def hsums(typingctx, v, count):
     result = Vec(v.kind, v.bits, known(count))
 
     def emit(context, builder, sig, args):
-        sums = ir.Constant(result.ir, ir.Undefined)
-        for k, part in enumerate(pieces(builder, args[0], v.lanes // result.lanes)):
-            sums = builder.insert_element(sums, halved(builder, part, v.kind), I32(k))
+        sums, each = args[0], v.lanes // result.lanes
+        while each > 1:
+            each //= 2
+            low = [2 * each * k + i for k in range(result.lanes) for i in range(each)]
+            halves = [shuffled(builder, sums, sums, [lane + start for lane in low]) for start in (each, 0)]
+            sums = (builder.fadd if v.kind == "f" else builder.add)(*halves)
         return sums
 
     return signature(result, v, count), emit
