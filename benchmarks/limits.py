@@ -12,11 +12,12 @@ from numba import njit, prange
 from refmodel.kernels import simd
 
 from .arrays import zeros
+from .machine import beyond_caches
 from .turns import alternate, sides
 
 LINE = simd.Vec("f", 32, 16)
 STREAMS = 4  # for each thread, far apart: more than one keeps the prefetchers of both common vendors busy
-BYTES = 1 << 28
+BYTES = beyond_caches(1 << 28)
 TURNS = 9
 NOT_ZERO = np.float32(1.7)  # zeros are written three times as fast, and nobody wants to decode zeros
 

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from . import ggml, goals, limits, ours
 from .bench import Bench
+from .machine import beyond_caches
 from .results import Row, Spread, paired
 from .turns import alternate, sides
 
 COLUMNS = 2560
-LARGE = 1 << 27  # bytes of a matrix that no cache holds
+LARGE = beyond_caches(1 << 27)  # bytes of a matrix
 PREFILL_ROWS, PREFILL_TOKENS = 9216, (128, 512)
 DECODED = 1 << 28  # bytes of float32 that a decoding fills
 
@@ -24,7 +25,7 @@ def activations(tokens: int, columns: int) -> NDArray[np.float32]:
 
 
 def matvec(bench: Bench) -> Iterator[Row]:
-    """One token times 2560 columns and 128 MB of rows; and what share of pure reading that is."""
+    """One token times 2560 columns and rows that no cache holds; and what share of pure reading that is."""
     for name in bench.types:
         rows = LARGE // ours.row_bytes(T[name], COLUMNS) // 1024 * 1024
         yield from product(bench, "matvec", name, rows, 1)

@@ -198,16 +198,16 @@ def _with_minima(path, pairs, both, total, under):
 
 
 @for_kernels
-def further(kind, path, rows, at, stride, q, d, sums, place, scratch, total, under):
+def further(kind, path, rows, at, stride, ahead, q, d, sums, place, scratch, total, under):
     """The running numbers of four rows after the block at `at` and the token's block `place`, whose scale is d."""
 
 
 @overload(further, jit_options={"forceinline": True})
-def _further_in_block(kind, path, rows, at, stride, q, d, sums, place, scratch, total, under):
+def _further_in_block(kind, path, rows, at, stride, ahead, q, d, sums, place, scratch, total, under):
     of = TYPES[kind.value]
     groups, words, minima = of.WEIGHTS // of.GROUP, of.GROUP // 4, of.M >= 0
     i8s, i16s = Vec("i", 8, of.WEIGHTS // of.PARTS), Vec("i", 16, groups)
-    parts, width, in_part = of.PARTS, of.WEIGHTS // of.PARTS, groups // of.PARTS
+    parts, width, in_part, size = of.PARTS, of.WEIGHTS // of.PARTS, groups // of.PARTS, of.BLOCK
     offset = of.OFFSET if path.value == "lanes_of_q6_k" else 0  # taken away from sums and not from codes
 
     @njit(forceinline=True)
@@ -218,7 +218,8 @@ def _further_in_block(kind, path, rows, at, stride, q, d, sums, place, scratch, 
         return dot2_i16(products, bitcast(i16, load_repeated(in_part, words, scratch, scale_at + 4 * in_part * p)))
 
     @njit(forceinline=True)
-    def of_row(kind, rows, at, q, q_at, scratch, scale_at):
+    def of_row(kind, rows, at, ahead, q, q_at, scratch, scale_at):
+        fetch(rows, ahead, size)  # a little at a time: more would wait for one another
         dots = of_part(kind, rows, at, q, q_at, scratch, scale_at, 0)
         dots += of_part(kind, rows, at, q, q_at, scratch, scale_at, 1)
         if parts == 4:  # written out, so that a part's shifts are constants
@@ -226,17 +227,17 @@ def _further_in_block(kind, path, rows, at, stride, q, d, sums, place, scratch, 
             dots += of_part(kind, rows, at, q, q_at, scratch, scale_at, 3)
         return fold(i32x8, dots)
 
-    def body(kind, path, rows, at, stride, q, d, sums, place, scratch, total, under):
+    def body(kind, path, rows, at, stride, ahead, q, d, sums, place, scratch, total, under):
         scale, minimum = scales(kind, FOUR_ROWS, rows, at, stride)
         store(scratch, 0, repeat(convert(i16, scale), 2))
         dots = concat(
             concat(
-                of_row(kind, rows, at, q, 256 * place, scratch, 0),
-                of_row(kind, rows, at + stride, q, 256 * place, scratch, 4 * groups),
+                of_row(kind, rows, at, ahead, q, 256 * place, scratch, 0),
+                of_row(kind, rows, at + stride, ahead + size, q, 256 * place, scratch, 4 * groups),
             ),
             concat(
-                of_row(kind, rows, at + 2 * stride, q, 256 * place, scratch, 8 * groups),
-                of_row(kind, rows, at + 3 * stride, q, 256 * place, scratch, 12 * groups),
+                of_row(kind, rows, at + 2 * stride, ahead + 2 * size, q, 256 * place, scratch, 8 * groups),
+                of_row(kind, rows, at + 3 * stride, ahead + 3 * size, q, 256 * place, scratch, 12 * groups),
             ),
         )
         if minima or offset:
@@ -258,7 +259,7 @@ def super_blocks(kind, path, rows, at, stride, ahead, tokens, scratch, result):
 
 @overload(super_blocks)
 def _super_blocks(kind, path, rows, at, stride, ahead, tokens, scratch, result):
-    minima = Vec("f", 32, 4 * MINIMA.get(path.value, 1))
+    minima, size = Vec("f", 32, 4 * MINIMA.get(path.value, 1)), TYPES[kind.value].BLOCK
 
     def body(kind, path, rows, at, stride, ahead, tokens, scratch, result):
         q, d, sums, _ = tokens
@@ -266,10 +267,8 @@ def _super_blocks(kind, path, rows, at, stride, ahead, tokens, scratch, result):
         for t in range(T):
             total, under = splat(f32x32, 0), splat(minima, 0)
             for n in range(N):
-                if t == 0:
-                    fetch(rows, ahead + 4 * the(kind, "BLOCK") * n, 4 * the(kind, "BLOCK"))
-                block = at + the(kind, "BLOCK") * n
-                total, under = further(kind, path, rows, block, stride, q, d[n, t], sums, n * T + t, scratch, total, under)
+                block, then = at + size * n, (at if t else ahead) + 4 * size * n
+                total, under = further(kind, path, rows, block, stride, then, q, d[n, t], sums, n * T + t, scratch, total, under)
             store(result, 16 * t, hsums(total, 4) + hsums(under, 4))
 
     return body

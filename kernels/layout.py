@@ -12,7 +12,7 @@ from numba.core import types
 from numba.core.typing import signature
 from numba.extending import intrinsic
 
-from .simd import DOT4, FACTOR, I32, REGISTER, Vec, columns_of, joined, known, loaded_rows, pieces, shuffled
+from .simd import DOT4, FACTOR, I32, REGISTER, Vec, called, columns_of, joined, known, loaded_rows, pieces, shuffled, splatted
 from .static import Static
 
 
@@ -84,6 +84,28 @@ def beside(typingctx, layout, a, b):
     lanes = [side * a.lanes + r * each + i for r in range(R) for side in (0, 1) for i in range(each)]
     emit = lambda context, builder, sig, args: shuffled(builder, args[1], args[2], lanes)
     return signature(Vec(a.kind, a.bits, 2 * a.lanes), layout, a, b), emit
+
+
+@intrinsic(prefer_literal=True)
+def apart(typingctx, layout, v, first, second, mask):
+    """beside(layout, (v >> first) & mask, (v >> second) & mask) of u8 lanes; a shift below zero is one to the left.
+
+    No bit that stays may come from the next byte: so whole words can be turned, each by its own number of places in one
+    instruction where the target has it.
+    """
+    R, kept = outer_of(layout), known(mask)
+    each, vec = v.lanes // R, Vec(v.kind, v.bits, 2 * v.lanes)
+    lanes = [r * each + i for r in range(R) for _ in range(2) for i in range(each)]
+
+    def emit(context, builder, sig, args):
+        words = Vec("u", 32, vec.lanes // 4)
+        both = builder.bitcast(shuffled(builder, args[1], args[1], lanes), words.ir)
+        left = [splatted(builder, builder.neg(context.cast(builder, args[k], sig.args[k], types.int32)), words) for k in (2, 3)]
+        side = [k * words.lanes for _ in range(R) for k in range(2) for _ in range(each // 4)]
+        turned = called(builder, f"llvm.fshl.v{words.lanes}i32", words.ir, both, both, shuffled(builder, *left, side))
+        return builder.bitcast(builder.and_(turned, words.ir([0x01010101 * kept] * words.lanes)), vec.ir)
+
+    return signature(vec, layout, v, first, second, mask), emit
 
 
 @intrinsic

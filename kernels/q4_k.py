@@ -2,7 +2,7 @@
 
 from numba import njit
 
-from .layout import beside, piece, take
+from .layout import apart, beside, piece, take
 
 BLOCK, WEIGHTS, PARTS, GROUP, FLUSH = 144, 256, 4, 32, 8
 SIGNED, OFFSET, D, M, ADDED = False, 0, 0, 2, False
@@ -11,8 +11,7 @@ SIGNED, OFFSET, D, M, ADDED = False, 0, 0, 2, False
 @njit(forceinline=True)
 def codes(layout, rows, at, stride, part):
     """64 weights: the lower and the upper halves of 32 bytes."""
-    both = take(layout, 32, rows, at + 16 + 32 * part, stride)
-    return beside(layout, both & 15, both >> 4)
+    return apart(layout, take(layout, 32, rows, at + 16 + 32 * part, stride), 0, 4, 15)
 
 
 @njit(forceinline=True)

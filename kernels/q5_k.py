@@ -3,7 +3,7 @@
 from numba import njit
 
 from . import q4_k
-from .layout import beside, take
+from .layout import apart, take
 
 BLOCK, WEIGHTS, PARTS, GROUP, FLUSH = 176, 256, 4, 32, 4
 SIGNED, OFFSET, D, M, ADDED = False, 0, 0, 2, False
@@ -14,5 +14,4 @@ scales = q4_k.scales
 def codes(layout, rows, at, stride, part):
     """64 weights: halves of 32 bytes, and two bits of each fifth byte."""
     both, fifth = take(layout, 32, rows, at + 48 + 32 * part, stride), take(layout, 32, rows, at + 16, stride)
-    lower, upper = beside(layout, both, both >> 4) & 15, beside(layout, fifth, fifth >> 1) >> 2 * part
-    return lower | ((upper & 1) << 4)
+    return apart(layout, both, 0, 4, 15) | apart(layout, fifth, 2 * part - 4, 2 * part - 3, 16)
