@@ -104,9 +104,12 @@ def scaled(table: Table) -> Table:
 
 def with_scale(entry: Entry) -> Iterator[Entry]:
     """The lines that stand for one line of a product."""
-    left, stem = "the product before its scale", entry.name.removesuffix("-N")
+    left, stem = "the product before its scale or bias", entry.name.removesuffix("-N")
     if entry.op not in ("MUL_MAT", "MUL_MAT_ID") or stem.startswith(("kq", "ffn_moe_logits", "shared_expert")):
         yield entry
+    elif entry.instead:  # the name goes to the sum with a bias
+        yield replace(entry, tap="", reason=left, optional=True, instead=0)
+        yield replace(entry, op="MUL", optional=True, instead=0)
     elif entry.name == "node":
         yield replace(entry, tap="", reason=entry.reason or left)
         yield replace(entry, op="MUL", optional=True)

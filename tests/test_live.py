@@ -55,12 +55,14 @@ def test_every_node_of_prefill_and_eight_steps(model, numerics, anchor, tmp_path
 
 YARN = {"type": "yarn", "factor": 4.0, "original_context_length": 64}
 VARIANTS = {
-    "llama, biases": ("llama", {"biases": True}),
+    **{f"{arch}, biases": (arch, {"biases": module.BIASED}) for arch, module in ARCHITECTURES.items()},
+    **{f"{arch}, scales and biases": (arch, {"scales": True, "biases": tiny.QKV}) for arch in HYBRID},
+    "qwen2, biases of the head too": ("qwen2", {"biases": [*tiny.QKV, "output"], "tied": True}),
+    "qwen2, scales and a bias of the head": ("qwen2", {"biases": ["output"], "scales": True}),
     "llama, divisors": ("llama", {"rope_freqs": True}),
     "llama, linear": ("llama", {"scaling": {"type": "linear", "factor": 3.0, "attn_factor": 1.25}}),
     "llama, yarn": ("llama", {"scaling": YARN}),
     "qwen2, yarn": ("qwen2", {"scaling": YARN | {"attn_factor": 0.75}}),
-    "qwen3, biases": ("qwen3", {"biases": True}),
     "gemma3, no window": ("gemma3", {"window": 0, "n_layer": 2}),
     "gemma3, linear": ("gemma3", {"scaling": {"type": "linear", "factor": 8.0}}),
     "gemma3, capped logits": ("gemma3", {"softcap": 1.5}),
@@ -69,7 +71,7 @@ VARIANTS = {
     "qwen3next, one expert": ("qwen3next", {"used": 1}),
     "qwen3next, as many key heads as value heads": ("qwen3next", {"Hk": 3, "Hv": 3}),
     "qwen35moe, as many key heads as value heads": ("qwen35moe", {"Hk": 3, "Hv": 3}),
-    "llama, scales and biases": ("llama", {"scales": True, "biases": True}),
+    "llama, scales and biases": ("llama", {"scales": True, "biases": [*tiny.QKV, "attn_output"]}),
     **{f"{arch}, scales": (arch, {"scales": True}) for arch in ARCHITECTURES},
 }
 
@@ -87,7 +89,7 @@ def test_what_a_file_may_have_beyond_its_architecture(name, tmp_path, llama_lib)
 
 FUSED = {
     **{f"{arch}, attention": (arch, {"fused": ["attn_qkv"]}) for arch in ARCHITECTURES},
-    "llama, biases and scales": ("llama", {"fused": ["attn_qkv"], "biases": True, "scales": True}),
+    "llama, biases and scales": ("llama", {"fused": ["attn_qkv"], "biases": tiny.QKV, "scales": True}),
     "qwen35moe, experts": ("qwen35moe", {"fused": ["ffn_gate_up_exps"]}),
     "qwen3next, all": ("qwen3next", {"fused": ["attn_qkv", "ffn_gate_up_exps", "ssm_in"]}),
 }
