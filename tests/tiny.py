@@ -44,7 +44,7 @@ class Shape:
     window: int = 0
     softcap: float = 0.0
     scales: bool = False
-    fused: Sequence[str] = ()  # of refmodel.arch.fused.PARTS
+    fused: Sequence[str] = ()  # of refmodel.arch.fused.PARTS; `.weight` behind one leaves the biases apart
     scaling: Mapping[str, Any] = field(default_factory=dict)  # keys below rope.scaling
     context: int = 512
     trained: bool = False  # norms, decays and their biases as a trained model has them
@@ -266,12 +266,13 @@ def tensors(arch: str, s: Shape, V: int) -> dict[str, Rows]:
 
 def fuse(out: dict[str, Rows], prefix: str, whole: str, kind: str) -> None:
     """Put random rows of the same number in place of the matrices that the one holds, if the block has them."""
+    whole, _, only = whole.partition(".")
     parts, here = {
         "attn_qkv": (("attn_q", "attn_k", "attn_v"), kind != "delta"),
         "ffn_gate_up_exps": (("ffn_gate_exps", "ffn_up_exps"), True),
         "ssm_in": (("attn_qkv", "attn_gate"), kind == "delta"),
     }[whole]
-    for what in ("weight", "bias"):
+    for what in [only] if only else ["weight", "bias"]:
         some = [out.pop(name) for part in parts if (name := f"{prefix}{part}.{what}") in out and here]
         if some:
             axis = -2 if what == "weight" else -1
