@@ -42,7 +42,7 @@ FLOATS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "llama": ("llama", 1, {}),
     "llama-tied": ("llama", 2, {"tied": True, "rope_freqs": True, "H": 4, "G": 4}),
     "qwen2": ("qwen2", 21, {}),
-    "qwen2-no-biases": ("qwen2", 22, {"biases": False, "tied": True, "n_layer": 2}),
+    "qwen2-no-biases": ("qwen2", 22, {"biases": (), "tied": True, "n_layer": 2}),
     "qwen3": ("qwen3", 3, {}),
     "qwen3-tied": ("qwen3", 4, {"tied": True, "H": 8, "G": 1}),
     "qwen3moe": ("qwen3moe", 23, {"n_layer": 2}),

@@ -36,7 +36,7 @@ class Other:
     profile      how llama.cpp, or numerics llamacpp, ran; None for other numerics of ours
     build        of llama.cpp; None for other numerics of ours, or if its arithmetic is not known
     emitted      how many nodes it computed, and why those were left out that are not compared: name -> reason
-    operations   ggml's operation behind a tap, where llama.cpp was recorded
+    operations   ggml's operation that computed a tap's numbers, where llama.cpp was recorded
     """
 
     taps: Mapping[str, F]
@@ -103,7 +103,9 @@ def from_trace(trace: Trace, types: set[GGMLQuantizationType]) -> Other:
     provenance: dict[str, Any] = json.loads(trace.metadata["provenance"])
     nodes = json.loads(trace.metadata.get("nodes", "[]"))
     flat = [node for call in nodes for node in call]
-    named = [(in_call(node["tap"], k), node["op"]) for k, call in enumerate(nodes) for node in call if node["tap"]]
+    named = [
+        (in_call(node["tap"], k), node.get("source", node["op"])) for k, call in enumerate(nodes) for node in call if node["tap"]
+    ]
     profile, build = arithmetic(provenance)
     return Other(
         taps=trace,

@@ -143,7 +143,8 @@ def record(
     mtp         the prediction block too, as a draft head fed beside the trunk; needs taps
 
     A tensor's name is its tap's (names.py), call k >= 1 adds @k; axes of length 1 are removed. The header's `nodes` lists,
-    for each call, every node in llama.cpp's order: op, name, ne, tap, and the reason why it has none.
+    for each call, every node in llama.cpp's order: op, name, ne, tap, and the reason why it has none, or the operation that is
+    the source of its numbers.
     Raises OracleError if there is no llama.cpp, or it refuses or crashes; then there is no file.
     """
     if not calls or not all(calls):

@@ -36,7 +36,8 @@ import numpy as np
 from .arrays import F
 from .errors import OracleError, RefmodelError
 from .gguf.reader import read
-from .names import Aligner, scaled, table
+from .names import Aligner, table
+from .stored import as_stored
 from .trace import Spool, in_call
 
 CALLBACK = ctypes.CFUNCTYPE(c_bool, c_void_p, c_bool, c_void_p)
@@ -158,6 +159,7 @@ TENSOR_OVERHEAD = 32 + ctypes.sizeof(Tensor)  # ggml_tensor_overhead(): struct g
 CONTEXT_MTP = 1  # LLAMA_CONTEXT_TYPE_MTP: its graph is the prediction block's
 FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
 KV_TYPE = {"f32": 0, "f16": 1}
+SAME_NUMBERS = {"VIEW", "RESHAPE", "PERMUTE", "TRANSPOSE", "CONT"}  # operations that compute nothing
 FLOATS: dict[int, np.dtype[Any]] = {0: np.dtype(np.float32), 1: np.dtype(np.float16)}
 
 SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
@@ -259,11 +261,19 @@ class Taker:
             tap, reason = "", "left out by the filter"
         if verdict.tap == "h_nextn":
             self.hidden = array(tensor).reshape(self.new, -1).copy()
-        self.nodes[-1].append({"op": op, "name": name, "ne": list(tensor.ne), "tap": tap, "reason": reason})
+        node = {"op": op, "name": name, "ne": list(tensor.ne), "tap": tap, "reason": reason}
+        self.nodes[-1].append(node)
         if tap:
-            self.spool.add(in_call(tap, self.call), squeezed(canonical(tap, tensor, self.past, self.new)))
+            node["source"] = self.source(tensor, op)
+            self.spool.add(in_call(tap, self.call), squeezed(canonical(tap, op, tensor, self.past, self.new)))
         if verdict.tap.startswith("l_out-"):
             say(self.channel, block=self.names.block)
+
+    def source(self, tensor: Tensor, op: str) -> str:
+        """The operation that computed the numbers of a tensor: of a view or a copy, that of what it shows."""
+        while op in SAME_NUMBERS and tensor.src[0] and (of := self.lib.ggml_op_desc(tensor.src[0]).decode()) != "NONE":
+            tensor, op = Tensor.from_address(tensor.src[0]), of
+        return op
 
 
 def array(tensor: Tensor) -> F:
@@ -276,11 +286,12 @@ def array(tensor: Tensor) -> F:
     return np.ndarray(shape, dtype, (c_char * extent).from_address(tensor.data), strides=strides)
 
 
-def canonical(tap: str, tensor: Tensor, past: int, new: int) -> F:
+def canonical(tap: str, op: str, tensor: Tensor, past: int, new: int) -> F:
     """What the tap means, float32, cut to the tokens there are; llama.cpp pads its caches and scores to whole pages.
 
-    cache_k, cache_v   [S, G*D]   the first S cells; values may lie transposed
-    kq, kq_soft_max    [H, T, S]  0 for keys of the future
+    cache_k, cache_v     [S, G*D]   the first S cells; values may lie transposed
+    kq, kq_soft_max      [H, T, S]  0 for keys of the future
+    Qcur, Kcur, Vcur, z  [T, H*D]   as other products, where they are parts of one and llama.cpp shows them by heads
     """
     x, tokens, stem = array(tensor), past + new, tap.partition("-")[0]
     if stem in ("cache_k", "cache_v"):
@@ -290,6 +301,8 @@ def canonical(tap: str, tensor: Tensor, past: int, new: int) -> F:
     elif stem in ("kq", "kq_soft_max"):
         seen = np.arange(tokens) <= past + np.arange(new)[:, None]
         x = np.where(seen, x[0, :, :, :tokens], np.float32(0))
+    elif stem in ("Qcur", "Kcur", "Vcur", "z") and op in SAME_NUMBERS:
+        x = x.reshape(new, -1)
     return x.astype(np.float32, copy=False)
 
 
@@ -326,8 +339,7 @@ def run(api: Api, request: Mapping[str, Any], channel: TextIO) -> dict[str, Any]
 
 def aligner(architecture: str, path: str) -> Aligner:
     """The walk along an architecture's table, for this file."""
-    names = table(architecture)
-    return Aligner(scaled(names) if any(name.endswith(".scale") for name in read(Path(path)).tensors) else names)
+    return Aligner(as_stored(table(architecture), read(Path(path)).tensors))
 
 
 class DraftHead:

@@ -9,6 +9,7 @@ import numpy as np
 
 from .arch import ARCHITECTURES, Shape, nextn
 from .arch.fused import PARTS
+from .arch.keys import FFN
 from .arrays import F, Ints
 from .call import Call, passing
 from .draft import DraftHead, Prediction
@@ -63,9 +64,9 @@ class Model:
 
     @cached_property
     def output(self) -> Weight:
-        """The head's matrix: its own, or the tied embedding."""
+        """The head's matrix: its own, or the tied embedding; with its scale and its bias, if there are any."""
         own = self.weights.get("output.weight", self.weights["token_embd.weight"])
-        return Weight(own.tensor, self.weights.get("output.scale"))
+        return Weight(own.tensor, self.weights.get("output.scale"), self.weights.get("output.bias"))
 
     def route(self, value: RouteLike = None) -> Route:
         return Route.of(value, self.n_layer)
@@ -142,9 +143,17 @@ class Model:
         """The tensors that block i has in this file, `shapes` those that it reads; `shares` learns which are parts of one."""
         prefix, arch, found, parts = f"blk.{i}.", self.arch, dict(shapes), dict[str, tuple[str, Ints]]()
         here = {name.removeprefix(prefix) for name in self.weights if name.startswith(prefix)}
-        found |= {f"{name}.bias": shapes[f"{name}.weight"][:1] for name in arch.BIASED if f"{name}.bias" in here}
+        biased = [name for name in arch.BIASED if f"{name}.bias" in here and f"{name}.weight" in shapes]
+        if both := [name for name in biased if name in FFN and f"{name}.scale" in here]:
+            raise TensorError(
+                f"{self.path}: {prefix}{both[0]} has a bias and a scale; in a feed-forward part llama.cpp scales the bias too, "
+                f"which its source calls incorrect: remove one of {prefix}{both[0]}.bias and {prefix}{both[0]}.scale"
+            )
+        found |= {f"{name}.bias": shapes[f"{name}.weight"][:1] for name in biased}
         for whole in arch.FUSED:
             rows = PARTS[whole](self.hp, shapes) if f"{whole}.weight" in here else {}
+            if not (alone := {f"{part}.bias" for part in rows}) <= set(found):  # llama.cpp adds the biases of all, or none
+                found = {name: s for name, s in found.items() if name not in alone}
             for end in ("weight", "bias") if set(rows) <= set(arch.BIASED) else ("weight",):
                 if rows and f"{whole}.{end}" in here:
                     *experts, _, width = shapes[f"{next(iter(rows))}.weight"]

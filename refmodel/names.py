@@ -10,12 +10,12 @@ golden/names/<architecture>.txt has a section [head], one for each kind of block
 
 N is the block's number, `node` a node without a name. A tap has the node's name; `name-N#k` has k earlier nodes of that
 name in its block, and `rms_norm-N#1` is the second nameless node of that operation. `name-N#bias` is the sum of a product and a
-bias that not every file has; it does not count.
+bias that not every file has; it does not count. stored.py has the tables of files that store matrices otherwise.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import OracleError
@@ -93,35 +93,6 @@ def normalised(name: str, block: int) -> str:
     """A node's name without what changes from block to block and from graph to graph: Kcur-3 -> Kcur-N, node_57 -> node."""
     name = re.sub(r"\bnode_\d+", "node", name)
     return re.sub(rf"(?:(?<=-)|(?<=_l)|(?<=blk\.)){block}(?!\d)", "N", name).strip()
-
-
-def scaled(table: Table) -> Table:
-    """The table for a file in which matrices have a `.scale`: a product may be one node more, times its factor, and the name
-    goes to that one (build_lora_mm), or both have one (build_ffn). Which it is depends on the matrix."""
-    sections = {name: tuple(new for entry in section for new in with_scale(entry)) for name, section in table.sections.items()}
-    return Table(table.architecture, sections)
-
-
-def with_scale(entry: Entry) -> Iterator[Entry]:
-    """The lines that stand for one line of a product."""
-    left, stem = "the product before its scale", entry.name.removesuffix("-N")
-    if entry.op not in ("MUL_MAT", "MUL_MAT_ID") or stem.startswith(("kq", "ffn_moe_logits", "shared_expert")):
-        yield entry
-    elif entry.name == "node":
-        yield replace(entry, tap="", reason=entry.reason or left)
-        yield replace(entry, op="MUL", optional=True)
-    elif stem in ("ffn_gate", "ffn_up"):
-        yield replace(entry, tap="", reason=left)
-        yield replace(entry, op="MUL", name=f"{stem}_s-N", optional=True)
-    else:
-        yield replace(entry, optional=True)
-        yield Entry(entry.op, "node", "", left, optional=True)
-        if entry.op == "MUL_MAT_ID":
-            factors = f"blk.N.{stem.replace('moe_', '')}_exps.scale (reshaped)"
-            for op, name in (("RESHAPE", factors), ("REPEAT", "node"), ("GET_ROWS", "node")):
-                yield Entry(op, name, "", "the experts' scales", optional=True)
-            yield replace(entry, op="MUL", name=f"{stem}_scaled-N", optional=True)
-        yield replace(entry, op="MUL", optional=True)
 
 
 @dataclass(frozen=True, order=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from gguf import GGMLQuantizationType
 
 from .arrays import Bytes, DType, F, Ints, Matrices, Matrix
@@ -17,10 +18,12 @@ class Weight:
     """One tensor of the file. A matrix stays packed (`rows`); a vector is decoded once for each dtype (`dense`).
 
     scale  its companion `.scale`, if it has one: a factor [1] of its products, of experts one for each [X]
+    bias   of the head alone: what is added to its products [O]. A block has its biases beside its matrices
     """
 
     tensor: Tensor
     scale: "Weight | None" = None
+    bias: "Weight | None" = None
     _decoded: dict[Any, F] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -139,10 +142,20 @@ class Rows:
     def scale(self) -> Weight | None:
         return scale_of(self.whole)
 
+    @property
+    def bias(self) -> Share | None:
+        whole = bias_of(self.whole)
+        return Share(whole, np.arange(self.start, self.stop)) if isinstance(whole, Weight) else None
+
 
 def scale_of(w: Matrix | Matrices) -> Weight | None:
     """The companion of a matrix, if it is one that has companions."""
     return getattr(w, "scale", None)
+
+
+def bias_of(w: Matrix) -> Weight | Share | None:
+    """What is added to the products of the head, or of some of its rows, if there is anything."""
+    return getattr(w, "bias", None)
 
 
 class Block:

@@ -81,8 +81,10 @@ def attend(h: np.ndarray, w: dict[str, np.ndarray], f: File, eps: float, window:
     for head in range(H):
         group = slice(head // (H // G) * D, (head // (H // G) + 1) * D)
         q, k, v = h @ rows[head, 0].T, h @ w["attn_k.weight"][group].T, h @ w["attn_v.weight"][group].T
+        gate = h @ rows[head, 1].T if gated else None
         if "attn_q.bias" in w:
-            q = q + w["attn_q.bias"][head * D : (head + 1) * D]
+            biases = w["attn_q.bias"].reshape(H, -1, D)[head]
+            q, gate = q + biases[0], gate + biases[1] if gated else None
             k, v = k + w["attn_k.bias"][group], v + w["attn_v.bias"][group]
         if "attn_q_norm.weight" in w:
             q, k = normed(q, w["attn_q_norm.weight"], eps), normed(k, w["attn_k_norm.weight"], eps)
@@ -92,8 +94,8 @@ def attend(h: np.ndarray, w: dict[str, np.ndarray], f: File, eps: float, window:
             scores = np.array([q[t] @ k[s] for s in seen]) / math.sqrt(D)
             p = np.exp(scores - max(scores))
             mixed = sum(share / sum(p) * v[s] for share, s in zip(p, seen, strict=True))
-            out[t, head * D : (head + 1) * D] = mixed * logistic(rows[head, 1] @ h[t]) if gated else mixed
-    return out @ w["attn_output.weight"].T
+            out[t, head * D : (head + 1) * D] = mixed if gate is None else mixed * logistic(gate[t])
+    return out @ w["attn_output.weight"].T + w.get("attn_output.bias", 0.0)
 
 
 def remember(h: np.ndarray, w: dict[str, np.ndarray], f: File, eps: float) -> np.ndarray:
@@ -129,7 +131,10 @@ def remember(h: np.ndarray, w: dict[str, np.ndarray], f: File, eps: float) -> np
 
 def swiglu(h: np.ndarray, w: dict[str, np.ndarray], name: str, expert: Any = ()) -> np.ndarray:
     gate, up, down = (w[f"ffn_{part}{name}"][expert] for part in ("gate", "up", "down"))
-    return (h @ gate.T * logistic(h @ gate.T) * (h @ up.T)) @ down.T
+    gate_bias, up_bias, down_bias = (w.get(f"ffn_{part}.bias", 0.0) for part in ("gate", "up", "down"))
+    gated, widened = h @ gate.T + gate_bias, h @ up.T + up_bias
+    out: np.ndarray = (gated * logistic(gated) * widened) @ down.T + down_bias
+    return out
 
 
 def mixture(h: np.ndarray, w: dict[str, np.ndarray], f: File) -> np.ndarray:
@@ -172,7 +177,8 @@ def forward(path: Path, tokens: list[int], route: list[int] | None = None) -> tu
         x = x + (mixture(h, w, f) if "ffn_gate_inp.weight" in w else swiglu(h, w, ".weight"))
         outputs.append(x)
     head = f.weights.get("output.weight", f.weights["token_embd.weight"])
-    logits, cap = normed(x, f.weights["output_norm.weight"], eps) @ head.T, f.key("final_logit_softcapping", 0.0)
+    logits = normed(x, f.weights["output_norm.weight"], eps) @ head.T + f.weights.get("output.bias", 0.0)
+    cap = f.key("final_logit_softcapping", 0.0)
     return cap * np.tanh(logits / cap) if cap else logits, outputs
 
 

@@ -106,6 +106,35 @@ def test_a_scale_that_llama_cpp_would_not_multiply_by_is_refused(arch, matrix, t
         loaded(tmp_path, good.metadata.fields, {**good.tensors, extra.name: extra})
 
 
+@pytest.mark.parametrize("matrix", ["ffn_gate", "ffn_up", "ffn_down"])
+def test_a_bias_that_llama_cpp_would_scale_is_refused(matrix, tmp_path):
+    path = tiny.build(tmp_path / "m.gguf", "llama", seed=1, biases=[matrix], scales=True)
+    with pytest.raises(RefmodelError, match=rf"m\.gguf: blk\.0\.{matrix} has a bias and a scale; .*: remove one of") as caught:
+        refmodel.load(path)
+    assert "\n" not in str(caught.value)
+
+
+# Their loaders know no such tensor; qwen2's graph would add the first.
+BIASES = {"qwen2": "attn_output", "qwen3": "ffn_up", "gemma3": "ffn_down", "qwen35": "attn_output"}
+
+
+@pytest.mark.parametrize("arch", BIASES)
+def test_a_bias_that_llama_cpp_would_not_add_is_refused(arch, tmp_path):
+    path = tiny.build(tmp_path / "m.gguf", arch, seed=1, n_layer=1, recurrent=[False], biases=[BIASES[arch]])
+    with pytest.raises(RefmodelError, match=rf"blk\.0\.{BIASES[arch]}\.bias is a tensor that {arch} does not read"):
+        refmodel.load(path)
+
+
+def test_biases_beside_a_matrix_of_three_are_all_there_or_none(tmp_path):
+    good = read(tiny.build(tmp_path / "m.gguf", "llama", seed=1, fused=["attn_qkv"]))
+    alone = read(tiny.build(tmp_path / "alone.gguf", "llama", seed=1, biases=tiny.QKV))
+    biases = {name: tensor for name, tensor in alone.tensors.items() if name.endswith(".bias")}
+    assert loaded(tmp_path, good.metadata.fields, {**good.tensors, **biases}).forward([1, 2, 3]).shape[0] == 3
+    del biases["blk.1.attn_k.bias"]
+    with pytest.raises(RefmodelError, match=r"blk\.1\.attn_.\.bias is a tensor that llama does not read"):
+        loaded(tmp_path, good.metadata.fields, {**good.tensors, **biases})
+
+
 def test_a_scale_has_one_number(tmp_path):
     from dataclasses import replace
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from near import same_bits
@@ -46,11 +47,16 @@ def test_the_best_are_those_of_a_stable_sort(seed, rows, k, nan):
     same_bits(values, row[want])
 
 
+@pytest.fixture(scope="module")
+def biased(tmp_path_factory):
+    return tiny.build(tmp_path_factory.mktemp("head") / "m.gguf", "qwen2", seed=1, biases=["output"], scales=True)
+
+
 @pytest.mark.parametrize("numerics", [*NUMERICS, "llamacpp:repack=off"])
-@pytest.mark.parametrize("name", ["qwen35-Q4_K_M", "llama-Q8_0"])
-def test_the_likeliest_have_the_bits_of_all_logits(name, numerics, monkeypatch):
+@pytest.mark.parametrize("name", ["qwen35-Q4_K_M", "llama-Q8_0", "a head with a bias"])
+def test_the_likeliest_have_the_bits_of_all_logits(name, numerics, biased, monkeypatch):
     monkeypatch.setattr(head, "AT_ONCE", 64)  # several parts, also of a small vocabulary
-    model = refmodel.load(GOLDEN / f"{name}.gguf")
+    model = refmodel.load(biased if name == "a head with a bias" else GOLDEN / f"{name}.gguf")
     for tokens in ([1, 2, 3, 4, 5, 6, 7, 8, 9], [4]):
         row = model.forward(tokens, numerics=numerics, logits="last")[0]
         for k in (1, 10**6):

@@ -23,7 +23,7 @@ ROWS = [
     {"model", "llamacpp", "llamacpp_child", "hf_run", "hf_child", "tolerance"},
     {"draft"},
     {"arch"},
-    {"call", "meanings"},
+    {"call", "meanings", "stored"},
     {"numerics", "state", "trace", "names", "head"},
     {"plan"},
     {"weights", "route", "tokenizer", "sampling"},

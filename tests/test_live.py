@@ -1,6 +1,8 @@
 """Beside a real llama.cpp: every node, random routes, quantized files, a trained model. Skipped by name where none is installed."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from refmodel.against import compare, from_trace, live, matrix_types
 from refmodel.arch import ARCHITECTURES
 from refmodel.compat import HYBRID
 from refmodel.errors import OracleError, RouteError
+from refmodel.gguf.reader import read
 from refmodel.llamacpp import locate, record
 from refmodel.numerics import numerics_of
 from refmodel.profile import PROFILES, profile_of
@@ -55,12 +58,14 @@ def test_every_node_of_prefill_and_eight_steps(model, numerics, anchor, tmp_path
 
 YARN = {"type": "yarn", "factor": 4.0, "original_context_length": 64}
 VARIANTS = {
-    "llama, biases": ("llama", {"biases": True}),
+    **{f"{arch}, biases": (arch, {"biases": module.BIASED}) for arch, module in ARCHITECTURES.items()},
+    **{f"{arch}, scales and biases": (arch, {"scales": True, "biases": tiny.QKV}) for arch in HYBRID},
+    "qwen2, biases of the head too": ("qwen2", {"biases": [*tiny.QKV, "output"], "tied": True}),
+    "qwen2, scales and a bias of the head": ("qwen2", {"biases": ["output"], "scales": True}),
     "llama, divisors": ("llama", {"rope_freqs": True}),
     "llama, linear": ("llama", {"scaling": {"type": "linear", "factor": 3.0, "attn_factor": 1.25}}),
     "llama, yarn": ("llama", {"scaling": YARN}),
     "qwen2, yarn": ("qwen2", {"scaling": YARN | {"attn_factor": 0.75}}),
-    "qwen3, biases": ("qwen3", {"biases": True}),
     "gemma3, no window": ("gemma3", {"window": 0, "n_layer": 2}),
     "gemma3, linear": ("gemma3", {"scaling": {"type": "linear", "factor": 8.0}}),
     "gemma3, capped logits": ("gemma3", {"softcap": 1.5}),
@@ -69,7 +74,7 @@ VARIANTS = {
     "qwen3next, one expert": ("qwen3next", {"used": 1}),
     "qwen3next, as many key heads as value heads": ("qwen3next", {"Hk": 3, "Hv": 3}),
     "qwen35moe, as many key heads as value heads": ("qwen35moe", {"Hk": 3, "Hv": 3}),
-    "llama, scales and biases": ("llama", {"scales": True, "biases": True}),
+    "llama, scales and biases": ("llama", {"scales": True, "biases": [*tiny.QKV, "attn_output"]}),
     **{f"{arch}, scales": (arch, {"scales": True}) for arch in ARCHITECTURES},
 }
 
@@ -87,26 +92,65 @@ def test_what_a_file_may_have_beyond_its_architecture(name, tmp_path, llama_lib)
 
 FUSED = {
     **{f"{arch}, attention": (arch, {"fused": ["attn_qkv"]}) for arch in ARCHITECTURES},
-    "llama, biases and scales": ("llama", {"fused": ["attn_qkv"], "biases": True, "scales": True}),
+    **{f"{arch}, attention with a bias": (arch, {"fused": ["attn_qkv"], "biases": tiny.QKV}) for arch in ARCHITECTURES},
+    **{f"{arch}, biases apart": (arch, {"fused": ["attn_qkv.weight"], "biases": tiny.QKV}) for arch in ("llama", "qwen3next")},
+    **{f"{arch}, biases and scales": (arch, {"fused": ["attn_qkv"], "biases": tiny.QKV, "scales": True}) for arch in ARCHITECTURES},
     "qwen35moe, experts": ("qwen35moe", {"fused": ["ffn_gate_up_exps"]}),
+    "qwen35moe, experts and scales": ("qwen35moe", {"fused": ["ffn_gate_up_exps"], "scales": True}),
+    "qwen3next, old files": ("qwen3next", {"fused": ["ssm_in"]}),
     "qwen3next, all": ("qwen3next", {"fused": ["attn_qkv", "ffn_gate_up_exps", "ssm_in"]}),
+    "qwen3next, all with scales": ("qwen3next", {"fused": ["attn_qkv", "ffn_gate_up_exps", "ssm_in"], "scales": True}),
 }
 
 
 @pytest.mark.parametrize("name", FUSED)
 def test_matrices_that_a_file_stores_as_one(name, tmp_path, llama_lib):
-    """The graph has other nodes then, which the tables do not have: logits alone are compared."""
     arch, shape = FUSED[name]
     model = refmodel.load(tiny.build(tmp_path / "m.gguf", arch, seed=7, **shape))
-    for profile, numerics in (("exact", "reference"), ("default", "llamacpp")):
-        recorded = record(model.path, [PROMPT, *STEPS[:2]], PROFILES[profile], tmp_path / "t.safetensors", llama_lib, taps=False)
-        theirs, session = Trace(recorded.path), model.session(numerics=numerics)
-        for call, tokens in enumerate([PROMPT, *STEPS[:2]]):
-            ours, expected = session.forward(tokens).reshape(-1), np.array(theirs[in_call("result_output", call)]).reshape(-1)
-            if numerics == "llamacpp":
-                same_bits(ours, expected)
-            else:
-                assert nmse(ours, expected) <= (1e-6 if arch == "gemma3" else 1e-10)  # gemma3: its GELU is a table
+    for profile in ("exact", "default"):
+        other = other_side(model, None, [PROMPT, *STEPS[:2]], tmp_path, llama_lib, profile)
+        for numerics in ("reference", f"llamacpp:{profile}") if profile == "exact" else ("llamacpp",):
+            result = judged(model, other, numerics)
+            assert result.first_wrong is None
+            assert {row.name for row in result.rows} == set(other.taps)
+            assert numerics == "reference" or not any(row.differ for row in result.rows)
+
+
+AS_ONE = {"llama": ["attn_qkv"], "qwen35": ["attn_qkv"], "qwen3next": ["attn_qkv", "ffn_gate_up_exps", "ssm_in"]}
+WRONG = {  # the matrix that is wrong in block 2 -> the first wrong row, and llama.cpp's operation behind it
+    ("llama", "attn_qkv"): "Qcur-2 (MUL_MAT)",
+    ("qwen35", "attn_qkv"): "Qcur_full-2 (MUL_MAT)",
+    ("qwen3next", "ffn_gate_up_exps"): "ffn_moe_gate-2 (MUL_MAT_ID)",
+}
+
+
+@pytest.mark.parametrize("anchor", ["", "--anchor", "--anchor-nodes"])
+@pytest.mark.parametrize("arch", AS_ONE)
+def test_the_command_line_compares_matrices_stored_as_one(arch, anchor, tmp_path, llama_lib):
+    path = tiny.build(tmp_path / "m.gguf", arch, seed=7, fused=AS_ONE[arch])
+    for numerics in ("reference", "llamacpp"):
+        words = ["diff", path, "--tokens", "84,104,101,12", "--decode", "1", "--numerics", numerics, "--llama-lib", llama_lib]
+        done = refmodel_command(*words, *filter(None, [anchor]))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.rstrip().endswith("WITHIN TOLERANCE")
+
+
+@pytest.mark.parametrize(("arch", "whole"), WRONG)
+def test_the_first_wrong_operation_is_named_where_matrices_are_stored_as_one(arch, whole, tmp_path, llama_lib):
+    path, wrong = (tiny.build(tmp_path / f"{name}.gguf", arch, seed=7, fused=AS_ONE[arch]) for name in "ab")
+    tensor = read(wrong).tensors[f"blk.2.{whole}.weight"]
+    with open(wrong, "r+b") as file:
+        file.seek(path.read_bytes().index(tensor.data.tobytes()))
+        file.write(np.float32(3).tobytes())  # the first weight
+    out = tmp_path / "t.safetensors"
+    record(wrong, [PROMPT], PROFILES["exact"], out, llama_lib, provenance={"route": refmodel.load(path).route().canonical})
+    done = refmodel_command("diff", path, "--against", out)
+    assert done.returncode == 1, done.stderr
+    assert f"OUT OF TOLERANCE, first at {WRONG[arch, whole]}: " in done.stdout
+
+
+def refmodel_command(*words):
+    return subprocess.run([sys.executable, "-m", "refmodel", *map(str, words)], capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("length", [70, 600])

@@ -16,6 +16,9 @@ pytestmark = pytest.mark.live
 
 CALLS = [[84, 104, 101, 220, 9, 77, 31, 200, 5], [12], [200], [44, 7]]
 SHAPES = {"shared": {}, "own": {"own_head": True}, "tied": {"tied": True}, "scales": {"scales": True, "own_head": True}}
+SHAPES |= {"biases": {"biases": tiny.QKV}, "scales and biases": {"biases": tiny.QKV, "scales": True}}
+AS_ONE = {"fused": ["attn_qkv", "ffn_gate_up_exps"]}
+SHAPES |= {"stored as one": AS_ONE, "stored as one, with biases and scales": {**AS_ONE, "biases": tiny.QKV, "scales": True}}
 
 
 def compared(model, route, profile, numerics, folder, lib, anchor=""):

@@ -37,6 +37,15 @@ def test_oracle_is_the_straight_line_float64_forward(model, data):
         assert nmse(seen.taps[f"l_out-{position}"], l_out[position]) <= 1e-24
 
 
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_bias_that_an_architecture_reads(arch, tmp_path):
+    biases = [*ARCHITECTURES[arch].BIASED, *(["output"] if arch == "qwen2" else [])]
+    model = refmodel.load(tiny.build(tmp_path / "m.gguf", arch, seed=5, biases=biases))
+    assert sum(name.endswith(".bias") for name in model.weights if "ssm_dt" not in name) >= len(biases)
+    logits, _ = straight.forward(model.path, TOKENS)
+    assert nmse(model.forward(TOKENS, numerics="oracle"), logits) <= 1e-24
+
+
 @settings(max_examples=10)
 @given(data=st.data())
 def test_reference_stays_near_the_oracle(model, data):

@@ -68,7 +68,7 @@ def test_a_tap_has_its_nodes_name_and_counts_the_earlier_ones(architecture, sect
         base = f"{entry.op.lower()}-N" if entry.name == "node" else entry.name
         base = base.removesuffix("-N") if section.startswith(("head", "tail")) else base
         if entry.tap.endswith("#bias"):
-            assert (entry.optional, entry.op, entry.tap) == (True, "ADD", f"{base}#bias")
+            assert (entry.optional, entry.op, entry.tap) == (True, "ADD", f"{base.replace('_b-', '-')}#bias")
             continue
         counted = f"{base}#{seen[base]}" if seen[base] else base
         seen[base] += 1

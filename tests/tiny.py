@@ -36,7 +36,7 @@ class Shape:
     n_nextn: int = 0
     own_head: bool = False  # the prediction block has its embedding and its head, but reads the trunk's norm
     rope_freqs: bool = False
-    biases: bool = False
+    biases: Sequence[str] = ()  # the matrices that have one
     experts: int = 0
     used: int = 3
     Fx: int = 12  # of an expert
@@ -44,7 +44,7 @@ class Shape:
     window: int = 0
     softcap: float = 0.0
     scales: bool = False
-    fused: Sequence[str] = ()  # of refmodel.arch.fused.PARTS
+    fused: Sequence[str] = ()  # of refmodel.arch.fused.PARTS; `.weight` behind one leaves the biases apart
     scaling: Mapping[str, Any] = field(default_factory=dict)  # keys below rope.scaling
     context: int = 512
     trained: bool = False  # norms, decays and their biases as a trained model has them
@@ -63,10 +63,11 @@ class Shape:
 # would blow up rounding a thousandfold) do not drown every other difference.
 EPS = 1e-3
 HYBRID = {"qwen35", "qwen35moe", "qwen3next"}
+QKV = ("attn_q", "attn_k", "attn_v")
 DENSE = Shape(n_rot=10, n_layer=3)
 SHAPES = {
     "llama": DENSE,
-    "qwen2": replace(DENSE, E=40, H=4, biases=True),  # H · D is E
+    "qwen2": replace(DENSE, E=40, H=4, biases=QKV),  # H · D is E
     "qwen3": DENSE,
     "qwen3moe": replace(DENSE, experts=5),
     "qwen35": Shape(),
@@ -204,13 +205,14 @@ def tensors(arch: str, s: Shape, V: int) -> dict[str, Rows]:
     if arch == "gemma3":
         ffn |= {"post_attention_norm.weight": near_one(s.E), "post_ffw_norm.weight": near_one(s.E)}
     normed_heads = {"attn_q_norm.weight": near_one(s.D), "attn_k_norm.weight": near_one(s.D)}
-    biases = {f"attn_{x}.bias": ((n,), 0.5, 0.0) for x, n in (("q", 2 * Q if arch in HYBRID else Q), ("k", KV), ("v", KV))}
+    rows = {"attn_q": 2 * Q if arch in HYBRID else Q, "attn_k": KV, "attn_v": KV, "attn_output": s.E}
+    rows |= {"ffn_gate": s.F, "ffn_up": s.F, "ffn_down": s.E}
     attention = {
         "attn_norm.weight": near_one(s.E),
         "attn_q.weight": matrix(2 * Q if arch in HYBRID else Q, s.E),
         "attn_k.weight": matrix(KV, s.E),
         "attn_v.weight": matrix(KV, s.E),
-        **(biases if s.biases else {}),
+        **{f"{name}.bias": ((n,), 0.5, 0.0) for name, n in rows.items() if name in s.biases},
         "attn_output.weight": matrix(s.E, Q),
         **({} if arch in ("llama", "qwen2") else normed_heads),
         "post_attention_norm.weight" if arch in HYBRID else "ffn_norm.weight": near_one(s.E),
@@ -250,6 +252,8 @@ def tensors(arch: str, s: Shape, V: int) -> dict[str, Rows]:
     out["output_norm.weight"] = near_one(s.E)
     if not s.tied:
         out["output.weight"] = matrix(V, s.E, 2.0)
+    if "output" in s.biases:
+        out["output.bias"] = (V,), 0.5, 0.0
     for i, kind in enumerate([*s.kinds(arch), *["attention"] * s.n_nextn]):
         for whole in s.fused:
             fuse(out, f"blk.{i}.", whole, kind)
@@ -262,12 +266,13 @@ def tensors(arch: str, s: Shape, V: int) -> dict[str, Rows]:
 
 def fuse(out: dict[str, Rows], prefix: str, whole: str, kind: str) -> None:
     """Put random rows of the same number in place of the matrices that the one holds, if the block has them."""
+    whole, _, only = whole.partition(".")
     parts, here = {
         "attn_qkv": (("attn_q", "attn_k", "attn_v"), kind != "delta"),
         "ffn_gate_up_exps": (("ffn_gate_exps", "ffn_up_exps"), True),
         "ssm_in": (("attn_qkv", "attn_gate"), kind == "delta"),
     }[whole]
-    for what in ("weight", "bias"):
+    for what in [only] if only else ["weight", "bias"]:
         some = [out.pop(name) for part in parts if (name := f"{prefix}{part}.{what}") in out and here]
         if some:
             axis = -2 if what == "weight" else -1

@@ -13,7 +13,7 @@ from ..state import KeyValues
 from ..weights import Block, Weight
 from .keys import ATTENTION, FFN, MAX_BLOCKS, counted, head_counts, require, rotation
 
-BIASED: tuple[str, ...] = ("attn_q", "attn_k", "attn_v")
+BIASED: tuple[str, ...] = ATTENTION + FFN
 SCALED: tuple[str, ...] = ATTENTION + FFN
 FUSED: tuple[str, ...] = ("attn_qkv",)
 
@@ -90,9 +90,9 @@ def embed(x: F, c: Call) -> F:
 def block(x: F, w: Block, s: KeyValues, c: Call) -> F:
     """One decoder block, [T, E] -> [T, E]."""
     h = c.norm("attn_norm", x, w.attn_norm)
-    x = c.tap("ffn_inp", x + c.tap("attn_out", attention(h, w, s, c)))
+    x = c.tap("ffn_inp", x + attention(h, w, s, c))
     h = c.norm("ffn_norm", x, w.ffn_norm, normed="norm#1")
-    return c.tap("l_out", x + c.tap("ffn_out", swiglu(h, w, c)))
+    return c.tap("l_out", x + swiglu(h, w, c))
 
 
 def attention(h: F, w: Block, s: KeyValues, c: Call) -> F:
@@ -105,14 +105,14 @@ def attention(h: F, w: Block, s: KeyValues, c: Call) -> F:
     k = c.tap("Kcur#2", num.rope(k, c.pos, hp.rope))
     k, v = s.append(num.store(k), num.store(v))  # [S, G, D]
     o = c.tap("kqv_out", c.attention(q, k, v, num.inverse_root(hp.head_dim)))  # [T, H*D]
-    return num.linear(w.attn_output, o)
+    return c.linear("attn_out", o, w, "attn_output")
 
 
 def swiglu(h: F, w: Block, c: Call) -> F:
     """down(silu(gate(h)) · up(h)). [T, E] -> [T, E]"""
-    gate = c.tap("ffn_gate", c.num.linear(w.ffn_gate, h))
-    up = c.tap("ffn_up", c.num.linear(w.ffn_up, h))
-    return c.num.linear(w.ffn_down, c.tap("ffn_swiglu", c.num.swiglu(gate, up)))
+    gate = c.linear("ffn_gate", h, w, "ffn_gate")
+    up = c.linear("ffn_up", h, w, "ffn_up")
+    return c.linear("ffn_out", c.tap("ffn_swiglu", c.num.swiglu(gate, up)), w, "ffn_down")
 
 
 def final_norm(x: F, output_norm: Weight, c: Call) -> F:

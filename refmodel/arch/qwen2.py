@@ -10,7 +10,7 @@ from ..call import Call
 from ..gguf.metadata import Metadata
 from ..ops.rope import Rope
 from ..state import KeyValues
-from ..weights import Block, Weight
+from ..weights import Block, Weight, bias_of
 from .keys import ATTENTION, MAX_BLOCKS, counted, head_counts, require, rotation
 
 BIASED: tuple[str, ...] = ("attn_q", "attn_k", "attn_v")
@@ -56,7 +56,7 @@ def hparams(md: Metadata, rope_freqs: tuple[float, ...]) -> Hparams:
 
 def globals(hp: Hparams, n_vocab: int) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
     required = {"token_embd.weight": (n_vocab, hp.n_embd), "output_norm.weight": (hp.n_embd,)}
-    return required, {"output.weight": (n_vocab, hp.n_embd)}
+    return required, {"output.weight": (n_vocab, hp.n_embd), "output.bias": (n_vocab,)}
 
 
 def shapes(hp: Hparams, index: int) -> dict[str, tuple[int, ...]]:
@@ -122,4 +122,5 @@ def final_norm(x: F, output_norm: Weight, c: Call) -> F:
 
 def head(h: F, output: Matrix, c: Call) -> F:
     """Logits, [T, E] -> [T, V]."""
-    return c.tap("result_output", c.num.linear(output, h))
+    logits, bias = c.num.linear(output, h), bias_of(output)
+    return c.tap("result_output", logits if bias is None else logits + bias.dense(c.num.dtype))

@@ -32,7 +32,7 @@ from .keys import (
     turned_by_text,
 )
 
-BIASED: tuple[str, ...] = ()
+BIASED: tuple[str, ...] = ("attn_q", "attn_k", "attn_v")
 SCALED: tuple[str, ...] = ATTENTION + DELTA + EXPERTS + SHARED_EXPERT
 FUSED: tuple[str, ...] = ("attn_qkv", "ffn_gate_up_exps")
 
@@ -177,10 +177,10 @@ def block(x: F, w: Block, s: Any, c: Call) -> F:
 def full_attention(h: F, w: Block, s: KeyValues, c: Call) -> F:
     """Grouped-query attention with normed, partly rotated heads and a sigmoid gate. [T, E] -> [T, E]"""
     hp, num, T = c.hp, c.num, len(h)
-    qg = c.tap("Qcur_full", num.linear(w.attn_q, h)).reshape(T, hp.n_head, 2, hp.head_dim)
+    qg = c.linear("Qcur_full", h, w, "attn_q").reshape(T, hp.n_head, 2, hp.head_dim)
     q, gate = c.tap("Qcur_reshaped", qg[:, :, 0]), qg[:, :, 1].reshape(T, -1)  # [T, H, D], [T, H*D]
-    v = c.tap("Vcur", num.linear(w.attn_v, h)).reshape(T, hp.n_head_kv, hp.head_dim)  # [T, G, D]
-    k = c.tap("Kcur", num.linear(w.attn_k, h)).reshape(v.shape)
+    v = c.linear("Vcur", h, w, "attn_v").reshape(T, hp.n_head_kv, hp.head_dim)  # [T, G, D]
+    k = c.linear("Kcur", h, w, "attn_k").reshape(v.shape)
     q = c.tap("Qcur", num.rope(c.norm("Qcur_normed", q, w.attn_q_norm, normed="norm#1"), c.pos, hp.rope))
     k = c.tap("Kcur#1", num.rope(c.norm("Kcur_normed", k, w.attn_k_norm, normed="norm#2"), c.pos, hp.rope))
     k, v = s.append(num.store(k), num.store(v))  # [S, G, D]
