@@ -7,6 +7,7 @@ rows(n)     n rows one after the other: lanes [n][bytes]. A row's neighbours sta
 In both, arithmetic on bytes is the same line of code; only taking, cutting and joining differ, and are here.
 """
 
+import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.core.typing import signature
@@ -25,7 +26,7 @@ def rows(n):
 
 
 REGISTER_OF_ROWS = columns(REGISTER // 32)  # a number per row is one register
-SIXTEEN_ROWS, ROW, FOUR_ROWS = columns(16), rows(1), rows(4)
+SIXTEEN_ROWS, ROW, TWO_ROWS, FOUR_ROWS = columns(16), rows(1), rows(2), rows(4)
 
 
 def count_of(layout):
@@ -84,6 +85,14 @@ def beside(typingctx, layout, a, b):
     lanes = [side * a.lanes + r * each + i for r in range(R) for side in (0, 1) for i in range(each)]
     emit = lambda context, builder, sig, args: shuffled(builder, args[1], args[2], lanes)
     return signature(Vec(a.kind, a.bits, 2 * a.lanes), layout, a, b), emit
+
+
+@intrinsic(prefer_literal=True)
+def outermost(typingctx, layout, v, count):
+    """v's lanes [rows][count][...] as [count][rows][...], of a layout of rows; count is known when compiling."""
+    R, n = count_of(layout), known(count)
+    lanes = np.arange(v.lanes).reshape(R, n, -1).transpose(1, 0, 2).ravel().tolist()
+    return signature(v, layout, v, count), lambda context, builder, sig, args: shuffled(builder, args[1], args[1], lanes)
 
 
 @intrinsic(prefer_literal=True)

@@ -28,7 +28,7 @@ from .static import Static, entry, for_kernels
 ROWS = turned.ROWS  # of a panel
 WIDTH = 512  # weights of each, at most
 CHUNK = 512  # rows that a thread claims at once, at most
-TOKENS = 512  # at a time: what their running numbers take is bounded
+TOKENS = 1 << 20  # bytes of those that every row meets at once: half of a common second cache keeps them
 PANEL = ROWS * WIDTH + 64  # numbers, of which the first 64 bytes are for alignment
 SCRATCH = max(decode.SCRATCH, turned.SCRATCH)
 LANES = {"dot_sgemm": 8, "dot_f32": 32, "dot_f16": 32, "dot_bf16": 32}
@@ -240,7 +240,9 @@ def product(kind, order, rows, x, out):
     one = T == 1 and kind not in FLOATS and x.dtype == np.float32
     run = _compiled("one_token" if one else "panels", kind, order, x.dtype.name)
     x = np.ascontiguousarray(x)
-    for start in range(0, T, TOKENS):
-        tokens, result = x[start : start + TOKENS], out[start : start + TOKENS]
+    parts = max(-(-x.nbytes // TOKENS), 1)
+    each = -(-T // (2 * parts)) * 2  # in pairs
+    for start in range(0, T, each):
+        tokens, result = x[start : start + each], out[start : start + each]
         sums = np.empty((threads, len(tokens), ROWS, LANES[order]), x.dtype)
         run(None, None, None, np.zeros(1, np.int64), many, rows, row_bytes, tokens, I, sums, result)

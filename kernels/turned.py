@@ -12,14 +12,14 @@ from numba.extending import overload
 
 from .blocks import TYPES, codes, delta, lower, scales, the
 from .lanes import numbers
-from .layout import ROW, piece
-from .simd import Vec, bitcast, concat, convert, f32, fma, i32, load, load_repeated, splat, store, u32
+from .layout import ROW, TWO_ROWS, count_of, outermost, piece
+from .simd import Vec, bitcast, concat, convert, f32, fma, i32, load, load_repeated, repeat, splat, store, tile, u32
 from .static import for_kernels
 
-HEADER, MINIMA = 128, 64  # bytes: 16 scales, then 16 minima
+HEADER, MINIMA = 128, 64  # bytes of a row: 16 scales, then 16 minima
 ROWS = 8  # that take turns
 SCRATCH = ROWS * HEADER
-f32x1, f32x8 = Vec("f", 32, 1), Vec("f", 32, 8)
+f32x8, f32x16 = Vec("f", 32, 8), Vec("f", 32, 16)
 
 
 @njit(cache=True)
@@ -37,38 +37,53 @@ def turned(x):
 
 
 @for_kernels
-def header(kind, rows, at, scratch, to):
-    """The scales of a block's groups, and the minima below zero, as floats at the byte `to` of scratch."""
+def header(kind, layout, rows, at, stride, scratch, to):
+    """The scales of a block's groups as floats at the byte `to` of scratch, behind them what is added to a scaled code.
+
+    Of each 32 weights those of one row behind another's. What is added is the minimum below zero, or the offset times the scale.
+    """
 
 
 @overload(header, jit_options={"forceinline": True})
-def _header(kind, rows, at, scratch, to):
-    of = TYPES[kind.value]
-    minima, many = of.M >= 0, of.WEIGHTS > of.GROUP
+def _header(kind, layout, rows, at, stride, scratch, to):
+    of, minima = TYPES[kind.value], MINIMA * count_of(layout)
+    groups, runs, offset = of.WEIGHTS // of.GROUP, of.WEIGHTS // 32, np.float32(-of.OFFSET)
 
-    def of_groups(kind, rows, at, scratch, to):
-        scale, minimum = scales(kind, ROW, rows, at, 0)
-        store(scratch, to, convert(f32, scale) * delta(kind, ROW, rows, at, 0)[0])
-        if minima:
-            store(scratch, to + MINIMA, convert(f32, minimum) * -lower(kind, ROW, rows, at, 0)[0])
+    def with_minima(kind, layout, rows, at, stride, scratch, to):
+        scale, minimum = scales(kind, layout, rows, at, stride)
+        scale = convert(f32, scale) * repeat(delta(kind, layout, rows, at, stride), groups)
+        minimum = convert(f32, minimum) * repeat(lower(kind, layout, rows, at, stride) * np.float32(-1), groups)
+        store(scratch, to, outermost(layout, scale, runs))
+        store(scratch, to + minima, outermost(layout, minimum, runs))
 
-    def of_block(kind, rows, at, scratch, to):
-        store(scratch, to, delta(kind, ROW, rows, at, 0))
-        if minima:
-            store(scratch, to + MINIMA, splat(f32x1, -lower(kind, ROW, rows, at, 0)[0]))
+    def with_scales(kind, layout, rows, at, stride, scratch, to):
+        scale = convert(f32, scales(kind, layout, rows, at, stride)[0]) * repeat(delta(kind, layout, rows, at, stride), groups)
+        store(scratch, to, outermost(layout, scale, runs))
+        store(scratch, to + minima, outermost(layout, scale * offset, runs))
 
-    return of_groups if many else of_block
+    def of_block_with_minimum(kind, layout, rows, at, stride, scratch, to):
+        store(scratch, to, delta(kind, layout, rows, at, stride))
+        store(scratch, to + minima, lower(kind, layout, rows, at, stride) * np.float32(-1))
+
+    def of_block(kind, layout, rows, at, stride, scratch, to):
+        scale = delta(kind, layout, rows, at, stride)
+        store(scratch, to, scale)
+        store(scratch, to + minima, scale * offset)
+
+    if groups == 1:
+        return of_block if of.M < 0 else of_block_with_minimum
+    return with_scales if of.M < 0 else with_minima
 
 
 @for_kernels
-def thirty_two(kind, code, scratch, at):
-    """The floats of 32 codes whose scales stand at the byte `at` of scratch: four times eight."""
+def thirty_two(kind, layout, code, scratch, at):
+    """The floats of 32 codes of each row whose scales stand at the byte `at` of scratch: four times eight of each row."""
 
 
 @overload(thirty_two, jit_options={"forceinline": True})
-def _thirty_two(kind, code, scratch, at):
-    of = TYPES[kind.value]
-    minima, count, times = of.M >= 0, 32 // of.GROUP, of.GROUP // 4
+def _thirty_two(kind, layout, code, scratch, at):
+    of, R = TYPES[kind.value], count_of(layout)
+    count, times, minima = R * 32 // of.GROUP, of.GROUP // 4, R * MINIMA
 
     @njit(forceinline=True)
     def signed(word, b):
@@ -78,30 +93,23 @@ def _thirty_two(kind, code, scratch, at):
     def unsigned(word, b):
         return convert(f32, bitcast(i32, (word >> (8 * b)) & 255))
 
-    byte = signed if of.SIGNED or of.OFFSET else unsigned
+    def of_signed(kind, layout, code, scratch, at):
+        word = bitcast(u32, numbers(kind, code))
+        scale = bitcast(f32, load_repeated(count, times, scratch, at))
+        return signed(word, 0) * scale, signed(word, 1) * scale, signed(word, 2) * scale, signed(word, 3) * scale
 
-    @njit(forceinline=True)
-    def below(code, scale, minimum):
-        return fma(code, scale, minimum)
-
-    @njit(forceinline=True)
-    def alone(code, scale, minimum):
-        return code * scale
-
-    weight = below if minima else alone
-
-    def body(kind, code, scratch, at):
+    def of_unsigned(kind, layout, code, scratch, at):
         word = bitcast(u32, code)
         scale = bitcast(f32, load_repeated(count, times, scratch, at))
-        minimum = bitcast(f32, load_repeated(count, times, scratch, at + MINIMA)) if minima else scale
+        minimum = bitcast(f32, load_repeated(count, times, scratch, at + minima))
         return (
-            weight(byte(word, 0), scale, minimum),
-            weight(byte(word, 1), scale, minimum),
-            weight(byte(word, 2), scale, minimum),
-            weight(byte(word, 3), scale, minimum),
+            fma(unsigned(word, 0), scale, minimum),
+            fma(unsigned(word, 1), scale, minimum),
+            fma(unsigned(word, 2), scale, minimum),
+            fma(unsigned(word, 3), scale, minimum),
         )
 
-    return body
+    return of_signed if of.SIGNED else of_unsigned
 
 
 @for_kernels
@@ -114,7 +122,7 @@ def _put(kind, code, n, scratch, panel, to, step):
     groups, lane, half = 32 // TYPES[kind.value].GROUP, Vec("f", panel.dtype.bitwidth, 1), code.lanes // 64
 
     def of_32(kind, code, n, scratch, panel, to, step):
-        a, b, c, d = thirty_two(kind, code, scratch, 4 * groups * n)
+        a, b, c, d = thirty_two(kind, ROW, code, scratch, 4 * groups * n)
         at = to + 4 * step * n
         store(panel, at, convert(lane, a))
         store(panel, at + step, convert(lane, b))
@@ -131,43 +139,43 @@ def _put(kind, code, n, scratch, panel, to, step):
 @njit(forceinline=True)
 def block(kind, rows, at, scratch, panel, to, step):
     """Decode a block to a panel, see `put`."""
-    header(kind, rows, at, scratch, 0)
+    header(kind, ROW, rows, at, 0, scratch, 0)
     for p in range(the(kind, "PARTS")):
         n = the(kind, "WEIGHTS") // 32 // the(kind, "PARTS") * p
-        put(kind, numbers(kind, codes(kind, ROW, rows, at, 0, p)), n, scratch, panel, to, step)
+        put(kind, codes(kind, ROW, rows, at, 0, p), n, scratch, panel, to, step)
 
 
 @for_kernels
 def floats(kind, code, n, scratch, at):
-    """The floats of codes from the n-th 32 of a block on: a tuple of eight at a time."""
+    """The floats of two rows' codes from the n-th 32 of a block on: a tuple of eight of each row at a time."""
 
 
 @overload(floats, jit_options={"forceinline": True})
 def _floats(kind, code, n, scratch, at):
-    groups, half = 32 // TYPES[kind.value].GROUP, code.lanes // 64
+    groups, half = 2 * 32 // TYPES[kind.value].GROUP, code.lanes // 128
 
     def of_32(kind, code, n, scratch, at):
-        return thirty_two(kind, code, scratch, at + 4 * groups * n)
+        return thirty_two(kind, TWO_ROWS, code, scratch, at + 4 * groups * n)
 
     def of_halves(kind, code, n, scratch, at):
-        low = floats(kind, piece(ROW, code, 2, 0), n, scratch, at)
-        return low + floats(kind, piece(ROW, code, 2, 1), n + half, scratch, at)
+        low = floats(kind, piece(TWO_ROWS, code, 2, 0), n, scratch, at)
+        return low + floats(kind, piece(TWO_ROWS, code, 2, 1), n + half, scratch, at)
 
     return of_halves if half else of_32
 
 
 @for_kernels
 def further(weights, x, at, total):
-    """The running numbers [8] after a tuple of floats, times the numbers of x at the byte `at` and on."""
+    """The running numbers [2, 8] after a tuple of floats, times the numbers of x at the byte `at` and on."""
 
 
 @overload(further, jit_options={"forceinline": True})
 def _further(weights, x, at, total):
     def four(weights, x, at, total):
-        total = fma(weights[0], load(f32x8, x, at), total)
-        total = fma(weights[1], load(f32x8, x, at + 32), total)
-        total = fma(weights[2], load(f32x8, x, at + 64), total)
-        return fma(weights[3], load(f32x8, x, at + 96), total)
+        total = fma(weights[0], tile(load(f32x8, x, at), 2), total)
+        total = fma(weights[1], tile(load(f32x8, x, at + 32), 2), total)
+        total = fma(weights[2], tile(load(f32x8, x, at + 64), 2), total)
+        return fma(weights[3], tile(load(f32x8, x, at + 96), 2), total)
 
     def more(weights, x, at, total):
         return further(weights[4:], x, at + 128, further(weights[:4], x, at, total))
@@ -176,29 +184,24 @@ def _further(weights, x, at, total):
 
 
 @njit(forceinline=True)
-def _part(kind, rows, at, p, scratch, to, x, x_at, total):
-    """The running numbers of a row after a part of the block at rows[at:]."""
+def _part(kind, rows, at, k, first, p, scratch, x, x_at, total):
+    """The running numbers of the rows k and k + 1 after a part of their block that begins `first` bytes after at."""
     n = the(kind, "WEIGHTS") // 32 // the(kind, "PARTS") * p
-    code = numbers(kind, codes(kind, ROW, rows, at, 0, p))
-    return further(floats(kind, code, n, scratch, to), x, x_at + 128 * n, total)
+    code = codes(kind, TWO_ROWS, rows, at[k] + first, at[k + 1] - at[k], p)
+    return further(floats(kind, code, n, scratch, HEADER * k), x, x_at + 128 * n, total)
 
 
 @njit
 def one_token(kind, rows, at, x, blocks, scratch, sums):
     """The running numbers of eight rows, which start at the bytes at [8], with a turned token: sums [1, 8, 8]."""
-    a, b, c, d = splat(f32x8, 0), splat(f32x8, 0), splat(f32x8, 0), splat(f32x8, 0)
-    e, f, g, h = splat(f32x8, 0), splat(f32x8, 0), splat(f32x8, 0), splat(f32x8, 0)
+    a, b, c, d = splat(f32x16, 0), splat(f32x16, 0), splat(f32x16, 0), splat(f32x16, 0)
     for n in range(blocks):
         x_at, first = 4 * the(kind, "WEIGHTS") * n, the(kind, "BLOCK") * n
-        for k in range(ROWS):
-            header(kind, rows, at[k] + first, scratch, HEADER * k)
-        for p in range(the(kind, "PARTS")):  # rows take turns: one's additions fill the others' time to wait
-            a = _part(kind, rows, at[0] + first, p, scratch, 0 * HEADER, x, x_at, a)
-            b = _part(kind, rows, at[1] + first, p, scratch, 1 * HEADER, x, x_at, b)
-            c = _part(kind, rows, at[2] + first, p, scratch, 2 * HEADER, x, x_at, c)
-            d = _part(kind, rows, at[3] + first, p, scratch, 3 * HEADER, x, x_at, d)
-            e = _part(kind, rows, at[4] + first, p, scratch, 4 * HEADER, x, x_at, e)
-            f = _part(kind, rows, at[5] + first, p, scratch, 5 * HEADER, x, x_at, f)
-            g = _part(kind, rows, at[6] + first, p, scratch, 6 * HEADER, x, x_at, g)
-            h = _part(kind, rows, at[7] + first, p, scratch, 7 * HEADER, x, x_at, h)
-    store(sums, 0, concat(concat(concat(a, b), concat(c, d)), concat(concat(e, f), concat(g, h))))
+        for k in range(0, ROWS, 2):
+            header(kind, TWO_ROWS, rows, at[k] + first, at[k + 1] - at[k], scratch, HEADER * k)
+        for p in range(the(kind, "PARTS")):  # rows take turns: some's additions fill the others' time to wait
+            a = _part(kind, rows, at, 0, first, p, scratch, x, x_at, a)
+            b = _part(kind, rows, at, 2, first, p, scratch, x, x_at, b)
+            c = _part(kind, rows, at, 4, first, p, scratch, x, x_at, c)
+            d = _part(kind, rows, at, 6, first, p, scratch, x, x_at, d)
+    store(sums, 0, concat(concat(a, b), concat(c, d)))
