@@ -8,6 +8,7 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from refmodel.arrays import F32
+from refmodel.generate import generate
 from refmodel.gguf.reader import Tensor
 from refmodel.kernels.decode import KINDS
 from refmodel.kernels.decode import dequantize as decode
@@ -59,6 +60,11 @@ def dequantize(w: Weight) -> tuple[Callable[[], Any], str]:
 def reading(loaded: Model, num: Numerics, tokens: Sequence[int], route: str = "") -> Callable[[], Any]:
     """A turn of reading a prompt in a new sequence, with the logits of its last token."""
     return lambda: loaded.session(route or None, num).forward(tokens, "last")
+
+
+def first_token(loaded: Model, num: Numerics, tokens: Sequence[int], route: str = "") -> Callable[[], Any]:
+    """A turn of reading a prompt as `refmodel run` does, piece by piece, and of choosing the next token."""
+    return lambda: next(generate(loaded.session(route or None, num), tokens, 1))
 
 
 def decoding(loaded: Model, num: Numerics, before: Sequence[int]) -> Callable[[], Any]:

@@ -130,7 +130,8 @@ def _share(R, K, W, q, k, v, scale, start, window, kq, begin, sums, numbers, cla
             for h in range(g * some, (g + 1) * some if n > 0 else 0, R.value):
                 _scores(R, K, q, 4 * (t * H + h) * D, k, at + skipped * apart, apart, n, D, raw)
                 for r in range(R.value if kq.size else 0):
-                    kq[h + r, begin + t, first + skipped : first + skipped + n] = raw[r, :n]
+                    for i in range(n):  # a slice would bring code for its error message, which takes seconds to compile
+                        kq[h + r, begin + t, first + skipped + i] = raw[r, i]
                 for r in range(R.value):
                     _weighed(raw[r], n, scale, numbers[t, h + r, part])
                 to = 4 * ((t * H + h) * parts + part) * D

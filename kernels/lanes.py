@@ -218,7 +218,8 @@ def _further_in_block(kind, path, rows, at, stride, ahead, q, d, sums, place, sc
         return dot2_i16(products, bitcast(i16, load_repeated(in_part, words, scratch, scale_at + 4 * in_part * p)))
 
     @njit(forceinline=True)
-    def of_row(kind, rows, at, ahead, q, q_at, scratch, scale_at):
+    def of_row(kind, rows, at, ahead, q, q_at, scratch, k):
+        scale_at = 4 * groups * k
         fetch(rows, ahead, size)  # a little at a time: more would wait for one another
         dots = of_part(kind, rows, at, q, q_at, scratch, scale_at, 0)
         dots += of_part(kind, rows, at, q, q_at, scratch, scale_at, 1)
@@ -233,11 +234,11 @@ def _further_in_block(kind, path, rows, at, stride, ahead, q, d, sums, place, sc
         dots = concat(
             concat(
                 of_row(kind, rows, at, ahead, q, 256 * place, scratch, 0),
-                of_row(kind, rows, at + stride, ahead + size, q, 256 * place, scratch, 4 * groups),
+                of_row(kind, rows, at + stride, ahead + size, q, 256 * place, scratch, 1),
             ),
             concat(
-                of_row(kind, rows, at + 2 * stride, ahead + 2 * size, q, 256 * place, scratch, 8 * groups),
-                of_row(kind, rows, at + 3 * stride, ahead + 3 * size, q, 256 * place, scratch, 12 * groups),
+                of_row(kind, rows, at + 2 * stride, ahead + 2 * size, q, 256 * place, scratch, 2),
+                of_row(kind, rows, at + 3 * stride, ahead + 3 * size, q, 256 * place, scratch, 3),
             ),
         )
         if minima or offset:

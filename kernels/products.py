@@ -20,7 +20,7 @@ from numba.extending import overload
 from . import columns, lanes, panels
 from .simd import fetch_add
 from .static import Static, entry, for_kernels
-from .tokens import room, round_tokens
+from .tokens import form, room, round_tokens
 
 CHUNK = 256  # rows that a thread claims at once, at most
 FEW = 16  # tokens that one thread rounds
@@ -92,13 +92,13 @@ def _share(way, kind, path, claimed, chunk, rows, tokens, out):
 
 @njit(parallel=True, cache=True)
 def _multiply(way, kind, path, rows, x, out, threads):
-    claimed, count = np.zeros((2, 1), np.int64), together(way, kind)
-    tokens = room(kind, count, x.shape[0], x.shape[1])
+    claimed, count, of = np.zeros((2, 1), np.int64), together(way, kind), form(kind)
+    tokens = room(of, count, x.shape[0], x.shape[1])
     if len(x) < FEW:
-        round_tokens(kind, count, claimed[0], x, tokens)
+        round_tokens(of, count, claimed[0], x, tokens)
     else:
         for _ in prange(threads):
-            round_tokens(kind, count, claimed[0], x, tokens)
+            round_tokens(of, count, claimed[0], x, tokens)
     chunk = max(16, min(CHUNK, len(rows) // (4 * threads) // 16 * 16))
     for _ in prange(threads):
         _share(way, kind, path, claimed[1], chunk, rows, tokens, out)

@@ -15,23 +15,41 @@ from numba.extending import overload
 from .blocks import TYPES
 from .ieee import float_of, to_half
 from .simd import Vec, bitcast, convert, fetch_add, hsums, i8, i32, largest, load, splat, store, u32
-from .static import for_kernels
+from .static import Static, for_kernels
 
 f32x32 = Vec("f", 32, 32)
 ROUND = np.float32(3 << 22)  # once added and taken away, a small number is a whole one: ties to even
 AT_ONCE = 4  # tokens that a thread claims
 
 
+def form_of(kind):
+    """What of a type matters to its tokens, (WEIGHTS, GROUP, whether they have s): types that agree in it share this code."""
+    of = TYPES[kind]
+    return Static((of.WEIGHTS, of.GROUP, of.M >= 0 and of.WEIGHTS == 32))
+
+
 @for_kernels
-def room(kind, count, tokens, width):
+def form(kind):
+    """form_of, in a kernel."""
+
+
+@overload(form)
+def _form(kind):
+    value = form_of(kind.value)
+    return lambda kind: value
+
+
+@for_kernels
+def room(form, count, tokens, width):
     """Zeros for q, d, sums and s of so many tokens of so many numbers."""
 
 
 @overload(room)
-def _room(kind, count, tokens, width):
-    weights, pairs, side = TYPES[kind.value].WEIGHTS, (TYPES[kind.value].WEIGHTS // TYPES[kind.value].GROUP + 1) // 2, count.value
+def _room(form, count, tokens, width):
+    (weights, group, _), side = form.value, count.value
+    pairs = (weights // group + 1) // 2
 
-    def body(kind, count, tokens, width):
+    def body(form, count, tokens, width):
         blocks, many = width // weights, (tokens + side - 1) // side * side
         shape = blocks, many
         sums = np.zeros(2 * pairs * blocks * many, np.int16)
@@ -47,19 +65,19 @@ def _furthest(x, at):
 
 
 @for_kernels
-def scale(kind, x, at):
+def scale(form, x, at):
     """For the block of numbers at a byte: the factor that makes codes of them, the scale of the codes, and that before rounding."""
 
 
 @overload(scale)
-def _scale(kind, x, at):
-    def q8_0(kind, x, at):
+def _scale(form, x, at):
+    def q8_0(form, x, at):
         far = float_of(_furthest(x, at))
         factor = np.float32(127) / far if far != 0 else np.float32(0)
         exact = far / np.float32(127)
         return factor, to_half(exact), exact
 
-    def q8_k(kind, x, at):
+    def q8_k(form, x, at):
         far = np.uint32(0)
         for p in range(8):
             far = max(far, _furthest(x, at + 128 * p))
@@ -72,24 +90,23 @@ def _scale(kind, x, at):
         d = np.float32(1) / factor if furthest != 0 else np.float32(0)
         return factor, d, d
 
-    return q8_k if TYPES[kind.value].WEIGHTS == 256 else q8_0
+    return q8_k if form.value[0] == 256 else q8_0
 
 
 @for_kernels
-def round_block(kind, count, x, t, n, tokens):
+def round_block(form, count, x, t, n, tokens):
     """Block n of token t."""
 
 
 @overload(round_block)
-def _round_block(kind, count, x, t, n, tokens):
-    of, side = TYPES[kind.value], count.value
-    weights, each, has_s = of.WEIGHTS, 32 // of.GROUP, of.M >= 0 and of.WEIGHTS == 32  # groups of 32 weights
-    pairs = (weights // of.GROUP + 1) // 2
+def _round_block(form, count, x, t, n, tokens):
+    (weights, group, has_s), side = form.value, count.value
+    each, pairs = 32 // group, (weights // group + 1) // 2  # groups of 32 weights
 
-    def body(kind, count, x, t, n, tokens):
+    def body(form, count, x, t, n, tokens):
         q, d, sums, s = tokens
         start, place, lane = 4 * (t * x.shape[1] + weights * n), n * (d.shape[1] // side) + t // side, t % side
-        factor, d[n, t], exact = scale(kind, x, start)
+        factor, d[n, t], exact = scale(form, x, start)
         for p in range(weights // 32):
             whole = convert(i32, (load(f32x32, x, start + 128 * p) * factor + ROUND) - ROUND)
             words, totals = bitcast(u32, convert(i8, whole)), hsums(whole, each)
@@ -104,7 +121,7 @@ def _round_block(kind, count, x, t, n, tokens):
 
 
 @njit
-def round_tokens(kind, count, claimed, x, tokens):
+def round_tokens(form, count, claimed, x, tokens):
     """One thread's work, until no tokens are left."""
     while True:
         first = fetch_add(claimed, AT_ONCE)
@@ -112,12 +129,12 @@ def round_tokens(kind, count, claimed, x, tokens):
             break
         for t in range(first, min(first + AT_ONCE, len(x))):
             for n in range(len(tokens[1])):
-                round_block(kind, count, x, t, n, tokens)
+                round_block(form, count, x, t, n, tokens)
 
 
 @njit(cache=True)
-def rounded(kind, count, x):
+def rounded(form, count, x):
     """The tokens x [T, I] float32, C-contiguous."""
-    tokens = room(kind, count, x.shape[0], x.shape[1])
-    round_tokens(kind, count, np.zeros(1, np.int64), x, tokens)
+    tokens = room(form, count, x.shape[0], x.shape[1])
+    round_tokens(form, count, np.zeros(1, np.int64), x, tokens)
     return tokens
