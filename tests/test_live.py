@@ -59,7 +59,7 @@ def test_every_node_of_prefill_and_eight_steps(model, numerics, anchor, tmp_path
 YARN = {"type": "yarn", "factor": 4.0, "original_context_length": 64}
 VARIANTS = {
     **{f"{arch}, biases": (arch, {"biases": module.BIASED}) for arch, module in ARCHITECTURES.items()},
-    **{f"{arch}, scales and biases": (arch, {"scales": True, "biases": tiny.QKV}) for arch in HYBRID},
+    **{f"{arch}, scales and biases": (arch, {"scales": True, "biases": tiny.QKV}) for arch in sorted(HYBRID)},
     "qwen2, biases of the head too": ("qwen2", {"biases": [*tiny.QKV, "output"], "tied": True}),
     "qwen2, scales and a bias of the head": ("qwen2", {"biases": ["output"], "scales": True}),
     "llama, divisors": ("llama", {"rope_freqs": True}),
