@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
+from refmodel.free import beyond_caches
 from refmodel.kernels import simd
 
 from .arrays import zeros
-from .machine import beyond_caches
 from .turns import alternate, sides
 
 LINE = simd.Vec("f", 32, 16)

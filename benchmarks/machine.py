@@ -23,13 +23,6 @@ def processor() -> tuple[str, list[str]]:
     return f"{fields.get('model name', platform.machine())}, {family}", [f for f in FLAGS if f in fields.get("flags", "").split()]
 
 
-def beyond_caches(least: int) -> int:
-    """Bytes that no cache holds: three times the largest one, at least `least` and at most a gibibyte; Linux."""
-    sizes = [path.read_text().strip() for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
-    largest = max((int(size.removesuffix("K")) << 10 for size in sizes if size.endswith("K")), default=0)
-    return min(max(least, 3 * largest), 1 << 30)
-
-
 def header(threads: int, libraries: Mapping[str, str]) -> dict[str, Any]:
     """What a reader needs to know about a run; `libraries` is what the other sides say of themselves."""
     name, flags = processor()

@@ -8,9 +8,10 @@ import numpy as np
 from gguf import GGMLQuantizationType as T
 from numpy.typing import NDArray
 
+from refmodel.free import beyond_caches
+
 from . import ggml, goals, limits, ours
 from .bench import Bench
-from .machine import beyond_caches
 from .results import Row, Spread, paired
 from .turns import alternate, sides
 

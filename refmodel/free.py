@@ -1,8 +1,9 @@
-"""How much memory may still be taken before the machine begins to swap. Linux; elsewhere it is not known."""
+"""What of the machine's memory is free, and what its caches hold. Linux; elsewhere it is not known."""
 
 from pathlib import Path
 
 MEMINFO, GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 def available() -> int | None:
@@ -27,3 +28,10 @@ def of_group() -> int | None:
         return None
     used = next((int(line.split()[1]) for line in stat.read_text().splitlines() if line.startswith("anon ")), 0)
     return max(0, int(most) - used)
+
+
+def beyond_caches(least: int) -> int:
+    """Bytes that no cache holds: three times the largest one, at least `least`, at most a gibibyte."""
+    sizes = [path.read_text().strip() for path in CACHES.glob("index*/size")]
+    largest = max((int(size.removesuffix("K")) << 10 for size in sizes if size.endswith("K")), default=0)
+    return min(max(least, 3 * largest), 1 << 30)

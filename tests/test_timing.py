@@ -9,6 +9,7 @@ import pytest
 from near import same_bits
 
 import refmodel
+from refmodel import free
 from refmodel.generate import generate
 from refmodel.numerics import REFERENCE
 from refmodel.numerics.limits import Limits
@@ -96,6 +97,18 @@ def test_the_limits_are_numbers_of_this_machine(monkeypatch):
     found = limits.measured()
     assert found.bytes > 0
     assert found.multiply_adds > 0
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [([], 1000), (["48K", "2048K"], 3 << 21), (["266240K"], 3 * 266240 << 10), (["999999999K"], 1 << 30), (["odd"], 1000)],
+)
+def test_what_is_read_is_more_than_the_caches_hold(monkeypatch, tmp_path, sizes, expected):
+    for number, size in enumerate(sizes):
+        (tmp_path / f"index{number}").mkdir()
+        (tmp_path / f"index{number}" / "size").write_text(size + "\n")
+    monkeypatch.setattr(free, "CACHES", tmp_path)
+    assert free.beyond_caches(1000) == expected
 
 
 def test_the_reading_kernel_reads_every_byte_once():

@@ -1,4 +1,4 @@
-"""The machine's limits, measured in well under a second: with them a profile says how much of the machine a step used."""
+"""The machine's limits, measured in about a second: with them a profile says how much of the machine a step used."""
 
 import time
 from collections.abc import Callable
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
+from ..free import beyond_caches
 from ..kernels import limits as kernels
 
-SIZE = 1 << 27  # bytes: few caches hold them
+SIZE = beyond_caches(1 << 27)  # bytes
 TIMES = 1 << 20
 
 
