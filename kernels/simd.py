@@ -652,8 +652,8 @@ def pairs_i8(context, builder, a, b, signed):
     """dot2_i8 of IR values."""
     if signed:
         zero = a.type([0] * a.type.count)
-        if target_has(context, "avx2") and a.type.count >= 32:
-            b = per_register(builder, "llvm.x86.avx2.psign.b", b.type, b, a)
+        if target_has(context, "avx2") and not target_has(context, "avx512bw") and a.type.count >= 32:
+            b = per_register(builder, "llvm.x86.avx2.psign.b", b.type, b, a)  # AVX-512 has no such instruction, but masks
         else:
             b = builder.select(builder.icmp_signed("<", a, zero), builder.sub(zero, b), b)
         a = called(builder, f"llvm.abs.v{a.type.count}i8", a.type, a, ir.IntType(1)(0))
