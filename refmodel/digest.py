@@ -20,15 +20,13 @@ SETTLED = 2  # seconds after which another change of a file has another time, on
 
 def sha256_of(paths: Sequence[Path]) -> str:
     """Hexadecimal digest over the bytes of all files, one behind another."""
-    before, started = identity(paths), time.time()
-    entry = remembered() / hashlib.sha256(before.encode()).hexdigest()
-    if known := recall(entry):
+    status, before, started = [path.stat() for path in paths], identity(paths), time.time()
+    if known := recall(before):
         return known
     found = hashed(paths)
-    status = [path.stat() for path in paths]
     settled = all(started - max(s.st_mtime, s.st_ctime) > SETTLED for s in status)
     if settled and sum(s.st_size for s in status) >= WORTH and identity(paths) == before:
-        remember(entry, found)
+        remember(before, found)
     return found
 
 
@@ -48,21 +46,29 @@ def hashed(paths: Sequence[Path]) -> str:
 
 
 def remembered() -> Path:
-    """The folder with one small file for each digest."""
+    """The folder with one small file for each digest. FileNotFoundError if the user has no home."""
     return user_folder() / "sha256"
 
 
-def recall(entry: Path) -> str | None:
+def entry_of(files: str) -> Path:
+    return remembered() / hashlib.sha256(files.encode()).hexdigest()
+
+
+def recall(files: str) -> str | None:
+    """The digest of files of that identity, if it is remembered."""
     with suppress(OSError, UnicodeDecodeError):
-        if re.fullmatch("[0-9a-f]{64}", known := entry.read_text()):
-            entry.touch()  # used just now
+        known = (entry := entry_of(files)).read_text()
+        if re.fullmatch("[0-9a-f]{64}", known):
+            with suppress(OSError):  # a folder that can only be read
+                entry.touch()  # used just now
             return known
     return None
 
 
-def remember(entry: Path, digest: str) -> None:
+def remember(files: str, digest: str) -> None:
     """Keep it if the folder can be written; it can always be computed again."""
     with suppress(OSError, FileError):
+        entry = entry_of(files)
         entry.parent.mkdir(parents=True, exist_ok=True)
         with whole([entry]) as (file,):
             file.write(digest.encode())

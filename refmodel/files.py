@@ -18,14 +18,18 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def user_folder() -> Path:
-    """Where the platform wants what a program keeps for its user and can make again; it may not be there yet."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "refmodel"
+    """Where the platform wants what a program keeps for its user and can make again; it may not be there yet.
+
+    FileNotFoundError for a user without a home, such as a number that a container was started with.
+    """
+    given = {"win32": "LOCALAPPDATA", "darwin": ""}.get(sys.platform, "XDG_CACHE_HOME")
+    usual = {"win32": "AppData/Local", "darwin": "Library/Caches"}.get(sys.platform, ".cache")
+    if named := os.environ.get(given):
+        return Path(named) / "refmodel"
+    try:
+        return Path.home() / usual / "refmodel"
+    except RuntimeError as error:
+        raise FileNotFoundError(errno.ENOENT, str(error)) from None
 
 
 @contextmanager

@@ -43,15 +43,16 @@ def digest() -> str:
 @cache
 def folder() -> Path:
     """The folder of this digest, made if it is not there. Where none can be made, a temporary one and a warning."""
-    path = base() / digest()
-    fresh = not path.is_dir()
     try:
+        path = base() / digest()
+        fresh = not path.is_dir()
         path.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path).close()
         os.utime(path)  # used just now
     except OSError as error:
+        where = error.filename or "a cache folder"
         warnings.warn(
-            f"{path} cannot be written ({error.strerror}), so that kernels are compiled again in every run; "
+            f"{where} cannot be written ({error.strerror}), so that kernels are compiled again in every run; "
             "set XDG_CACHE_HOME or NUMBA_CACHE_DIR to a folder that can",
             stacklevel=2,
         )

@@ -108,6 +108,17 @@ def test_a_folder_that_cannot_be_written_is_done_without(large, readings):
     assert len(readings) == 2
 
 
+def test_a_user_without_a_home_is_served(monkeypatch, large, readings):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")  # what Path.home says to a number without a name
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("LOCALAPPDATA")
+    monkeypatch.setattr("pathlib.Path.home", nowhere)
+    assert [digest.sha256_of([large]) for _ in range(2)] == [truth(large)] * 2
+    assert len(readings) == 2
+
+
 def test_the_last_used_stay(monkeypatch, large):
     monkeypatch.setattr(digest, "KEPT", 2)
     names = [large.with_name(f"{i}.gguf") for i in range(3)]

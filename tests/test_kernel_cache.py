@@ -37,6 +37,18 @@ def test_the_users_words_about_the_folder_are_heard(monkeypatch, tmp_path):
     assert kernel_cache.base() == tmp_path / "given"
 
 
+def test_a_user_without_a_home_has_a_temporary_folder(monkeypatch):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pathlib.Path.home", nowhere)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")  # set again by the code under test, taken back behind it
+    with pytest.warns(UserWarning, match="cannot be written.*home directory.*set XDG_CACHE_HOME or NUMBA_CACHE_DIR"):
+        assert kernel_cache.folder.__wrapped__().is_dir()
+
+
 def test_other_users_of_numba_keep_their_settings(monkeypatch, tmp_path):
     import numba
     from numba.core import caching
