@@ -41,43 +41,45 @@ def together(kind):
 
 
 @for_kernels
-def sums_of_block(kind, rows, at, stride, ahead, q, sums, n, scratch):
+def sums_of_block(kind, rows, at, stride, q, sums, n, scratch):
     """Of some rows and block n of all tokens' blocks: Σ scale · Σ code · code, and Σ minimum · Σ code, i32 both."""
 
 
 @overload(sums_of_block, jit_options={"forceinline": True})
-def _sums_of_block(kind, rows, at, stride, ahead, q, sums, n, scratch):
+def _sums_of_block(kind, rows, at, stride, q, sums, n, scratch):
     of, offset = TYPES[kind.value], offset_of(kind)
     parts, minima, groups = of.PARTS, of.M >= 0, of.WEIGHTS // of.GROUP
     words = of.WEIGHTS // 4 // parts  # of one part
     runs, times = words // flush_of(kind), of.GROUP // 4 // flush_of(kind)  # of words that are added up; of these under one scale
     in_part, pairs, lanes = groups // parts, groups // 2, ROWS * FACTOR.lanes
-    of_runs, of_scales, size = ROWS * runs, ROWS * in_part, ROWS * of.BLOCK // parts
+    of_runs, of_scales, size, rows_in_part = ROWS * runs, ROWS * in_part, of.BLOCK, ROWS // parts
 
     @njit(forceinline=True)
-    def of_part(kind, rows, at, stride, ahead, q, n, scratch, p):
-        fetch(rows, ahead + size * p, size)  # a little at a time: more would wait for one another
+    def of_part(kind, rows, at, stride, q, n, scratch, p):
+        for k in range(rows_in_part * p, rows_in_part * (p + 1)):
+            fetch(rows, at + k * stride, size)
         code = codes(kind, LAYOUT, rows, at, stride, p)
         dots = dots_onto(no_sums(of_runs), code, load_repeated(words, ROWS, q, 4 * words * (parts * n + p)), runs)
         scale = repeat_every(load(wide(FACTOR, of_scales), scratch, 4 * ROWS * in_part * p), lanes, times)
         return fold(i32s, scaled(dots, scale))
 
-    def with_scales(kind, rows, at, stride, ahead, q, sums, n, scratch):
+    def with_scales(kind, rows, at, stride, q, sums, n, scratch):
         scale, minimum = scales(kind, LAYOUT, rows, at, stride)
         store(scratch, 0, factors(LAYOUT, scale))
         below = splat(i32s, 0)
         if minima or offset:
             below = fold(i32s, dot2_i16(in_pairs(LAYOUT, minimum), bitcast(i16, load_repeated(pairs, ROWS, sums, 2 * groups * n))))
         dot = below * -offset
-        dot += of_part(kind, rows, at, stride, ahead, q, n, scratch, 0)
-        dot += of_part(kind, rows, at, stride, ahead, q, n, scratch, 1)
+        dot += of_part(kind, rows, at, stride, q, n, scratch, 0)
+        dot += of_part(kind, rows, at, stride, q, n, scratch, 1)
         if parts == 4:  # written out, so that a part's shifts are constants and what parts share is loaded once
-            dot += of_part(kind, rows, at, stride, ahead, q, n, scratch, 2)
-            dot += of_part(kind, rows, at, stride, ahead, q, n, scratch, 3)
+            dot += of_part(kind, rows, at, stride, q, n, scratch, 2)
+            dot += of_part(kind, rows, at, stride, q, n, scratch, 3)
         return dot, below
 
-    def without(kind, rows, at, stride, ahead, q, sums, n, scratch):
-        fetch(rows, ahead, size)
+    def without(kind, rows, at, stride, q, sums, n, scratch):
+        for k in range(4 * (n % 4), 4 * (n % 4) + 4):
+            fetch(rows, at + k * stride, 4 * size)
         code, below = codes(kind, LAYOUT, rows, at, stride, 0), splat(i32s, sums[2 * n])
         dots = dots_onto(no_sums(of_runs), code, load_repeated(8, ROWS, q, 32 * n), runs)
         return fold(i32s, scaled(dots, splat(wide(FACTOR, of_runs), 1))) - below * offset, below
@@ -86,15 +88,14 @@ def _sums_of_block(kind, rows, at, stride, ahead, q, sums, n, scratch):
 
 
 @njit
-def some_rows(kind, path, rows, at, stride, ahead, tokens, scratch, result):
+def some_rows(kind, path, rows, at, stride, tokens, scratch, result):
     q, d, sums, _ = tokens
     N, T = d.shape
     for t in range(T):
         total, under = splat(f32s, 0), splat(f32s, 0)
         for n in range(N):
             block = at + the(kind, "BLOCK") * n
-            further = ahead + ROWS * the(kind, "BLOCK") * n
-            dot, below = sums_of_block(kind, rows, block, stride, further, q, sums, n * T + t, scratch)
+            dot, below = sums_of_block(kind, rows, block, stride, q, sums, n * T + t, scratch)
             high = delta(kind, LAYOUT, rows, block, stride)
             low = lower(kind, LAYOUT, rows, block, stride) if the(kind, "M") >= 0 else splat(f32s, 0)
             total, under = added(path, convert(f32, dot), convert(f32, below), high, low, splat(f32s, d[n, t]), total, under)

@@ -12,14 +12,13 @@ import numpy as np
 from numba import njit, prange
 from numba.extending import overload
 
-from . import bf16, f16, f32
 from .blocks import TYPES, codes, delta, lower, scales
+from .floats import FLOATS
 from .lanes import numbers
 from .layout import ROW
 from .simd import Vec, bitcast, convert, fetch_add, fma, load_repeated, store, store_rows, stream
 from .static import Static, for_kernels
 
-FLOATS = {"F32": f32, "F16": f16, "BF16": bf16}
 KINDS = {**TYPES, **FLOATS}
 CHUNK = 1 << 14  # weights that a thread claims at once
 LARGE = 1 << 23  # bytes that no cache need keep

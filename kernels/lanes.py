@@ -92,19 +92,19 @@ def _fours(kind, code, q):
 
 
 @for_kernels
-def some_rows(kind, path, rows, at, stride, ahead, tokens, scratch, result):
+def some_rows(kind, path, rows, at, stride, tokens, scratch, result):
     """See products.py."""
 
 
 @overload(some_rows)
-def _some_rows(kind, path, rows, at, stride, ahead, tokens, scratch, result):
+def _some_rows(kind, path, rows, at, stride, tokens, scratch, result):
     of_path = {
         "eight_lanes": eight_lanes,
         "eight_lanes_and_minima": eight_lanes_and_minima,
         "alternating_lanes": alternating_lanes,
     }.get(path.value, super_blocks)
-    return lambda kind, path, rows, at, stride, ahead, tokens, scratch, result: of_path(
-        kind, path, rows, at, stride, ahead, tokens, scratch, result
+    return lambda kind, path, rows, at, stride, tokens, scratch, result: of_path(
+        kind, path, rows, at, stride, tokens, scratch, result
     )
 
 
@@ -125,33 +125,32 @@ def _further(kind, rows, at, stride, q, d, t, n, total):
 
 
 @njit
-def eight_lanes(kind, path, rows, at, stride, ahead, tokens, scratch, result):
+def eight_lanes(kind, path, rows, at, stride, tokens, scratch, result):
     q, d, _, _ = tokens
     for t in range(d.shape[1]):
         total = splat(f32x32, 0)
         for n in range(len(d)):
-            if t == 0:
-                fetch(rows, ahead + 4 * the(kind, "BLOCK") * n, 4 * the(kind, "BLOCK"))
-            total = _further(kind, rows, at + the(kind, "BLOCK") * n, stride, q, d, t, n, total)
+            block = at + the(kind, "BLOCK") * n
+            fetch(rows, block + n % 4 * stride, 4 * the(kind, "BLOCK"))
+            total = _further(kind, rows, block, stride, q, d, t, n, total)
         store(result, 16 * t, hsums(total, 4))
 
 
 @njit
-def eight_lanes_and_minima(kind, path, rows, at, stride, ahead, tokens, scratch, result):
+def eight_lanes_and_minima(kind, path, rows, at, stride, tokens, scratch, result):
     q, d, _, s = tokens
     for t in range(d.shape[1]):
         total, under = splat(f32x32, 0), splat(f32x4, 0)
         for n in range(len(d)):
             block = at + the(kind, "BLOCK") * n
-            if t == 0:
-                fetch(rows, ahead + 4 * the(kind, "BLOCK") * n, 4 * the(kind, "BLOCK"))
+            fetch(rows, block + n % 4 * stride, 4 * the(kind, "BLOCK"))
             total = _further(kind, rows, block, stride, q, d, t, n, total)
             under = fma(lower(kind, FOUR_ROWS, rows, block, stride) * np.float32(-1), splat(f32x4, s[n, t]), under)
         store(result, 16 * t, hsums(total, 4) + under)
 
 
 @njit
-def alternating_lanes(kind, path, rows, at, stride, ahead, tokens, scratch, result):
+def alternating_lanes(kind, path, rows, at, stride, tokens, scratch, result):
     q, d, _, _ = tokens
     N, T = d.shape
     last = at + the(kind, "BLOCK") * (N - 1)
@@ -198,12 +197,12 @@ def _with_minima(path, pairs, both, total, under):
 
 
 @for_kernels
-def further(kind, path, rows, at, stride, ahead, q, d, sums, place, scratch, total, under):
+def further(kind, path, rows, at, stride, q, d, sums, place, scratch, total, under):
     """The running numbers of four rows after the block at `at` and the token's block `place`, whose scale is d."""
 
 
 @overload(further, jit_options={"forceinline": True})
-def _further_in_block(kind, path, rows, at, stride, ahead, q, d, sums, place, scratch, total, under):
+def _further_in_block(kind, path, rows, at, stride, q, d, sums, place, scratch, total, under):
     of = TYPES[kind.value]
     groups, words, minima = of.WEIGHTS // of.GROUP, of.GROUP // 4, of.M >= 0
     i8s, i16s = Vec("i", 8, of.WEIGHTS // of.PARTS), Vec("i", 16, groups)
@@ -218,9 +217,9 @@ def _further_in_block(kind, path, rows, at, stride, ahead, q, d, sums, place, sc
         return dot2_i16(products, bitcast(i16, load_repeated(in_part, words, scratch, scale_at + 4 * in_part * p)))
 
     @njit(forceinline=True)
-    def of_row(kind, rows, at, ahead, q, q_at, scratch, k):
+    def of_row(kind, rows, at, q, q_at, scratch, k):
         scale_at = 4 * groups * k
-        fetch(rows, ahead, size)  # a little at a time: more would wait for one another
+        fetch(rows, at, size)
         dots = of_part(kind, rows, at, q, q_at, scratch, scale_at, 0)
         dots += of_part(kind, rows, at, q, q_at, scratch, scale_at, 1)
         if parts == 4:  # written out, so that a part's shifts are constants
@@ -228,17 +227,17 @@ def _further_in_block(kind, path, rows, at, stride, ahead, q, d, sums, place, sc
             dots += of_part(kind, rows, at, q, q_at, scratch, scale_at, 3)
         return fold(i32x8, dots)
 
-    def body(kind, path, rows, at, stride, ahead, q, d, sums, place, scratch, total, under):
+    def body(kind, path, rows, at, stride, q, d, sums, place, scratch, total, under):
         scale, minimum = scales(kind, FOUR_ROWS, rows, at, stride)
         store(scratch, 0, repeat(convert(i16, scale), 2))
         dots = concat(
             concat(
-                of_row(kind, rows, at, ahead, q, 256 * place, scratch, 0),
-                of_row(kind, rows, at + stride, ahead + size, q, 256 * place, scratch, 1),
+                of_row(kind, rows, at, q, 256 * place, scratch, 0),
+                of_row(kind, rows, at + stride, q, 256 * place, scratch, 1),
             ),
             concat(
-                of_row(kind, rows, at + 2 * stride, ahead + 2 * size, q, 256 * place, scratch, 2),
-                of_row(kind, rows, at + 3 * stride, ahead + 3 * size, q, 256 * place, scratch, 3),
+                of_row(kind, rows, at + 2 * stride, q, 256 * place, scratch, 2),
+                of_row(kind, rows, at + 3 * stride, q, 256 * place, scratch, 3),
             ),
         )
         if minima or offset:
@@ -254,22 +253,22 @@ def _further_in_block(kind, path, rows, at, stride, ahead, q, d, sums, place, sc
 
 
 @for_kernels
-def super_blocks(kind, path, rows, at, stride, ahead, tokens, scratch, result):
+def super_blocks(kind, path, rows, at, stride, tokens, scratch, result):
     """All paths of these types."""
 
 
 @overload(super_blocks)
-def _super_blocks(kind, path, rows, at, stride, ahead, tokens, scratch, result):
+def _super_blocks(kind, path, rows, at, stride, tokens, scratch, result):
     minima, size = Vec("f", 32, 4 * MINIMA.get(path.value, 1)), TYPES[kind.value].BLOCK
 
-    def body(kind, path, rows, at, stride, ahead, tokens, scratch, result):
+    def body(kind, path, rows, at, stride, tokens, scratch, result):
         q, d, sums, _ = tokens
         N, T = d.shape
         for t in range(T):
             total, under = splat(f32x32, 0), splat(minima, 0)
             for n in range(N):
-                block, then = at + size * n, (at if t else ahead) + 4 * size * n
-                total, under = further(kind, path, rows, block, stride, then, q, d[n, t], sums, n * T + t, scratch, total, under)
+                place = n * T + t
+                total, under = further(kind, path, rows, at + size * n, stride, q, d[n, t], sums, place, scratch, total, under)
             store(result, 16 * t, hsums(total, 4) + hsums(under, 4))
 
     return body

@@ -5,7 +5,7 @@ one register, so many rows and tokens fit into registers at once; and neighbours
 one order serves one token and many, packed rows (`turned`) and floats; it is llama.cpp's own for matrices of floats.
 
 There are two ways, of the same bits:
-  one_token   packed weights meet the token in the registers in which they become floats
+  one_token   whole blocks of weights meet the token in the registers in which they become floats (`turned`, `floats`)
   panels      rows are decoded a few hundred weights at a time to a panel in the first cache, and multiplied by pairs of tokens;
               a panel holds, step by step, 8 or 32 weights of each row: what is multiplied next is what is read next
 Running numbers wait in memory for the next weights. Rows that are multiplied together lie far apart: several streams of memory are
@@ -19,10 +19,11 @@ import numpy as np
 from numba import njit, prange, types
 from numba.extending import overload
 
-from . import decode, turned
-from .decode import FLOATS, KINDS
+from . import decode, floats, turned
+from .decode import KINDS
+from .floats import FLOATS
 from .ieee import fma as fma_of_numbers
-from .simd import Vec, fetch_add, fma, hsum, load, part, store, target_is, tile
+from .simd import Vec, fetch, fetch_add, fma, hsum, load, part, store, target_is, tile
 from .static import Static, entry, for_kernels
 
 ROWS = turned.ROWS  # of a panel
@@ -141,9 +142,10 @@ def _fill(kind, lanes, rows, at, width, scratch, panel, to):
         for n in range(width // weights):
             turned.block(kind, rows, at + size * n, scratch, panel, to + pace * n, step)
 
-    def floats(kind, lanes, rows, at, width, scratch, panel, to):
+    def of_floats(kind, lanes, rows, at, width, scratch, panel, to):
         whole = width // weights
         for n in range(whole):
+            fetch(rows, at + size * n, size)
             decode.block(kind, lanes, rows, at + size * n, scratch, panel, to + pace * n, step)
         if width % weights:  # the last ones are filled up with zeros
             scratch[:] = 0
@@ -151,7 +153,7 @@ def _fill(kind, lanes, rows, at, width, scratch, panel, to):
                 scratch[i] = rows[at + size * whole + i]
             decode.block(kind, lanes, scratch, 0, scratch, panel, to + pace * whole, step)
 
-    return floats if kind.value in FLOATS else packed
+    return of_floats if kind.value in FLOATS else packed
 
 
 @for_kernels
@@ -183,7 +185,13 @@ def _sums_of_rows(way, kind, order, rows, at, x, inner, panel, scratch, sums):
         turned.one_token(kind, rows, at, x, inner // weights, scratch, sums)
         return 0
 
-    return {"panels": panels, "one_token": one_token}[way.value]
+    def one_token_and_floats(way, kind, order, rows, at, x, inner, panel, scratch, sums):
+        floats.one_token(kind, layout, rows, at, x, inner // weights, sums)
+        return 0
+
+    if way.value == "panels":
+        return panels
+    return one_token_and_floats if kind.value in FLOATS else one_token
 
 
 @njit
@@ -237,7 +245,7 @@ def product(kind, order, rows, x, out):
     elif order == "dot_sgemm" and I % 8:
         x = np.pad(x, ((0, 0), (0, -I % 8)))
     many = min(CHUNK, max(O // (4 * threads * ROWS), 1) * ROWS)
-    one = T == 1 and kind not in FLOATS and x.dtype == np.float32
+    one = T == 1 and I % KINDS[kind].WEIGHTS == 0 and x.dtype == np.float32
     run = _compiled("one_token" if one else "panels", kind, order, x.dtype.name)
     x = np.ascontiguousarray(x)
     parts = max(-(-x.nbytes // TOKENS), 1)

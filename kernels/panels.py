@@ -138,15 +138,15 @@ def _multiply(kind, path, panel, tokens, n, t, totals, unders):
 
 
 @for_kernels
-def some_rows(kind, path, rows, at, stride, ahead, tokens, scratch, result):
+def some_rows(kind, path, rows, at, stride, tokens, scratch, result):
     """See products.py."""
 
 
 @overload(some_rows)
-def _some_rows(kind, path, rows, at, stride, ahead, tokens, scratch, result):
+def _some_rows(kind, path, rows, at, stride, tokens, scratch, result):
     count, block = together(kind.value), TYPES[kind.value].BLOCK
 
-    def body(kind, path, rows, at, stride, ahead, tokens, scratch, result):
+    def body(kind, path, rows, at, stride, tokens, scratch, result):
         unders = np.zeros_like(result)
         result[:] = 0
         for n in range(tokens[1].shape[0]):

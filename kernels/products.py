@@ -6,9 +6,11 @@ A way is a module with
   ROWS            rows at once
   SCRATCH         bytes of scratch that it wants
   together(kind)  tokens that lie side by side (tokens.py)
-  some_rows(kind, path, rows, at, stride, ahead, tokens, scratch, result)
-                  the products of the rows at `at`, at + stride ... with all tokens -> result [T', ROWS]; the rows at `ahead` are
-                  next, and fetched meanwhile: memory is read from front to back, and never waited for
+  some_rows(kind, path, rows, at, stride, tokens, scratch, result)
+                  the products of the rows at `at`, at + stride ... with all tokens -> result [T', ROWS]
+
+Rows that are multiplied at once lie far apart, and each is followed by the next: so memory is read in ROWS streams from front to
+back, each fetched a little ahead of where it is read. Rows that lie together are as fast in a cache, and slower from memory.
 """
 
 from functools import cache
@@ -22,14 +24,14 @@ from .simd import fetch_add
 from .static import Static, entry, for_kernels
 from .tokens import form, room, round_tokens
 
-CHUNK = 256  # rows that a thread claims at once, at most
+CHUNK = 512  # rows that a thread claims at once, at most
 FEW = 16  # tokens that one thread rounds
 WAYS = {"columns": columns, "panels": panels, "lanes": lanes}
 SCRATCH = max(way.SCRATCH for way in WAYS.values())
 
 
 @for_kernels
-def some_rows(way, kind, path, rows, at, stride, ahead, tokens, scratch, result):
+def some_rows(way, kind, path, rows, at, stride, tokens, scratch, result):
     """See above."""
 
 
@@ -44,10 +46,10 @@ def rows_of(way):
 
 
 @overload(some_rows)
-def _some_rows(way, kind, path, rows, at, stride, ahead, tokens, scratch, result):
+def _some_rows(way, kind, path, rows, at, stride, tokens, scratch, result):
     of_way = WAYS[way.value].some_rows
-    return lambda way, kind, path, rows, at, stride, ahead, tokens, scratch, result: of_way(
-        kind, path, rows, at, stride, ahead, tokens, scratch, result
+    return lambda way, kind, path, rows, at, stride, tokens, scratch, result: of_way(
+        kind, path, rows, at, stride, tokens, scratch, result
     )
 
 
@@ -65,29 +67,26 @@ def _rows_of(way):
 
 @njit
 def _share(way, kind, path, claimed, chunk, rows, tokens, out):
-    """One thread's work, until no rows are left. What is left of a chunk begins with rows that are done: their bits stay."""
+    """One thread's work, until no rows are left."""
     (n, row_bytes), R = rows.shape, rows_of(way)
     scratch = np.empty(SCRATCH + 64, np.uint8)
     scratch = scratch[-scratch.ctypes.data % 64 :]  # whole cache lines
     result = np.empty((tokens[1].shape[1], R), np.float32)
-    start, then = fetch_add(claimed, chunk), fetch_add(claimed, chunk)  # the next one is known early, so that it can be fetched
-    while start == 0 or start + R <= n:  # fewer rows than R belong to the chunk before
+    while True:
+        start = fetch_add(claimed, chunk)
+        if start and start + R > n:  # fewer rows than R belong to the chunk before
+            break
         stop = start + chunk if start + chunk + R <= n else n
-        first = start
-        while first < stop:
-            stride = 1
-            if first + R > stop:
-                if stop - start >= R:
-                    first = stop - R
-                else:
-                    stride = 0  # fewer than R rows in all: one by one, each R times
-            ahead = first + R if first + R < stop else then
-            some_rows(way, kind, path, rows, first * row_bytes, stride * row_bytes, ahead * row_bytes, tokens, scratch, result)
+        apart = (stop - start) // R  # none, if there are fewer than R rows in all: then one by one, each R times
+        left = stop - start - R * apart
+        for i in range(apart + min(left, 1) if apart else left):
+            first, stride = start + i, apart
+            if apart and i == apart:  # what is left begins with rows that are done: their bits stay
+                first, stride = stop - R, 1
+            some_rows(way, kind, path, rows, first * row_bytes, stride * row_bytes, tokens, scratch, result)
             for t in range(len(out)):
                 for k in range(R):
                     out[t, first + k * stride] = result[t, k]
-            first += R if stride else 1
-        start, then = then, fetch_add(claimed, chunk)
 
 
 @njit(parallel=True, cache=True)

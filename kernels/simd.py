@@ -23,6 +23,7 @@ from numba.extending import intrinsic, lower_builtin, models, register_model, ty
 from .static import StaticType
 
 I8, I32 = ir.IntType(8), ir.IntType(32)
+AHEAD = 1024  # bytes from what is read to what is fetched, in each of the streams of a core
 FLOATS = {16: ir.HalfType(), 32: ir.FloatType(), 64: ir.DoubleType()}
 
 
@@ -328,9 +329,9 @@ def prefetch(typingctx, data, offset):
 
 @njit(forceinline=True)
 def fetch(data, offset, size):
-    """prefetch of so many bytes."""
+    """prefetch of so many bytes AHEAD of what is read now: to be called little by little, or one fetch waits for another."""
     for line in range(0, size, 64):
-        prefetch(data, offset + line)
+        prefetch(data, offset + AHEAD + line)
 
 
 @intrinsic

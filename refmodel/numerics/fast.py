@@ -15,13 +15,15 @@ from .plain import REFERENCE
 def linear(w: Matrix, x: F) -> F:
     """The product of rounded tokens with the file's own blocks; with floats, and types without such a product, the reference's.
 
-    A few tokens are summed up as llama.cpp does it for one, which no order of our own beats: memory is the limit. Many are summed
-    up block by block (path `super_blocks` of ops.ggml_product). So it depends on a call's number of tokens which bits they get.
+    Tokens are summed up block by block (path `super_blocks` of ops.ggml_product); but a few of them, with types of small blocks,
+    as llama.cpp does it for one, which is faster where a processor has no instruction for four products of bytes. So with these
+    types it depends on a call's number of tokens which bits they get.
     """
     if w.type not in PATHS:
         return plain.linear(w, x)
     out = np.empty((len(x), w.shape[0]), np.float32)
-    packed.multiply(w, path_of_one(w.type, w.shape[0]) if len(x) <= packed.FEW else "super_blocks", x, out)
+    as_llama = len(x) <= packed.FEW and PATHS[w.type].partner != "q8_k"
+    packed.multiply(w, path_of_one(w.type, w.shape[0]) if as_llama else "super_blocks", x, out)
     return out
 
 
