@@ -34,7 +34,7 @@ from .simd import (
     where_less,
     wide,
 )
-from .static import Static, entry, for_kernels
+from .static import INLINE, Static, entry, for_kernels, within
 
 PART = 256  # keys
 TOKENS = 8  # queries that one thread takes with a part, while the part is in its cache
@@ -49,14 +49,14 @@ def _floats(whole, half, rows, data, at, apart):
     """load_rows of float32, or of half floats whose bits are an array of uint16."""
 
 
-@overload(_floats, jit_options={"forceinline": True})
+@overload(_floats, jit_options=INLINE)
 def _floats_of(whole, half, rows, data, at, apart):
     if data.dtype == types.uint16:
         return lambda whole, half, rows, data, at, apart: convert(f32, load_rows(half, rows, data, at, apart))
     return lambda whole, half, rows, data, at, apart: load_rows(whole, rows, data, at, apart)
 
 
-@njit
+@within
 def _scores(R, K, q, q_at, k, k_at, apart, n, D, raw):
     """raw [R, PART]: R rows of q, one behind the other, times n keys that lie `apart` bytes apart; -inf up to whole lanes."""
     s = 0
@@ -75,7 +75,7 @@ def _scores(R, K, q, q_at, k, k_at, apart, n, D, raw):
             raw[r, i] = LEAST
 
 
-@njit
+@within
 def _weighed(raw, n, scale, numbers):
     """One row of scores becomes e^(scale · (score - maximum)); numbers receives the maximum and the sum."""
     top = splat(f32xL, LEAST)
@@ -93,7 +93,7 @@ def _weighed(raw, n, scale, numbers):
     numbers[0], numbers[1] = highest, hsum(total)
 
 
-@njit
+@within
 def _values(R, W, raw, v, v_at, apart, n, D, sums, sums_at, sums_apart):
     """R rows of sums [D] = the weights raw [R, n] times the values."""
     for d in range(0, 4 * D, 4 * LANES * W.value):
@@ -105,13 +105,13 @@ def _values(R, W, raw, v, v_at, apart, n, D, sums, sums_at, sums_apart):
         store_rows(R, sums, sums_at + d, sums_apart, total)
 
 
-@njit
+@within
 def first_seen(seen, window):
     """Twin of ops.attention.first_seen."""
     return max(0, seen - window) if window else 0
 
 
-@njit
+@within
 def _share(R, K, W, q, k, v, scale, start, window, kq, begin, sums, numbers, claimed):
     """One thread's work, until nothing is left: R query heads at a time of a few tokens, with one part of a key head."""
     (T, H, D), G, parts = q.shape, k.shape[1], sums.shape[2]
@@ -138,7 +138,7 @@ def _share(R, K, W, q, k, v, scale, start, window, kq, begin, sums, numbers, cla
                 _values(R, W, raw, v, at + skipped * apart, apart, n, D, sums, to, 4 * parts * D)
 
 
-@njit
+@within
 def _together(sums, numbers, low, seen, scale, out):
     """The parts of one row that sees keys low to seen, in order: out [D]; numbers[0] receives the maximum and the sum of all."""
     out[:] = 0

@@ -1,13 +1,12 @@
 """BF16: the upper halves of floats, 32 at a time. Twin of quants.bf16."""
 
-from numba import njit
-
 from .simd import Vec, bitcast, convert, f32, load, u32
+from .static import inline
 
 BLOCK, WEIGHTS = 64, 32
 u16x32 = Vec("u", 16, 32)
 
 
-@njit(forceinline=True)
+@inline
 def floats(rows, at):
     return bitcast(f32, convert(u32, load(u16x32, rows, at)) << 16)

@@ -19,7 +19,7 @@ from numba.extending import overload
 from . import iq4_nl, iq4_xs, mxfp4, q2_k, q3_k, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0
 from .layout import count_of, number
 from .simd import DOT4, Vec, bitcast, convert, f16, f32, i8, splat, u8
-from .static import for_kernels
+from .static import INLINE, WITHIN, for_kernels
 
 TYPES = {
     "Q4_0": q4_0,
@@ -86,13 +86,13 @@ def lower(kind, layout, rows, at, stride):
     """Of each row the scale of the block's minima, f32; asked only of types that have them."""
 
 
-@overload(the, prefer_literal=True)
+@overload(the, prefer_literal=True, jit_options=WITHIN)
 def _the(kind, name):
     value = getattr(TYPES[kind.value], name.literal_value)
     return lambda kind, name: value
 
 
-@overload(codes, jit_options={"forceinline": True})
+@overload(codes, jit_options=INLINE)
 def _codes(kind, layout, rows, at, stride, part):
     of_kind = TYPES[kind.value].codes
     if TYPES[kind.value].SIGNED and DOT4:
@@ -100,13 +100,13 @@ def _codes(kind, layout, rows, at, stride, part):
     return lambda kind, layout, rows, at, stride, part: of_kind(layout, rows, at, stride, part)
 
 
-@overload(as_codes, jit_options={"forceinline": True})
+@overload(as_codes, jit_options=INLINE)
 def _as_codes(kind, v):
     lane = i8 if is_signed(kind) else u8
     return lambda kind, v: bitcast(lane, v)
 
 
-@overload(scales, jit_options={"forceinline": True})
+@overload(scales, jit_options=INLINE)
 def _scales(kind, layout, rows, at, stride):
     of_kind, ones = getattr(TYPES[kind.value], "scales", None), Vec("i", 8, 4 * count_of(layout))
     if of_kind is None:
@@ -114,7 +114,7 @@ def _scales(kind, layout, rows, at, stride):
     return lambda kind, layout, rows, at, stride: of_kind(layout, rows, at, stride)
 
 
-@overload(delta, jit_options={"forceinline": True})
+@overload(delta, jit_options=INLINE)
 def _delta(kind, layout, rows, at, stride):
     if of_kind := getattr(TYPES[kind.value], "delta", None):
         return lambda kind, layout, rows, at, stride: of_kind(layout, rows, at, stride)
@@ -122,7 +122,7 @@ def _delta(kind, layout, rows, at, stride):
     return lambda kind, layout, rows, at, stride: convert(f32, number(layout, f16, rows, at + place, stride))
 
 
-@overload(lower, jit_options={"forceinline": True})
+@overload(lower, jit_options=INLINE)
 def _lower(kind, layout, rows, at, stride):
     place, sign = TYPES[kind.value].M, np.float32(-1 if TYPES[kind.value].ADDED else 1)
     return lambda kind, layout, rows, at, stride: convert(f32, number(layout, f16, rows, at + place, stride)) * sign

@@ -1,10 +1,10 @@
 """A way for few tokens: a register of rows at once, whose words are turned so that rows are lanes. A block is taken apart in
 registers and forgotten, once for each token. Has the paths of paths.py that add up a whole block."""
 
-from numba import njit
+import numpy as np
 from numba.extending import overload
 
-from .blocks import TYPES, codes, delta, flush_of, lower, offset_of, scales, the
+from .blocks import TYPES, codes, delta, flush_of, lower, offset_of, scales
 from .layout import REGISTER_OF_ROWS as LAYOUT
 from .layout import count_of, factors, in_pairs
 from .paths import added
@@ -28,7 +28,7 @@ from .simd import (
     store,
     wide,
 )
-from .static import for_kernels
+from .static import INLINE, for_kernels, inline
 
 ROWS = count_of(LAYOUT)
 SCRATCH = 64 * ROWS
@@ -45,7 +45,7 @@ def sums_of_block(kind, rows, at, stride, q, sums, n, scratch):
     """Of some rows and block n of all tokens' blocks: Σ scale · Σ code · code, and Σ minimum · Σ code, i32 both."""
 
 
-@overload(sums_of_block, jit_options={"forceinline": True})
+@overload(sums_of_block, jit_options=INLINE)
 def _sums_of_block(kind, rows, at, stride, q, sums, n, scratch):
     of, offset = TYPES[kind.value], offset_of(kind)
     parts, minima, groups = of.PARTS, of.M >= 0, of.WEIGHTS // of.GROUP
@@ -54,7 +54,7 @@ def _sums_of_block(kind, rows, at, stride, q, sums, n, scratch):
     in_part, pairs, lanes = groups // parts, groups // 2, ROWS * FACTOR.lanes
     of_runs, of_scales, size, rows_in_part = ROWS * runs, ROWS * in_part, of.BLOCK, ROWS // parts
 
-    @njit(forceinline=True)
+    @inline
     def of_part(kind, rows, at, stride, q, n, scratch, p):
         for k in range(rows_in_part * p, rows_in_part * (p + 1)):
             fetch(rows, at + k * stride, size)
@@ -70,11 +70,11 @@ def _sums_of_block(kind, rows, at, stride, q, sums, n, scratch):
         if minima or offset:
             below = fold(i32s, dot2_i16(in_pairs(LAYOUT, minimum), bitcast(i16, load_repeated(pairs, ROWS, sums, 2 * groups * n))))
         dot = below * -offset
-        dot += of_part(kind, rows, at, stride, q, n, scratch, 0)
-        dot += of_part(kind, rows, at, stride, q, n, scratch, 1)
+        dot += of_part(kind, rows, at, stride, q, n, scratch, np.int64(0))
+        dot += of_part(kind, rows, at, stride, q, n, scratch, np.int64(1))
         if parts == 4:  # written out, so that a part's shifts are constants and what parts share is loaded once
-            dot += of_part(kind, rows, at, stride, q, n, scratch, 2)
-            dot += of_part(kind, rows, at, stride, q, n, scratch, 3)
+            dot += of_part(kind, rows, at, stride, q, n, scratch, np.int64(2))
+            dot += of_part(kind, rows, at, stride, q, n, scratch, np.int64(3))
         return dot, below
 
     def without(kind, rows, at, stride, q, sums, n, scratch):
@@ -87,16 +87,21 @@ def _sums_of_block(kind, rows, at, stride, q, sums, n, scratch):
     return with_scales if groups > 1 else without
 
 
-@njit
-def some_rows(kind, path, rows, at, stride, tokens, scratch, result):
-    q, d, sums, _ = tokens
-    N, T = d.shape
-    for t in range(T):
-        total, under = splat(f32s, 0), splat(f32s, 0)
-        for n in range(N):
-            block = at + the(kind, "BLOCK") * n
-            dot, below = sums_of_block(kind, rows, block, stride, q, sums, n * T + t, scratch)
-            high = delta(kind, LAYOUT, rows, block, stride)
-            low = lower(kind, LAYOUT, rows, block, stride) if the(kind, "M") >= 0 else splat(f32s, 0)
-            total, under = added(path, convert(f32, dot), convert(f32, below), high, low, splat(f32s, d[n, t]), total, under)
-        store(result, 4 * ROWS * t, total - under)
+def driver(kind, path):
+    """See products.py."""
+    size, minima = TYPES[kind].BLOCK, TYPES[kind].M >= 0
+
+    def body(way, kind, path, rows, at, stride, tokens, scratch, result):
+        q, d, sums, _ = tokens
+        N, T = d.shape
+        for t in range(T):
+            total, under = splat(f32s, 0), splat(f32s, 0)
+            for n in range(N):
+                block = at + size * n
+                dot, below = sums_of_block(kind, rows, block, stride, q, sums, n * T + t, scratch)
+                high = delta(kind, LAYOUT, rows, block, stride)
+                low = lower(kind, LAYOUT, rows, block, stride) if minima else splat(f32s, 0)
+                total, under = added(path, convert(f32, dot), convert(f32, below), high, low, splat(f32s, d[n, t]), total, under)
+            store(result, 4 * ROWS * t, total - under)
+
+    return body

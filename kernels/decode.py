@@ -17,7 +17,7 @@ from .floats import FLOATS
 from .lanes import numbers
 from .layout import ROW
 from .simd import Vec, bitcast, convert, fetch_add, fma, load_repeated, store, store_rows, stream
-from .static import Static, for_kernels
+from .static import INLINE, WITHIN, Static, for_kernels, inline, within
 
 KINDS = {**TYPES, **FLOATS}
 CHUNK = 1 << 14  # weights that a thread claims at once
@@ -31,7 +31,7 @@ def of_kind(kind, name):
     """A number of the type's module, floats too."""
 
 
-@overload(of_kind, prefer_literal=True)
+@overload(of_kind, prefer_literal=True, jit_options=WITHIN)
 def _of_kind(kind, name):
     value = getattr(KINDS[kind.value], name.literal_value)
     return lambda kind, name: value
@@ -42,7 +42,7 @@ def put(lanes, v, out, at, step):
     """Lanes of v, in the dtype of out, to byte `at`: as a stream, or so many lanes every `step` bytes."""
 
 
-@overload(put, jit_options={"forceinline": True})
+@overload(put, jit_options=INLINE)
 def _put(lanes, v, out, at, step):
     if lanes.value == "stream":
         return lambda lanes, v, out, at, step: stream(out, at, v)
@@ -55,7 +55,7 @@ def block(kind, lanes, rows, at, scratch, out, to, step):
     """Decode the block at rows[at:], 32 or 256 weights, and `put` it."""
 
 
-@overload(block, jit_options={"forceinline": True})
+@overload(block, jit_options=INLINE)
 def _block(kind, lanes, rows, at, scratch, out, to, step):
     of = KINDS[kind.value]
     if kind.value in FLOATS:
@@ -67,7 +67,7 @@ def _block(kind, lanes, rows, at, scratch, out, to, step):
     groups = width // group  # of a part
     pace = width // lanes.value if lanes.value != "stream" else 0  # steps of a part
 
-    @njit(forceinline=True)
+    @inline
     def header(kind, rows, at, scratch):
         """Scales and minima of the groups as floats, to be repeated from memory."""
         scale, minimum = scales(kind, ROW, rows, at, 0)
@@ -75,7 +75,7 @@ def _block(kind, lanes, rows, at, scratch, out, to, step):
         if minima:
             store(scratch, MINIMA, convert(float_lane, minimum) * -lower(kind, ROW, rows, at, 0)[0])
 
-    @njit(forceinline=True)
+    @inline
     def repeated(scratch, at):
         return bitcast(float_lane, load_repeated(groups, group, scratch, at))
 
@@ -92,7 +92,7 @@ def _block(kind, lanes, rows, at, scratch, out, to, step):
     return body
 
 
-@njit
+@within
 def _share(kind, lanes, rows, out, claimed):
     """One thread's work: whole blocks of rows [bytes] -> out [weights], until none is left."""
     weights, scratch = of_kind(kind, "WEIGHTS"), np.empty(SCRATCH, np.uint8)

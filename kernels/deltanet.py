@@ -23,7 +23,7 @@ from .simd import (
     wide,
 )
 from .simd import fma as fma_lanes
-from .static import entry
+from .static import entry, inline, within
 
 SLAB = 32  # rows of a state [Dv, Dk] that go through CHUNK tokens one by one: they stay in a core's first cache
 CHUNK = 64  # tokens whose keys, queries and values are first brought together for one head
@@ -36,7 +36,7 @@ CHANNELS, f32x16 = 64, Vec("f", 32, 16)
 FEW = 4  # tokens for which taps are not turned first
 
 
-@njit
+@within
 def _channels(x, w, first, out):
     """At most 64 channels, from the first token to the last; their taps are turned once, so that channels are lanes."""
     (C, K), T = w.shape, len(out)
@@ -58,7 +58,7 @@ def _channels(x, w, first, out):
             out[t, c] = alone
 
 
-@njit
+@within
 def _four_taps(x, w, out):
     """The usual number of taps, written out: so the compiler makes vectors of channels, which is worth it for few tokens."""
     for t in range(len(out)):
@@ -81,20 +81,20 @@ def causal_conv1d(x, w):
     return out
 
 
-@njit(forceinline=True)
+@inline
 def _sums(lanes):
     """[rows][32] -> [rows], in the order of ops.ggml.pairwise."""
     four = halves_added(halves_added(halves_added(lanes, 32), 16), 8)
     return neighbours_added(neighbours_added(four))
 
 
-@njit(forceinline=True)
+@inline
 def _plus(total, x, y, j, n):
     """One more product behind the whole lanes: ops.ggml.added_as_compiled."""
     return total + x * y if j < n // 4 * 4 else fma(x, y, total)
 
 
-@njit
+@within
 def _faded(R, Dk, before, after, row, decay, k, seen):
     """R rows from `row` on, before the first token: after = before · decay, seen = after · k."""
     n = Dk.value
@@ -110,7 +110,7 @@ def _faded(R, Dk, before, after, row, decay, k, seen):
             seen[i] = _plus(seen[i], after[i, j], k[j], j, n)
 
 
-@njit(forceinline=True)
+@inline
 def _learned(R, Dk, S, row, t, decay, beta, keys, queries, values, answers, delta, seen):
     """R rows from `row` on, token t: S += delta kᵀ, answer = S · q; and of the next one: S · decay, and delta = β (v − S · k)."""
     n, Dv = Dk.value, len(S)
@@ -138,13 +138,13 @@ def _learned(R, Dk, S, row, t, decay, beta, keys, queries, values, answers, delt
     store(delta, 4 * row, (load(wide(NUMBER, R), values, 4 * (t * Dv + Dv + row)) - known) * beta)
 
 
-@njit(forceinline=True)
+@inline
 def _copy(given, wanted):
     for i in range(wanted.size):
         wanted[i] = given[i]
 
 
-@njit
+@within
 def _head(R, Dk, h, q, k, v, log_decay, beta, before, after, out, keys, queries, values, answers, numbers, delta, seen):
     """One head, from its first token to the last. Scratch: keys, queries, values, answers [CHUNK + 1, ...]."""
     T, key = len(q), h % k.shape[1]
@@ -171,7 +171,7 @@ def _head(R, Dk, h, q, k, v, log_decay, beta, before, after, out, keys, queries,
             _copy(answers[t], out[begin + t, h])
 
 
-@njit
+@within
 def _aligned(n):
     """Room for CHUNK + 1 rows [n] from the start of a cache line on."""
     room = np.empty((CHUNK + 1) * n + 16, np.float32)
@@ -179,7 +179,7 @@ def _aligned(n):
     return room[skip : skip + (CHUNK + 1) * n].reshape((CHUNK + 1, n))
 
 
-@njit
+@within
 def _share(R, Dk, q, k, v, log_decay, beta, before, after, out, claimed):
     """One thread's work, until no heads are left."""
     Dv, n, numbers = before.shape[1], Dk.value, np.empty((CHUNK + 1, 2), np.float32)

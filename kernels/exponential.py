@@ -1,9 +1,9 @@
 """e^x of lanes of float32: ggml's polynomial, whose definition is ops.ggml.exp8."""
 
 import numpy as np
-from numba import njit
 
 from .simd import Vec, bitcast, f32, fma, splat, u32, where_less
+from .static import inline
 
 f32xL, u32xL = Vec("f", 32, 16), Vec("u", 32, 16)
 E, LN2_HIGH, LN2_LOW = (np.float32(float.fromhex(x)) for x in ("0x1.715476p+0", "-0x1.62e4p-1", "-0x1.7f7d1cp-20"))
@@ -13,7 +13,7 @@ P1, P2, P3, P4, P5 = (
 )
 
 
-@njit(forceinline=True)
+@inline
 def exp(x):
     """e^x of 16 lanes: ops.ggml.exp8, at most 1.95 units in the last place off."""
     shift = splat(f32xL, SHIFT)

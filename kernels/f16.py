@@ -1,13 +1,12 @@
 """F16: half floats, 32 at a time. Twin of quants.f16."""
 
-from numba import njit
-
 from .simd import Vec, convert, f32, load
+from .static import inline
 
 BLOCK, WEIGHTS = 64, 32
 f16x32 = Vec("f", 16, 32)
 
 
-@njit(forceinline=True)
+@inline
 def floats(rows, at):
     return convert(f32, load(f16x32, rows, at))

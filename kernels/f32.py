@@ -1,13 +1,12 @@
 """F32: floats, 32 at a time. Twin of quants.f32."""
 
-from numba import njit
-
 from .simd import Vec, load
+from .static import inline
 
 BLOCK, WEIGHTS = 128, 32
 f32x32 = Vec("f", 32, 32)
 
 
-@njit(forceinline=True)
+@inline
 def floats(rows, at):
     return load(f32x32, rows, at)

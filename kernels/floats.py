@@ -6,7 +6,7 @@ from . import bf16, f16, f32
 from .layout import piece
 from .layout import rows as rows_of
 from .simd import Vec, concat, fetch, fma, load, part, splat, store, tile
-from .static import for_kernels
+from .static import INLINE, WITHIN, for_kernels
 
 FLOATS = {"F32": f32, "F16": f16, "BF16": bf16}
 ROWS = 8  # at once
@@ -18,7 +18,7 @@ def two_rows(kind, rows, at, k, first):
     """32 floats of the rows k and k + 1, `first` bytes after at: lanes [2][32]."""
 
 
-@overload(two_rows, jit_options={"forceinline": True})
+@overload(two_rows, jit_options=INLINE)
 def _two_rows(kind, rows, at, k, first):
     floats, size = FLOATS[kind.value].floats, FLOATS[kind.value].BLOCK
 
@@ -35,7 +35,7 @@ def further(weights, x, total):
     """The running numbers [ROWS][8 or 32] after weights [ROWS][32] times numbers [32] of a token."""
 
 
-@overload(further, jit_options={"forceinline": True})
+@overload(further, jit_options=INLINE)
 def _further(weights, x, total):
     def lanes_of_32(weights, x, total):
         return fma(weights, tile(x, ROWS), total)
@@ -54,7 +54,7 @@ def one_token(kind, lanes, rows, at, x, blocks, sums):
     """The running numbers of rows, which start at the bytes at [ROWS], with a token: sums [1, ROWS, lanes]."""
 
 
-@overload(one_token)
+@overload(one_token, jit_options=WITHIN)
 def _one_token(kind, lanes, rows, at, x, blocks, sums):
     running, size = Vec("f", 32, ROWS * lanes.value), FLOATS[kind.value].BLOCK
 

@@ -7,6 +7,7 @@ from .ieee import bits_of, cosf, expf, float_of, fma, half_bits, logf, sinf
 from .simd import Vec, halves_added, load, neighbours_added, splat
 from .simd import fma as fma_lanes
 from .simd import hsum as hsum_lanes
+from .static import inline, within
 
 f32x8, f32x32 = Vec("f", 32, 8), Vec("f", 32, 32)
 ONE = np.float32(1)
@@ -17,13 +18,13 @@ P1, P2, P3, P4, P5 = (
 )
 
 
-@njit
+@within
 def hsum(x):
     """8 lanes: the upper half is added to the lower until one is left."""
     return ((x[7] + x[3]) + (x[5] + x[1])) + ((x[6] + x[2]) + (x[4] + x[0]))
 
 
-@njit(forceinline=True)
+@inline
 def _four_registers(x, y):
     """8 lanes; the numbers of x and y [n] lie side by side."""
     acc = splat(f32x32, 0)
@@ -32,12 +33,12 @@ def _four_registers(x, y):
     return halves_added(halves_added(acc, 32), 16)
 
 
-@njit(forceinline=True)
+@inline
 def _pairwise(lanes):
     return neighbours_added(neighbours_added(halves_added(lanes, 8)))[0]
 
 
-@njit
+@within
 def _added_in_double(x, y, main):
     total = np.float64(main)
     for i in range(x.size // 32 * 32, x.size):
@@ -45,7 +46,7 @@ def _added_in_double(x, y, main):
     return np.float32(total)
 
 
-@njit
+@within
 def dot_f32(x, y):
     total, n = _pairwise(_four_registers(x, y)), x.size
     for i in range(n // 32 * 32, n // 4 * 4):
@@ -55,17 +56,17 @@ def dot_f32(x, y):
     return total
 
 
-@njit
+@within
 def dot_f16(x, y):
     return _added_in_double(x, y, _pairwise(_four_registers(x, y)))
 
 
-@njit
+@within
 def dot_bf16(x, y):
     return _added_in_double(x, y, hsum_lanes(_four_registers(x, y)))
 
 
-@njit
+@within
 def dot_sgemm(x, y):
     acc = splat(f32x8, 0)
     for i in range(0, x.size, 8):
@@ -73,7 +74,7 @@ def dot_sgemm(x, y):
     return hsum_lanes(acc)
 
 
-@njit
+@within
 def exp8(x):
     """One lane of ops.ggml.exp8."""
     z = fma(x, E, SHIFT)
@@ -93,7 +94,7 @@ def exp8(x):
     return fma(s2, j, s2) * s1
 
 
-@njit
+@within
 def _silu(x, in_eight):
     """One number; whole groups of 8 have the polynomial, the rest of a row the C library."""
     return x / (ONE + (exp8(-x) if in_eight else expf(-x)))

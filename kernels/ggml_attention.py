@@ -8,6 +8,7 @@ from .ggml import dot_f16, dot_f32, dot_sgemm, exp8, hsum
 from .ieee import expf, fma, to_half
 from .simd import Vec, load, rounded_to_half, splat, store
 from .simd import fma as fma_lanes
+from .static import within
 
 PAGE, TILE, SPLIT = 256, 64, 512
 ZERO, ONE, LEAST = np.float32(0), np.float32(1), np.float32(-np.inf)
@@ -15,7 +16,7 @@ SGEMM, HALF, FLOAT = 0, 1, 2  # which dot
 f32x8, f32x16, f32xT = Vec("f", 32, 8), Vec("f", 32, 16), Vec("f", 32, TILE)
 
 
-@njit
+@within
 def _dot(which, x, y):
     if which == SGEMM:
         return dot_sgemm(x, y)
@@ -24,7 +25,7 @@ def _dot(which, x, y):
     return dot_f32(x, y)
 
 
-@njit
+@within
 def _halves_to(x, out):
     """x [n], rounded to half floats; what is behind whole lanes one by one."""
     whole = x.size // 8 * 8
@@ -34,14 +35,14 @@ def _halves_to(x, out):
         out[i] = to_half(x[i])
 
 
-@njit
+@within
 def _halves(x):
     out = np.empty(x.size, np.float32)
     _halves_to(x, out)
     return out
 
 
-@njit
+@within
 def _faded(acc, fade):
     """acc · fade, kept as half floats."""
     whole = acc.size // 8 * 8
@@ -51,7 +52,7 @@ def _faded(acc, fade):
         acc[d] = to_half(acc[d] * fade)
 
 
-@njit
+@within
 def _with(acc, v, weight):
     """acc + v · weight, kept as half floats."""
     whole = acc.size // 8 * 8
@@ -61,7 +62,7 @@ def _with(acc, v, weight):
         acc[d] = to_half(fma(v[d], weight, acc[d]))
 
 
-@njit
+@within
 def _sum_in_eights(p):
     total = 0.0
     for i in range(0, p.size, 8):
@@ -69,7 +70,7 @@ def _sum_in_eights(p):
     return total
 
 
-@njit
+@within
 def _soft_max(x, weights):
     """e^(x − max) / Σ into weights, whose length is a multiple of 8; zeros behind x."""
     top = x.max()
@@ -113,7 +114,7 @@ def without_flash(q, k, v, scale, kq, kq_soft_max, window=0, half_cache=True):
     return out
 
 
-@njit
+@within
 def _one_row(q, k, v, first, last, factor, fused_sum, acc):
     """Keys first to last for one query; leaves the sum of values in acc and returns the largest score and the sum of weights."""
     top, total = LEAST, ZERO
@@ -132,7 +133,7 @@ def _one_row(q, k, v, first, last, factor, fused_sum, acc):
     return top, total
 
 
-@njit
+@within
 def _row(q, k, v, begin, seen, step, factor, fused_sum, out):
     """One query [D] over the keys that it sees, `begin` to `seen`, in parts of `step` keys that are merged in order."""
     query, part, top, total = _halves(q), np.empty_like(out), LEAST, ZERO
@@ -150,7 +151,7 @@ def _row(q, k, v, begin, seen, step, factor, fused_sum, out):
         out[d] *= inverse
 
 
-@njit
+@within
 def _in_tiles(q, turned, v, begin, seen, factor, out):
     """One query [D] over the keys that it sees, 64 at a time, in float32; turned [D, keys], so that keys are lanes."""
     D, top, total = q.size, LEAST, ZERO

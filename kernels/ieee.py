@@ -2,10 +2,12 @@
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.core.typing import signature
 from numba.extending import intrinsic
+
+from .static import within
 
 
 @intrinsic
@@ -38,18 +40,18 @@ def _of_libm(name):
 expf, logf, cosf, sinf = (_of_libm(name) for name in ("expf", "logf", "cosf", "sinf"))
 
 
-@njit
+@within
 def bits_of(x):
     return np.float32(x).view(np.uint32)
 
 
-@njit
+@within
 def float_of(bits):
     """The float32 of these 32 bits; Numba widens unsigned arithmetic to 64 bits, so it is cut to size first."""
     return np.uint32(bits).view(np.float32)
 
 
-@njit
+@within
 def to_half(x):
     """x rounded to the nearest half float, ties to even, as a float32."""
     x = np.float32(x)
@@ -63,7 +65,7 @@ def to_half(x):
     return float_of(np.uint32(min(rounded, np.uint32(0x7F800000)) if rounded < np.uint32(0x47800000) else 0x7F800000) | sign)
 
 
-@njit
+@within
 def half_bits(x):
     """The 16 bits of the half float that is nearest to x; x is not NaN."""
     bits = bits_of(to_half(x))

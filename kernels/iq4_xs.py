@@ -1,16 +1,15 @@
 """IQ4_XS: d (f16), 2 bytes of high and 4 of low scale bits, 128 of codes into a table. Twin of quants.iq4_xs."""
 
-from numba import njit
-
 from .iq4_nl import VALUES
 from .layout import beside, number, piece, take
 from .simd import bitcast, i8, lookup, u8, u32
+from .static import inline
 
 BLOCK, WEIGHTS, PARTS, GROUP, FLUSH = 136, 256, 4, 32, 1
 SIGNED, OFFSET, D, M, ADDED = True, 0, 0, -1, False
 
 
-@njit(forceinline=True)
+@inline
 def codes(layout, rows, at, stride, part):
     """64 weights: 16 bytes hold 32, the first half in their lower bits."""
     both = take(layout, 32, rows, at + 8 + 32 * part, stride)
@@ -20,20 +19,20 @@ def codes(layout, rows, at, stride, part):
     return lookup(beside(layout, first, second), VALUES)
 
 
-@njit(forceinline=True)
+@inline
 def _halves_in_order(two):
     """The four halves of the two lower bytes of each word, a byte for each."""
     apart = (two | (two << 8)) & 0x00FF00FF
     return (apart | (apart << 4)) & 0x0F0F0F0F
 
 
-@njit(forceinline=True)
+@inline
 def _pairs_in_order(byte):
     """The four pairs of bits of the lowest byte of each word, a byte for each."""
     return (byte | (byte << 6) | (byte << 12) | (byte << 18)) & 0x03030303
 
 
-@njit(forceinline=True)
+@inline
 def scales(layout, rows, at, stride):
     """Eight scales of 6 bits around 32."""
     high, low = number(layout, u32, rows, at, stride), number(layout, u32, rows, at + 4, stride)

@@ -4,10 +4,9 @@ Twins: the functions of ops.ggml_product of the names of the paths.
 """
 
 import numpy as np
-from numba import njit
 from numba.extending import overload
 
-from .blocks import TYPES, codes, delta, lower, offset_of, scales, the
+from .blocks import TYPES, codes, delta, lower, offset_of, scales
 from .layout import FOUR_ROWS, ROW
 from .simd import (
     DOT4,
@@ -34,7 +33,7 @@ from .simd import (
     store,
     tile,
 )
-from .static import for_kernels
+from .static import INLINE, for_kernels, inline
 
 ROWS, SCRATCH = 4, 256
 u8x32, i8x32, i16x64, i32x8 = Vec("u", 8, 32), Vec("i", 8, 32), Vec("i", 16, 64), Vec("i", 32, 8)
@@ -51,7 +50,7 @@ def numbers(kind, v):
     """Codes without their offset, signed where they have one."""
 
 
-@overload(numbers, jit_options={"forceinline": True})
+@overload(numbers, jit_options=INLINE)
 def _numbers(kind, v):
     if offset := offset_of(kind):
         return lambda kind, v: bitcast(i8, v - offset)
@@ -63,7 +62,7 @@ def pairs(kind, code, q):
     """Sums of two neighbours' products, i16: codes without their offset, times i8 lanes."""
 
 
-@overload(pairs, jit_options={"forceinline": True})
+@overload(pairs, jit_options=INLINE)
 def _pairs(kind, code, q):
     if TYPES[kind.value].SIGNED:
         return lambda kind, code, q: dot2_i8(numbers(kind, code), q)
@@ -77,7 +76,7 @@ def fours(kind, code, q):
     """Sums of four neighbours' products, i32: codes [4 rows][32] without their offset, times i8 lanes [32]."""
 
 
-@overload(fours, jit_options={"forceinline": True})
+@overload(fours, jit_options=INLINE)
 def _fours(kind, code, q):
     offset = offset_of(kind)
 
@@ -91,80 +90,76 @@ def _fours(kind, code, q):
     return exactly if DOT4 else from_pairs
 
 
-@for_kernels
-def some_rows(kind, path, rows, at, stride, tokens, scratch, result):
-    """See products.py."""
-
-
-@overload(some_rows)
-def _some_rows(kind, path, rows, at, stride, tokens, scratch, result):
-    of_path = {
-        "eight_lanes": eight_lanes,
-        "eight_lanes_and_minima": eight_lanes_and_minima,
-        "alternating_lanes": alternating_lanes,
-    }.get(path.value, super_blocks)
-    return lambda kind, path, rows, at, stride, tokens, scratch, result: of_path(
-        kind, path, rows, at, stride, tokens, scratch, result
-    )
-
-
 # ---- types of 32 weights a block: lanes [4 rows][8]
 
 
-@njit(forceinline=True)
+@inline
 def _dots(kind, rows, at, stride, q, n):
     """Of four rows' block and block n of all tokens' blocks the sums of four neighbours' products."""
     return fours(kind, codes(kind, FOUR_ROWS, rows, at, stride, 0), load(i8x32, q, 32 * n))
 
 
-@njit(forceinline=True)
+@inline
 def _further(kind, rows, at, stride, q, d, t, n, total):
     """The running numbers after one more block."""
     both = delta(kind, FOUR_ROWS, rows, at, stride) * d[n, t]
     return fma(repeat(both, 8), convert(f32, _dots(kind, rows, at, stride, q, n * d.shape[1] + t)), total)
 
 
-@njit
-def eight_lanes(kind, path, rows, at, stride, tokens, scratch, result):
-    q, d, _, _ = tokens
-    for t in range(d.shape[1]):
-        total = splat(f32x32, 0)
-        for n in range(len(d)):
-            block = at + the(kind, "BLOCK") * n
-            fetch(rows, block + n % 4 * stride, 4 * the(kind, "BLOCK"))
-            total = _further(kind, rows, block, stride, q, d, t, n, total)
-        store(result, 16 * t, hsums(total, 4))
+def eight_lanes(kind, path):
+    size = TYPES[kind].BLOCK
+
+    def body(way, kind, path, rows, at, stride, tokens, scratch, result):
+        q, d, _, _ = tokens
+        for t in range(d.shape[1]):
+            total = splat(f32x32, 0)
+            for n in range(len(d)):
+                block = at + size * n
+                fetch(rows, block + n % 4 * stride, 4 * size)
+                total = _further(kind, rows, block, stride, q, d, t, n, total)
+            store(result, 16 * t, hsums(total, 4))
+
+    return body
 
 
-@njit
-def eight_lanes_and_minima(kind, path, rows, at, stride, tokens, scratch, result):
-    q, d, _, s = tokens
-    for t in range(d.shape[1]):
-        total, under = splat(f32x32, 0), splat(f32x4, 0)
-        for n in range(len(d)):
-            block = at + the(kind, "BLOCK") * n
-            fetch(rows, block + n % 4 * stride, 4 * the(kind, "BLOCK"))
-            total = _further(kind, rows, block, stride, q, d, t, n, total)
-            under = fma(lower(kind, FOUR_ROWS, rows, block, stride) * np.float32(-1), splat(f32x4, s[n, t]), under)
-        store(result, 16 * t, hsums(total, 4) + under)
+def eight_lanes_and_minima(kind, path):
+    size = TYPES[kind].BLOCK
+
+    def body(way, kind, path, rows, at, stride, tokens, scratch, result):
+        q, d, _, s = tokens
+        for t in range(d.shape[1]):
+            total, under = splat(f32x32, 0), splat(f32x4, 0)
+            for n in range(len(d)):
+                block = at + size * n
+                fetch(rows, block + n % 4 * stride, 4 * size)
+                total = _further(kind, rows, block, stride, q, d, t, n, total)
+                under = fma(lower(kind, FOUR_ROWS, rows, block, stride) * np.float32(-1), splat(f32x4, s[n, t]), under)
+            store(result, 16 * t, hsums(total, 4) + under)
+
+    return body
 
 
-@njit
-def alternating_lanes(kind, path, rows, at, stride, tokens, scratch, result):
-    q, d, _, _ = tokens
-    N, T = d.shape
-    last = at + the(kind, "BLOCK") * (N - 1)
-    for t in range(T):
-        even, odd = splat(f32x32, 0), splat(f32x32, 0)
-        for n in range(0, N - 1, 2):
-            block = at + the(kind, "BLOCK") * n
-            even = _further(kind, rows, block, stride, q, d, t, n, even)
-            odd = _further(kind, rows, block + the(kind, "BLOCK"), stride, q, d, t, n + 1, odd)
-        total = hsums(even + odd, 4)
-        if N % 2:
-            dots = hsums(_dots(kind, rows, last, stride, q, (N - 1) * T + t), 4)
-            total = fma(delta(kind, FOUR_ROWS, rows, last, stride) * d[N - 1, t], convert(f32, dots), total)
-        store(result, 16 * t, total)
+def alternating_lanes(kind, path):
+    size = TYPES[kind].BLOCK
+
+    def body(way, kind, path, rows, at, stride, tokens, scratch, result):
+        q, d, _, _ = tokens
+        N, T = d.shape
+        last = at + size * (N - 1)
+        for t in range(T):
+            even, odd = splat(f32x32, 0), splat(f32x32, 0)
+            for n in range(0, N - 1, 2):
+                block = at + size * n
+                fetch(rows, block + n // 2 % 4 * stride, 8 * size)
+                even = _further(kind, rows, block, stride, q, d, t, n, even)
+                odd = _further(kind, rows, block + size, stride, q, d, t, n + 1, odd)
+            total = hsums(even + odd, 4)
+            if N % 2:
+                dots = hsums(_dots(kind, rows, last, stride, q, (N - 1) * T + t), 4)
+                total = fma(delta(kind, FOUR_ROWS, rows, last, stride) * d[N - 1, t], convert(f32, dots), total)
+            store(result, 16 * t, total)
+
+    return body
 
 
 # ---- types of 256 weights a block: lanes [4 rows][8]; headers for four rows at once, codes row by row
@@ -181,7 +176,7 @@ def with_minima(path, pairs, both, total, under):
     """
 
 
-@overload(with_minima, jit_options={"forceinline": True})
+@overload(with_minima, jit_options=INLINE)
 def _with_minima(path, pairs, both, total, under):
     def lanes_of_q2_k(path, pairs, both, total, under):
         return fma(repeat(both, 8), convert(f32, pairs), total), under
@@ -201,7 +196,7 @@ def further(kind, path, rows, at, stride, q, d, sums, place, scratch, total, und
     """The running numbers of four rows after the block at `at` and the token's block `place`, whose scale is d."""
 
 
-@overload(further, jit_options={"forceinline": True})
+@overload(further, jit_options=INLINE)
 def _further_in_block(kind, path, rows, at, stride, q, d, sums, place, scratch, total, under):
     of = TYPES[kind.value]
     groups, words, minima = of.WEIGHTS // of.GROUP, of.GROUP // 4, of.M >= 0
@@ -209,22 +204,22 @@ def _further_in_block(kind, path, rows, at, stride, q, d, sums, place, scratch, 
     parts, width, in_part, size = of.PARTS, of.WEIGHTS // of.PARTS, groups // of.PARTS, of.BLOCK
     offset = of.OFFSET if path.value == "lanes_of_q6_k" else 0  # taken away from sums and not from codes
 
-    @njit(forceinline=True)
+    @inline
     def of_part(kind, rows, at, q, q_at, scratch, scale_at, p):
         code = codes(kind, ROW, rows, at, 0, p)
         numbers_of_q = load(i8s, q, q_at + width * p)
         products = dot2_u8i8(code, numbers_of_q) if offset else pairs(kind, code, numbers_of_q)
         return dot2_i16(products, bitcast(i16, load_repeated(in_part, words, scratch, scale_at + 4 * in_part * p)))
 
-    @njit(forceinline=True)
+    @inline
     def of_row(kind, rows, at, q, q_at, scratch, k):
         scale_at = 4 * groups * k
         fetch(rows, at, size)
-        dots = of_part(kind, rows, at, q, q_at, scratch, scale_at, 0)
-        dots += of_part(kind, rows, at, q, q_at, scratch, scale_at, 1)
+        dots = of_part(kind, rows, at, q, q_at, scratch, scale_at, np.int64(0))
+        dots += of_part(kind, rows, at, q, q_at, scratch, scale_at, np.int64(1))
         if parts == 4:  # written out, so that a part's shifts are constants
-            dots += of_part(kind, rows, at, q, q_at, scratch, scale_at, 2)
-            dots += of_part(kind, rows, at, q, q_at, scratch, scale_at, 3)
+            dots += of_part(kind, rows, at, q, q_at, scratch, scale_at, np.int64(2))
+            dots += of_part(kind, rows, at, q, q_at, scratch, scale_at, np.int64(3))
         return fold(i32x8, dots)
 
     def body(kind, path, rows, at, stride, q, d, sums, place, scratch, total, under):
@@ -232,12 +227,12 @@ def _further_in_block(kind, path, rows, at, stride, q, d, sums, place, scratch, 
         store(scratch, 0, repeat(convert(i16, scale), 2))
         dots = concat(
             concat(
-                of_row(kind, rows, at, q, 256 * place, scratch, 0),
-                of_row(kind, rows, at + stride, q, 256 * place, scratch, 1),
+                of_row(kind, rows, at, q, 256 * place, scratch, np.int64(0)),
+                of_row(kind, rows, at + stride, q, 256 * place, scratch, np.int64(1)),
             ),
             concat(
-                of_row(kind, rows, at + 2 * stride, q, 256 * place, scratch, 2),
-                of_row(kind, rows, at + 3 * stride, q, 256 * place, scratch, 3),
+                of_row(kind, rows, at + 2 * stride, q, 256 * place, scratch, np.int64(2)),
+                of_row(kind, rows, at + 3 * stride, q, 256 * place, scratch, np.int64(3)),
             ),
         )
         if minima or offset:
@@ -252,16 +247,10 @@ def _further_in_block(kind, path, rows, at, stride, q, d, sums, place, scratch, 
     return body
 
 
-@for_kernels
-def super_blocks(kind, path, rows, at, stride, tokens, scratch, result):
-    """All paths of these types."""
+def super_blocks(kind, path):
+    minima, size = Vec("f", 32, 4 * MINIMA.get(path, 1)), TYPES[kind].BLOCK
 
-
-@overload(super_blocks)
-def _super_blocks(kind, path, rows, at, stride, tokens, scratch, result):
-    minima, size = Vec("f", 32, 4 * MINIMA.get(path.value, 1)), TYPES[kind.value].BLOCK
-
-    def body(kind, path, rows, at, stride, tokens, scratch, result):
+    def body(way, kind, path, rows, at, stride, tokens, scratch, result):
         q, d, sums, _ = tokens
         N, T = d.shape
         for t in range(T):
@@ -272,3 +261,15 @@ def _super_blocks(kind, path, rows, at, stride, tokens, scratch, result):
             store(result, 16 * t, hsums(total, 4) + hsums(under, 4))
 
     return body
+
+
+DRIVERS = {
+    "eight_lanes": eight_lanes,
+    "eight_lanes_and_minima": eight_lanes_and_minima,
+    "alternating_lanes": alternating_lanes,
+}
+
+
+def driver(kind, path):
+    """See products.py."""
+    return DRIVERS.get(path, super_blocks)(kind, path)

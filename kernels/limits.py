@@ -3,12 +3,13 @@
 from numba import njit, prange
 
 from .simd import Vec, dot4_u8i8, hsum, load, splat
+from .static import within
 
 i32x32, u8x128, i8x128 = Vec("i", 32, 32), Vec("u", 8, 128), Vec("i", 8, 128)
 STREAMS = 4  # far apart, for each thread: several are faster than one
 
 
-@njit
+@within
 def _read_share(data, start, length):
     total = splat(i32x32, 0)
     for i in range(0, length, 128):
@@ -25,7 +26,7 @@ def read(data, out):
         out[t] = _read_share(data, t * STREAMS * length, length)
 
 
-@njit
+@within
 def _multiply_share(data, times):
     a, b = load(u8x128, data, 0), load(u8x128, data, 128)
     total, other = splat(i32x32, 0), splat(i32x32, 0)

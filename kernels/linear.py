@@ -24,7 +24,7 @@ from .decode import KINDS
 from .floats import FLOATS
 from .ieee import fma as fma_of_numbers
 from .simd import Vec, fetch, fetch_add, fma, hsum, load, part, store, target_is, tile
-from .static import Static, entry, for_kernels
+from .static import WITHIN, Static, entry, for_kernels, inline, within
 
 ROWS = turned.ROWS  # of a panel
 WIDTH = 512  # weights of each, at most
@@ -41,7 +41,7 @@ def multiply(order, panel, at, steps, x, column, sums):
     """Add a panel of so many steps, at the byte `at`, times the weights' columns of all tokens to sums [T, ROWS, lanes]."""
 
 
-@overload(multiply)
+@overload(multiply, jit_options=WITHIN)
 def _multiply(order, panel, at, steps, x, column, sums):
     lanes, item = LANES[order.value], x.dtype.bitwidth // 8
     step = ROWS * lanes * item  # bytes, of a panel and of one token's sums
@@ -50,7 +50,7 @@ def _multiply(order, panel, at, steps, x, column, sums):
     lane, one, two = (Vec("f", 8 * item, n) for n in (lanes, single // item, each // item))
     in_one, in_two, token_lanes = one.lanes // lanes, two.lanes // lanes, lanes * item
 
-    @njit(forceinline=True)
+    @inline
     def times_one(panel, at, steps, x, x_at, sums, to):
         a = load(one, sums, to)
         for _ in range(steps):
@@ -59,7 +59,7 @@ def _multiply(order, panel, at, steps, x, column, sums):
             x_at += token_lanes
         store(sums, to, a)
 
-    @njit(forceinline=True)
+    @inline
     def times_two(panel, at, steps, x, x_at, stride, sums, to):
         a, b = load(two, sums, to), load(two, sums, to + step)
         for _ in range(steps):
@@ -89,21 +89,21 @@ def total(order, sums, w, x, rest):
     """A product, of its running numbers, and of the last `rest` weights and numbers, which are in none."""
 
 
-@overload(total)
+@overload(total, jit_options=WITHIN)
 def _total(order, sums, w, x, rest):
     lane = Vec("f", x.dtype.bitwidth, 8)
 
-    @njit(forceinline=True)
+    @inline
     def four_registers(sums):
         a, b, c, d = load(f32x8, sums, 0), load(f32x8, sums, 32), load(f32x8, sums, 64), load(f32x8, sums, 96)
         return (a + c) + (b + d)
 
-    @njit(forceinline=True)
+    @inline
     def pairwise(lanes):
         four = part(lanes, 2, 0) + part(lanes, 2, 1)
         return (four[0] + four[1]) + (four[2] + four[3])
 
-    @njit(forceinline=True)
+    @inline
     def added_in_double(main, w, x, rest):
         result = np.float64(main)
         for i in range(rest):
@@ -133,7 +133,7 @@ def fill(kind, lanes, rows, at, width, scratch, panel, to):
     """Decode the next weights of a row to a panel, so many in a step."""
 
 
-@overload(fill)
+@overload(fill, jit_options=WITHIN)
 def _fill(kind, lanes, rows, at, width, scratch, panel, to):
     of, step = KINDS[kind.value], ROWS * lanes.value * panel.dtype.bitwidth // 8
     size, weights, pace = of.BLOCK, of.WEIGHTS, of.WEIGHTS // lanes.value * step
@@ -164,7 +164,7 @@ def sums_of_rows(way, kind, order, rows, at, x, inner, panel, scratch, sums):
     """
 
 
-@overload(sums_of_rows)
+@overload(sums_of_rows, jit_options=WITHIN)
 def _sums_of_rows(way, kind, order, rows, at, x, inner, panel, scratch, sums):
     of, lanes, item = KINDS[kind.value], LANES[order.value], x.dtype.bitwidth // 8
     size, weights, step = of.BLOCK, of.WEIGHTS, ROWS * lanes * item
@@ -194,7 +194,7 @@ def _sums_of_rows(way, kind, order, rows, at, x, inner, panel, scratch, sums):
     return one_token_and_floats if kind.value in FLOATS else one_token
 
 
-@njit
+@within
 def _share(way, kind, order, claimed, many, rows, row_bytes, x, inner, sums, out):
     """One thread's work, until no rows are left. Where rows are missing, the last one stands in."""
     n, panel, scratch, at = out.shape[1], np.empty(PANEL, x.dtype), np.empty(SCRATCH, np.uint8), np.empty(ROWS, np.int64)

@@ -1,22 +1,21 @@
 """MXFP4: a power of two (E8M0), 16 bytes of codes into a table. Twin of quants.mxfp4."""
 
-from numba import njit
-
 from .layout import beside, number, take
 from .simd import bitcast, convert, f32, lookup, u8, u32
+from .static import inline
 
 BLOCK, WEIGHTS, PARTS, GROUP, FLUSH = 17, 32, 1, 32, 4
 SIGNED, OFFSET, D, M, ADDED = False, 12, 0, -1, False
 VALUES = (12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0)  # from 12 on: bytes without a sign are multiplied faster
 
 
-@njit(forceinline=True)
+@inline
 def codes(layout, rows, at, stride, part):
     both = take(layout, 16, rows, at + 1, stride)
     return bitcast(u8, lookup(beside(layout, both & 15, both >> 4), VALUES))
 
 
-@njit(forceinline=True)
+@inline
 def delta(layout, rows, at, stride):
     """2^(e - 128), which may be subnormal: as the product of two powers that are not."""
     total = convert(u32, number(layout, u8, rows, at, stride)) + 126

@@ -4,7 +4,6 @@ A panel holds rows as lanes. Has all paths of paths.py.
 """
 
 import numpy as np
-from numba import njit
 from numba.extending import overload
 
 from .blocks import TYPES, as_codes, codes, delta, flush_of, lower, offset_of, scales
@@ -31,7 +30,7 @@ from .simd import (
     tile,
     wide,
 )
-from .static import for_kernels
+from .static import WITHIN, for_kernels, inline
 
 ROWS = count_of(LAYOUT)
 u8x4, i16x2 = Vec("u", 8, 4), Vec("i", 16, 2)
@@ -55,7 +54,7 @@ def unpack(kind, rows, at, stride, panel):
     """Fill the panel with a block of each row."""
 
 
-@overload(unpack)
+@overload(unpack, jit_options=WITHIN)
 def _unpack(kind, rows, at, stride, panel):
     of, offset, minima = TYPES[kind.value], offset_of(kind), TYPES[kind.value].M >= 0
     parts, part_bytes, groups = of.PARTS, of.WEIGHTS // of.PARTS * ROWS, of.WEIGHTS // of.GROUP
@@ -81,18 +80,18 @@ def multiply(kind, path, panel, tokens, n, t, totals, unders):
     """Add block n of 16 rows times the t-th few tokens: lanes [tokens][16 rows]."""
 
 
-@overload(multiply)
+@overload(multiply, jit_options=WITHIN)
 def _multiply(kind, path, panel, tokens, n, t, totals, unders):
     of, count, apart, offset = TYPES[kind.value], together(kind.value), path.value in APART, offset_of(kind)
     groups, words, flush, minima = of.WEIGHTS // of.GROUP, of.GROUP // 4, flush_of(kind), of.M >= 0
     stretch, pairs, lanes = STRETCH.get(path.value, groups), (groups + 1) // 2, ROWS * count
     deltas, i32s, f32s = Vec("f", 32, count), Vec("i", 32, ROWS * count), Vec("f", 32, ROWS * count)
 
-    @njit(forceinline=True)
+    @inline
     def of_rows(vec, panel, place):
         return tile(load(wide(vec, ROWS), panel, place), count)
 
-    @njit(forceinline=True)
+    @inline
     def products(kind, panel, q, at, first):
         """Σ scale · Σ code · code of some groups."""
         dot = splat(i32s, 0)
@@ -106,7 +105,7 @@ def _multiply(kind, path, panel, tokens, n, t, totals, unders):
                 dot += scaled(dots, scale)
         return dot
 
-    @njit(forceinline=True)
+    @inline
     def scaled_minima(panel, sums, at, first):
         """Σ minimum · Σ code of some groups."""
         below = splat(i32s, 0)
@@ -137,16 +136,11 @@ def _multiply(kind, path, panel, tokens, n, t, totals, unders):
     return body
 
 
-@for_kernels
-def some_rows(kind, path, rows, at, stride, tokens, scratch, result):
+def driver(kind, path):
     """See products.py."""
+    count, block = together(kind), TYPES[kind].BLOCK
 
-
-@overload(some_rows)
-def _some_rows(kind, path, rows, at, stride, tokens, scratch, result):
-    count, block = together(kind.value), TYPES[kind.value].BLOCK
-
-    def body(kind, path, rows, at, stride, tokens, scratch, result):
+    def body(way, kind, path, rows, at, stride, tokens, scratch, result):
         unders = np.zeros_like(result)
         result[:] = 0
         for n in range(tokens[1].shape[0]):

@@ -8,7 +8,7 @@ import numpy as np
 from numba.extending import overload
 
 from .simd import fma
-from .static import for_kernels
+from .static import INLINE, for_kernels
 
 # groups whose products are added up as whole numbers, where these are not all of a block
 STRETCH = {"pairs_of_q4_k": 2}
@@ -27,7 +27,7 @@ def added(path, dot, below, d, dmin, factor, total, under):
     """
 
 
-@overload(added, jit_options={"forceinline": True})
+@overload(added, jit_options=INLINE)
 def _added(path, dot, below, d, dmin, factor, total, under):
     def super_blocks(path, dot, below, d, dmin, factor, total, under):
         return fma(fma(dmin * np.float32(-1), below, d * dot), factor, total), under

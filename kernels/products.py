@@ -6,8 +6,9 @@ A way is a module with
   ROWS            rows at once
   SCRATCH         bytes of scratch that it wants
   together(kind)  tokens that lie side by side (tokens.py)
-  some_rows(kind, path, rows, at, stride, tokens, scratch, result)
-                  the products of the rows at `at`, at + stride ... with all tokens -> result [T', ROWS]
+  driver(kind, path)
+                  the function (way, kind, path, rows, at, stride, tokens, scratch, result) that writes the products of the rows
+                  at `at`, at + stride ... with all tokens to result [T', ROWS]
 
 Rows that are multiplied at once lie far apart, and each is followed by the next: so memory is read in ROWS streams from front to
 back, each fetched a little ahead of where it is read. Rows that lie together are as fast in a cache, and slower from memory.
@@ -21,11 +22,10 @@ from numba.extending import overload
 
 from . import columns, lanes, panels
 from .simd import fetch_add
-from .static import Static, entry, for_kernels
+from .static import WITHIN, Static, entry, for_kernels, within
 from .tokens import form, room, round_tokens
 
 CHUNK = 512  # rows that a thread claims at once, at most
-FEW = 16  # tokens that one thread rounds
 WAYS = {"columns": columns, "panels": panels, "lanes": lanes}
 SCRATCH = max(way.SCRATCH for way in WAYS.values())
 
@@ -45,27 +45,24 @@ def rows_of(way):
     """See above."""
 
 
-@overload(some_rows)
+@overload(some_rows, jit_options=WITHIN)
 def _some_rows(way, kind, path, rows, at, stride, tokens, scratch, result):
-    of_way = WAYS[way.value].some_rows
-    return lambda way, kind, path, rows, at, stride, tokens, scratch, result: of_way(
-        kind, path, rows, at, stride, tokens, scratch, result
-    )
+    return WAYS[way.value].driver(kind.value, path.value)
 
 
-@overload(together)
+@overload(together, jit_options=WITHIN)
 def _together(way, kind):
     count = Static(WAYS[way.value].together(kind.value))
     return lambda way, kind: count
 
 
-@overload(rows_of)
+@overload(rows_of, jit_options=WITHIN)
 def _rows_of(way):
     count = WAYS[way.value].ROWS
     return lambda way: count
 
 
-@njit
+@within
 def _share(way, kind, path, claimed, chunk, rows, tokens, out):
     """One thread's work, until no rows are left."""
     (n, row_bytes), R = rows.shape, rows_of(way)
@@ -90,26 +87,32 @@ def _share(way, kind, path, claimed, chunk, rows, tokens, out):
 
 
 @njit(parallel=True, cache=True)
-def _multiply(way, kind, path, rows, x, out, threads):
-    claimed, count, of = np.zeros((2, 1), np.int64), together(way, kind), form(kind)
+def _few_tokens(way, kind, path, rows, x, out, threads, chunk, of_tokens, of_rows):
+    count, of = together(way, kind), form(kind)
     tokens = room(of, count, x.shape[0], x.shape[1])
-    if len(x) < FEW:
-        round_tokens(of, count, claimed[0], x, tokens)
-    else:
-        for _ in prange(threads):
-            round_tokens(of, count, claimed[0], x, tokens)
-    chunk = max(16, min(CHUNK, len(rows) // (4 * threads) // 16 * 16))
+    round_tokens(of, count, of_tokens, x, tokens)
     for _ in prange(threads):
-        _share(way, kind, path, claimed[1], chunk, rows, tokens, out)
+        _share(way, kind, path, of_rows, chunk, rows, tokens, out)
 
 
-FLOATS = types.Array(types.float32, 2, "C")
+@njit(parallel=True, cache=True)
+def _many_tokens(way, kind, path, rows, x, out, threads, chunk, of_tokens, of_rows):
+    count, of = together(way, kind), form(kind)
+    tokens = room(of, count, x.shape[0], x.shape[1])
+    for _ in prange(threads):
+        round_tokens(of, count, of_tokens, x, tokens)
+    for _ in prange(threads):
+        _share(way, kind, path, of_rows, chunk, rows, tokens, out)
+
+
+COUNTER, FLOATS = types.Array(types.int64, 1, "C"), types.Array(types.float32, 2, "C")
 ROWS = types.Array(types.uint8, 2, "C", readonly=True)
 
 
 @cache
 def compiled(way, kind, path):
-    return entry(_multiply, (way, kind, path), ROWS, FLOATS, FLOATS, types.int64)
+    kernel = _many_tokens if way == "panels" else _few_tokens
+    return entry(kernel, (way, kind, path), ROWS, FLOATS, FLOATS, types.int64, types.int64, COUNTER, COUNTER)
 
 
 def product(way, kind, path, rows, x, out):
@@ -121,4 +124,6 @@ def product(way, kind, path, rows, x, out):
     assert out.flags.c_contiguous
     assert out.dtype == np.float32
     assert out.shape == (len(x), len(rows))
-    compiled(way, kind, path)(None, None, None, rows, x, out, get_num_threads())
+    threads, claimed = get_num_threads(), np.zeros((2, 1), np.int64)
+    chunk = max(16, min(CHUNK, len(rows) // (4 * threads) // 16 * 16))
+    compiled(way, kind, path)(None, None, None, rows, x, out, threads, chunk, claimed[0], claimed[1])

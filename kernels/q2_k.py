@@ -1,14 +1,13 @@
 """Q2_K: 16 bytes of 4-bit scales and minima, 64 of codes, d and dmin (f16). Twin of quants.q2_k."""
 
-from numba import njit
-
 from .layout import beside, take
+from .static import inline
 
 BLOCK, WEIGHTS, PARTS, GROUP, FLUSH = 84, 256, 2, 16, 4
 SIGNED, OFFSET, D, M, ADDED = False, 0, 80, 82, False
 
 
-@njit(forceinline=True)
+@inline
 def codes(layout, rows, at, stride, part):
     """128 weights: each two bits of 32 bytes."""
     four = take(layout, 32, rows, at + 16 + 32 * part, stride)
@@ -16,7 +15,7 @@ def codes(layout, rows, at, stride, part):
     return beside(layout, two & 3, (two >> 4) & 3)
 
 
-@njit(forceinline=True)
+@inline
 def scales(layout, rows, at, stride):
     both = take(layout, 16, rows, at, stride)
     return both & 15, both >> 4

@@ -1,15 +1,14 @@
 """Q3_K: 32 bytes of third bits, 64 of two lower bits, 12 of 6-bit scales, d (f16). Twin of quants.q3_k."""
 
-from numba import njit
-
 from .layout import beside, piece, take
 from .simd import bitcast, i8
+from .static import inline
 
 BLOCK, WEIGHTS, PARTS, GROUP, FLUSH = 110, 256, 2, 16, 4
 SIGNED, OFFSET, D, M, ADDED = False, 4, 108, -1, False
 
 
-@njit(forceinline=True)
+@inline
 def codes(layout, rows, at, stride, part):
     """128 weights: each two bits of 32 bytes, and four bits of each third byte."""
     low, third = take(layout, 32, rows, at + 32 + 32 * part, stride), take(layout, 32, rows, at, stride)
@@ -17,7 +16,7 @@ def codes(layout, rows, at, stride, part):
     return beside(layout, (two & 3) | ((upper & 1) << 2), ((two >> 4) & 3) | (upper & 4))
 
 
-@njit(forceinline=True)
+@inline
 def scales(layout, rows, at, stride):
     """Sixteen scales of 6 bits around 32: halves of eight bytes, and two bits of each of four."""
     packed = take(layout, 12, rows, at + 96, stride)

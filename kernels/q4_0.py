@@ -1,14 +1,13 @@
 """Q4_0: d (f16), 16 bytes of 4-bit codes around 8. Twin of quants.q4_0."""
 
-from numba import njit
-
 from .layout import beside, take
+from .static import inline
 
 BLOCK, WEIGHTS, PARTS, GROUP, FLUSH = 18, 32, 1, 32, 8
 SIGNED, OFFSET, D, M, ADDED = False, 8, 0, -1, False
 
 
-@njit(forceinline=True)
+@inline
 def codes(layout, rows, at, stride, part):
     both = take(layout, 16, rows, at + 2, stride)
     return beside(layout, both & 15, both >> 4)

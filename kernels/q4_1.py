@@ -1,14 +1,13 @@
 """Q4_1: d and m (f16), 16 bytes of 4-bit codes; m is added, a negative minimum. Twin of quants.q4_1."""
 
-from numba import njit
-
 from .layout import beside, take
+from .static import inline
 
 BLOCK, WEIGHTS, PARTS, GROUP, FLUSH = 20, 32, 1, 32, 8
 SIGNED, OFFSET, D, M, ADDED = False, 0, 0, 2, True
 
 
-@njit(forceinline=True)
+@inline
 def codes(layout, rows, at, stride, part):
     both = take(layout, 16, rows, at + 4, stride)
     return beside(layout, both & 15, both >> 4)

@@ -1,20 +1,19 @@
 """Q4_K: d and dmin (f16), 12 bytes of packed scales and minima, 128 of codes. Twin of quants.q4_k."""
 
-from numba import njit
-
 from .layout import apart, beside, piece, take
+from .static import inline
 
 BLOCK, WEIGHTS, PARTS, GROUP, FLUSH = 144, 256, 4, 32, 8
 SIGNED, OFFSET, D, M, ADDED = False, 0, 0, 2, False
 
 
-@njit(forceinline=True)
+@inline
 def codes(layout, rows, at, stride, part):
     """64 weights: the lower and the upper halves of 32 bytes."""
     return apart(layout, take(layout, 32, rows, at + 16 + 32 * part, stride), 0, 4, 15)
 
 
-@njit(forceinline=True)
+@inline
 def scales(layout, rows, at, stride):
     """Eight scales and eight minima of 6 bits; see quants.bits.scales_and_minima."""
     header = take(layout, 16, rows, at, stride)

@@ -1,15 +1,14 @@
 """Q6_K: 128 bytes of low bits, 64 of high bits, 16 signed scales, d (f16). Twin of quants.q6_k."""
 
-from numba import njit
-
 from .layout import beside, take
 from .simd import bitcast, i8
+from .static import inline
 
 BLOCK, WEIGHTS, PARTS, GROUP, FLUSH = 210, 256, 2, 16, 2
 SIGNED, OFFSET, D, M, ADDED = False, 32, 208, -1, False
 
 
-@njit(forceinline=True)
+@inline
 def codes(layout, rows, at, stride, part):
     """128 weights: halves of 64 bytes, and two bits of each of 32 bytes for each 32 weights."""
     both, high = take(layout, 64, rows, at + 64 * part, stride), take(layout, 32, rows, at + 128 + 32 * part, stride)
@@ -17,7 +16,7 @@ def codes(layout, rows, at, stride, part):
     return beside(layout, (both & 15) | ((upper & 3) << 4), (both >> 4) | (upper & 48))
 
 
-@njit(forceinline=True)
+@inline
 def scales(layout, rows, at, stride):
     both = bitcast(i8, take(layout, 16, rows, at + 192, stride))
     return both, both

@@ -1,14 +1,13 @@
 """Q8_0: d (f16), 32 signed codes. Twin of quants.q8_0."""
 
-from numba import njit
-
 from .layout import take
 from .simd import bitcast, i8
+from .static import inline
 
 BLOCK, WEIGHTS, PARTS, GROUP, FLUSH = 34, 32, 1, 32, 1
 SIGNED, OFFSET, D, M, ADDED = True, 0, 0, -1, False
 
 
-@njit(forceinline=True)
+@inline
 def codes(layout, rows, at, stride, part):
     return bitcast(i8, take(layout, 32, rows, at + 2, stride))

@@ -14,13 +14,12 @@ import operator
 from functools import cache
 
 from llvmlite import ir
-from numba import njit
 from numba.core import cgutils, types
 from numba.core.registry import cpu_target
 from numba.core.typing import signature
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable, typeof_impl
 
-from .static import StaticType
+from .static import StaticType, inline
 
 I8, I32 = ir.IntType(8), ir.IntType(32)
 AHEAD = 1024  # bytes from what is read to what is fetched, in each of the streams of a core
@@ -327,7 +326,7 @@ def prefetch(typingctx, data, offset):
     return signature(types.void, data, types.intp), emit
 
 
-@njit(forceinline=True)
+@inline
 def fetch(data, offset, size):
     """prefetch of so many bytes AHEAD of what is read now: to be called little by little, or one fetch waits for another."""
     for line in range(0, size, 64):

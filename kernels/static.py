@@ -2,7 +2,7 @@
 
 from functools import wraps
 
-from numba import types
+from numba import njit, types
 from numba.core.imputils import lower_constant
 from numba.extending import NativeValue, models, overload_attribute, register_model, typeof_impl, unbox
 
@@ -45,6 +45,21 @@ def entry(kernel, known, *others):
     checked: arrays must have exactly these types. None is given for each Static. Who calls it keeps what comes back.
     """
     return kernel.compile((*map(StaticType, known), *others))
+
+
+# how functions are compiled that kernels alone call: without the ways in from Python and C, which cost as much as a small function
+WITHIN = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+INLINE = {**WITHIN, "forceinline": True}
+
+
+def within(function):
+    """A function for kernels."""
+    return njit(no_cfunc_wrapper=True)(function)
+
+
+def inline(function):
+    """The same, compiled into its callers."""
+    return njit(no_cfunc_wrapper=True, forceinline=True)(function)
 
 
 def for_kernels(declared):

@@ -15,7 +15,7 @@ from numba.extending import overload
 from .blocks import TYPES
 from .ieee import float_of, to_half
 from .simd import Vec, bitcast, convert, fetch_add, hsums, i8, i32, largest, load, splat, store, u32
-from .static import Static, for_kernels
+from .static import WITHIN, Static, for_kernels, within
 
 f32x32 = Vec("f", 32, 32)
 ROUND = np.float32(3 << 22)  # once added and taken away, a small number is a whole one: ties to even
@@ -33,7 +33,7 @@ def form(kind):
     """form_of, in a kernel."""
 
 
-@overload(form)
+@overload(form, jit_options=WITHIN)
 def _form(kind):
     value = form_of(kind.value)
     return lambda kind: value
@@ -44,7 +44,7 @@ def room(form, count, tokens, width):
     """Zeros for q, d, sums and s of so many tokens of so many numbers."""
 
 
-@overload(room)
+@overload(room, jit_options=WITHIN)
 def _room(form, count, tokens, width):
     (weights, group, _), side = form.value, count.value
     pairs = (weights // group + 1) // 2
@@ -58,7 +58,7 @@ def _room(form, count, tokens, width):
     return body
 
 
-@njit
+@within
 def _furthest(x, at):
     """The largest magnitude of 32 numbers, as its bits."""
     return largest(bitcast(u32, load(f32x32, x, at)) & 0x7FFFFFFF)
@@ -69,7 +69,7 @@ def scale(form, x, at):
     """For the block of numbers at a byte: the factor that makes codes of them, the scale of the codes, and that before rounding."""
 
 
-@overload(scale)
+@overload(scale, jit_options=WITHIN)
 def _scale(form, x, at):
     def q8_0(form, x, at):
         far = float_of(_furthest(x, at))
@@ -98,7 +98,7 @@ def round_block(form, count, x, t, n, tokens):
     """Block n of token t."""
 
 
-@overload(round_block)
+@overload(round_block, jit_options=WITHIN)
 def _round_block(form, count, x, t, n, tokens):
     (weights, group, has_s), side = form.value, count.value
     each, pairs = 32 // group, (weights // group + 1) // 2  # groups of 32 weights
@@ -120,7 +120,7 @@ def _round_block(form, count, x, t, n, tokens):
     return body
 
 
-@njit
+@within
 def round_tokens(form, count, claimed, x, tokens):
     """One thread's work, until no tokens are left."""
     while True:

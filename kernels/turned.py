@@ -14,7 +14,7 @@ from .blocks import TYPES, codes, delta, lower, scales, the
 from .lanes import numbers
 from .layout import ROW, TWO_ROWS, count_of, outermost, piece
 from .simd import Vec, bitcast, concat, convert, f32, fma, i32, load, load_repeated, repeat, splat, store, tile, u32
-from .static import for_kernels
+from .static import INLINE, for_kernels, inline, within
 
 HEADER, MINIMA = 128, 64  # bytes of a row: 16 scales, then 16 minima
 ROWS = 8  # that take turns
@@ -44,7 +44,7 @@ def header(kind, layout, rows, at, stride, scratch, to):
     """
 
 
-@overload(header, jit_options={"forceinline": True})
+@overload(header, jit_options=INLINE)
 def _header(kind, layout, rows, at, stride, scratch, to):
     of, minima = TYPES[kind.value], MINIMA * count_of(layout)
     groups, runs, offset = of.WEIGHTS // of.GROUP, of.WEIGHTS // 32, np.float32(-of.OFFSET)
@@ -80,16 +80,16 @@ def thirty_two(kind, layout, code, scratch, at):
     """The floats of 32 codes of each row whose scales stand at the byte `at` of scratch: four times eight of each row."""
 
 
-@overload(thirty_two, jit_options={"forceinline": True})
+@overload(thirty_two, jit_options=INLINE)
 def _thirty_two(kind, layout, code, scratch, at):
     of, R = TYPES[kind.value], count_of(layout)
     count, times, minima = R * 32 // of.GROUP, of.GROUP // 4, R * MINIMA
 
-    @njit(forceinline=True)
+    @inline
     def signed(word, b):
         return convert(f32, (bitcast(i32, word) << (24 - 8 * b)) >> 24)
 
-    @njit(forceinline=True)
+    @inline
     def unsigned(word, b):
         return convert(f32, bitcast(i32, (word >> (8 * b)) & 255))
 
@@ -117,7 +117,7 @@ def put(kind, code, n, scratch, panel, to, step):
     """Decode codes from the n-th 32 of a block on, to a panel: every eight weights `step` bytes after the last eight."""
 
 
-@overload(put, jit_options={"forceinline": True})
+@overload(put, jit_options=INLINE)
 def _put(kind, code, n, scratch, panel, to, step):
     groups, lane, half = 32 // TYPES[kind.value].GROUP, Vec("f", panel.dtype.bitwidth, 1), code.lanes // 64
 
@@ -136,7 +136,7 @@ def _put(kind, code, n, scratch, panel, to, step):
     return of_halves if half else of_32
 
 
-@njit(forceinline=True)
+@inline
 def block(kind, rows, at, scratch, panel, to, step):
     """Decode a block to a panel, see `put`."""
     header(kind, ROW, rows, at, 0, scratch, 0)
@@ -150,7 +150,7 @@ def floats(kind, code, n, scratch, at):
     """The floats of two rows' codes from the n-th 32 of a block on: a tuple of eight of each row at a time."""
 
 
-@overload(floats, jit_options={"forceinline": True})
+@overload(floats, jit_options=INLINE)
 def _floats(kind, code, n, scratch, at):
     groups, half = 2 * 32 // TYPES[kind.value].GROUP, code.lanes // 128
 
@@ -169,7 +169,7 @@ def further(weights, x, at, total):
     """The running numbers [2, 8] after a tuple of floats, times the numbers of x at the byte `at` and on."""
 
 
-@overload(further, jit_options={"forceinline": True})
+@overload(further, jit_options=INLINE)
 def _further(weights, x, at, total):
     def four(weights, x, at, total):
         total = fma(weights[0], tile(load(f32x8, x, at), 2), total)
@@ -183,7 +183,7 @@ def _further(weights, x, at, total):
     return four if len(weights) == 4 else more
 
 
-@njit(forceinline=True)
+@inline
 def _part(kind, rows, at, k, first, p, scratch, x, x_at, total):
     """The running numbers of the rows k and k + 1 after a part of their block that begins `first` bytes after at."""
     n = the(kind, "WEIGHTS") // 32 // the(kind, "PARTS") * p
@@ -191,7 +191,7 @@ def _part(kind, rows, at, k, first, p, scratch, x, x_at, total):
     return further(floats(kind, code, n, scratch, HEADER * k), x, x_at + 128 * n, total)
 
 
-@njit
+@within
 def one_token(kind, rows, at, x, blocks, scratch, sums):
     """The running numbers of eight rows, which start at the bytes at [8], with a turned token: sums [1, 8, 8]."""
     a, b, c, d = splat(f32x16, 0), splat(f32x16, 0), splat(f32x16, 0), splat(f32x16, 0)
