@@ -7,7 +7,7 @@ from numba import njit, prange, types
 
 from .exponential import exp
 from .simd import Vec, load, splat, store
-from .static import entry, inline, within
+from .static import address, call, entry, inline
 
 f32xL, LANES, ONE = Vec("f", 32, 16), 16, np.float32(1)
 NOTHING, FLAT = np.empty(0, np.float32), types.Array(types.float32, 1, "C")
@@ -21,7 +21,7 @@ def _sixteen(inverse, x, y, times):
     return value * y if times else value
 
 
-@within
+@njit(cache=True)
 def _some(inverse, x, y, out, start, stop):
     """Numbers `start` to `stop` of x (and y, or nothing), flat."""
     whole, rest = start + (stop - start) // LANES * LANES, np.zeros((3, LANES), np.float32)
@@ -37,23 +37,27 @@ def _some(inverse, x, y, out, start, stop):
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def _each(inverse, x, y, out):
+def _each(some, inverse, x, y, out):
     """All of x, in parts that several threads take if there is more than one."""
     if x.size <= PART:
-        _some(inverse, x, y, out, np.int64(0), x.size)
+        call(some, (inverse, x, y, out, np.int64(0), x.size))
     else:
         for part in prange((x.size + PART - 1) // PART):
-            _some(inverse, x, y, out, part * PART, min(part * PART + PART, x.size))
+            start = np.int64(part) * PART
+            call(some, (inverse, x, y, out, start, min(start + PART, x.size)))
 
 
 @cache
 def _compiled():
-    return entry(_each, (), types.boolean, FLAT, FLAT, FLAT)
+    """The kernel, and the address of what each thread does in it."""
+    numbers = types.boolean, FLAT, FLAT, FLAT
+    return entry(_each, (), types.int64, *numbers), address(_some, (), *numbers, types.int64, types.int64)
 
 
 def _mapped(inverse, x, y):
     x, out = np.ascontiguousarray(x, np.float32), np.empty(x.shape, np.float32)
-    _compiled()(inverse, x.reshape(-1), np.ascontiguousarray(y, np.float32).reshape(-1), out.reshape(-1))
+    run, some = _compiled()
+    run(some, inverse, x.reshape(-1), np.ascontiguousarray(y, np.float32).reshape(-1), out.reshape(-1))
     return out
 
 

@@ -34,7 +34,7 @@ from .simd import (
     where_less,
     wide,
 )
-from .static import INLINE, Static, entry, for_kernels, within
+from .static import INLINE, Static, address, call, entry, for_kernels, within
 
 PART = 256  # keys
 TOKENS = 8  # queries that one thread takes with a part, while the part is in its cache
@@ -111,7 +111,7 @@ def first_seen(seen, window):
     return max(0, seen - window) if window else 0
 
 
-@within
+@njit(cache=True)
 def _share(R, K, W, q, k, v, scale, start, window, kq, begin, sums, numbers, claimed):
     """One thread's work, until nothing is left: R query heads at a time of a few tokens, with one part of a key head."""
     (T, H, D), G, parts = q.shape, k.shape[1], sums.shape[2]
@@ -138,7 +138,7 @@ def _share(R, K, W, q, k, v, scale, start, window, kq, begin, sums, numbers, cla
                 _values(R, W, raw, v, at + skipped * apart, apart, n, D, sums, to, 4 * parts * D)
 
 
-@within
+@njit(cache=True)
 def _together(sums, numbers, low, seen, scale, out):
     """The parts of one row that sees keys low to seen, in order: out [D]; numbers[0] receives the maximum and the sum of all."""
     out[:] = 0
@@ -156,25 +156,22 @@ def _together(sums, numbers, low, seen, scale, out):
 
 
 @njit(parallel=True, cache=True)
-def _attention(R, K, W, threads, q, k, v, scale, start, window, kq, begin, sums, numbers, claimed, out):
+def _attention(sharing, joining, threads, q, k, v, scale, start, window, kq, begin, sums, numbers, claimed, out):
     for _ in prange(threads):
-        _share(R, K, W, q, k, v, scale, start, window, kq, begin, sums, numbers, claimed)
-    T, H, _ = q.shape
-    for unit in prange(T * H):
-        t, h, seen = unit // H, unit % H, start + unit // H + 1
-        _together(sums[t, h], numbers[t, h], first_seen(seen, window), seen, scale, out[t, h])
+        call(sharing, (None, None, None, q, k, v, scale, start, window, kq, begin, sums, numbers, claimed))
+    for unit in prange(q.shape[0] * q.shape[1]):
+        t, h = divmod(np.int64(unit), q.shape[1])
+        call(joining, (sums[t, h], numbers[t, h], first_seen(start + t + 1, window), start + t + 1, scale, out[t, h]))
 
 
 @cache
 def _compiled(R, K, W, dtype):
-    """For a cache that lies in memory in any way, whose dtype has that name."""
-    cells = types.Array(getattr(types, dtype), 3, "A")
-    whole = [types.Array(types.float32, ndim, "C") for ndim in range(5)]
-    q, kq, sums, numbers, claimed, out = whole[3], whole[3], whole[4], whole[4], types.Array(types.int64, 1, "C"), whole[3]
-    number = types.int64
-    return entry(
-        _attention, (R, K, W), number, q, cells, cells, types.float32, number, number, kq, number, sums, numbers, claimed, out
-    )
+    """For a cache that lies in memory in any way, whose dtype has that name: the kernel, and the addresses of its two parts."""
+    number, scale, cells = types.int64, types.float32, types.Array(getattr(types, dtype), 3, "A")
+    _, one, two, three, four = (types.Array(types.float32, ndim, "C") for ndim in range(5))
+    first = three, cells, cells, scale, number, number, three, number, four, four, types.Array(number, 1, "C")
+    joining = address(_together, (), two, two, number, number, scale, one)
+    return entry(_attention, (), number, number, number, *first, three), address(_share, (R, K, W), *first), joining
 
 
 def attention(q, k, v, scale, kq, kq_soft_max, window=0):
@@ -199,9 +196,8 @@ def attention(q, k, v, scale, kq, kq_soft_max, window=0):
         sums, numbers = np.empty((len(rows), H, parts, D), np.float32), np.empty((len(rows), H, parts, 2), np.float32)
         claimed = np.zeros(1, np.int64)
         result = out[here]
-        _compiled(R, keys, W, k.dtype.name)(
-            None, None, None, threads, rows, k, v, factor, start, window, kq, t, sums, numbers, claimed, result
-        )
+        run, sharing, joining = _compiled(R, keys, W, k.dtype.name)
+        run(sharing, joining, threads, rows, k, v, factor, start, window, kq, t, sums, numbers, claimed, result)
         for i in range(len(rows) if kq.size else 0):
             seen = slice(first_seen(start + i + 1, window), start + i + 1)
             top, total = (numbers[i, :, 0, j, None] for j in (0, 1))

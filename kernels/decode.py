@@ -7,9 +7,11 @@ A whole tensor is decoded as fast as memory takes it: stores go past the caches,
 They want an address that is a multiple of 32 bytes; what fits into a cache is stored as usual.
 """
 
+from functools import cache
+
 import numba
 import numpy as np
-from numba import njit, prange
+from numba import njit, prange, types
 from numba.extending import overload
 
 from .blocks import TYPES, codes, delta, lower, scales
@@ -17,13 +19,13 @@ from .floats import FLOATS
 from .lanes import numbers
 from .layout import ROW
 from .simd import Vec, bitcast, convert, fetch_add, fma, load_repeated, store, store_rows, stream
-from .static import INLINE, WITHIN, Static, for_kernels, inline, within
+from .static import INLINE, WITHIN, address, call, entry, for_kernels, inline
 
 KINDS = {**TYPES, **FLOATS}
 CHUNK = 1 << 14  # weights that a thread claims at once
 LARGE = 1 << 23  # bytes that no cache need keep
 SCRATCH, MINIMA = 128, 64  # bytes: 16 scales, 16 minima
-STREAM, IN_ORDER = Static("stream"), Static(8)
+STREAM, IN_ORDER = "stream", 8
 
 
 @for_kernels
@@ -92,7 +94,7 @@ def _block(kind, lanes, rows, at, scratch, out, to, step):
     return body
 
 
-@within
+@njit(cache=True)
 def _share(kind, lanes, rows, out, claimed):
     """One thread's work: whole blocks of rows [bytes] -> out [weights], until none is left."""
     weights, scratch = of_kind(kind, "WEIGHTS"), np.empty(SCRATCH, np.uint8)
@@ -106,14 +108,23 @@ def _share(kind, lanes, rows, out, claimed):
 
 
 @njit(parallel=True, cache=True)
-def _decode(kind, lanes, rows, out, claimed, threads):
+def _decode(sharing, rows, out, claimed, threads):
     for _ in prange(threads):
-        _share(kind, lanes, rows, out, claimed)
+        call(sharing, (None, None, rows, out, claimed))
 
 
-@njit(cache=True)
-def _decode_here(kind, lanes, rows, out):
-    _share(kind, lanes, rows, out, np.zeros(1, np.int64))
+SHARE = types.Array(types.uint8, 1, "C", readonly=True), types.Array(types.float32, 1, "C"), types.Array(types.int64, 1, "C")
+
+
+@cache
+def _in_one_thread(kind):
+    return entry(_share, (kind, IN_ORDER), *SHARE)
+
+
+@cache
+def _in_threads(kind, lanes):
+    """The kernel, and the address of what each thread does in it."""
+    return entry(_decode, (), types.int64, *SHARE, types.int64), address(_share, (kind, lanes), *SHARE)
 
 
 def dequantize(kind, rows, out):
@@ -121,14 +132,14 @@ def dequantize(kind, rows, out):
     rows, out = np.ascontiguousarray(rows).reshape(-1).view(), out.reshape(-1)
     rows.setflags(write=False)  # as a mapped file is: otherwise the kernel is compiled a second time
     if out.nbytes < LARGE:
-        _decode_here(Static(kind), IN_ORDER, rows, out)
+        _in_one_thread(kind)(None, None, rows, out, np.zeros(1, np.int64))
     else:
-        lanes = IN_ORDER if out.ctypes.data % 32 else STREAM
-        _decode(Static(kind), lanes, rows, out, np.zeros(1, np.int64), numba.get_num_threads())
+        run, sharing = _in_threads(kind, IN_ORDER if out.ctypes.data % 32 else STREAM)
+        run(sharing, rows, out, np.zeros(1, np.int64), numba.get_num_threads())
     if rest := out.size % KINDS[kind].WEIGHTS:  # floats alone: a row of them need not be whole blocks
         last, floats = np.zeros(KINDS[kind].BLOCK, np.uint8), np.empty(KINDS[kind].WEIGHTS, np.float32)
         tail = rows[(out.size - rest) // KINDS[kind].WEIGHTS * KINDS[kind].BLOCK :]
         last[: tail.size] = tail
         last.setflags(write=False)
-        _decode_here(Static(kind), IN_ORDER, last, floats)
+        _in_one_thread(kind)(None, None, last, floats, np.zeros(1, np.int64))
         out[-rest:] = floats[:rest]

@@ -23,7 +23,7 @@ from .simd import (
     wide,
 )
 from .simd import fma as fma_lanes
-from .static import entry, inline, within
+from .static import address, call, entry, inline, within
 
 SLAB = 32  # rows of a state [Dv, Dk] that go through CHUNK tokens one by one: they stay in a core's first cache
 CHUNK = 64  # tokens whose keys, queries and values are first brought together for one head
@@ -36,7 +36,7 @@ CHANNELS, f32x16 = 64, Vec("f", 32, 16)
 FEW = 4  # tokens for which taps are not turned first
 
 
-@within
+@njit(cache=True)
 def _channels(x, w, first, out):
     """At most 64 channels, from the first token to the last; their taps are turned once, so that channels are lanes."""
     (C, K), T = w.shape, len(out)
@@ -58,7 +58,7 @@ def _channels(x, w, first, out):
             out[t, c] = alone
 
 
-@within
+@njit(cache=True, nogil=True)
 def _four_taps(x, w, out):
     """The usual number of taps, written out: so the compiler makes vectors of channels, which is worth it for few tokens."""
     for t in range(len(out)):
@@ -69,15 +69,32 @@ def _four_taps(x, w, out):
 
 
 @njit(parallel=True, cache=True)
+def _convolved(channels, x, w, out):
+    for i in prange((len(w) + CHANNELS - 1) // CHANNELS):
+        call(channels, (x, w, np.int64(i) * CHANNELS, out))
+
+
+@cache
+def _convolution():
+    """The kernel, and the address of what each thread does in it."""
+    return entry(_convolved, (), types.int64, TABLE, TABLE, TABLE), address(_channels, (), TABLE, TABLE, types.int64, TABLE)
+
+
+@cache
+def _convolution_of_few():
+    return entry(_four_taps, (), TABLE, TABLE, TABLE)
+
+
 def causal_conv1d(x, w):
     """Twin of ops.deltanet.causal_conv1d: taps are added in order, without contraction, as llama.cpp adds fours of them."""
+    x, w = np.ascontiguousarray(x, np.float32), np.ascontiguousarray(w, np.float32)
     C, K = w.shape
     out = np.empty((len(x) - K + 1, C), np.float32)
     if K == 4 and len(out) <= FEW:
-        _four_taps(x, w, out)
-        return out
-    for i in prange((C + CHANNELS - 1) // CHANNELS):
-        _channels(x, w, i * CHANNELS, out)
+        _convolution_of_few()(x, w, out)
+    else:
+        run, channels = _convolution()
+        run(channels, x, w, out)
     return out
 
 
@@ -179,7 +196,7 @@ def _aligned(n):
     return room[skip : skip + (CHUNK + 1) * n].reshape((CHUNK + 1, n))
 
 
-@within
+@njit(cache=True)
 def _share(R, Dk, q, k, v, log_decay, beta, before, after, out, claimed):
     """One thread's work, until no heads are left."""
     Dv, n, numbers = before.shape[1], Dk.value, np.empty((CHUNK + 1, 2), np.float32)
@@ -194,14 +211,16 @@ def _share(R, Dk, q, k, v, log_decay, beta, before, after, out, claimed):
 
 
 @njit(parallel=True, cache=True)
-def _heads(R, Dk, threads, q, k, v, log_decay, beta, before, after, out, claimed):
+def _heads(sharing, threads, q, k, v, log_decay, beta, before, after, out, claimed):
     for _ in prange(threads):
-        _share(R, Dk, q, k, v, log_decay, beta, before, after, out, claimed)
+        call(sharing, (None, None, q, k, v, log_decay, beta, before, after, out, claimed))
 
 
 @cache
 def _compiled(R, Dk):
-    return entry(_heads, (R, Dk), types.int64, *[CUBE] * 3, *[TABLE] * 2, *[CUBE] * 3, COUNTER)
+    """The kernel, and the address of what each thread does in it."""
+    arrays = *[CUBE] * 3, *[TABLE] * 2, *[CUBE] * 3, COUNTER
+    return entry(_heads, (), types.int64, types.int64, *arrays), address(_share, (R, Dk), *arrays)
 
 
 def gated_delta_rule(q, k, v, log_decay, beta, before, after):
@@ -212,5 +231,6 @@ def gated_delta_rule(q, k, v, log_decay, beta, before, after):
     numbers = [np.ascontiguousarray(x, np.float32) for x in (log_decay, beta)]
     out, R = np.empty(v.shape, np.float32), 2 if target_is("avx512f") and v.shape[2] % 2 == 0 else 1
     states = np.ascontiguousarray(before, np.float32), after
-    _compiled(R, k.shape[2])(None, None, numba.get_num_threads(), *heads, *numbers, *states, out, np.zeros(1, np.int64))
+    run, sharing = _compiled(R, k.shape[2])
+    run(sharing, numba.get_num_threads(), *heads, *numbers, *states, out, np.zeros(1, np.int64))
     return out

@@ -24,7 +24,7 @@ from .decode import KINDS
 from .floats import FLOATS
 from .ieee import fma as fma_of_numbers
 from .simd import Vec, fetch, fetch_add, fma, hsum, load, part, store, target_is, tile
-from .static import WITHIN, Static, entry, for_kernels, inline, within
+from .static import WITHIN, Static, address, call, entry, for_kernels, inline
 
 ROWS = turned.ROWS  # of a panel
 WIDTH = 512  # weights of each, at most
@@ -194,7 +194,7 @@ def _sums_of_rows(way, kind, order, rows, at, x, inner, panel, scratch, sums):
     return one_token_and_floats if kind.value in FLOATS else one_token
 
 
-@within
+@njit(cache=True)
 def _share(way, kind, order, claimed, many, rows, row_bytes, x, inner, sums, out):
     """One thread's work, until no rows are left. Where rows are missing, the last one stands in."""
     n, panel, scratch, at = out.shape[1], np.empty(PANEL, x.dtype), np.empty(SCRATCH, np.uint8), np.empty(ROWS, np.int64)
@@ -215,18 +215,19 @@ def _share(way, kind, order, claimed, many, rows, row_bytes, x, inner, sums, out
 
 
 @njit(parallel=True, cache=True)
-def _product(way, kind, order, claimed, many, rows, row_bytes, x, inner, sums, out):
+def _product(sharing, claimed, many, rows, row_bytes, x, inner, sums, out):
     for i in prange(len(sums)):
-        _share(way, kind, order, claimed, many, rows, row_bytes, x, inner, sums[i], out)
+        call(sharing, (None, None, None, claimed, many, rows, row_bytes, x, inner, sums[i], out))
 
 
 @cache
 def _compiled(way, kind, order, dtype):
-    """For tokens whose dtype has that name."""
+    """The kernel for tokens whose dtype has that name, and the address of what each thread does in it."""
     number, of = types.int64, getattr(types, dtype)
     counter, rows = types.Array(number, 1, "C"), types.Array(types.uint8, 1, "C", readonly=True)
-    two, four = (types.Array(of, ndim, "C") for ndim in (2, 4))
-    return entry(_product, (way, kind, order), counter, number, rows, number, two, number, four, two)
+    two, three, four = (types.Array(of, ndim, "C") for ndim in (2, 3, 4))
+    first = counter, number, rows, number, two, number
+    return entry(_product, (), number, *first, four, two), address(_share, (way, kind, order), *first, three, two)
 
 
 def product(kind, order, rows, x, out):
@@ -246,11 +247,11 @@ def product(kind, order, rows, x, out):
         x = np.pad(x, ((0, 0), (0, -I % 8)))
     many = min(CHUNK, max(O // (4 * threads * ROWS), 1) * ROWS)
     one = T == 1 and I % KINDS[kind].WEIGHTS == 0 and x.dtype == np.float32
-    run = _compiled("one_token" if one else "panels", kind, order, x.dtype.name)
+    run, sharing = _compiled("one_token" if one else "panels", kind, order, x.dtype.name)
     x = np.ascontiguousarray(x)
     parts = max(-(-x.nbytes // TOKENS), 1)
     each = -(-T // (2 * parts)) * 2  # in pairs
     for start in range(0, T, each):
         tokens, result = x[start : start + each], out[start : start + each]
         sums = np.empty((threads, len(tokens), ROWS, LANES[order]), x.dtype)
-        run(None, None, None, np.zeros(1, np.int64), many, rows, row_bytes, tokens, I, sums, result)
+        run(sharing, np.zeros(1, np.int64), many, rows, row_bytes, tokens, I, sums, result)

@@ -22,21 +22,17 @@ from numba.extending import overload
 
 from . import columns, lanes, panels
 from .simd import fetch_add
-from .static import WITHIN, Static, entry, for_kernels, within
-from .tokens import form, room, round_tokens
+from .static import WITHIN, address, call, entry, for_kernels
+from .tokens import SIZES, TOKENS, form_of, room, round_tokens, sizes
 
 CHUNK = 512  # rows that a thread claims at once, at most
 WAYS = {"columns": columns, "panels": panels, "lanes": lanes}
+FEW = 16  # tokens that one thread rounds
 SCRATCH = max(way.SCRATCH for way in WAYS.values())
 
 
 @for_kernels
 def some_rows(way, kind, path, rows, at, stride, tokens, scratch, result):
-    """See above."""
-
-
-@for_kernels
-def together(way, kind):
     """See above."""
 
 
@@ -50,19 +46,13 @@ def _some_rows(way, kind, path, rows, at, stride, tokens, scratch, result):
     return WAYS[way.value].driver(kind.value, path.value)
 
 
-@overload(together, jit_options=WITHIN)
-def _together(way, kind):
-    count = Static(WAYS[way.value].together(kind.value))
-    return lambda way, kind: count
-
-
 @overload(rows_of, jit_options=WITHIN)
 def _rows_of(way):
     count = WAYS[way.value].ROWS
     return lambda way: count
 
 
-@within
+@njit(cache=True)
 def _share(way, kind, path, claimed, chunk, rows, tokens, out):
     """One thread's work, until no rows are left."""
     (n, row_bytes), R = rows.shape, rows_of(way)
@@ -87,22 +77,16 @@ def _share(way, kind, path, claimed, chunk, rows, tokens, out):
 
 
 @njit(parallel=True, cache=True)
-def _few_tokens(way, kind, path, rows, x, out, threads, chunk, of_tokens, of_rows):
-    count, of = together(way, kind), form(kind)
-    tokens = room(of, count, x.shape[0], x.shape[1])
-    round_tokens(of, count, of_tokens, x, tokens)
+def _multiply(rounding, sharing, sizes, rows, x, out, threads, chunk, of_tokens, of_rows):
+    """With the kernels at two addresses; a few tokens are rounded by one thread."""
+    tokens = room(sizes)
+    if len(x) < FEW:
+        call(rounding, (None, None, of_tokens, x, tokens))
+    else:
+        for _ in prange(threads):
+            call(rounding, (None, None, of_tokens, x, tokens))
     for _ in prange(threads):
-        _share(way, kind, path, of_rows, chunk, rows, tokens, out)
-
-
-@njit(parallel=True, cache=True)
-def _many_tokens(way, kind, path, rows, x, out, threads, chunk, of_tokens, of_rows):
-    count, of = together(way, kind), form(kind)
-    tokens = room(of, count, x.shape[0], x.shape[1])
-    for _ in prange(threads):
-        round_tokens(of, count, of_tokens, x, tokens)
-    for _ in prange(threads):
-        _share(way, kind, path, of_rows, chunk, rows, tokens, out)
+        call(sharing, (None, None, None, of_rows, chunk, rows, tokens, out))
 
 
 COUNTER, FLOATS = types.Array(types.int64, 1, "C"), types.Array(types.float32, 2, "C")
@@ -111,8 +95,16 @@ ROWS = types.Array(types.uint8, 2, "C", readonly=True)
 
 @cache
 def compiled(way, kind, path):
-    kernel = _many_tokens if way == "panels" else _few_tokens
-    return entry(kernel, (way, kind, path), ROWS, FLOATS, FLOATS, types.int64, types.int64, COUNTER, COUNTER)
+    """(form and count of the tokens, addresses of what rounds them and of what multiplies them)."""
+    form, count, number = form_of(kind), WAYS[way].together(kind), types.int64
+    rounding = address(round_tokens, (form, count), COUNTER, FLOATS, TOKENS)
+    return form, count, rounding, address(_share, (way, kind, path), COUNTER, number, ROWS, TOKENS, FLOATS)
+
+
+@cache
+def _compiled():
+    number = types.int64
+    return entry(_multiply, (), number, number, SIZES, ROWS, FLOATS, FLOATS, number, number, COUNTER, COUNTER)
 
 
 def product(way, kind, path, rows, x, out):
@@ -126,4 +118,5 @@ def product(way, kind, path, rows, x, out):
     assert out.shape == (len(x), len(rows))
     threads, claimed = get_num_threads(), np.zeros((2, 1), np.int64)
     chunk = max(16, min(CHUNK, len(rows) // (4 * threads) // 16 * 16))
-    compiled(way, kind, path)(None, None, None, rows, x, out, threads, chunk, claimed[0], claimed[1])
+    form, count, rounding, sharing = compiled(way, kind, path)
+    _compiled()(rounding, sharing, sizes(form, count, *x.shape), rows, x, out, threads, chunk, claimed[0], claimed[1])

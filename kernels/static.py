@@ -3,8 +3,9 @@
 from functools import wraps
 
 from numba import njit, types
+from numba.core import cgutils
 from numba.core.imputils import lower_constant
-from numba.extending import NativeValue, models, overload_attribute, register_model, typeof_impl, unbox
+from numba.extending import NativeValue, intrinsic, models, overload_attribute, register_model, typeof_impl, unbox
 
 
 class Static:
@@ -45,6 +46,34 @@ def entry(kernel, known, *others):
     checked: arrays must have exactly these types. None is given for each Static. Who calls it keeps what comes back.
     """
     return kernel.compile((*map(StaticType, known), *others))
+
+
+def address(kernel, known, *others):
+    """Where the machine code of such a kernel stands, for `call`. The kernel returns nothing, and stays where it is."""
+    given = (*map(StaticType, known), *others)
+    kernel.compile(given)
+    compiled = kernel.overloads[given]
+    return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+
+
+@intrinsic
+def call(typingctx, address, arguments):
+    """Call the kernel at an address. Nothing is checked: the tuple has the types that it was compiled for, None for each Static.
+
+    The body of a `prange` is compiled four times: as it stands, for the loop, for its caller, and for the function around it. So
+    it is such a call and no more, and the kernel behind the address is compiled once.
+    """
+
+    def emit(context, builder, sig, args):
+        kinds = list(sig.args[1])
+        code = context.call_conv.get_function_type(types.none, kinds).as_pointer()
+        values = cgutils.unpack_tuple(builder, args[1], len(kinds))
+        status, _ = context.call_conv.call_function(builder, builder.inttoptr(args[0], code), types.none, kinds, values)
+        with cgutils.if_unlikely(builder, status.is_error):
+            context.call_conv.return_status_propagate(builder, status)
+        return context.get_dummy_value()
+
+    return types.none(types.int64, arguments), emit
 
 
 # how functions are compiled that kernels alone call: without the ways in from Python and C, which cost as much as a small function

@@ -9,7 +9,7 @@
 """
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 from numba.extending import overload
 
 from .blocks import TYPES
@@ -25,37 +25,26 @@ AT_ONCE = 4  # tokens that a thread claims
 def form_of(kind):
     """What of a type matters to its tokens, (WEIGHTS, GROUP, whether they have s): types that agree in it share this code."""
     of = TYPES[kind]
-    return Static((of.WEIGHTS, of.GROUP, of.M >= 0 and of.WEIGHTS == 32))
+    return of.WEIGHTS, of.GROUP, of.M >= 0 and of.WEIGHTS == 32
 
 
-@for_kernels
-def form(kind):
-    """form_of, in a kernel."""
+SIZES = types.UniTuple(types.int64, 4)
+SCALES = types.Array(types.float32, 2, "C")
+TOKENS = types.Tuple([types.Array(types.int8, 1, "C"), SCALES, types.Array(types.int16, 1, "C"), SCALES])  # q, d, sums, s
 
 
-@overload(form, jit_options=WITHIN)
-def _form(kind):
-    value = form_of(kind.value)
-    return lambda kind: value
+def sizes(form, count, tokens, width):
+    """Of the room for so many tokens of so many numbers: the sizes of q and sums, N and T'."""
+    (weights, group, _), whole = form, -(-tokens // count) * count
+    blocks = width // weights
+    return width * whole, (weights // group + 1) // 2 * 2 * blocks * whole, blocks, whole
 
 
-@for_kernels
-def room(form, count, tokens, width):
-    """Zeros for q, d, sums and s of so many tokens of so many numbers."""
-
-
-@overload(room, jit_options=WITHIN)
-def _room(form, count, tokens, width):
-    (weights, group, _), side = form.value, count.value
-    pairs = (weights // group + 1) // 2
-
-    def body(form, count, tokens, width):
-        blocks, many = width // weights, (tokens + side - 1) // side * side
-        shape = blocks, many
-        sums = np.zeros(2 * pairs * blocks * many, np.int16)
-        return np.zeros(width * many, np.int8), np.zeros(shape, np.float32), sums, np.zeros(shape, np.float32)
-
-    return body
+@within
+def room(sizes):
+    """Zeros for q, d, sums and s."""
+    codes, sums, N, T = sizes
+    return np.zeros(codes, np.int8), np.zeros((N, T), np.float32), np.zeros(sums, np.int16), np.zeros((N, T), np.float32)
 
 
 @within
@@ -120,7 +109,7 @@ def _round_block(form, count, x, t, n, tokens):
     return body
 
 
-@within
+@njit(cache=True)
 def round_tokens(form, count, claimed, x, tokens):
     """One thread's work, until no tokens are left."""
     while True:
@@ -133,8 +122,12 @@ def round_tokens(form, count, claimed, x, tokens):
 
 
 @njit(cache=True)
-def rounded(form, count, x):
-    """The tokens x [T, I] float32, C-contiguous."""
-    tokens = room(form, count, x.shape[0], x.shape[1])
+def _rounded(form, count, sizes, x):
+    tokens = room(sizes)
     round_tokens(form, count, np.zeros(1, np.int64), x, tokens)
     return tokens
+
+
+def rounded(form, count, x):
+    """The tokens x [T, I] float32, C-contiguous."""
+    return _rounded(Static(form), Static(count), sizes(form, count, *x.shape), x)

@@ -13,7 +13,7 @@ TARGETS = {"haswell": (AVX2, r"vpmaddubsw\s.*%ymm"), "znver4": (f"{AVX2},{AVX512
 COMPILE = """
 from refmodel.kernels import products
 products.compiled("columns", "Q8_0", "super_blocks")
-print("".join(products._multiply.inspect_asm().values()))
+print("".join(products._share.inspect_asm().values()))
 """
 
 

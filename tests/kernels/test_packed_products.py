@@ -12,7 +12,6 @@ from test_kernels_linear import Packed, exact_product, size_of_sums
 from refmodel.kernels.blocks import TYPES
 from refmodel.kernels.paths import STRETCH
 from refmodel.kernels.products import product
-from refmodel.kernels.static import Static
 from refmodel.kernels.tokens import form_of, rounded
 from refmodel.ops import ggml_product as ops
 from refmodel.ops.ggml import fma
@@ -111,7 +110,7 @@ def test_tokens_are_rounded_to_the_bits_of_the_partner(name, side, seed, T, bloc
     x = (np.random.default_rng(seed).standard_normal((T, blocks * of.WEIGHTS)) * scale).astype(f32)
     x[0, 3] = -x[0].max()  # equally far from zero as another one
     a = QUANTIZERS[PATHS[Q[name]].partner](x)
-    q, d, sums, s = rounded(form_of(name), Static(side), x)
+    q, d, sums, s = rounded(form_of(name), side, x)
     groups, fill = of.WEIGHTS // of.GROUP, -T % side
     codes = q.reshape(blocks, -1, of.WEIGHTS // 4, side, 4).transpose(1, 3, 0, 2, 4).reshape(T + fill, blocks, of.WEIGHTS)
     same_bits(codes[:T], a.codes)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numba import njit
 from near import near, same_bits
 from strategies import delta_rule, seeds
 
@@ -50,7 +51,7 @@ def test_fma_where_float64_would_round_twice():
         same_bits(ops.fma(a, b, c).reshape(1), np.array([want], f32))
 
 
-@ieee.njit
+@njit
 def _halves(x, out):
     for i in range(x.size):
         out[i] = ieee.to_half(x[i])
@@ -76,7 +77,7 @@ def test_dots(dot, seed, n):
     assert abs(float(got) - x.astype(float) @ y.astype(float)) <= 1e-6 * (np.abs(x).astype(float) @ np.abs(y).astype(float))
 
 
-@kernels.njit
+@njit
 def _exp8(x, out):
     for i in range(x.size):
         out[i] = kernels.exp8(x[i])
