@@ -35,7 +35,7 @@ from .simd import (
 )
 from .static import INLINE, for_kernels, inline
 
-ROWS, SCRATCH = 4, 256
+ROWS, STREAMS, SCRATCH = 4, True, 256
 u8x32, i8x32, i16x64, i32x8 = Vec("u", 8, 32), Vec("i", 8, 32), Vec("i", 16, 64), Vec("i", 32, 8)
 f32x4, f32x32 = Vec("f", 32, 4), Vec("f", 32, 32)
 

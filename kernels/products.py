@@ -4,14 +4,14 @@ A way of WAYS multiplies a few rows at once; here threads round the tokens, then
 A way is a module with
 
   ROWS            rows at once
+  STREAMS         whether these rows lie far apart, each followed by the next: so memory is read in streams from front to back, each
+                  fetched a little ahead; for many tokens rows lie together, for their results are written together
   SCRATCH         bytes of scratch that it wants
   together(kind)  tokens that lie side by side (tokens.py)
   driver(kind, path)
                   the function (way, kind, path, rows, at, stride, tokens, scratch, result) that writes the products of the rows
                   at `at`, at + stride ... with all tokens to result [T', ROWS]
 
-Rows that are multiplied at once lie far apart, and each is followed by the next: so memory is read in ROWS streams from front to
-back, each fetched a little ahead of where it is read. Rows that lie together are as fast in a cache, and slower from memory.
 """
 
 from functools import cache
@@ -41,6 +41,11 @@ def rows_of(way):
     """See above."""
 
 
+@for_kernels
+def streams(way):
+    """See above."""
+
+
 @overload(some_rows, jit_options=WITHIN)
 def _some_rows(way, kind, path, rows, at, stride, tokens, scratch, result):
     return WAYS[way.value].driver(kind.value, path.value)
@@ -50,6 +55,12 @@ def _some_rows(way, kind, path, rows, at, stride, tokens, scratch, result):
 def _rows_of(way):
     count = WAYS[way.value].ROWS
     return lambda way: count
+
+
+@overload(streams, jit_options=WITHIN)
+def _streams(way):
+    far = WAYS[way.value].STREAMS
+    return lambda way: far
 
 
 @njit(cache=True)
@@ -67,7 +78,7 @@ def _share(way, kind, path, claimed, chunk, rows, tokens, out):
         apart = (stop - start) // R  # none, if there are fewer than R rows in all: then one by one, each R times
         left = stop - start - R * apart
         for i in range(apart + min(left, 1) if apart else left):
-            first, stride = start + i, apart
+            first, stride = (start + i, apart) if streams(way) or not apart else (start + R * i, 1)
             if apart and i == apart:  # what is left begins with rows that are done: their bits stay
                 first, stride = stop - R, 1
             some_rows(way, kind, path, rows, first * row_bytes, stride * row_bytes, tokens, scratch, result)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numba import njit
 from near import near, same_bits
+from numba import njit
 from strategies import delta_rule, seeds
 
 from refmodel.kernels import deltanet, ieee
