@@ -19,7 +19,7 @@ from .static import WITHIN, Static, for_kernels, within
 
 f32x32 = Vec("f", 32, 32)
 ROUND = np.float32(3 << 22)  # once added and taken away, a small number is a whole one: ties to even
-AT_ONCE = 4  # tokens that a thread claims
+AT_ONCE = 16  # tokens that a thread claims: what several of them write lies in the same cache lines
 
 
 def form_of(kind):

@@ -10,7 +10,7 @@ import numpy as np
 from .arch import ARCHITECTURES, Shape, nextn
 from .arch.fused import PARTS
 from .arch.keys import FFN
-from .arrays import F, Ints
+from .arrays import F, Ints, keep_pages
 from .call import Call, passing
 from .draft import DraftHead, Prediction
 from .errors import MemoryLimitError, MetadataError, RefmodelError, TensorError, TokenError
@@ -188,6 +188,7 @@ class Session:
     def __init__(self, model: Model, route: Route, num: "Numerics", tapper: Tapper = SILENT, mtp: bool = False) -> None:
         self.model, self.route, self.num, self.tapper = model, route, num, tapper
         self.n_past = self.room = 0
+        keep_pages()
         self.states = [model.arch.new_state(model.hp, source, num.dtype) for source in route.layers]
         self.draft: DraftHead | None = None
         if mtp:
