@@ -47,7 +47,8 @@ def main() -> None:
         assert runner
         if "prefill" in request:
             runner.cache = None
-        answer(channel, seconds=runner.run(request["prefill"] if "prefill" in request else [request["decode"]]))
+        passes = [request["prefill"]] if "prefill" in request else [[token] for token in request["decode"]]
+        answer(channel, seconds=sum(map(runner.run, passes)))
 
 
 if __name__ == "__main__":

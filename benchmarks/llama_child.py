@@ -1,7 +1,7 @@
 """llama.cpp with its own settings on a file: the child that benchmarks/model.py asks for turns.
 
 open: load the file, f16 cache, flash attention where it can, weights rearranged as it likes, 512 tokens a ubatch.
-prefill: an empty sequence and these tokens, logits of the last. decode: one more token. Source: llama.cpp include/llama.h.
+prefill: an empty sequence and these tokens, logits of the last. decode: these tokens, one by one. Source: include/llama.h.
 """
 
 import ctypes
@@ -65,8 +65,9 @@ def main() -> None:
         assert runner
         if "prefill" in request:
             runner.clear()
-        seconds, logits = runner.run(request["prefill"] if "prefill" in request else [request["decode"]])
-        answer(channel, seconds=seconds, logits=logits)
+        passes = [request["prefill"]] if "prefill" in request else [[token] for token in request["decode"]]
+        results = [runner.run(tokens) for tokens in passes]
+        answer(channel, seconds=sum(seconds for seconds, _ in results), logits=results[-1][1])
 
 
 if __name__ == "__main__":

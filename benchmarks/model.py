@@ -15,7 +15,7 @@ from .synthesize import SHAPES, Shape, synthesize
 from .turns import alternate, timed
 
 PROMPT = [7 * i % 4096 for i in range(128)]  # of the prefill
-BEFORE = PROMPT[:16]  # what is there before the first token of the decode
+BEFORE, AFTER = PROMPT[:16], PROMPT[16:20]  # what is there before the decode, and the tokens of a turn of it
 CELLS = 1024
 FILES = {
     "q35-4b-32": Shape(),
@@ -62,9 +62,9 @@ def against(bench: Bench, child: Child, path: Path, wanted: tuple[str, ...]) -> 
     for phase in bench.phases:
         if phase == "decode":
             child.ask(prefill=BEFORE)
-            calls = [ours.decoding(loaded, p, BEFORE) for p in policies.values()]
-            *mine, theirs, note = rounds(bench, child, calls, {"decode": PROMPT[16]})
-            words, work = "decode", 1
+            calls = [ours.decoding(loaded, p, BEFORE, AFTER) for p in policies.values()]
+            *mine, theirs, note = rounds(bench, child, calls, {"decode": AFTER})
+            words, work = "decode", len(AFTER)
         else:
             calls = [ours.reading(loaded, p, PROMPT) for p in policies.values()]
             *mine, theirs, note = rounds(bench, child, calls, {"prefill": PROMPT})

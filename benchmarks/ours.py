@@ -67,8 +67,8 @@ def first_token(loaded: Model, num: Numerics, tokens: Sequence[int], route: str 
     return lambda: next(generate(loaded.session(route or None, num), tokens, 1))
 
 
-def decoding(loaded: Model, num: Numerics, before: Sequence[int]) -> Callable[[], Any]:
-    """A turn of one more token in a sequence that begins with `before`."""
+def decoding(loaded: Model, num: Numerics, before: Sequence[int], after: Sequence[int]) -> Callable[[], Any]:
+    """A turn of a few more tokens, one by one, in a sequence that begins with `before`."""
     session = loaded.session(None, num)
     session.forward(before, "last")
-    return lambda: session.forward([16], "last")
+    return lambda: [session.forward([token], "last") for token in after]

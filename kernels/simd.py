@@ -121,10 +121,11 @@ def called(builder, name, result, *args):
 
 def per_register(builder, name, result, *args, wide=""):
     """Call an AVX2 instruction's intrinsic once for every 256 bits of the arguments; a wide one for every 512, where there are."""
-    whole = min(a.type.count * a.type.element.width for a in args)
+    width = lambda kind: getattr(kind.element, "width", 32)  # a float has none
+    whole = min(a.type.count * width(a.type) for a in args)
     bits = 512 if wide and REGISTER == 512 and whole % 512 == 0 else 256
-    cut = [pieces(builder, a, bits // a.type.element.width) for a in args]
-    part = ir.VectorType(result.element, bits // result.element.width)
+    cut = [pieces(builder, a, bits // width(a.type)) for a in args]
+    part = ir.VectorType(result.element, bits // width(result))
     return joined(builder, [called(builder, wide if bits == 512 else name, part, *row) for row in zip(*cut)])
 
 
@@ -452,6 +453,25 @@ def lookup(typingctx, v, table):
         return found
 
     return signature(result, v, table), emit
+
+
+@intrinsic
+def chosen(typingctx, table, which):
+    """Of every four f32 lanes of the table the one whose number the two lowest bits of the u32 lane of `which` are (vpermilps)."""
+
+    def emit(context, builder, sig, args):
+        v, ints = args[0].type, args[1].type
+        if target_has(context, "avx2") and v.count % 8 == 0:
+            name, wide = "llvm.x86.avx.vpermilvar.ps.256", "llvm.x86.avx512.vpermilvar.ps.512"
+            return per_register(builder, name, v, *args, wide=wide)
+        low = builder.and_(args[1], ints([3] * v.count))
+        found = ir.Constant(v, [0.0] * v.count)
+        for k in range(4):
+            lanes = shuffled(builder, args[0], args[0], [lane // 4 * 4 + k for lane in range(v.count)])
+            found = builder.select(builder.icmp_unsigned("==", low, ints([k] * v.count)), lanes, found)
+        return found
+
+    return signature(table, table, which), emit
 
 
 @intrinsic

@@ -12,11 +12,12 @@ from numba.extending import overload
 
 from .blocks import TYPES, codes, delta, lower, scales, the
 from .lanes import numbers
-from .layout import ROW, TWO_ROWS, count_of, outermost, piece
-from .simd import Vec, bitcast, concat, convert, f32, fma, i32, load, load_repeated, repeat, splat, store, tile, u32
+from .layout import FOUR_ROWS, ROW, TWO_ROWS, count_of, outermost, piece
+from .simd import Vec, bitcast, chosen, concat, convert, f32, fma, i32, load, load_repeated, repeat, splat, store, tile, u32
 from .static import INLINE, for_kernels, inline, within
 
-HEADER, MINIMA = 128, 64  # bytes of a row: 16 scales, then 16 minima
+HEADER, MINIMA = 256, 64  # bytes of a row: 16 scales, then 16 minima; or 64 weights, the TABLES
+TABLES = {"Q2_K"}  # types of four codes: the four weights that a group can have are computed once, and looked up
 ROWS = 8  # that take turns
 SCRATCH = ROWS * HEADER
 f32x8, f32x16 = Vec("f", 32, 8), Vec("f", 32, 16)
@@ -38,7 +39,7 @@ def turned(x):
 
 @for_kernels
 def header(kind, layout, rows, at, stride, scratch, to):
-    """The scales of a block's groups as floats at the byte `to` of scratch, behind them what is added to a scaled code.
+    """The scales of a block's groups as floats at the byte `to` of scratch, behind them what is added to a scaled code; or TABLES.
 
     Of each 32 weights those of one row behind another's. What is added is the minimum below zero, or the offset times the scale.
     """
@@ -48,6 +49,7 @@ def header(kind, layout, rows, at, stride, scratch, to):
 def _header(kind, layout, rows, at, stride, scratch, to):
     of, minima = TYPES[kind.value], MINIMA * count_of(layout)
     groups, runs, offset = of.WEIGHTS // of.GROUP, of.WEIGHTS // 32, np.float32(-of.OFFSET)
+    of_rows = groups * count_of(layout)
 
     def with_minima(kind, layout, rows, at, stride, scratch, to):
         scale, minimum = scales(kind, layout, rows, at, stride)
@@ -55,6 +57,15 @@ def _header(kind, layout, rows, at, stride, scratch, to):
         minimum = convert(f32, minimum) * repeat(lower(kind, layout, rows, at, stride) * np.float32(-1), groups)
         store(scratch, to, outermost(layout, scale, runs))
         store(scratch, to + minima, outermost(layout, minimum, runs))
+
+    def with_table(kind, layout, rows, at, stride, scratch, to):
+        scale, minimum = scales(kind, layout, rows, at, stride)
+        scale = outermost(layout, convert(f32, scale) * repeat(delta(kind, layout, rows, at, stride), groups), runs)
+        minimum = convert(f32, minimum) * repeat(lower(kind, layout, rows, at, stride) * np.float32(-1), groups)
+        minimum = outermost(layout, minimum, runs)
+        low = concat(minimum, fma(splat(scale, 1), scale, minimum))
+        high = concat(fma(splat(scale, 2), scale, minimum), fma(splat(scale, 3), scale, minimum))
+        store(scratch, to, outermost(FOUR_ROWS, concat(low, high), of_rows))
 
     def with_scales(kind, layout, rows, at, stride, scratch, to):
         scale = convert(f32, scales(kind, layout, rows, at, stride)[0]) * repeat(delta(kind, layout, rows, at, stride), groups)
@@ -70,20 +81,22 @@ def _header(kind, layout, rows, at, stride, scratch, to):
         store(scratch, to, scale)
         store(scratch, to + minima, scale * offset)
 
+    if kind.value in TABLES:
+        return with_table
     if groups == 1:
         return of_block if of.M < 0 else of_block_with_minimum
     return with_scales if of.M < 0 else with_minima
 
 
 @for_kernels
-def thirty_two(kind, layout, code, scratch, at):
-    """The floats of 32 codes of each row whose scales stand at the byte `at` of scratch: four times eight of each row."""
+def thirty_two(kind, layout, code, n, scratch, at):
+    """The floats of the n-th 32 codes of each row's block, whose header stands at the byte `at`: four times eight of each row."""
 
 
 @overload(thirty_two, jit_options=INLINE)
-def _thirty_two(kind, layout, code, scratch, at):
+def _thirty_two(kind, layout, code, n, scratch, at):
     of, R = TYPES[kind.value], count_of(layout)
-    count, times, minima = R * 32 // of.GROUP, of.GROUP // 4, R * MINIMA
+    count, times, minima, weights = R * 32 // of.GROUP, of.GROUP // 4, R * MINIMA, Vec("f", 32, 8 * R)
 
     @inline
     def signed(word, b):
@@ -93,15 +106,19 @@ def _thirty_two(kind, layout, code, scratch, at):
     def unsigned(word, b):
         return convert(f32, bitcast(i32, (word >> (8 * b)) & 255))
 
-    def of_signed(kind, layout, code, scratch, at):
+    def of_table(kind, layout, code, n, scratch, at):
+        word, table = bitcast(u32, code), load(weights, scratch, at + 16 * count * n)
+        return chosen(table, word), chosen(table, word >> 8), chosen(table, word >> 16), chosen(table, word >> 24)
+
+    def of_signed(kind, layout, code, n, scratch, at):
         word = bitcast(u32, numbers(kind, code))
-        scale = bitcast(f32, load_repeated(count, times, scratch, at))
+        scale = bitcast(f32, load_repeated(count, times, scratch, at + 4 * count * n))
         return signed(word, 0) * scale, signed(word, 1) * scale, signed(word, 2) * scale, signed(word, 3) * scale
 
-    def of_unsigned(kind, layout, code, scratch, at):
+    def of_unsigned(kind, layout, code, n, scratch, at):
         word = bitcast(u32, code)
-        scale = bitcast(f32, load_repeated(count, times, scratch, at))
-        minimum = bitcast(f32, load_repeated(count, times, scratch, at + minima))
+        scale = bitcast(f32, load_repeated(count, times, scratch, at + 4 * count * n))
+        minimum = bitcast(f32, load_repeated(count, times, scratch, at + 4 * count * n + minima))
         return (
             fma(unsigned(word, 0), scale, minimum),
             fma(unsigned(word, 1), scale, minimum),
@@ -109,6 +126,8 @@ def _thirty_two(kind, layout, code, scratch, at):
             fma(unsigned(word, 3), scale, minimum),
         )
 
+    if kind.value in TABLES:
+        return of_table
     return of_signed if of.SIGNED else of_unsigned
 
 
@@ -119,10 +138,10 @@ def put(kind, code, n, scratch, panel, to, step):
 
 @overload(put, jit_options=INLINE)
 def _put(kind, code, n, scratch, panel, to, step):
-    groups, lane, half = 32 // TYPES[kind.value].GROUP, Vec("f", panel.dtype.bitwidth, 1), code.lanes // 64
+    lane, half = Vec("f", panel.dtype.bitwidth, 1), code.lanes // 64
 
     def of_32(kind, code, n, scratch, panel, to, step):
-        a, b, c, d = thirty_two(kind, ROW, code, scratch, 4 * groups * n)
+        a, b, c, d = thirty_two(kind, ROW, code, n, scratch, 0)
         at = to + 4 * step * n
         store(panel, at, convert(lane, a))
         store(panel, at + step, convert(lane, b))
@@ -152,10 +171,10 @@ def floats(kind, code, n, scratch, at):
 
 @overload(floats, jit_options=INLINE)
 def _floats(kind, code, n, scratch, at):
-    groups, half = 2 * 32 // TYPES[kind.value].GROUP, code.lanes // 128
+    half = code.lanes // 128
 
     def of_32(kind, code, n, scratch, at):
-        return thirty_two(kind, TWO_ROWS, code, scratch, at + 4 * groups * n)
+        return thirty_two(kind, TWO_ROWS, code, n, scratch, at)
 
     def of_halves(kind, code, n, scratch, at):
         low = floats(kind, piece(TWO_ROWS, code, 2, 0), n, scratch, at)

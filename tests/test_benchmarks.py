@@ -323,7 +323,7 @@ def test_llama_cpp_runs_the_synthetic_file_turn_by_turn_and_its_logits_are_ours(
         session = refmodel.load(tiny_file).session(None, "llamacpp")
         for _ in range(2):  # a prefill begins anew
             prefill = child.ask(prefill=[5, 6, 7, 250, 9, 4, 3, 2, 1])
-        decode = child.ask(decode=11)
+        decode = child.ask(decode=[11])
         assert child.ask(clock=True)["clock"] > 0
     finally:
         child.close()

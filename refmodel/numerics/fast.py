@@ -11,19 +11,21 @@ from ..ops.ggml_product import PATHS, plan
 from . import packed, plain
 from .plain import REFERENCE
 
+# types of which even a few tokens are faster block by block: llama.cpp's sums need more instructions than memory leaves time for
+BY_BLOCKS = {Q.Q2_K, Q.Q3_K, Q.IQ4_XS}
+
 
 def linear(w: Matrix, x: F) -> F:
     """The product of rounded tokens with the file's own blocks; with floats, and types without such a product, the reference's.
 
-    Tokens are summed up block by block (path `super_blocks` of ops.ggml_product); but a few of them, with types of small blocks,
-    as llama.cpp does it for one, which is faster where a processor has no instruction for four products of bytes. So with these
-    types it depends on a call's number of tokens which bits they get.
+    Many tokens are summed up block by block (path `super_blocks` of ops.ggml_product), a few as llama.cpp does it for one, but for
+    types BY_BLOCKS. So it depends on a call's number of tokens which bits they get.
     """
     if w.type not in PATHS:
         return plain.linear(w, x)
     out = np.empty((len(x), w.shape[0]), np.float32)
-    as_llama = len(x) <= packed.FEW and PATHS[w.type].partner != "q8_k"
-    packed.multiply(w, path_of_one(w.type, w.shape[0]) if as_llama else "super_blocks", x, out)
+    by_blocks = len(x) > packed.FEW or w.type in BY_BLOCKS
+    packed.multiply(w, "super_blocks" if by_blocks else path_of_one(w.type, w.shape[0]), x, out)
     return out
 
 

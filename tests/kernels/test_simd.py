@@ -17,6 +17,7 @@ from refmodel.kernels.simd import (
     FACTOR,
     Vec,
     bitcast,
+    chosen,
     concat,
     convert,
     dot2_i16,
@@ -54,6 +55,7 @@ from refmodel.kernels.simd import (
 u8x16, u8x32, u8x64, u8x128 = (Vec("u", 8, n) for n in (16, 32, 64, 128))
 i8x32, i8x64, i16x16, i16x32, i32x8, i32x16 = (Vec("i", b, n) for b, n in ((8, 32), (8, 64), (16, 16), (16, 32), (32, 8), (32, 16)))
 f32x4, f32x8, f32x16, f32x32, f16x8 = Vec("f", 32, 4), Vec("f", 32, 8), Vec("f", 32, 16), Vec("f", 32, 32), Vec("f", 16, 8)
+u32x32 = Vec("u", 32, 32)
 f64 = Vec("f", 64, 1)
 ODD = tuple(range(1, 32, 2))
 
@@ -316,6 +318,20 @@ def test_rounding_to_half_floats_is_numpys():
     _rounded(x, out)
     with np.errstate(over="ignore"):
         same_bits(out, x.astype(np.float16).astype(np.float32))
+
+
+@njit
+def _chosen(table, which, out):
+    for i in range(0, table.size, 32):
+        store(out, 4 * i, chosen(load(f32x32, table, 4 * i), load(u32x32, which, 4 * i)))
+
+
+def test_one_of_every_four_lanes_is_chosen_by_two_bits():
+    random = np.random.default_rng(1)
+    table, which = random.standard_normal(96).astype(np.float32), random.integers(0, 1 << 32, 96, np.uint32)
+    out = np.empty_like(table)
+    _chosen(table, which, out)
+    same_bits(out, table[np.arange(96) // 4 * 4 + which % 4])
 
 
 @pytest.mark.skipif("NUMBA_CPU_NAME" in os.environ, reason="this is the run for a processor without the x86 instructions")
