@@ -2,11 +2,13 @@
 
 from numba import njit, prange
 
-from .simd import Vec, dot4_u8i8, hsum, load, splat
+from .simd import REGISTER, Vec, convert, dots_onto, hsum, i32, load, no_sums, splat
 from .static import within
 
-i32x32, u8x128, i8x128 = Vec("i", 32, 32), Vec("u", 8, 128), Vec("i", 8, 128)
 STREAMS = 4  # far apart, for each thread: several are faster than one
+SUMS = 16  # registers that are added to in turn: an instruction takes several cycles, and starts one or two in each
+MULTIPLIED, LANES = SUMS * REGISTER // 8, SUMS * REGISTER // 32
+i32x32, u8s, i8s = Vec("i", 32, 32), Vec("u", 8, MULTIPLIED), Vec("i", 8, MULTIPLIED)
 
 
 @within
@@ -28,17 +30,14 @@ def read(data, out):
 
 @within
 def _multiply_share(data, times):
-    a, b = load(u8x128, data, 0), load(u8x128, data, 128)
-    total, other = splat(i32x32, 0), splat(i32x32, 0)
+    total = no_sums(LANES)
     for i in range(times):
-        factor = splat(i8x128, i)  # not the same twice in a row, or the work would be taken out of the loop
-        total += dot4_u8i8(a, factor)
-        other += dot4_u8i8(b, factor)
-    return hsum(total) + hsum(other)
+        total = dots_onto(total, splat(u8s, i), load(i8s, data, 0), SUMS)  # codes change, or it is done once
+    return hsum(convert(i32, total))
 
 
 @njit(parallel=True, cache=True)
 def multiply(data, times, out):
-    """256 · times multiply-adds of 8-bit numbers in each thread, from registers; out [threads] int32 as above."""
+    """MULTIPLIED · times multiply-adds of 8-bit numbers in each thread, from the first cache; out [threads] int32 as above."""
     for t in prange(len(out)):
         out[t] = _multiply_share(data, times)

@@ -701,17 +701,6 @@ def dot2_i16(typingctx, a, b):
     return signature(Vec("i", 32, a.lanes // 2), a, b), emit
 
 
-@intrinsic
-def dot4_u8i8(typingctx, a, b):
-    """Sums of four products of u8 and i8 lanes, in i32; each pair is first clipped to i16."""
-
-    def emit(context, builder, sig, args):
-        pairs = pairs_u8i8(context, builder, *args)
-        return pairs_i16(context, builder, pairs, pairs.type([1] * pairs.type.count))
-
-    return signature(Vec("i", 32, a.lanes // 4), a, b), emit
-
-
 # ---- sums of products of bytes, as the target forms them: four at once in i32 (vpdpbusd), or two in i16 (vpmaddubsw)
 
 

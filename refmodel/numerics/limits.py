@@ -28,10 +28,10 @@ def measured() -> Limits:
     """The best of a few tries with the threads that are in use."""
     data, sums = np.zeros(SIZE, np.uint8), np.zeros(numba.get_num_threads(), np.int32)
     data[:] = 1  # pages of zeros that were never written are all one page
-    few = np.ones(256, np.uint8)
+    few = np.ones(kernels.MULTIPLIED, np.uint8)
     return Limits(
         SIZE / best(lambda: kernels.read(data, sums), 5),
-        256 * TIMES * len(sums) / best(lambda: kernels.multiply(few, TIMES, sums), 3),
+        kernels.MULTIPLIED * TIMES * len(sums) / best(lambda: kernels.multiply(few, TIMES, sums), 3),
     )
 
 
