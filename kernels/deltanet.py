@@ -111,7 +111,7 @@ def _plus(total, x, y, j, n):
     return total + x * y if j < n // 4 * 4 else fma(x, y, total)
 
 
-@within
+@inline
 def _faded(R, Dk, before, after, row, decay, k, seen):
     """R rows from `row` on, before the first token: after = before · decay, seen = after · k."""
     n = Dk.value
@@ -161,7 +161,7 @@ def _copy(given, wanted):
         wanted[i] = given[i]
 
 
-@within
+@inline
 def _head(R, Dk, h, q, k, v, log_decay, beta, before, after, out, keys, queries, values, answers, numbers, delta, seen):
     """One head, from its first token to the last. Scratch: keys, queries, values, answers [CHUNK + 1, ...]."""
     T, key = len(q), h % k.shape[1]
