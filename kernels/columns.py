@@ -30,7 +30,7 @@ from .simd import (
 )
 from .static import INLINE, for_kernels, inline
 
-ROWS, STREAMS = count_of(LAYOUT), True
+ROWS, STREAMS = count_of(LAYOUT), 7
 SCRATCH = 64 * ROWS
 i32s, f32s = Vec("i", 32, ROWS), Vec("f", 32, ROWS)
 

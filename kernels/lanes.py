@@ -35,7 +35,7 @@ from .simd import (
 )
 from .static import INLINE, for_kernels, inline
 
-ROWS, STREAMS, SCRATCH = 4, True, 256
+ROWS, STREAMS, SCRATCH = 4, 7, 256
 u8x32, i8x32, i16x64, i32x8 = Vec("u", 8, 32), Vec("i", 8, 32), Vec("i", 16, 64), Vec("i", 32, 8)
 f32x4, f32x32 = Vec("f", 32, 4), Vec("f", 32, 32)
 
@@ -115,7 +115,8 @@ def eight_lanes(kind, path):
             total = splat(f32x32, 0)
             for n in range(len(d)):
                 block = at + size * n
-                fetch(rows, block + n % 4 * stride, 4 * size)
+                if t == 0:
+                    fetch(rows, block + n % 4 * stride, 4 * size)
                 total = _further(kind, rows, block, stride, q, d, t, n, total)
             store(result, 16 * t, hsums(total, 4))
 
@@ -131,7 +132,8 @@ def eight_lanes_and_minima(kind, path):
             total, under = splat(f32x32, 0), splat(f32x4, 0)
             for n in range(len(d)):
                 block = at + size * n
-                fetch(rows, block + n % 4 * stride, 4 * size)
+                if t == 0:
+                    fetch(rows, block + n % 4 * stride, 4 * size)
                 total = _further(kind, rows, block, stride, q, d, t, n, total)
                 under = fma(lower(kind, FOUR_ROWS, rows, block, stride) * np.float32(-1), splat(f32x4, s[n, t]), under)
             store(result, 16 * t, hsums(total, 4) + under)
@@ -150,7 +152,8 @@ def alternating_lanes(kind, path):
             even, odd = splat(f32x32, 0), splat(f32x32, 0)
             for n in range(0, N - 1, 2):
                 block = at + size * n
-                fetch(rows, block + n // 2 % 4 * stride, 8 * size)
+                if t == 0:
+                    fetch(rows, block + n // 2 % 4 * stride, 8 * size)
                 even = _further(kind, rows, block, stride, q, d, t, n, even)
                 odd = _further(kind, rows, block + size, stride, q, d, t, n + 1, odd)
             total = hsums(even + odd, 4)

@@ -32,7 +32,7 @@ from .simd import (
 )
 from .static import WITHIN, for_kernels, inline
 
-ROWS, STREAMS = count_of(LAYOUT), False
+ROWS, STREAMS = count_of(LAYOUT), 0
 u8x4, i16x2 = Vec("u", 8, 4), Vec("i", 16, 2)
 WORD = 4 * ROWS  # bytes of 4 codes of each row; also of a float, of a scale
 

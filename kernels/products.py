@@ -4,8 +4,8 @@ A way of WAYS multiplies a few rows at once; here threads round the tokens, then
 A way is a module with
 
   ROWS            rows at once
-  STREAMS         whether these rows lie far apart, each followed by the next: so memory is read in streams from front to back, each
-                  fetched a little ahead; for many tokens rows lie together, for their results are written together
+  STREAMS         tokens up to which these rows lie far apart, each followed by the next: so memory is read in streams from front to
+                  back, each fetched a little ahead. For more tokens rows lie together, for their results are written together
   SCRATCH         bytes of scratch that it wants
   together(kind)  tokens that lie side by side (tokens.py)
   driver(kind, path)
@@ -59,8 +59,8 @@ def _rows_of(way):
 
 @overload(streams, jit_options=WITHIN)
 def _streams(way):
-    far = WAYS[way.value].STREAMS
-    return lambda way: far
+    count = WAYS[way.value].STREAMS
+    return lambda way: count
 
 
 @njit(cache=True)
@@ -78,7 +78,7 @@ def _share(way, kind, path, claimed, chunk, rows, tokens, out):
         apart = (stop - start) // R  # none, if there are fewer than R rows in all: then one by one, each R times
         left = stop - start - R * apart
         for i in range(apart + min(left, 1) if apart else left):
-            first, stride = (start + i, apart) if streams(way) or not apart else (start + R * i, 1)
+            first, stride = (start + i, apart) if len(out) <= streams(way) or not apart else (start + R * i, 1)
             if apart and i == apart:  # what is left begins with rows that are done: their bits stay
                 first, stride = stop - R, 1
             some_rows(way, kind, path, rows, first * row_bytes, stride * row_bytes, tokens, scratch, result)
