@@ -27,6 +27,7 @@ from .simd import Vec, fetch, fetch_add, fma, hsum, load, part, store, target_is
 from .static import WITHIN, Static, address, call, entry, for_kernels, inline
 
 ROWS = turned.ROWS  # of a panel
+assert floats.ROWS == ROWS
 WIDTH = 512  # weights of each, at most
 CHUNK = 512  # rows that a thread claims at once, at most
 TOKENS = 1 << 20  # bytes of those that every row meets at once: half of a common second cache keeps them

@@ -11,7 +11,6 @@ A way is a module with
   driver(kind, path)
                   the function (way, kind, path, rows, at, stride, tokens, scratch, result) that writes the products of the rows
                   at `at`, at + stride ... with all tokens to result [T', ROWS]
-
 """
 
 from functools import cache

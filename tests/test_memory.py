@@ -1,5 +1,7 @@
 """Memory: what is measured is what was taken, and what is predicted is what the states become."""
 
+import platform
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -45,3 +47,27 @@ def test_needs_are_those_of_a_session(name):
     assert need["cache_of_1000_tokens"] == 200 * sum(k.nbytes + v.nbytes for k, v in keys)
     assert need["states"] == sum(s.conv.nbytes + s.delta.nbytes for s in fixed)
     assert need["weights"] == sum(w.rows.nbytes for w in model.weights.values())
+
+
+FAULTS = """
+import resource
+import numpy as np
+from refmodel.arrays import keep_pages
+
+def faults(passes):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(passes):
+        made = [np.ones(5 << 18, np.float32) for _ in range(3)]  # 5 MiB each
+        del made
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+keep_pages()
+faults(2)
+print(faults(5))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a C library without these limits")
+def test_memory_that_arrays_leave_is_taken_again_without_a_fault_for_each_page():
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100  # five passes over 15 MiB have 19,200 pages

@@ -120,6 +120,15 @@ def test_the_orders_of_vec_dot_have_the_bits_of_their_definitions(kind, seed, T,
     same_bits(out, getattr(ops, order)(dequantize(kind, w.rows)[None], x[:, None]))
 
 
+@FLOATS
+@given(seed=seeds(), O=st.integers(1, 20), blocks=st.integers(1, 20))
+def test_so_have_those_of_one_token_and_whole_blocks(kind, seed, O, blocks):
+    w, order = Packed(kind, seed, O, 32 * blocks), f"dot_{kind.name.lower()}"
+    x, out = tokens(seed, 1, w), np.full((1, O), np.nan, np.float32)
+    kernels.product(kind.name, order, w.rows, x, out)
+    same_bits(out, getattr(ops, order)(dequantize(kind, w.rows)[None], x[:, None]))
+
+
 def test_a_type_that_no_kernel_knows_is_decoded_panel_by_panel(monkeypatch):
     monkeypatch.setattr(numerics, "PANEL", 1024)
     monkeypatch.setattr(numerics, "KINDS", {})
