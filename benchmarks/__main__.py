@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 
@@ -27,13 +27,19 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(word for word in text.split(",") if word)
 
 
+def positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: not one or more")
+    return number
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=" ".join(GROUPS))
-    parser.add_argument("--pairs", type=int, default=20, help="turns of each side; fewer than 20 meet no goal")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of both sides")
+    parser.add_argument("--pairs", type=positive, default=20, help="turns of each side; fewer than 20 meet no goal")
+    parser.add_argument("--threads", type=positive, default=len(os.sched_getaffinity(0)), help="of both sides")
     parser.add_argument("--types", type=words, help="tensor types of matvec, prefill and dequantize: Q4_K,Q8_0")
     parser.add_argument("--numerics", type=words, help="fast,llamacpp,reference")
     parser.add_argument("--files", type=words, help="files of model and memory: q35-4b-4,q35-4b-32")
@@ -56,17 +62,31 @@ def arguments() -> argparse.Namespace:
     return given
 
 
+def refuse(why: str) -> NoReturn:
+    """A user's mistake: one line, status 2."""
+    print(f"python -m benchmarks: error: {why}", file=sys.stderr)
+    raise SystemExit(2)
+
+
 def measure(given: argparse.Namespace, report: "Report") -> None:
     """Every group in turn; Numba and BLAS are told their threads before they are imported."""
     for name in ("NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ[name] = str(given.threads)
+    from refmodel.errors import RefmodelError
     from refmodel.llamacpp import locate
 
     from . import limits, machine, model, operations, processes
-    from .bench import Bench
+    from .bench import NUMERICS, PHASES, TYPES, Bench
 
     chosen = {name: getattr(given, name) for name in ("types", "numerics", "files", "phases") if getattr(given, name)}
-    library = locate(given.llama_lib)
+    known: dict[str, Iterable[str]] = {"types": TYPES, "numerics": NUMERICS, "files": model.FILES, "phases": PHASES}
+    for name, named in chosen.items():
+        if wrong := [word for word in named if word not in known[name]]:
+            refuse(f"--{name} {','.join(wrong)}: not among {', '.join(known[name])}")
+    try:
+        library = locate(given.llama_lib)
+    except RefmodelError as error:
+        refuse(str(error))
     bench = Bench(given.pairs, given.threads, library, given.models, hf_python=given.hf_python, **chosen)
     measured = {
         "matvec": operations.matvec,
@@ -119,7 +139,7 @@ def main() -> None:
     if not given.show:
         measure(given, report)
     elif not report.rows:
-        raise SystemExit("--show: name a saved run with --json FILE")
+        refuse("--show: name a saved run with --json FILE")
     show.table(report, console)
     if given.markdown:
         given.markdown.write_text(show.markdown(report))

@@ -14,6 +14,7 @@ TYPES = (
     *("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS", "MXFP4", "F16", "BF16", "F32"),
 )
 NUMERICS = ("fast", "llamacpp", "reference")
+PHASES = ("decode", "prefill")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Bench:
     types: tuple[str, ...] = TYPES
     numerics: tuple[str, ...] = NUMERICS
     files: tuple[str, ...] = ("q35-4b-4", "q35-4b-32")
-    phases: tuple[str, ...] = ("decode", "prefill")
+    phases: tuple[str, ...] = PHASES
     hf_python: str = sys.executable
 
     @cached_property

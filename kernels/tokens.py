@@ -121,13 +121,8 @@ def round_tokens(form, count, claimed, x, tokens):
                 round_block(form, count, x, t, n, tokens)
 
 
-@njit(cache=True)
-def _rounded(form, count, sizes, x):
-    tokens = room(sizes)
-    round_tokens(form, count, np.zeros(1, np.int64), x, tokens)
-    return tokens
-
-
 def rounded(form, count, x):
     """The tokens x [T, I] float32, C-contiguous."""
-    return _rounded(Static(form), Static(count), sizes(form, count, *x.shape), x)
+    tokens = room(sizes(form, count, *x.shape))
+    round_tokens(Static(form), Static(count), np.zeros(1, np.int64), x, tokens)
+    return tokens

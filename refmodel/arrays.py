@@ -23,7 +23,7 @@ Blocks = NDArray[np.void]
 def keep_pages() -> None:
     """Have the C library keep the memory that arrays leave, tens of megabytes, for the next ones.
 
-    Otherwise every pass gives it back to the system and takes it again page by page, which costs a tenth of a prompt's time. glibc
+    Otherwise every pass gives it back to the system and takes it again page by page, which costs 6 to 8 % of a prompt's time. glibc
     raises its limits to the size of the largest array that was ever freed, up to 32 MiB, so one is made and freed here: no page of
     it is touched. Other libraries have no such limits. Source: M_MMAP_THRESHOLD in mallopt(3).
     """

@@ -73,7 +73,8 @@ def work(model: Model, numerics: str, calls: Sequence[int] = (ONE, FEW, MANY)) -
     """All that passes with so many tokens need, the longest work first."""
     types: dict[str, dict[tuple[int, int], str]] = {}  # what is left over from eight rows or columns may choose a path too
     for name, w in model.weights.items():
-        if len(w.shape) == 2 and (name.startswith("blk.") or w is model.output) and "conv1d" not in name:
+        taps = name.endswith("conv1d.weight")  # of a convolution: two axes, and no product
+        if len(w.shape) == 2 and (name.startswith("blk.") or w is model.output) and not taps:
             types.setdefault(w.type.name, {}).setdefault((w.shape[0] % 8, w.shape[1] % 8), name)
     all_calls = (MANY, FEW, ONE)
     rest = Work(model.path, numerics, "all but products", f"{model.architecture} {model.hp}", all_calls)

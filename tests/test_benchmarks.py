@@ -188,10 +188,24 @@ def test_a_saved_run_is_shown_by_the_command(report, tmp_path):
     assert "Q4_K, fast" in done.stdout
 
 
-def test_an_unknown_group_is_named():
-    done = subprocess.run([sys.executable, "-m", "benchmarks", "matvek"], cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["matvek"], "matvek: not among matvec, prefill"),
+        (["matvec", "--types", "Q4_K,Q9"], "--types Q9: not among Q4_K"),
+        (["model", "--files", "big"], "--files big: not among q35-4b-32"),
+        (["model", "--phases", "both"], "--phases both: not among decode, prefill"),
+        (["matvec", "--threads", "0"], "argument --threads: 0: not one or more"),
+        (["matvec", "--llama-lib", "/nowhere"], "/nowhere (from --llama-lib) does not exist"),
+        (["--show"], "--show: name a saved run with --json FILE"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_a_wrong_word_gets_one_line(words, line):
+    done = subprocess.run([sys.executable, "-m", "benchmarks", *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "matvek: not among matvec, prefill" in done.stderr
+    assert line in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # ---- the synthetic file
