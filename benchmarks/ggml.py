@@ -14,9 +14,9 @@ import numpy as np
 from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
-from refmodel.llamacpp import Library
-from refmodel.llamacpp_child import Api
-from refmodel.llamacpp_child import Tensor as Node
+from refmodel.llamacpp.child import Api
+from refmodel.llamacpp.child import Tensor as Node
+from refmodel.llamacpp.oracle import Library
 
 from .arrays import aligned, zeros
 

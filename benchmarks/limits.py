@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from refmodel.free import beyond_caches
 from refmodel.kernels import simd
+from refmodel.machine.memory import beyond_caches
 
 from .arrays import zeros
 from .turns import alternate, sides

@@ -8,7 +8,7 @@ import numpy as np
 from gguf import GGMLQuantizationType as T
 from numpy.typing import NDArray
 
-from refmodel.free import beyond_caches
+from refmodel.machine.memory import beyond_caches
 
 from . import ggml, goals, limits, ours
 from .bench import Bench

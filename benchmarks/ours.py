@@ -8,14 +8,14 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from refmodel.arrays import F32
-from refmodel.generate import generate
+from refmodel.forward.weights import Weight
 from refmodel.gguf.reader import Tensor
 from refmodel.kernels.decode import KINDS
 from refmodel.kernels.decode import dequantize as decode
-from refmodel.model import Model
+from refmodel.model.model import Model
 from refmodel.numerics import Numerics, numerics_of
 from refmodel.quants import dequantize as by_numpy
-from refmodel.weights import Weight
+from refmodel.text.generate import generate
 
 from .arrays import aligned, zeros
 from .synthesize import DISTINCT, packed

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from refmodel.digest import remembered
+from refmodel.machine.sha256 import remembered
 
 from .processes import peak
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 import refmodel
-from refmodel.against import compare, live, numerics_beside
-from refmodel.profile import DEFAULT
+from refmodel.compare.other_side import compare, numerics_beside
+from refmodel.llamacpp.profile import DEFAULT
+from refmodel.surgery.live import live
 
 TEXT = "The keeper counted the steps as he climbed them, and stood for a while beside the great lamp before he wrote the letter."
 FLOOR = 1e-12  # where a difference of nothing is drawn

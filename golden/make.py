@@ -33,9 +33,10 @@ import tiny  # noqa: E402
 from gguf import GGMLQuantizationType  # noqa: E402
 
 import refmodel  # noqa: E402
-from refmodel.llamacpp import Library, locate, record  # noqa: E402
-from refmodel.profile import PROFILES  # noqa: E402
-from refmodel.surgery import dequantized, routed  # noqa: E402
+from refmodel.compare.dequantized import dequantized  # noqa: E402
+from refmodel.llamacpp.oracle import Library, locate, record  # noqa: E402
+from refmodel.llamacpp.profile import PROFILES  # noqa: E402
+from refmodel.surgery.gguf import routed  # noqa: E402
 
 # F32 models with short rows, at most 1 MB: name -> architecture, seed, shape
 FLOATS: dict[str, tuple[str, int, dict[str, Any]]] = {
@@ -203,7 +204,7 @@ def trace_logits(path: Path, library: Library, notes: dict[str, dict[str, Any]])
 
 def distance_to_dequantized(path: Path, library: Library) -> float:
     """NMSE of llama.cpp's logits on the quantized file, from its own on the dequantized copy: what 8-bit activations cost."""
-    from refmodel.trace import Trace
+    from refmodel.forward.trace import Trace
 
     model = refmodel.load(path)
     with tempfile.TemporaryDirectory() as folder:

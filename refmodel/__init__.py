@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
     from .errors import RefmodelError
-    from .model import Model, Session, load
-    from .numerics import FAST, LLAMACPP, ORACLE, REFERENCE, Numerics
-    from .route import Route
+    from .model.model import Model, load
+    from .model.route import Route
+    from .model.session import Session
+    from .numerics import FAST, LLAMACPP, NUMPY, ORACLE, REFERENCE, Numerics
 
 __all__ = [
     "FAST",
     "LLAMACPP",
+    "NUMPY",
     "ORACLE",
     "REFERENCE",
     "Model",
@@ -27,9 +29,10 @@ __all__ = [
 
 _HOMES = {
     "errors": ["RefmodelError"],
-    "model": ["Model", "Session", "load"],
-    "numerics": ["FAST", "LLAMACPP", "ORACLE", "REFERENCE", "Numerics"],
-    "route": ["Route"],
+    "model.model": ["Model", "load"],
+    "model.route": ["Route"],
+    "model.session": ["Session"],
+    "numerics": ["FAST", "LLAMACPP", "NUMPY", "ORACLE", "REFERENCE", "Numerics"],
 }
 
 

@@ -16,9 +16,9 @@ from test_golden import GOLDEN, MODELS
 
 import refmodel
 from refmodel.arch import ARCHITECTURES, Architecture
-from refmodel.compat import KINDS
-from refmodel.meanings import tensor_meaning
-from refmodel.names import FOLDER, table
+from refmodel.arch.kinds import KINDS
+from refmodel.info.meanings import tensor_meaning
+from refmodel.llamacpp.nodes import FOLDER, table
 
 each = pytest.mark.parametrize("name", ARCHITECTURES)
 TOKENS = [7, 3, 250, 9, 9, 31]

@@ -10,7 +10,7 @@ import pytest
 from near import nmse
 
 import refmodel
-from refmodel.demo import case, turned_too_far, without_gate
+from refmodel.faults.demo import case, turned_too_far, without_gate
 from refmodel.numerics import FAST
 
 GOLDEN = Path(__file__).parent.parent / "golden"

@@ -19,7 +19,7 @@ from rich.console import Console
 import refmodel
 from benchmarks import bench, goals, ours, show, synthesize, turns
 from benchmarks.results import SCHEMA, Goal, Report, Row, Spread, alone, paired
-from refmodel.llamacpp import locate
+from refmodel.llamacpp.oracle import locate
 from refmodel.ops.deltanet import gated_delta_rule
 from refmodel.quants import dequantize
 

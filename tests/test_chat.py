@@ -6,11 +6,11 @@ from gguf import GGUFValueType
 from typer.testing import CliRunner
 
 import refmodel
-from refmodel.chat import Budget, ChatError, Conversation, Dialogue, Limits, render, template_of
 from refmodel.cli import app
 from refmodel.errors import MemoryLimitError, RefmodelError, TokenError
-from refmodel.generate import generate
 from refmodel.gguf.writer import field, write
+from refmodel.text.chat import Budget, ChatError, Conversation, Dialogue, Limits, render, template_of
+from refmodel.text.generate import generate
 
 CHATML = """{% for message in messages %}
 {{ '<|im_start|>' + message['role'] + '\n' + message.content + '<|im_end|>' }}
@@ -171,7 +171,7 @@ def test_a_full_context_is_said(model):
 
 
 def test_memory_that_is_not_there_is_said_before_it_is_taken(model, monkeypatch):
-    from refmodel import model as module
+    from refmodel.model import model as module
 
     session = model.session("blocks:1,3")
     positions = [model.kinds[source] for source in model.route("blocks:1,3").layers].count("attention")

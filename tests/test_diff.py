@@ -5,10 +5,11 @@ import pytest
 import tiny
 
 import refmodel
-from refmodel.diff import compare, compare_logits, diff
+from refmodel.compare.diff import diff
+from refmodel.compare.rows import compare, compare_logits
+from refmodel.compare.tolerance import SAME_FLOATS
+from refmodel.forward.taps import in_call
 from refmodel.numerics import REFERENCE
-from refmodel.tolerance import SAME_FLOATS
-from refmodel.trace import in_call
 
 CALLS = [[5, 6, 7, 8, 9], [10], [11]]
 

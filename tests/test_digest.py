@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from refmodel import digest
+from refmodel.machine import sha256 as digest
 
 LONG_AGO = time.time() - 3600
 

@@ -12,12 +12,12 @@ from near import nmse, same_bits
 from typer.testing import CliRunner
 
 import refmodel
+from refmodel.arch.kinds import HYBRID
 from refmodel.cli import app
-from refmodel.compat import HYBRID
 from refmodel.errors import RefmodelError
-from refmodel.generate import generate
 from refmodel.gguf.writer import write
-from refmodel.names import table
+from refmodel.llamacpp.nodes import table
+from refmodel.text.generate import generate
 
 TOKENS = [7, 3, 250, 9, 9, 31, 84, 2]
 each = pytest.mark.parametrize("arch", sorted(HYBRID))

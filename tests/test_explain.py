@@ -7,12 +7,13 @@ from gguf import GGMLQuantizationType as Q
 from test_diff import Record
 
 import refmodel
-from refmodel.against import Other
+from refmodel.compare.error_budget import UNEXPLAINED, explain
+from refmodel.compare.other_side import Other
 from refmodel.errors import TraceError
-from refmodel.explain import UNEXPLAINED, explain
+from refmodel.forward.taps import in_call
+from refmodel.llamacpp.builds import JUDGE
+from refmodel.llamacpp.profile import DEFAULT
 from refmodel.numerics import LLAMACPP
-from refmodel.profile import DEFAULT, JUDGE
-from refmodel.trace import in_call
 
 CALLS = [[5, 6, 7, 8, 9, 10, 11, 12, 13], [10], [11]]
 

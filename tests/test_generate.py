@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import refmodel
-from refmodel.generate import Reply, StopStrings, generate, repeated
-from refmodel.sampling import GREEDY, Sampling
+from refmodel.text.generate import generate
+from refmodel.text.reply import Reply, StopStrings, repeated
+from refmodel.text.sampling import GREEDY, Sampling
 
 WARM = Sampling(temperature=1.5, repeat_penalty=1.1, seed=5)
 

@@ -11,9 +11,10 @@ import straight
 from near import nmse
 
 import refmodel
-from refmodel.against import compare, recorded
+from refmodel.compare.other_side import compare, recorded
+from refmodel.forward.taps import in_call
+from refmodel.forward.trace import Trace
 from refmodel.numerics import numerics_of
-from refmodel.trace import Trace, in_call
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 MANIFEST = tomllib.loads((GOLDEN / "manifest.toml").read_text())["files"]

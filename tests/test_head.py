@@ -11,7 +11,7 @@ from near import same_bits
 from strategies import seeds
 
 import refmodel
-from refmodel import head
+from refmodel.model import likeliest as head
 from refmodel.numerics import NUMERICS
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "models"

@@ -13,12 +13,13 @@ from safetensors import safe_open
 
 from refmodel.errors import FileError, MetadataError, OracleError, RefmodelError
 from refmodel.gguf.writer import Limit
-from refmodel.hf import Stored as T
-from refmodel.hf import read_folder, routed_folder, write_safetensors
-from refmodel.hf_run import run_folders
-from refmodel.route import Route
-from refmodel.verify import Options, foreseen, recovered, verify
-from refmodel.verify.report import BYTES, METADATA, SEAMS, STRUCTURE
+from refmodel.model.route import Route
+from refmodel.surgery.hf_read import Stored as T
+from refmodel.surgery.hf_read import read_folder
+from refmodel.surgery.hf_run import run_folders
+from refmodel.surgery.hf_write import routed_folder, write_safetensors
+from refmodel.surgery.verify import Options, foreseen, recovered, verify
+from refmodel.surgery.verify.report import BYTES, METADATA, SEAMS, STRUCTURE
 
 N = 5
 KINDS = ["linear_attention", "linear_attention", "full_attention", "linear_attention", "linear_attention"]

@@ -12,7 +12,8 @@ from test_cli import refmodel as command
 
 import refmodel
 from benchmarks import synthesize
-from refmodel.inspect import inconsistencies, kind_table, ranges, summary
+from refmodel.info.checks import inconsistencies
+from refmodel.info.summary import kind_table, ranges, summary
 
 # Tensor -> type and the sizes as llama.cpp lists them, inputs first: an inspection of the real file of 2026-04-13.
 DELTA = {

@@ -8,7 +8,7 @@ import pytest
 from numba.core.caching import IndexDataCacheFile
 
 import refmodel.kernels.products
-from refmodel import kernel_cache
+from refmodel.machine import kernel_cache
 
 
 def test_kernels_are_kept_under_the_digest_of_their_sources(monkeypatch, tmp_path):

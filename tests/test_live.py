@@ -14,17 +14,19 @@ from near import nmse, same_bits
 from strategies import examples
 
 import refmodel
-from refmodel.against import compare, from_trace, live, matrix_types
 from refmodel.arch import ARCHITECTURES
-from refmodel.compat import HYBRID
+from refmodel.arch.kinds import HYBRID
+from refmodel.compare.dequantized import dequantized
+from refmodel.compare.other_side import compare, from_trace, matrix_types
+from refmodel.compare.tolerance import QUANTIZED
 from refmodel.errors import OracleError, RouteError
+from refmodel.forward.taps import in_call
+from refmodel.forward.trace import Trace
 from refmodel.gguf.reader import read
-from refmodel.llamacpp import locate, record
+from refmodel.llamacpp.oracle import locate, record
+from refmodel.llamacpp.profile import PROFILES, profile_of
 from refmodel.numerics import numerics_of
-from refmodel.profile import PROFILES, profile_of
-from refmodel.surgery import dequantized
-from refmodel.tolerance import QUANTIZED
-from refmodel.trace import Trace, in_call
+from refmodel.surgery.live import live
 
 pytestmark = pytest.mark.live
 
@@ -292,7 +294,7 @@ def test_the_tolerance_of_quantized_files_is_twice_what_llama_cpp_differs_by_its
 
 
 def test_a_trained_model_writes_english(smollm2):
-    from refmodel.generate import generate
+    from refmodel.text.generate import generate
 
     model = refmodel.load(smollm2)
     prompt = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"

@@ -16,14 +16,15 @@ from near import same_bits
 from strategies import examples, seeds
 
 import refmodel
-from refmodel.against import compare, live, numerics_beside
 from refmodel.arch import ARCHITECTURES
-from refmodel.compat import HYBRID
+from refmodel.arch.kinds import HYBRID
+from refmodel.compare.other_side import compare, numerics_beside
+from refmodel.compare.tolerance import NOISE
+from refmodel.llamacpp.profile import profile_of
 from refmodel.ops.ggml import gelu_table
 from refmodel.ops.ggml_product import PATHS
-from refmodel.profile import profile_of
 from refmodel.quants import FLOATS
-from refmodel.tolerance import NOISE
+from refmodel.surgery.live import live
 
 pytestmark = pytest.mark.live
 
@@ -154,7 +155,7 @@ def test_a_wrong_rope_base_hides_in_the_noise_of_reference_and_shows_in_the_emul
     model = refmodel.load(smollm2)
     ids = list(map(int, model.tokenizer.encode(TEXT)))[:40]
     other = live(model, model.route(), [ids], profile_of("default"), llama_lib, False, tmp_path)
-    model.hp = replace(model.hp, rope=replace(model.hp.rope, base=model.hp.rope.base * 1.01))
+    model = model.with_hparams(rope=replace(model.hp.rope, base=model.hp.rope.base * 1.01))
     first = {}
     for numerics in ("reference", "llamacpp"):
         result = compare(model, model.route(), other, numerics_beside(numerics, other), "", lambda name: None)

@@ -5,12 +5,13 @@ import tiny
 from gguf import GGMLQuantizationType as Type
 
 import refmodel
-from refmodel.against import compare, live
-from refmodel.compat import HYBRID
+from refmodel.arch.kinds import HYBRID
+from refmodel.compare.other_side import compare
 from refmodel.errors import OracleError
-from refmodel.llamacpp import record
+from refmodel.llamacpp.oracle import record
+from refmodel.llamacpp.profile import PROFILES, profile_of
 from refmodel.numerics import numerics_of
-from refmodel.profile import PROFILES, profile_of
+from refmodel.surgery.live import live
 
 pytestmark = pytest.mark.live
 

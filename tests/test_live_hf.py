@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from refmodel.errors import OracleError
-from refmodel.hf import read_folder, routed_folder, write_safetensors
-from refmodel.hf_run import run_folders
-from refmodel.route import Route
-from refmodel.verify import Options, verify
-from refmodel.verify.report import BYTES, FORWARD, METADATA, SEAMS, STRUCTURE
+from refmodel.model.route import Route
+from refmodel.surgery.hf_read import read_folder
+from refmodel.surgery.hf_run import run_folders
+from refmodel.surgery.hf_write import routed_folder, write_safetensors
+from refmodel.surgery.verify import Options, verify
+from refmodel.surgery.verify.report import BYTES, FORWARD, METADATA, SEAMS, STRUCTURE
 
 pytestmark = pytest.mark.live
 

@@ -10,15 +10,16 @@ from strategies import examples, routes
 
 import refmodel
 from refmodel.arch import ARCHITECTURES
-from refmodel.compat import HYBRID, one_kind, runners
+from refmodel.arch.kinds import HYBRID
 from refmodel.errors import OracleError, RouteError
 from refmodel.gguf.reader import read
 from refmodel.gguf.writer import Limit, write
-from refmodel.llamacpp import record
-from refmodel.profile import PROFILES
-from refmodel.surgery import plan_of, routed
-from refmodel.verify import Options, verify
-from refmodel.verify.report import LLAMACPP
+from refmodel.llamacpp.oracle import record
+from refmodel.llamacpp.profile import PROFILES
+from refmodel.surgery.gguf import plan_of, routed
+from refmodel.surgery.runtimes import one_kind, runners
+from refmodel.surgery.verify import Options, verify
+from refmodel.surgery.verify.report import LLAMACPP
 
 pytestmark = pytest.mark.live
 
@@ -104,7 +105,7 @@ def test_a_runtime_that_knows_only_the_interval_loads_what_compat_says(tmp_path,
 
 
 def test_a_trained_model_is_proved_and_still_writes_english(smollm2, tmp_path, llama_lib):
-    from refmodel.generate import generate
+    from refmodel.text.generate import generate
 
     source = refmodel.load(smollm2)
     path = routed(source, source.route("blocks:10,14"), tmp_path / "SmolLM2-rys_10-13.gguf", limit=Limit(size=40_000_000))

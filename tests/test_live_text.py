@@ -14,11 +14,12 @@ from english import TEXT
 from near import same_bits
 
 import refmodel
-from refmodel.diff import compare_logits
-from refmodel.generate import generate
-from refmodel.llamacpp import record
-from refmodel.profile import PROFILES
-from refmodel.trace import Trace, in_call
+from refmodel.compare.rows import compare_logits
+from refmodel.forward.taps import in_call
+from refmodel.forward.trace import Trace
+from refmodel.llamacpp.oracle import record
+from refmodel.llamacpp.profile import PROFILES
+from refmodel.text.generate import generate
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "golden"))
 from make_tokenizers import llama_vocab

@@ -16,13 +16,13 @@ import pytest
 from near import same_bits
 from tiny import SHAPES, build
 
-from refmodel import names
 from refmodel.arch import ARCHITECTURES
 from refmodel.errors import OracleError
-from refmodel.llamacpp import Library, ask, environment, library, locate, reason, record
-from refmodel.llamacpp_child import LAYOUTS, ContextParams, ContextParamsMoe, ModelParams, Tensor
-from refmodel.profile import PROFILES, Profile
-from refmodel.trace import Trace
+from refmodel.forward.trace import Trace
+from refmodel.llamacpp import nodes as names
+from refmodel.llamacpp.child import LAYOUTS, ContextParams, ContextParamsMoe, ModelParams, Tensor
+from refmodel.llamacpp.oracle import Library, ask, environment, library, locate, reason, record
+from refmodel.llamacpp.profile import PROFILES, Profile
 
 CALLS = [[1, 2, 3, 7, 9], [4], [6, 8]]
 F32_FLASH = Profile("flash", flash_attn="on", kv="f32")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import refmodel
-from refmodel import memory
+from refmodel.machine import memory
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "models"
 

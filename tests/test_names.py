@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from refmodel.arch import ARCHITECTURES
 from refmodel.errors import OracleError
-from refmodel.names import FOLDER, Aligner, Entry, Verdict, normalised, parse, table
+from refmodel.llamacpp.nodes import FOLDER, Aligner, Entry, Verdict, normalised, parse, table
 
 CACHES = {"cache_k_lN (view)": "cache_k-N", "cache_v_lN (view)": "cache_v-N", "cache_v_lN (reshaped) (view)": "cache_v-N"}
 

@@ -4,11 +4,13 @@ import pytest
 import tiny
 
 import refmodel
-from refmodel.compat import cost, interval_of, runners
+from refmodel.arch.kinds import interval_of
+from refmodel.compare.dequantized import dequantized
 from refmodel.gguf.writer import write
-from refmodel.recover import claim, claims_of_name, recover
-from refmodel.surgery import dequantized, plan_of, routed
-from refmodel.verify import foreseen, recovered
+from refmodel.surgery.gguf import plan_of, routed
+from refmodel.surgery.recover import claim, claims_of_name, recover
+from refmodel.surgery.runtimes import cost, runners
+from refmodel.surgery.verify import foreseen, recovered
 
 
 def hashes(blocks, prefix="blk."):

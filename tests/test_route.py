@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refmodel.errors import RouteError
-from refmodel.route import Route
+from refmodel.model.route import Route
 
 
 def routes() -> st.SearchStrategy[Route]:

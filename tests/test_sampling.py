@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from strategies import seeds
 
 from refmodel.errors import RefmodelError
-from refmodel.sampling import GREEDY, Candidates, Sampling, choose, drawn, min_p, penalized, probabilities, top_k, top_p
+from refmodel.text.sampling import GREEDY, Candidates, Sampling, choose, drawn, min_p, penalized, probabilities, top_k, top_p
 
 FREE = Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
 ps = st.floats(0.01, 1.0)

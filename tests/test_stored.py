@@ -4,8 +4,8 @@ import pytest
 
 from refmodel.arch import ARCHITECTURES
 from refmodel.errors import OracleError
-from refmodel.names import Aligner, Entry, Table, table
-from refmodel.stored import as_stored, rewritten
+from refmodel.llamacpp.node_variants import as_stored, rewritten
+from refmodel.llamacpp.nodes import Aligner, Entry, Table, table
 
 QKV = ["blk.1.attn_output.weight", "blk.1.attn_qkv.weight"]
 each = pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -17,12 +17,13 @@ from near import same_bits
 
 import refmodel
 from refmodel.arch import ARCHITECTURES
-from refmodel.compat import HYBRID
+from refmodel.arch.kinds import HYBRID
+from refmodel.compare.dequantized import dequantized
 from refmodel.errors import FileError, MetadataError, RouteError
 from refmodel.gguf.metadata import Metadata
 from refmodel.gguf.reader import GgufFile, read
 from refmodel.gguf.writer import Limit, field, write
-from refmodel.surgery import dequantized, routed
+from refmodel.surgery.gguf import routed
 
 TOKENS = [7, 3, 250, 9, 9]
 

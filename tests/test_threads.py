@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import refmodel
-from refmodel import threads
+from refmodel.machine import threads
 from refmodel.numerics import NUMERICS
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "models"

@@ -9,11 +9,11 @@ import pytest
 from near import same_bits
 
 import refmodel
-from refmodel import free
-from refmodel.generate import generate
+from refmodel.machine import memory as free
 from refmodel.numerics import REFERENCE
 from refmodel.numerics.limits import Limits
-from refmodel.timing import Profile, Row
+from refmodel.speed.timing import Profile, Row
+from refmodel.text.generate import generate
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "models"
 

@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 
 import refmodel
 from refmodel.errors import TraceError
-from refmodel.trace import Recorder, Spool, Trace
+from refmodel.forward.trace import Recorder, Spool, Trace
 
 
 def arrays():

@@ -7,10 +7,12 @@ import pytest
 import tiny
 
 import refmodel
+from refmodel.compare.dequantized import dequantized
+from refmodel.compare.quantized import Step, Trial, distance, trial
 from refmodel.errors import MetadataError
-from refmodel.route import Route
-from refmodel.surgery import dequantized, routed
-from refmodel.trial import Step, Trial, distance, plot, trial
+from refmodel.model.route import Route
+from refmodel.report.plots import plot
+from refmodel.surgery.gguf import routed
 
 TOKENS = [5, 80, 9, 9, 44, 120]
 ROUTE = "blocks:1,3"

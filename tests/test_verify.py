@@ -14,13 +14,14 @@ from strategies import examples, routes
 
 import refmodel
 from refmodel.arch import ARCHITECTURES
-from refmodel.compat import HYBRID, one_kind, runners
+from refmodel.arch.kinds import HYBRID
 from refmodel.errors import FileError, RouteError
 from refmodel.gguf.reader import Tensor, read
 from refmodel.gguf.writer import field, write
-from refmodel.surgery import plan_of, routed
-from refmodel.verify import Options, recovered, verify
-from refmodel.verify.report import BYTES, FORWARD, LLAMACPP, METADATA, SEAMS, STRUCTURE
+from refmodel.surgery.gguf import plan_of, routed
+from refmodel.surgery.runtimes import one_kind, runners
+from refmodel.surgery.verify import Options, recovered, verify
+from refmodel.surgery.verify.report import BYTES, FORWARD, LLAMACPP, METADATA, SEAMS, STRUCTURE
 
 ROUTE = "blocks:0,4"  # of five blocks: 0 1 2 3 0 1 2 3 4, and the prediction block stays last
 A = "qwen35."

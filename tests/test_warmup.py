@@ -9,8 +9,10 @@ import pytest
 import tiny
 from gguf import GGMLQuantizationType as Q
 
-from refmodel import errors, kernel_cache, warmup
-from refmodel.model import load
+from refmodel import errors
+from refmodel.machine import kernel_cache
+from refmodel.model.model import load
+from refmodel.speed import warmup
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "models"
 

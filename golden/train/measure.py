@@ -24,8 +24,8 @@ import exercises  # noqa: E402
 
 import refmodel  # noqa: E402
 from refmodel.arrays import F  # noqa: E402
-from refmodel.generate import generate  # noqa: E402
-from refmodel.sampling import Sampling  # noqa: E402
+from refmodel.text.generate import generate  # noqa: E402
+from refmodel.text.sampling import Sampling  # noqa: E402
 
 WINDOW = 512
 QUANTILES = [0, 0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 1]

@@ -3,10 +3,10 @@
 from typing import Any, Protocol
 
 from ..arrays import DType, F, Matrix
-from ..call import Call
+from ..forward.call import Call
+from ..forward.state import State
+from ..forward.weights import Block, Weight
 from ..gguf.metadata import Metadata
-from ..state import State
-from ..weights import Block, Weight
 from . import gemma3, llama, qwen2, qwen3, qwen3moe, qwen3next, qwen35, qwen35moe
 
 Shape = tuple[int, ...]

@@ -7,12 +7,12 @@ import math
 from dataclasses import dataclass, replace
 
 from ..arrays import DType, F, Matrix
-from ..call import Call
+from ..forward.call import Call
+from ..forward.state import KeyValues
+from ..forward.weights import Block, Weight
 from ..gguf.metadata import Metadata
 from ..ops.rope import Rope
-from ..state import KeyValues
-from ..weights import Block, Weight
-from .keys import ATTENTION, MAX_BLOCKS, counted, head_counts, require, rotation
+from .metadata import ATTENTION, MAX_BLOCKS, counted, head_counts, require, rotation
 
 BIASED: tuple[str, ...] = ("attn_q", "attn_k", "attn_v")
 SCALED: tuple[str, ...] = ATTENTION  # its graph reads none of the FFN

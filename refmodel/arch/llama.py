@@ -6,12 +6,12 @@ Source: arXiv:2302.13971; llama.cpp src/models/llama.cpp.
 from dataclasses import dataclass
 
 from ..arrays import DType, F, Matrix
-from ..call import Call
+from ..forward.call import Call
+from ..forward.state import KeyValues
+from ..forward.weights import Block, Weight
 from ..gguf.metadata import Metadata
 from ..ops.rope import Rope
-from ..state import KeyValues
-from ..weights import Block, Weight
-from .keys import ATTENTION, FFN, MAX_BLOCKS, counted, head_counts, require, rotation
+from .metadata import ATTENTION, FFN, MAX_BLOCKS, counted, head_counts, require, rotation
 
 BIASED: tuple[str, ...] = ATTENTION + FFN
 SCALED: tuple[str, ...] = ATTENTION + FFN

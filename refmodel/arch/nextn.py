@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..arrays import F, Matrix
-from ..call import Call
-from ..weights import Block, Weight
+from ..forward.call import Call
+from ..forward.weights import Block, Weight
 
 # Nodes that llama.cpp calls otherwise than `mtp_` and their name in the trunk. Two norms come before the block's own.
 NAMES = {

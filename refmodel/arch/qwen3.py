@@ -6,12 +6,12 @@ Source: arXiv:2505.09388; llama.cpp src/models/qwen3.cpp.
 from dataclasses import dataclass
 
 from ..arrays import DType, F, Matrix
-from ..call import Call
+from ..forward.call import Call
+from ..forward.state import KeyValues
+from ..forward.weights import Block, Weight
 from ..gguf.metadata import Metadata
 from ..ops.rope import Rope
-from ..state import KeyValues
-from ..weights import Block, Weight
-from .keys import ATTENTION, FFN, MAX_BLOCKS, counted, head_counts, require, rotation
+from .metadata import ATTENTION, FFN, MAX_BLOCKS, counted, head_counts, require, rotation
 
 BIASED: tuple[str, ...] = ("attn_q", "attn_k", "attn_v")
 SCALED: tuple[str, ...] = ATTENTION + FFN

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from ..arrays import DType, F, Matrix
-from ..call import Call
+from ..forward.call import Call
+from ..forward.state import KeyValues, Recurrent, State
+from ..forward.weights import Block, Weight
 from ..gguf.metadata import Metadata
 from ..ops.rope import Rope
-from ..state import KeyValues, Recurrent, State
-from ..weights import Block, Weight
-from .keys import (
+from .metadata import (
     ATTENTION,
     DELTA,
     FFN,

@@ -9,13 +9,13 @@ from functools import reduce
 import numpy as np
 
 from ..arrays import DType, F, Matrix
-from ..call import Call
+from ..forward.call import Call
+from ..forward.state import KeyValues
+from ..forward.weights import Block, Weight
 from ..gguf.metadata import Metadata
 from ..ops.experts import LEAST, largest, total
 from ..ops.rope import Rope
-from ..state import KeyValues
-from ..weights import Block, Weight
-from .keys import ATTENTION, EXPERTS, MAX_BLOCKS, counted, expert_sizes, head_counts, require, rotation
+from .metadata import ATTENTION, EXPERTS, MAX_BLOCKS, counted, expert_sizes, head_counts, require, rotation
 
 BIASED: tuple[str, ...] = ("attn_q", "attn_k", "attn_v")
 SCALED: tuple[str, ...] = ATTENTION + EXPERTS

@@ -11,6 +11,7 @@ MAX_DIMS = 4
 MAX_KEY = 1 << 16  # bytes
 MAX_NAME = 256  # bytes of a tensor's name; llama.cpp takes 63
 MAX_DEPTH = 4  # arrays within arrays
+OURS = "refmodel."  # prefix of the keys that say where a routed copy comes from
 
 # What is walked one by one, and how much of it a file may have: many times what any model has, so that a file made to
 # waste time is refused. A sparse file costs its maker nothing, so its size bounds nothing.

@@ -19,8 +19,8 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 
 from ..arrays import Bytes
-from ..digest import sha256_of
 from ..errors import FileError
+from ..machine.sha256 import sha256_of
 from .format import ALIGNMENT, MAGIC, MAX_ALIGNMENT, MAX_COUNT, MAX_DEPTH, MAX_DIMS, MAX_KEY, MAX_NAME, SCALARS, VERSIONS
 from .metadata import Field, Metadata
 

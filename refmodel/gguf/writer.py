@@ -13,7 +13,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 
 from ..arrays import Bytes
 from ..errors import FileError
-from ..files import check_target, synced, whole
+from ..machine.files import check_target, synced, whole
 from .format import ALIGNMENT, MAGIC, SCALARS
 from .metadata import Field
 

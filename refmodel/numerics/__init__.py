@@ -1,27 +1,46 @@
-"""How a forward pass computes: a record of functions, and its values. No other place knows which policy runs."""
+"""How a forward pass computes: the values of forward.numerics.Numerics. No other place knows which policy runs."""
 
-from .. import kernel_cache
 from ..errors import RefmodelError
-from ..profile import DEFAULT, profile_of
+from ..forward.numerics import Numerics
+from ..machine import kernel_cache
 
 with kernel_cache.of_kernels():  # the first import of each of them
+    from .companions import as_stored
     from .fast import FAST
-    from .ggml import ladder, llamacpp
-    from .plain import ORACLE, REFERENCE, Numerics
-    from .stored import as_stored
+    from .llamacpp import LLAMACPP, ladder, llamacpp, policy_of
+    from .numpy import NUMPY
+    from .oracle import ORACLE
+    from .reference import REFERENCE
 
-__all__ = ["FAST", "LLAMACPP", "NUMERICS", "ORACLE", "REFERENCE", "Numerics", "as_stored", "ladder", "llamacpp", "numerics_of"]
+__all__ = [
+    "FAST",
+    "LLAMACPP",
+    "NUMERICS",
+    "NUMPY",
+    "ORACLE",
+    "REFERENCE",
+    "Numerics",
+    "as_stored",
+    "ladder",
+    "llamacpp",
+    "numerics_of",
+]
 
-LLAMACPP = llamacpp(DEFAULT)
-NUMERICS = {value.name: value for value in (FAST, REFERENCE, ORACLE, LLAMACPP)}
+NUMERICS = {value.name: value for value in (FAST, REFERENCE, NUMPY, ORACLE, LLAMACPP)}
 
 
 def numerics_of(value: Numerics | str) -> Numerics:
-    """The policy of that name, or the policy itself; `llamacpp:` is followed by a profile. RefmodelError if there is none."""
+    """The policy of that name, or the policy itself.
+
+    value  fast, reference, numpy, oracle, llamacpp, or llamacpp: and a profile: `llamacpp:fa=off,kv=f32`
+
+    RefmodelError if there is none of that name.
+    """
     if isinstance(value, Numerics):
         return value
     if value in NUMERICS:
         return NUMERICS[value]
-    if value.startswith("llamacpp:"):
-        return llamacpp(profile_of(value.removeprefix("llamacpp:")))
-    raise RefmodelError(f"--numerics {value}: not one of {', '.join(NUMERICS)}, llamacpp:fa=off,kv=f32")
+    name, colon, options = value.partition(":")
+    if name == LLAMACPP.name and colon:
+        return policy_of(options)
+    raise RefmodelError(f"--numerics {value[:60]}: not one of {', '.join(NUMERICS)}, llamacpp:fa=off,kv=f32")

@@ -7,9 +7,11 @@ import numpy as np
 from gguf import GGMLQuantizationType as Q
 
 from ..arrays import F, Matrix
+from ..ops.experts import by_expert
 from ..ops.ggml_product import PATHS, plan
-from . import packed, plain
-from .plain import REFERENCE
+from . import packed
+from . import reference as plain
+from .reference import REFERENCE
 
 # types of which even a few tokens are faster block by block: llama.cpp's sums need more instructions than memory leaves time for
 BY_BLOCKS = {Q.Q2_K, Q.Q3_K, Q.IQ4_XS}
@@ -40,4 +42,4 @@ def store(x: F) -> F:
     return x.astype(np.float16)
 
 
-FAST = replace(REFERENCE, name="fast", linear=linear, experts=partial(plain.by_expert, linear), store=store)
+FAST = replace(REFERENCE, name="fast", linear=linear, experts=partial(by_expert, linear), store=store)

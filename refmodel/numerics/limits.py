@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from ..free import beyond_caches
 from ..kernels import limits as kernels
+from ..machine.memory import beyond_caches
 
 SIZE = beyond_caches(1 << 27)  # bytes
 TIMES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Limits:
+class MachineLimits:
     """bytes  read in a second
     multiply_adds  of 8-bit numbers in a second
     """
@@ -24,12 +24,12 @@ class Limits:
     multiply_adds: float
 
 
-def measured() -> Limits:
+def measured() -> MachineLimits:
     """The best of a few tries with the threads that are in use."""
     data, sums = np.zeros(SIZE, np.uint8), np.zeros(numba.get_num_threads(), np.int32)
     data[:] = 1  # pages of zeros that were never written are all one page
     few = np.ones(kernels.MULTIPLIED, np.uint8)
-    return Limits(
+    return MachineLimits(
         SIZE / best(lambda: kernels.read(data, sums), 5),
         kernels.MULTIPLIED * TIMES * len(sums) / best(lambda: kernels.multiply(few, TIMES, sums), 3),
     )

@@ -10,7 +10,7 @@ def first_seen(seen: int, window: int) -> int:
     return max(0, seen - window) if window else 0
 
 
-def attention(q: F, k: F, v: F, scale: float, kq: F, kq_soft_max: F, window: int = 0) -> F:
+def attention(q: F, k: F, v: F, scale: float, kq: F, kq_soft_max: F, window: int) -> F:
     """Let each of the T newest tokens attend to itself and to all tokens before it.
 
     q            [T, H, D]
@@ -36,3 +36,8 @@ def attention(q: F, k: F, v: F, scale: float, kq: F, kq_soft_max: F, window: int
         if kq.size:
             kq[:, t, first:seen], kq_soft_max[:, t, first:seen] = raw.reshape(H, -1), weights.reshape(H, -1)
     return out
+
+
+def as_it_is(x: F) -> F:
+    """What the cache does to keys and values x before they are read again: nothing. Other numerics round them to half floats."""
+    return x

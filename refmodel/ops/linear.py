@@ -2,11 +2,16 @@
 
 import numpy as np
 
-from ..arrays import F32, F, Matrix
+from ..arrays import F32, DType, F, Ints, Matrix
 from ..quants import QUANTS, dequantize
 from .ggml import dot_sgemm
 
 PANEL = 1 << 22  # weights decoded at once: 16 MB of float32
+
+
+def embed(w: Matrix, tokens: Ints, dtype: DType) -> F:
+    """The rows of the embedding w [V, E] that the tokens [T] name, decoded: [T, E] of that dtype. Source: ggml_get_rows."""
+    return dequantize(w.type, w.rows[tokens]).astype(dtype)
 
 
 def linear(w: Matrix, x: F) -> F:

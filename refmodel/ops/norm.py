@@ -11,3 +11,8 @@ def rms_norm(x: F, eps: float) -> F:
     Source: arXiv:1910.07467; ggml_compute_forward_rms_norm_f32.
     """
     return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + x.dtype.type(eps))
+
+
+def inverse_root(n: int) -> float:
+    """n^-0.5, the factor that keeps dot products of n numbers from growing with n."""
+    return float(n**-0.5)

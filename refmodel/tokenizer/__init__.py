@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from refmodel.errors import TokenError
-from refmodel.gguf.metadata import Metadata
-from refmodel.tokenizer import bpe, spm
-from refmodel.tokenizer.bpe import Bpe
-from refmodel.tokenizer.pre import PRE
-from refmodel.tokenizer.spm import Spm
-from refmodel.tokenizer.vocab import SPECIAL, Vocab, partition, per_token, special_id
+from ..errors import TokenError
+from ..gguf.metadata import Metadata
+from . import bpe, spm
+from .bpe import Bpe
+from .pre import PRE
+from .spm import Spm
+from .vocab import SPECIAL, Vocab, partition, per_token, special_id
 
 NONE = ("none", "no_vocab")
 KNOWN = ("gpt2", "llama")

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 import tokenizers
 from tokenizers import models, pre_tokenizers
 
-from refmodel.tokenizer.pre import Pre
-from refmodel.tokenizer.vocab import Vocab
+from .pre import Pre
+from .vocab import Vocab
 
 
 def byte_letters() -> dict[str, int]:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sentencepiece import SentencePieceProcessor
 
-from refmodel.errors import TokenError
-from refmodel.tokenizer.vocab import Vocab
+from ..errors import TokenError
+from .vocab import Vocab
 
 SPACE = "\u2581"
 NORMAL, UNKNOWN, BPE = 1, 2, 2  # SentencePiece.Type and TrainerSpec.ModelType of sentencepiece_model.proto

@@ -15,8 +15,8 @@ import numpy as np
 from gguf import GGUFValueType
 from numpy.typing import NDArray
 
-from refmodel.errors import MetadataError
-from refmodel.gguf.metadata import Metadata
+from ..errors import MetadataError
+from ..gguf.metadata import Metadata
 
 
 class Attr(IntFlag):

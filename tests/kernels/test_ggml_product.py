@@ -10,11 +10,12 @@ from strategies import activations, seeds
 from test_kernels_linear import Packed
 
 from refmodel.errors import TensorError
+from refmodel.llamacpp.builds import BUILDS
+from refmodel.llamacpp.profile import DEFAULT
 from refmodel.numerics import llamacpp
 from refmodel.ops import ggml_product as ops
 from refmodel.ops.ggml import dot_f32, dot_sgemm
 from refmodel.ops.ggml_product import PATHS, QUANTIZERS, Step, plan
-from refmodel.profile import BUILDS, DEFAULT
 from refmodel.quants import integers, q8_0, q8_1, q8_k
 
 f32 = np.float32

@@ -12,7 +12,7 @@ from test_contract import random_rows
 
 from refmodel.kernels import decode
 from refmodel.kernels import linear as kernels
-from refmodel.numerics import plain as numerics
+from refmodel.numerics import reference as numerics
 from refmodel.ops import ggml as ops
 from refmodel.ops.linear import eight_lanes
 from refmodel.ops.linear import linear as op

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from near import near, same_bits
 from strategies import seeds
 
-from refmodel.numerics.plain import by_expert
+from refmodel.numerics.numpy import by_expert
 from refmodel.ops.experts import largest, total
 
 

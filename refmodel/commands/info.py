@@ -1,0 +1,35 @@
+"""`refmodel info`: what a file holds."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from ..report.console import out
+from .options import AsJson, ModelPath, model_of
+
+
+def info(
+    model: ModelPath, as_json: AsJson = False, tensors: Annotated[bool, typer.Option(help="List every tensor.")] = False
+) -> None:
+    """Show what a file holds: what each tensor is, which block is of which kind, the tokenizer, and what looks wrong."""
+    from ..info import summary as held
+    from ..info.checks import inconsistencies
+    from ..report import info as show
+    from ..report.tables import pairs
+
+    loaded = model_of(model)
+    summary, kinds, layers, findings = (
+        held.summary(loaded),
+        held.kind_table(loaded),
+        held.layer_table(loaded),
+        inconsistencies(loaded),
+    )
+    if as_json:
+        tables = {"tensors": [vars(row) for row in kinds], "layers": [vars(row) for row in layers]}
+        print(json.dumps({"summary": summary, **tables, "inconsistencies": findings}, indent=1))
+        return
+    out.print(pairs(summary))
+    out.print(show.kinds(kinds))
+    out.print(show.layers(layers, tensors))
+    out.print("\n".join(f"! {line}" for line in findings) or "no inconsistencies found", markup=False)

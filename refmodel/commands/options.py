@@ -1,0 +1,109 @@
+"""The options that several commands share, and how their words become values. Nothing below this folder reads a word."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import FileError, TokenError
+from ..machine.files import PACKAGE, nearest
+
+if TYPE_CHECKING:
+    from ..forward.numerics import Numerics
+    from ..model.model import Model
+
+SHIPPED = "austen"  # the trained model that the package carries
+PIECES = {SHIPPED: ("models", "austen-Q4_K_M.gguf"), f"{SHIPPED}-trace": ("traces", "austen-Q4_K_M", "route.safetensors")}
+
+ModelPath = Annotated[
+    str, typer.Argument(metavar="MODEL", help=f"A GGUF (of a split one the first part), or {SHIPPED}, the model that comes along.")
+]
+RouteText = Annotated[
+    str,
+    typer.Option("--route", help="Which blocks run in which order: blocks:i,j · layers:0..14,12,13 · (i,j). Default: as the file."),
+]
+Prompt = Annotated[str, typer.Option("-p", "--prompt", help="The text to run.")]
+TokenText = Annotated[str, typer.Option("--tokens", help="Token ids instead of a text: 1,2,3")]
+NumericsName = Annotated[
+    str,
+    typer.Option(
+        "--numerics",
+        help="How to compute: fast (8-bit activations), reference (float32), numpy (float32, no kernels), oracle (float64), "
+        "llamacpp[:fa=off,...] (llama.cpp's own arithmetic, bit for bit).",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, envvar="REFMODEL_THREADS", help="Default: one for each core. The results have the same bits."),
+]
+Decode = Annotated[int, typer.Option(min=0, help="Feed the last N tokens one at a time, as generation does.", metavar="N")]
+Special = Annotated[bool, typer.Option("--special", help="Read special tokens such as <|im_start|> in the prompt.")]
+Mtp = Annotated[bool, typer.Option("--mtp", help="Run the file's prediction block (MTP), too, as a draft head.")]
+LlamaLib = Annotated[Path | None, typer.Option(help="Which llama.cpp: a libllama, or the folder that holds it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def shipped(name: str) -> Path:
+    """A file of golden/ that every installation carries. FileError if it is gone."""
+    path = PACKAGE.joinpath("golden", *PIECES[name])
+    if not path.exists():
+        raise FileError(f"{path}: this file comes with refmodel and is missing; install refmodel again")
+    return path
+
+
+def file_of(words: str) -> Path:
+    """The path that a user means: their own file, or one that comes along. FileError suggests the nearest name."""
+    path = Path(words)
+    if words in PIECES and not path.exists():
+        return shipped(words)
+    if not path.exists():
+        hint = nearest(path)
+        raise FileError(f"{path}: no such file" + (f"; did you mean {hint}?" if hint else f" in {path.parent.absolute()}"))
+    return path
+
+
+def model_of(words: str) -> "Model":
+    """The model of that file, checked."""
+    from ..model.model import load
+
+    return load(file_of(words))
+
+
+def numerics_of(words: str) -> "Numerics":
+    """The policy of that name."""
+    from ..numerics import numerics_of
+
+    return numerics_of(words)
+
+
+def token_ids(model: "Model", prompt: str, tokens: str, special: bool) -> list[int]:
+    """The ids that --tokens lists, or those of the prompt's text."""
+    if bool(prompt) == bool(tokens):
+        raise TokenError("give either a text, -p TEXT, or token ids, --tokens 1,2,3")
+    if prompt:
+        ids: list[int] = model.tokenizer.encode(prompt, add_special=True, parse_special=special)
+        return ids
+    return whole_numbers(tokens)
+
+
+def whole_numbers(words: str) -> list[int]:
+    """`1,2,3` as numbers."""
+    if not re.fullmatch(r"\s*[0-9]{1,18}\s*(,\s*[0-9]{1,18}\s*)*", words):
+        raise TokenError(f"--tokens {shown(words)}: expected whole numbers between commas, such as 1,2,3")
+    return [int(word) for word in words.split(",")]
+
+
+def shown(words: str) -> str:
+    """Words of the user in a message: on one line, and not without end."""
+    line = re.sub(r"\s+", " ", words)
+    return line if len(line) <= 60 else f"{line[:57]}..."
+
+
+def calls_of(ids: Sequence[int], decode: int) -> list[list[int]]:
+    """The calls of a session: the prompt, then the last `decode` tokens one at a time."""
+    if decode >= len(ids):
+        raise TokenError(f"--decode {decode} leaves no prompt: there are {len(ids)} tokens; take at most --decode {len(ids) - 1}")
+    prompt = len(ids) - decode
+    return [list(ids[:prompt]), *([token] for token in ids[prompt:])]

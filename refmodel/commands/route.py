@@ -1,0 +1,56 @@
+"""`refmodel route`: a route explained, or found in a file."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import RefmodelError
+from ..report import surgery as show
+from ..report.console import err, out
+from .options import AsJson
+
+
+def route(
+    text: Annotated[str, typer.Argument(metavar="[ROUTE]", help="blocks:i,j · layers:0..14,12,13 · (i,j)")] = "",
+    layers: Annotated[int, typer.Option("--layers", min=0, help="How many blocks the source model has.", metavar="N")] = 0,
+    model: Annotated[Path | None, typer.Option(help="The source model: who can run a copy, and what it costs.")] = None,
+    recover: Annotated[Path | None, typer.Option(help="A copy: find its route from the hashes of its tensors.")] = None,
+    source: Annotated[Path | None, typer.Option(help="With --recover: the model it was made from.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain a route: the map, the seams, the cost, who can run it. Or find the route of a file."""
+    if recover:
+        if not source or text or layers or model:
+            raise RefmodelError("--recover COPY needs --source MODEL, and neither a route nor --layers nor --model")
+        found(recover, source, as_json)
+        return
+    if not text or bool(layers) == bool(model):
+        raise RefmodelError("give a route and either --layers N or --model MODEL; or --recover COPY --source MODEL")
+    from ..model.route import Route
+
+    if model:
+        from ..surgery.verify import foreseen
+
+        described = foreseen(model, text)
+    else:
+        described = Route.parse(text, layers).describe()
+    if as_json:
+        print(json.dumps(described, indent=1))
+    else:
+        show.route(out, described)
+        show.foreseen(out, described)
+
+
+def found(copy: Path, source: Path, as_json: bool) -> None:
+    """The route of a copy; exit status 1 if a block is not whole or the file claims another one."""
+    from ..surgery.verify import recovered
+
+    with err.status("hashing"):
+        it = recovered(copy, source)
+    if as_json:
+        print(json.dumps(it.as_json(), indent=1))
+    else:
+        show.recovery(out, it)
+    raise typer.Exit(it.status)

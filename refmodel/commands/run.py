@@ -1,0 +1,175 @@
+"""`refmodel run`: generate text, or talk."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import RefmodelError
+from ..machine.threads import use
+from ..report.console import err, out
+from .compiling import prepare
+from .options import (
+    AsJson,
+    ModelPath,
+    Mtp,
+    NumericsName,
+    Prompt,
+    RouteText,
+    Special,
+    Threads,
+    TokenText,
+    model_of,
+    numerics_of,
+    token_ids,
+)
+from .writing import write
+
+if TYPE_CHECKING:
+    from ..forward.numerics import Numerics
+    from ..model.draft_head import DraftHead
+    from ..model.model import Model
+    from ..model.session import Session
+    from ..speed.timing import Timing
+    from ..text.chat import Dialogue
+    from ..text.sampling import Sampling
+
+COMMON_CALLS = [[0], [0] * 7, [0] * 8]  # calls of one token, of a few, of many: what a chat will have
+
+MaxTokens = Annotated[
+    int | None, typer.Option("-n", min=1, help="Write at most N tokens. Default: 64, in a chat 1024.", metavar="N")
+]
+Temperature = Annotated[float, typer.Option(min=0.0, help="0 always takes the likeliest token.")]
+TopK = Annotated[int, typer.Option(min=0, help="Draw from the K likeliest tokens; 0 is all.", metavar="K")]
+TopP = Annotated[float, typer.Option(min=0.0, help="... from the likeliest that together have this probability; 1 is all.")]
+MinP = Annotated[float, typer.Option(min=0.0, max=1.0, help="... from those that have this share of the likeliest's probability.")]
+RepeatPenalty = Annotated[float, typer.Option(min=0.01, help="Divides the logits of the last 64 tokens; 1 is none.")]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed draws the same tokens.")]
+Stop = Annotated[list[str] | None, typer.Option(help="End before this text; may be given again.")]
+Ctx = Annotated[
+    int, typer.Option(min=0, help="At most N tokens of prompt and reply, in a chat of all turns; 0: no bound.", metavar="N")
+]
+Chat = Annotated[bool, typer.Option("--chat", help="Talk: -p is your message, or each line of the input is one.")]
+System = Annotated[str, typer.Option(help="With --chat: the system prompt.")]
+Think = Annotated[bool | None, typer.Option("--think/--no-think", help="With --chat: the template's enable_thinking.")]
+ThinkBudget = Annotated[int | None, typer.Option(min=0, help="With --chat: end the thinking after N tokens.", metavar="N")]
+ShowTiming = Annotated[bool, typer.Option("--timing", help="Show where the time went, next to the machine's limits.")]
+
+
+def run(
+    model: ModelPath,
+    prompt: Prompt = "",
+    tokens: TokenText = "",
+    route: RouteText = "",
+    numerics: NumericsName = "fast",
+    n: MaxTokens = None,
+    temperature: Temperature = 0.0,
+    top_k: TopK = 40,
+    top_p: TopP = 0.95,
+    min_p: MinP = 0.05,
+    repeat_penalty: RepeatPenalty = 1.0,
+    seed: Seed = 0,
+    stop: Stop = None,
+    ctx: Ctx = 0,
+    chat: Chat = False,
+    system: System = "",
+    think: Think = None,
+    think_budget: ThinkBudget = None,
+    special: Special = False,
+    mtp: Mtp = False,
+    timing: ShowTiming = False,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Generate text under any route, greedily or by seeded sampling; or talk, with --chat."""
+    use(threads)
+    from ..text.generate import generate, room
+    from ..text.reply import Reply
+    from ..text.sampling import Sampling
+
+    loaded, policy = model_of(model), numerics_of(numerics)
+    how, stops = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed=seed), stop or ()
+    if chat:
+        refuse(bool(tokens), "--chat takes text, by -p or line by line; leave out --tokens")
+        refuse(timing or as_json or mtp, "--timing, --json and --mtp are for one reply; leave them out, or leave out --chat")
+        talk(dialogue_of(loaded, route, policy, how, n, ctx, stops, system, think, think_budget), prompt)
+        return
+    refuse(timing and mtp, "--timing is about the trunk; leave out --mtp")
+    refuse(bool(system) or think is not None or think_budget is not None, "--system, --think and --think-budget need --chat")
+    ids = token_ids(loaded, prompt, tokens, special)
+    session, timed = session_of(loaded, route, policy, timing, mtp)
+    count = room(ctx, len(ids), n or 64)
+    session.reserve(len(ids) + count)
+    prepare(loaded, policy, [ids])
+    figures = write(Reply(loaded.tokenizer, stops), generate(session, ids, count, how), len(ids), policy.name, as_json, timed)
+    if session.draft:
+        figures |= {"drafted": session.draft.guessed, "accepted": session.draft.right}
+        err.print(drafted(session.draft), style="dim")
+    show(figures, timed, as_json)
+
+
+def refuse(condition: bool, why: str) -> None:
+    """RefmodelError for options that contradict each other."""
+    if condition:
+        raise RefmodelError(why)
+
+
+def session_of(model: "Model", route: str, policy: "Numerics", timing: bool, mtp: bool) -> "tuple[Session, Timing | None]":
+    """A session, and the book that its time is entered in, if that was asked for."""
+    from ..speed.timing import Timing
+
+    if not timing:
+        return model.session(route, policy, mtp=mtp), None
+    chosen = model.route(route)
+    timed = Timing([model.kinds[source] for source in chosen.layers])
+    return model.session(chosen, timed.numerics(policy), timed), timed
+
+
+def show(figures: dict[str, Any], timed: "Timing | None", as_json: bool) -> None:
+    """What is left to say after the text."""
+    from ..report.speed import timing_json, timing_tables
+
+    if as_json:
+        print(json.dumps(figures | ({"timing": timing_json(timed)} if timed else {}), indent=1))
+    elif timed:
+        for table in timing_tables(timed):
+            out.print(table)
+
+
+def drafted(draft: "DraftHead") -> str:
+    """How often the draft head guessed the token that the trunk then wrote."""
+    share = f"{100 * draft.right / max(draft.guessed, 1):.0f} %"
+    return f"the draft head guessed {draft.right} of {draft.guessed} tokens before the trunk computed them ({share} accepted)"
+
+
+def dialogue_of(
+    model: "Model",
+    route: str,
+    policy: "Numerics",
+    how: "Sampling",
+    n: int | None,
+    ctx: int,
+    stops: Sequence[str],
+    system: str,
+    think: bool | None,
+    budget: int | None,
+) -> "Dialogue":
+    """A conversation with the model, ready to begin."""
+    from ..text.chat import Conversation, Dialogue, template_of
+
+    conversation = Conversation(model.tokenizer, template_of(model.file.metadata), system, think)
+    prepare(model, policy, COMMON_CALLS)
+    return Dialogue(model, model.route(route), policy, conversation, how, n or 1024, ctx, stops, budget)
+
+
+def talk(dialogue: "Dialogue", message: str) -> None:
+    """One turn with the message; without one, a turn for each line of the input until it ends."""
+    lines = [message] if message else sys.stdin
+    if sys.stdin.isatty() and not message:
+        err.print("one message a line; /no_think and /think switch the thinking; Ctrl-D ends", style="dim")
+    for text in filter(None, map(str.strip, lines)):
+        turn = dialogue.turn(text)
+        write(turn.reply, turn.tokens, turn.read, dialogue.numerics.name)
+        dialogue.done(turn.reply)

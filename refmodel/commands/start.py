@@ -1,0 +1,23 @@
+"""`refmodel` without a command: what one can do next."""
+
+import typer
+
+from ..report.console import out
+
+NEXT = """\
+refmodel runs GGUF language models readably, and finds where another program computes something else.
+
+Try it with the small trained model that comes along, offline:
+
+  refmodel demo                                  all of it in a minute
+  refmodel run austen -p "Emma was"              write text
+  refmodel info austen                           what each tensor of the file is
+  refmodel diff austen --against austen-trace    every tensor against what llama.cpp recorded
+  refmodel run austen -p "Emma was" --route blocks:5,7    the same file with two blocks run twice
+
+With a file of your own: put its path in place of `austen`. All commands: refmodel --help"""
+
+
+def start(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        out.print(NEXT, markup=False)

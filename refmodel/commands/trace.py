@@ -1,0 +1,63 @@
+"""`refmodel trace`: record every intermediate."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..machine.threads import use
+from ..report.console import err, out
+from .compiling import prepare
+from .options import (
+    Decode,
+    ModelPath,
+    Mtp,
+    NumericsName,
+    Prompt,
+    RouteText,
+    Special,
+    Threads,
+    TokenText,
+    calls_of,
+    model_of,
+    numerics_of,
+    token_ids,
+)
+
+
+def trace(
+    model: ModelPath,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The trace file: .safetensors or .npz")],
+    prompt: Prompt = "",
+    tokens: TokenText = "",
+    route: RouteText = "",
+    numerics: NumericsName = "reference",
+    threads: Threads = None,
+    keep: Annotated[str, typer.Option("--filter", help="Keep only names in which this regular expression is found.")] = "",
+    decode: Decode = 0,
+    special: Special = False,
+    mtp: Mtp = False,
+) -> None:
+    """Record every intermediate of a forward pass under llama.cpp's names."""
+    use(threads)
+    from .. import __version__
+    from ..forward.trace import Recorder, Spool
+    from ..model.session import run_calls
+    from ..report.progress import watching
+
+    loaded, policy = model_of(model), numerics_of(numerics)
+    calls = calls_of(token_ids(loaded, prompt, tokens, special), decode)
+    chosen = loaded.route(route)
+    with err.status("reading the file for its sha256"):
+        digest = loaded.file.sha256()
+    provenance = {"producer": f"refmodel {__version__}", "sha256": digest, "calls": calls}
+    provenance |= {"route": chosen.canonical, "numerics": policy.name}
+    with Spool(output, {"provenance": json.dumps(provenance)}) as writer:
+        recorder = Recorder(writer, keep)
+        session = loaded.session(chosen, policy, recorder, mtp, scores=recorder.keeps_scores(len(chosen.layers)))
+        prepare(loaded, policy, calls)
+        with watching(err, "tracing") as recorder.seen:
+            for _ in run_calls(session, calls, recorder):
+                pass
+    out.print(f"{output}: {len(writer)} tensors, {output.stat().st_size:,} bytes", markup=False)

@@ -1,0 +1,40 @@
+"""`refmodel verify`: prove a routed copy."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import RefmodelError
+from ..report.console import err, out
+from .options import AsJson, LlamaLib, TokenText, whole_numbers
+
+
+def verify(
+    copy: Annotated[Path, typer.Argument(metavar="COPY", help="A routed GGUF or folder; of a split one the first part.")],
+    source: Annotated[Path, typer.Option("--source", help="The model it was made from.")],
+    route: Annotated[str, typer.Option("--route", help="The route it should be; recovered from the hashes if absent.")] = "",
+    against: Annotated[str, typer.Option(help="llamacpp: let it run the copy, too. transformers: let it run two folders.")] = "",
+    llama_lib: LlamaLib = None,
+    tokens: TokenText = "",
+    forward: Annotated[bool, typer.Option("--forward/--no-forward", help="Run both models and compare every bit.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Prove that a copy is what its route says: structure, seams, bytes, metadata, and what it computes."""
+    from ..report.progress import watching
+    from ..report.surgery import proof
+    from ..surgery.verify import Options
+    from ..surgery.verify import verify as prove
+
+    if against not in ("", "llamacpp", "transformers"):
+        raise RefmodelError(f"--against {against}: expected llamacpp, or for folders transformers")
+    with watching(err, "proving") as seen:
+        ids = whole_numbers(tokens) if tokens else []
+        options = Options(ids, forward, against == "llamacpp", llama_lib, against == "transformers", seen)
+        report = prove(copy, source, route, options)
+    if as_json:
+        print(json.dumps(report.as_json(), indent=1))
+    else:
+        proof(out, report)
+    raise typer.Exit(report.status)

@@ -1,0 +1,1 @@
+"""Rows of a difference: what is compared, how it is measured, what is allowed."""

@@ -1,0 +1,151 @@
+"""Quantization as the second trial of a route: what a packed file adds at each position, and whether repeated blocks amplify it.
+
+Two files of one model (BF16 and Q4_K_M, say) run the same route in float32. The distance of their block outputs is measured twice:
+as it accumulates, and block by block, where every block of the packed file starts from what the other file gave on.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from ..arrays import F
+from ..errors import MetadataError
+from ..forward.trace import Recorder, Spool, Trace
+from ..gguf.format import OURS
+from ..model.model import Model
+from ..model.route import Route
+from ..numerics import REFERENCE
+from .diff import diff
+from .rows import compare, ratio
+from .tolerance import Tolerance
+
+KEPT = r"^(l_out-\d+|result_output)$"
+
+
+NOTHING = Tolerance(np.inf, np.inf, "a distance between two files is measured, not judged")
+
+
+ALIKE = 1.1  # a factor nearer to one than this says nothing
+
+
+@dataclass(frozen=True)
+class Step:
+    """One position of the route.
+
+    source       the block of the unrouted model
+    visit        how often it has run before
+    added        NMSE of its output where it starts from the other file's input: its own error
+    accumulated  NMSE of its output as the packed file runs by itself
+    """
+
+    position: int
+    source: int
+    visit: int
+    added: float
+    accumulated: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """All positions, and NMSE of the logits under the route and without it (None where the copy lacks a block)."""
+
+    route: Route
+    steps: Sequence[Step]
+    logits: float
+    unrouted: float | None
+
+    @property
+    def amplification(self) -> float | None:
+        """How many times larger the error of the logits is under the route."""
+        return None if self.unrouted is None else ratio(self.logits, self.unrouted)
+
+    @property
+    def repeats(self) -> list[tuple[int, int]]:
+        """Stretches of positions whose blocks have run before: first and last position."""
+        out: list[tuple[int, int]] = []
+        for step in self.steps:
+            if step.visit and out and out[-1][1] == step.position - 1:
+                out[-1] = (out[-1][0], step.position)
+            elif step.visit:
+                out.append((step.position, step.position))
+        return out
+
+    def growth(self, first: int, last: int) -> float:
+        """By how much the accumulated error grows over these positions."""
+        return ratio(self.steps[last].accumulated, self.steps[first - 1].accumulated) if first else np.inf
+
+    def first_pass(self, first: int, last: int) -> tuple[int, int] | None:
+        """Where the blocks of a repeated stretch ran for the first time, if that was in one stretch, too."""
+        where = {step.source: step.position for step in reversed(self.steps)}
+        places = [where[self.steps[p].source] for p in range(first, last + 1)]
+        return (places[0], places[-1]) if places == list(range(places[0], places[-1] + 1)) else None
+
+    def sentences(self) -> list[str]:
+        """What a reader wants to know."""
+        lines = []
+        for first, last in self.repeats:
+            blocks = ", ".join(str(step.source) for step in self.steps[first : last + 1])
+            line = f"positions {first} to {last} repeat blocks {blocks}: the error grows {self.growth(first, last):.2f} times"
+            before = self.first_pass(first, last)
+            if before and before[0] > 0:
+                line += f", in their first pass {self.growth(*before):.2f} times"
+            lines.append(line)
+        if self.logits == 0:
+            lines.append("logits: no difference")
+        elif self.amplification is None:
+            lines.append(f"logits: NMSE {self.logits:.1e}")
+        else:
+            a, words = self.amplification, "leaves it as it is"
+            if a > ALIKE:
+                words = f"amplifies it {a:.2f} times"
+            elif a < 1 / ALIKE:
+                words = f"damps it {1 / a:.2f} times"
+            lines.append(f"logits: NMSE {self.logits:.1e} under the route, {self.unrouted:.1e} without it: the route {words}")
+        return lines
+
+
+def trial(packed: Model, full: Model, words: str, tokens: Sequence[int], seen: Callable[[str], None]) -> Trial:
+    """Hold the packed file against the other under a route, or, if both are copies of one route, in their own order."""
+    inner, named = routes(packed, full, words)
+    with TemporaryDirectory(prefix="refmodel-") as folder:
+        path = Path(folder) / "full.safetensors"
+        with Spool(path, {}) as spool:
+            full.session(inner, REFERENCE, Recorder(spool, KEPT, seen)).forward(tokens)
+        theirs = Trace(path)
+        free, alone = (
+            {row.name: row.nmse for row in diff(packed, [tokens], theirs, inner, REFERENCE, NOTHING, anchor, seen).rows}
+            for anchor in ("", "block")
+        )
+    visits = named.visits
+    steps = [Step(p, s, visits[p], alone[f"l_out-{p}"], free[f"l_out-{p}"]) for p, s in enumerate(named.layers)]
+    plain = unrouted(inner, named)
+    without = None if plain is None else distance(packed.forward(tokens, plain), full.forward(tokens, plain))
+    return Trial(named, steps, free["result_output"], without)
+
+
+def distance(ours: F, theirs: F) -> float:
+    return compare("result_output", ours, theirs, np.inf).nmse
+
+
+def routes(packed: Model, full: Model, words: str) -> tuple[Route, Route]:
+    """The route to run in both files, and the same in blocks of the model that copies were made from."""
+    alike = [(m.architecture, m.n_vocab, m.kinds, m.hp.n_embd) for m in (packed, full)]
+    maps = [m.file.metadata.ints(f"{OURS}map", m.n_layer) if f"{OURS}map" in m.file.metadata else None for m in (packed, full)]
+    if alike[0] != alike[1] or maps[0] != maps[1]:
+        raise MetadataError(f"{packed.path} and {full.path} are not two files of one model and one route")
+    inner = packed.route(words)
+    if maps[0] is None:
+        return inner, inner
+    n_source = packed.file.metadata.int(f"{OURS}source.block_count") - packed.hp.n_nextn
+    return inner, Route.of([maps[0][layer] for layer in inner.layers], n_source)
+
+
+def unrouted(inner: Route, named: Route) -> Route | None:
+    """The blocks of the unrouted model in their order, as the files have them; None if one is not there."""
+    places = named.places
+    if not all(places):
+        return None
+    return Route.of([inner.layers[places[source][0]] for source in range(named.n_layer)], inner.n_layer)

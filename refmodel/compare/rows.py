@@ -1,0 +1,128 @@
+"""One row for each compared tensor, and one for each token's logits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..arrays import F, NDInt
+
+
+@dataclass(frozen=True)
+class Row:
+    """One compared tensor. All figures are of float64 arithmetic; ours is a, theirs is b.
+
+    nmse      Σ(a−b)² / Σb², the definition of llama.cpp's test-backend-ops
+    nmse_var  mean (a−b)² / var b, the definition of llama.cpp's check-nmse.py
+    max_abs   max |a−b|
+    cosine    a·b / |a||b|
+    differ    how many numbers have other bits, both as float32
+    allowed   the largest nmse within tolerance
+    problem   why there are no figures: missing, not finite, another shape; empty otherwise
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    nmse: float
+    nmse_var: float
+    max_abs: float
+    cosine: float
+    differ: int
+    allowed: float
+    problem: str = ""
+
+    @property
+    def within(self) -> bool:
+        return not self.problem and self.nmse <= self.allowed
+
+
+@dataclass(frozen=True)
+class LogitRow:
+    """The logits of one token.
+
+    kl        Σ p_theirs · (log p_theirs − log p_ours), nats
+    rank      place of their best token among ours, 0 the first
+    margin    their best logit minus their second
+    near_tie  the margin is less than twice the largest difference: which token is first cannot be decided
+    """
+
+    token: int
+    nmse: float
+    kl: float
+    top1_ours: int
+    top1_theirs: int
+    rank: int
+    margin: float
+    near_tie: bool
+
+
+def compare(name: str, ours: F, theirs: F, allowed: float) -> Row:
+    """Measure one tensor. Axes of length 1 do not count as a difference of shape."""
+    problem = ""
+    if squeezed(ours.shape) != squeezed(theirs.shape):
+        problem = f"shape {list(ours.shape)}, theirs {list(theirs.shape)}"
+    elif not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+        problem = "not finite: " + " and ".join(
+            f"{np.size(x) - np.isfinite(x).sum()} of {who}"
+            for who, x in (("ours", ours), ("theirs", theirs))
+            if not np.isfinite(x).all()
+        )
+    if problem:
+        return without_figures(name, ours.shape, ours.size, allowed, problem)
+    a, b = ours.astype(np.float64).ravel(), theirs.astype(np.float64).ravel()
+    error, energy = a - b, float(b @ b)
+    lost = float(error @ error)
+    return Row(
+        name=name,
+        shape=ours.shape,
+        nmse=ratio(lost, energy),
+        nmse_var=ratio(lost / max(b.size, 1), float(b.var()) if b.size else 0.0),
+        max_abs=float(np.abs(error).max(initial=0.0)),
+        cosine=1.0 if lost == 0 else ratio(float(a @ b), float(np.sqrt(energy * (a @ a)))),
+        differ=int((as_bits(ours) != as_bits(theirs)).sum()),
+        allowed=allowed,
+    )
+
+
+def without_figures(name: str, shape: tuple[int, ...], size: int, allowed: float, problem: str) -> Row:
+    return Row(name, shape, np.nan, np.nan, np.nan, np.nan, size, allowed, problem)
+
+
+def as_bits(x: F) -> NDInt:
+    return np.ascontiguousarray(x, np.float32).reshape(-1).view(np.uint32)
+
+
+def ratio(a: float, b: float) -> float:
+    """a / b, where 0/0 is 0: equal zeros do not differ."""
+    return a / b if b else (0.0 if a == 0 else np.inf)
+
+
+def squeezed(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(n for n in shape if n != 1)
+
+
+def compare_logits(ours: F, theirs: F) -> list[LogitRow]:
+    """Token by token, [T, V] and [T, V]."""
+    rows = []
+    for t, (a, b) in enumerate(zip(ours.astype(np.float64), theirs.astype(np.float64), strict=True)):
+        p, q = log_softmax(b), log_softmax(a)
+        second, first = np.partition(b, -2)[-2:] if b.size > 1 else (-np.inf, b[0])
+        best = int(b.argmax())
+        rows.append(
+            LogitRow(
+                token=t,
+                nmse=ratio(float((a - b) @ (a - b)), float(b @ b)),
+                kl=max(0.0, float(np.exp(p) @ (p - q))),
+                top1_ours=int(a.argmax()),
+                top1_theirs=best,
+                rank=int((a > a[best]).sum()),
+                margin=float(first - second),
+                near_tie=bool(first - second <= 2 * np.abs(a - b).max()),
+            )
+        )
+    return rows
+
+
+def log_softmax(x: F) -> F:
+    shifted = x - x.max()
+    return shifted - np.log(np.exp(shifted).sum())

@@ -1,0 +1,1 @@
+"""Named faults, and the demonstration that finds two of them."""

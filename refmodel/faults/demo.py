@@ -1,0 +1,67 @@
+"""`refmodel demo`: a trained hybrid writes, is routed, agrees with llama.cpp's record of that, is broken on purpose. Offline."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..compare.diff import Diff
+from ..compare.other_side import Other, compare, numerics_against, recorded
+from ..model.model import Model, RouteLike, load
+from ..model.route import Route
+from ..numerics import LLAMACPP, Numerics
+from ..text.generate import generate
+from ..text.reply import Reply
+
+WRITTEN = 48  # tokens of each text
+
+
+@dataclass(frozen=True)
+class Case:
+    """The trained model, llama.cpp's record of it, and the record's route and arithmetic."""
+
+    model: Model
+    other: Other
+    route: Route
+    num: Numerics
+
+    @property
+    def prompt(self) -> Sequence[int]:
+        return self.other.calls[0]
+
+    @property
+    def prompt_text(self) -> str:
+        return self.model.tokenizer.decode([token for token in self.prompt if token not in self.model.tokenizer.eog])
+
+    def compared(self, anchor: str, seen: Callable[[str], None]) -> Diff:
+        """Every tensor of a pass under the route against the record. `seen` is told the name of each."""
+        return compare(self.model, self.route, self.other, self.num, anchor, seen)
+
+    def writes(self, route: RouteLike) -> str:
+        """What the model writes greedily after the prompt."""
+        return "".join(Reply(self.model.tokenizer).read(generate(self.model.session(route, self.num), self.prompt, WRITTEN)))
+
+
+def case(path: Path, trace: Path) -> Case:
+    """The model of that file, and llama.cpp's record of it."""
+    model = load(path)
+    other = recorded(model, trace)
+    return Case(model, other, model.route(other.route), numerics_against(LLAMACPP, other))
+
+
+def without_gate(c: Case) -> Case:
+    """The same numerics, but the feed-forward gate is dropped: one replace(...)."""
+    return replace(c, num=replace(c.num, swiglu=lambda gate, up: up))
+
+
+def turned_too_far(c: Case) -> Case:
+    """The same file, but RoPE turns all dimensions of a head, not the first quarter: one hyperparameter."""
+    n = c.model.hp.head_dim
+    rope = replace(c.model.hp.rope, n_rot=n, factors=(1.0,) * (n // 2))
+    return replace(c, model=c.model.with_hparams(rope=rope))
+
+
+# Faults that runtimes really had: one that every reader sees in the text, and one that nobody does.
+FAULTS = {
+    "A loud fault, on purpose: the gate of the feed-forward part is dropped": without_gate,
+    "A quiet fault, on purpose: RoPE turns all dimensions of a head instead of the first quarter": turned_too_far,
+}

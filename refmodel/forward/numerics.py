@@ -1,0 +1,61 @@
+"""The record of functions that a forward pass computes with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..arrays import DType, F, Ints, Matrices, Matrix
+from ..ops.rope import Rope
+
+
+@dataclass(frozen=True)
+class Emulated:
+    """The program whose arithmetic a numerics computes to the bit: a llama.cpp.
+
+    profile  how it runs, a llamacpp.profile.Profile
+    build    whose kernels it has, a llamacpp.builds.Build
+    """
+
+    profile: Any
+    build: Any
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """One way to do the arithmetic of a model: everything but + and * is a field. The op of that name in ops/ says what it means.
+
+    name      a word for reports; numerics_of(name) is this numerics again
+    emulates  the llama.cpp that computes the same bits; None if it is no emulation
+    dtype     of activations and states
+    store     what the key/value cache does to a number before it is read again
+    scores    whether attention makes its scores and weights as matrices; flash attention does not
+    """
+
+    name: str
+    emulates: Emulated | None
+    dtype: DType
+    embed: Callable[[Matrix, Ints, DType], F]
+    linear: Callable[[Matrix, F], F]
+    experts: Callable[[Matrices, F, Ints], F]
+    inverse_root: Callable[[int], float]
+    rms_norm: Callable[[F, float], F]
+    sigmoid: Callable[[F], F]
+    silu: Callable[[F], F]
+    swiglu: Callable[[F, F], F]
+    geglu: Callable[[F, F], F]
+    softcap: Callable[[F, float], F]
+    softplus: Callable[[F], F]
+    soft_max: Callable[[F], F]
+    rope: Callable[[F, Ints, Rope], F]
+    store: Callable[[F], F]
+    scores: bool
+    attention: Callable[[F, F, F, float, F, F, int], F]
+    causal_conv1d: Callable[[F, F], F]
+    gated_delta_rule: Callable[[F, F, F, F, F, F, F], F]
+
+    @property
+    def cache(self) -> np.dtype[Any]:
+        """What keys and values are kept as."""
+        return self.store(np.zeros(0, self.dtype)).dtype

@@ -1,0 +1,65 @@
+"""What a position of the route remembers between calls. A block that stands at two positions has two states."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..arrays import F
+
+
+class KeyValues:
+    """The cached keys and values of one attention position, [G, S, D] in memory: a head's keys are one stream.
+
+    The buffers are of the dtype of the first keys; they double when they are full, or have the size that was reserved.
+    """
+
+    def __init__(self, n_head_kv: int, head_dim: int) -> None:
+        self.length = self.room = 0
+        self._k = self._v = np.empty((n_head_kv, 0, head_dim), np.float32)
+
+    def append(self, k: F, v: F) -> tuple[F, F]:
+        """Add k, v [T, G, D]; returns all S keys and values, [S, G, D], as views."""
+        start, self.length = self.length, self.length + len(k)
+        if self.length > self._k.shape[1]:
+            self._k, self._v = (self._grown(a, start, k.dtype) for a in (self._k, self._v))
+        for cache, new in ((self._k, k), (self._v, v)):
+            cache[:, start : self.length] = new.transpose(1, 0, 2)
+        return self._k[:, : self.length].transpose(1, 0, 2), self._v[:, : self.length].transpose(1, 0, 2)
+
+    def bytes(self, tokens: int, dtype: Any) -> int:
+        """What keys and values of so many tokens take in that dtype."""
+        heads, _, width = self._k.shape
+        return 2 * tokens * heads * width * np.dtype(dtype).itemsize
+
+    def reserve(self, tokens: int) -> None:
+        """Let the next buffers be of so many tokens."""
+        self.room = max(self.room, tokens)
+
+    def _grown(self, old: F, start: int, dtype: Any) -> F:
+        size = self.room if self.room >= self.length else 2 * max(self.length, 64)
+        new = np.empty((old.shape[0], size, old.shape[2]), dtype)
+        new[:, :start] = old[:, :start]
+        return new
+
+
+@dataclass
+class Recurrent:
+    """What a DeltaNet position remembers; zeros before the first token.
+
+    conv   [K-1, C]      the last inputs of the convolution
+    delta  [Hv, Dv, Dk]  the state S of the delta rule
+    """
+
+    conv: F
+    delta: F
+
+    def bytes(self, tokens: int, dtype: Any) -> int:
+        """The same for any number of tokens, whatever the cache is of."""
+        return self.conv.nbytes + self.delta.nbytes
+
+    def reserve(self, tokens: int) -> None:
+        """Nothing grows."""
+
+
+State = KeyValues | Recurrent

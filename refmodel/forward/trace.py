@@ -1,0 +1,139 @@
+"""Taps: who looks at a forward pass while it runs, and the file that remembers what was seen."""
+
+import json
+import re
+import shutil
+import struct
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from ..arrays import F
+from ..errors import TraceError
+from ..machine.files import whole
+from .taps import in_call
+
+
+class Spool:
+    """Tensors as they arise, spooled to an unnamed temporary file beside the target; `finish` makes the target appear whole."""
+
+    def __init__(self, path: Path, metadata: Mapping[str, str]) -> None:
+        if path.suffix not in ASSEMBLERS:
+            raise TraceError(f"{path}: expected a name ending in {' or '.join(ASSEMBLERS)}")
+        self.path, self.metadata, self.assemble = path, dict(metadata), ASSEMBLERS[path.suffix]
+        self.entries: dict[str, dict[str, Any]] = {}
+        if not path.parent.is_dir() or path.is_dir():
+            raise TraceError(f"{path}: " + ("is a folder" if path.is_dir() else f"the folder {path.parent} does not exist"))
+        self.data = tempfile.TemporaryFile(dir=path.parent)
+
+    def add(self, name: str, x: F) -> None:
+        """Append one float32 or float64 array of any shape under a new name."""
+        if name in self.entries:
+            raise TraceError(f"{self.path}: {name} arose twice; a trace holds one array for each name")
+        x, start = np.ascontiguousarray(x), self.data.tell()
+        self.data.write(x.data.cast("B") if x.size else b"")
+        dtype = {"f4": "F32", "f8": "F64"}[x.dtype.str[1:]]
+        self.entries[name] = {"dtype": dtype, "shape": list(x.shape), "data_offsets": [start, start + x.nbytes]}
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __enter__(self) -> "Spool":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        with self.data:
+            if kind is None:
+                self.finish()
+
+    def finish(self) -> None:
+        with whole([self.path]) as (out,):
+            self.data.seek(0)
+            self.assemble(self, out)
+
+
+def as_safetensors(spool: Spool, out: IO[bytes]) -> None:
+    """The format's header, then the spooled bytes as they are."""
+    header = json.dumps({"__metadata__": spool.metadata, **spool.entries}).encode()
+    header += b" " * (-len(header) % 8)
+    out.write(struct.pack("<Q", len(header)) + header)
+    shutil.copyfileobj(spool.data, out, 1 << 22)
+
+
+def as_npz(spool: Spool, out: IO[bytes]) -> None:
+    """A NumPy archive, one array a tensor; the metadata is an array of one string of JSON, __metadata__."""
+    with zipfile.ZipFile(out, "w") as archive:
+        add_member(archive, "__metadata__", np.array(json.dumps(spool.metadata)))
+        for name, entry in spool.entries.items():
+            start, end = entry["data_offsets"]
+            spool.data.seek(start)
+            dtype = {"F32": np.float32, "F64": np.float64}[entry["dtype"]]
+            add_member(archive, name, np.frombuffer(spool.data.read(end - start), dtype).reshape(entry["shape"]))
+
+
+def add_member(archive: zipfile.ZipFile, name: str, array: Any) -> None:
+    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+        np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+ASSEMBLERS: dict[str, Callable[[Spool, IO[bytes]], None]] = {".safetensors": as_safetensors, ".npz": as_npz}
+
+
+class Trace(Mapping[str, F]):
+    """A recorded trace over a memory map: names in the order in which they arose -> arrays."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = safe_open(path, framework="numpy")
+            with open(path, "rb") as f:
+                (length,) = struct.unpack("<Q", f.read(8))
+                entries = json.loads(f.read(length))
+        except (OSError, SafetensorError, ValueError, struct.error) as error:
+            raise TraceError(f"{path}: not a readable safetensors trace ({error})") from None
+        self.metadata: dict[str, str] = entries.pop("__metadata__", None) or {}
+        self._names = dict.fromkeys(sorted(entries, key=lambda name: entries[name]["data_offsets"]))
+
+    def __getitem__(self, name: str) -> F:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._file.get_tensor(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+class Recorder:
+    """Writes what matches a regular expression (anywhere in the name) to a Spool; call k >= 1 adds `@k` to names."""
+
+    def __init__(self, writer: Spool, pattern: str = "", seen: Callable[[str], None] = lambda name: None) -> None:
+        try:
+            self._match = re.compile(pattern).search
+        except (re.error, OverflowError, RecursionError) as error:
+            raise TraceError(f"--filter {pattern[:60]}: not a regular expression ({error})") from None
+        self.writer, self.seen, self.call = writer, seen, 0
+
+    def begin(self, call: int, fresh: int) -> None:
+        self.call = call
+
+    def __call__(self, name: str, x: F) -> F:
+        self.seen(name)
+        if self._match(name):
+            self.writer.add(in_call(name, self.call), x)
+        return x
+
+    def keeps_scores(self, positions: int) -> bool:
+        """Whether attention's scores or weights of any of so many positions are kept."""
+        return any(self._match(f"{stem}-{p}") for stem in ("kq", "kq_soft_max") for p in range(positions))

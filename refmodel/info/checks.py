@@ -1,0 +1,56 @@
+"""What in a file contradicts itself or is unusual."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from ..arch.kinds import HYBRID
+from ..model.model import Model
+
+
+def inconsistencies(model: Model) -> list[str]:
+    """One line for each thing in the file that contradicts another, though the model loads."""
+    return [line for check in CHECKS for line in check(model)]
+
+
+def _vocabulary(model: Model) -> Iterator[str]:
+    md = model.file.metadata
+    if "tokenizer.ggml.tokens" in md and (n := len(md.strings("tokenizer.ggml.tokens"))) != model.n_vocab:
+        yield f"tokenizer.ggml.tokens has {n} entries, token_embd.weight {model.n_vocab} rows"
+
+
+def _special_tokens(model: Model) -> Iterator[str]:
+    md = model.file.metadata
+    for key in md:
+        if key.startswith("tokenizer.ggml.") and key.endswith("_token_id") and not 0 <= md.int(key) < model.n_vocab:
+            yield f"{key} is {md.int(key)}, outside the vocabulary of {model.n_vocab}"
+
+
+def _interval(model: Model) -> Iterator[str]:
+    md, arch = model.file.metadata, model.architecture
+    listed, interval = f"{arch}.attention.recurrent_layers", f"{arch}.full_attention_interval"
+    if listed in md and interval in md and md.int(interval) > 0:
+        wrong = [i for i, kind in enumerate(model.kinds) if (kind == "delta") != ((i + 1) % md.int(interval) != 0)]
+        if wrong:
+            yield f"{listed} and {interval} = {md.int(interval)} disagree at blocks {wrong}: older runtimes read the interval"
+
+
+def _unturned(model: Model) -> Iterator[str]:
+    still = [i for i, factor in enumerate(model.hp.rope.factors) if factor == float("inf")]
+    if still:
+        yield f"rope.dimension_sections leave pairs {still} without a text position: they are never rotated"
+
+
+def _unbalanced_route(model: Model) -> Iterator[str]:
+    kinds = set(model.kinds)
+    if model.architecture in HYBRID and len(kinds) == 1:
+        yield f"all blocks are of kind {kinds.pop()}: llama.cpp aborts on a hybrid model with only one kind of block"
+
+
+def _decays(model: Model) -> Iterator[str]:
+    for name, weight in model.weights.items():
+        if name.endswith(".ssm_a") and (weight.dense(np.float32) >= 0).any():
+            yield f"{name} is not below zero everywhere: it holds -exp(A_log), and this may be A_log itself"
+
+
+CHECKS: list[Callable[[Model], Iterator[str]]] = [_vocabulary, _special_tokens, _interval, _unturned, _unbalanced_route, _decays]

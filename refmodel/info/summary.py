@@ -1,0 +1,147 @@
+"""What `refmodel info` shows: the architecture, what each tensor is, the layer table, and everything that looks inconsistent."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from ..arch.kinds import KINDS, interval_in
+from ..machine.memory import anonymous
+from ..model.model import Model
+from .meanings import kind_meaning, tensor_meaning
+from .needs import needs
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One block of the file: its kind, and `name type shape` of each tensor."""
+
+    index: int
+    kind: str
+    types: str
+    bytes: int
+    tensors: list[str]
+
+
+@dataclass(frozen=True)
+class KindRow:
+    """One tensor of all blocks of a kind: its types, its shape (rows, columns), and what it is."""
+
+    kind: str
+    tensor: str
+    types: str
+    shape: list[int]
+    meaning: str
+
+
+def summary(model: Model) -> dict[str, str]:
+    """Name -> value of what one wants to know first."""
+    hp, types = model.hp, Counter(t.type.name for t in model.file.tensors.values())
+    return {
+        "file": str(model.path),
+        "parts": str(len(model.file.parts)),
+        "name": model.file.metadata.str("general.name", "-"),
+        "architecture": model.architecture,
+        "blocks": f"{hp.n_layer}" + (f" + {hp.n_nextn} for multi-token prediction (executed with --mtp)" if hp.n_nextn else ""),
+        "kinds": kinds(model),
+        "E, vocabulary": f"{hp.n_embd}, {model.n_vocab}",
+        "heads": heads(model),
+        **{kind: words for kind in dict.fromkeys(model.kinds) if (words := kind_meaning(model.architecture, hp, kind))},
+        "RoPE": rope(model),
+        "head": "its own matrix" if "output.weight" in model.weights else "tied to the embedding",
+        "weights": f"{sum(t.data.size for t in model.file.tensors.values()):,} bytes: "
+        + ", ".join(f"{n} {name}" for name, n in types.most_common()),
+        "memory": memory(model),
+        **{f"tokenizer {key}": value for key, value in model.tokenizer.describe().items()},
+    }
+
+
+def kinds(model: Model) -> str:
+    """How many blocks of each kind, which ones, and what says so."""
+    kinds = dict.fromkeys(model.kinds)
+    if model.architecture not in KINDS:
+        return f"{model.n_layer} {', '.join(kinds)}"
+    found = [f"{model.kinds.count(kind)} {kind} ({ranges(blocks_of(model, kind))})" for kind in kinds]
+    return ", ".join(found) + f"; {kinds_from(model)}"
+
+
+def blocks_of(model: Model, kind: str) -> list[int]:
+    return [i for i, found in enumerate(model.kinds) if found == kind]
+
+
+def kinds_from(model: Model) -> str:
+    """The key, or the rule, that says which block is of which kind."""
+    md, arch, how = model.file.metadata, model.architecture, KINDS[model.architecture]
+    listed, interval = f"{arch}.{how.listed}", f"{arch}.{how.interval}"
+    if listed in md and md.fields[listed].item is not None:
+        return f"as {listed} lists them"
+    if interval in md:
+        return f"by {interval} = {interval_in(model.file.metadata, model.architecture)}"
+    return f"the file does not say; without {interval} it is {how.default}"
+
+
+def ranges(numbers: list[int]) -> str:
+    """`0-2, 4-6, 8` of numbers in ascending order."""
+    starts = [n for n in numbers if n - 1 not in numbers]
+    ends = [n for n in numbers if n + 1 not in numbers]
+    return ", ".join(f"{a}-{b}" if a < b else f"{a}" for a, b in zip(starts, ends, strict=True))
+
+
+def heads(model: Model) -> str:
+    hp = model.hp
+    own = "" if hp.head_dim * hp.n_head == hp.n_embd else f" (attention.key_length, not {hp.n_embd} / {hp.n_head})"
+    return f"{hp.n_head} query, {hp.n_head_kv} key/value, of {hp.head_dim}{own}"
+
+
+def rope(model: Model) -> str:
+    """Which dims of a head turn, and which two of them together."""
+    hp, n = model.hp, model.hp.rope.n_rot
+    still = f"; the other {hp.head_dim - n} stay as they are" if n < hp.head_dim else ""
+    pairs = "2i and 2i + 1" if hp.rope.adjacent else f"i and i + {n // 2} (NeoX)"
+    return f"base {hp.rope.base:g}, {n} of {hp.head_dim} dims, pairs {pairs}{still}"
+
+
+def memory(model: Model) -> str:
+    """What a run needs beside the file's mapping, and what this process has taken."""
+    need, now = needs(model), anonymous()
+    parts = [
+        f"{need['cache_of_1000_tokens'] / 1e6:.1f} MB of keys and values for 1000 tokens",
+        f"{need['states'] / 1e6:.1f} MB of delta rule states",
+        "the weights stay packed in the file's mapping",
+    ]
+    return "; ".join(parts) + (f"; this process has {now / 1e6:.0f} MB that no file backs" if now else "")
+
+
+def kind_table(model: Model) -> list[KindRow]:
+    """A row for each tensor of each kind of block; where shapes differ between blocks, for each shape."""
+    found: dict[tuple[str, str, tuple[int, ...]], Counter[str]] = {}
+    for i, kind in enumerate(model.kinds):
+        start = f"blk.{i}."
+        for name, tensor in model.file.tensors.items():
+            if name.startswith(start):
+                found.setdefault((kind, name.removeprefix(start), tensor.shape), Counter())[tensor.type.name] += 1
+    rows = sorted(found.items(), key=lambda item: list(dict.fromkeys(model.kinds)).index(item[0][0]))
+    return [
+        KindRow(kind, name, counted(types), list(shape), tensor_meaning(model.architecture, model.hp, name, kind))
+        for (kind, name, shape), types in rows
+    ]
+
+
+def counted(types: Counter[str]) -> str:
+    """`Q4_K`, or `20 Q5_K, 12 Q6_K` where blocks differ."""
+    return ", ".join(f"{n} {name}" for name, n in types.most_common()) if len(types) > 1 else next(iter(types))
+
+
+def layer_table(model: Model) -> list[LayerRow]:
+    rows = []
+    for i in range(model.n_layer):
+        tensors = [t for name, t in model.file.tensors.items() if name.startswith(f"blk.{i}.")]
+        types = Counter(t.type.name for t in tensors)
+        rows.append(
+            LayerRow(
+                index=i,
+                kind=model.arch.kind(model.hp, i),
+                types=", ".join(f"{n} {name}" for name, n in types.most_common()),
+                bytes=sum(t.data.size for t in tensors),
+                tensors=[f"{t.name.split('.', 2)[2]} {t.type.name} {list(t.shape)}" for t in tensors],
+            )
+        )
+    return rows

@@ -1,0 +1,460 @@
+"""The child process in which llama.cpp runs: everything foreign happens here, and a crash ends this process only.
+
+`python -m refmodel.llamacpp.child` reads one request (JSON) from stdin and answers on stdout with one JSON object a line:
+{"block": N} and {"call": k} as they are done, then one of done, error (ours) and refused (llama.cpp's). What llama.cpp
+itself says goes to stderr. Source of structures and calls: llama.cpp include/llama.h, ggml/include/ggml.h, ggml-backend.h.
+"""
+
+import ctypes
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from ctypes import (
+    POINTER,
+    Structure,
+    c_bool,
+    c_char,
+    c_char_p,
+    c_float,
+    c_int,
+    c_int8,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint32,
+    c_void_p,
+)
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from ..arrays import F
+from ..errors import OracleError, RefmodelError
+from ..forward.taps import in_call
+from ..forward.trace import Spool
+from ..gguf.reader import read
+from .node_variants import as_stored
+from .nodes import Aligner, table
+
+CALLBACK = ctypes.CFUNCTYPE(c_bool, c_void_p, c_bool, c_void_p)
+
+
+class Tensor(Structure):
+    """struct ggml_tensor: an array of ne elements, nb bytes apart, the fastest axis first."""
+
+    _fields_ = (
+        ("type", c_int),
+        ("buffer", c_void_p),
+        ("ne", c_int64 * 4),
+        ("nb", c_size_t * 4),
+        ("op", c_int),
+        ("op_params", c_int32 * 16),
+        ("flags", c_int32),
+        ("src", c_void_p * 10),
+        ("view_src", c_void_p),
+        ("view_offs", c_size_t),
+        ("data", c_void_p),
+        ("name", c_char * 64),
+        ("extra", c_void_p),
+        ("padding", c_char * 8),
+    )
+
+
+class ModelParams(Structure):
+    _fields_ = (
+        ("devices", c_void_p),
+        ("tensor_buft_overrides", c_void_p),
+        ("n_gpu_layers", c_int32),
+        ("split_mode", c_int),
+        ("load_mode", c_int),
+        ("lazy_mode", c_int),
+        ("main_gpu", c_int32),
+        ("tensor_split", c_void_p),
+        ("progress_callback", c_void_p),
+        ("progress_callback_user_data", c_void_p),
+        ("kv_overrides", c_void_p),
+        *((name, c_bool) for name in ("vocab_only", "check_tensors", "use_extra_bufts", "no_host", "no_alloc", "load_mtp")),
+    )
+
+
+CONTEXT_HEAD: tuple[tuple[str, Any], ...] = (
+    *((name, c_uint32) for name in ("n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_rs_seq")),
+    *((name, c_uint32) for name in ("n_outputs_max", "n_outputs_max_per_seq")),
+    *((name, c_int32) for name in ("n_threads", "n_threads_batch")),
+    *((name, c_int) for name in ("ctx_type", "rope_scaling_type", "pooling_type", "attention_type", "flash_attn_type")),
+    *((name, c_float) for name in ("rope_freq_base", "rope_freq_scale", "yarn_ext_factor", "yarn_attn_factor")),
+    *((name, c_float) for name in ("yarn_beta_fast", "yarn_beta_slow")),
+    ("yarn_orig_ctx", c_uint32),
+    ("defrag_thold", c_float),
+    ("cb_eval", CALLBACK),
+    ("cb_eval_user_data", c_void_p),
+    ("type_k", c_int),
+    ("type_v", c_int),
+)
+CONTEXT_TAIL: tuple[tuple[str, Any], ...] = (
+    ("abort_callback", c_void_p),
+    ("abort_callback_data", c_void_p),
+    *((name, c_bool) for name in ("embeddings", "offload_kqv", "no_perf", "op_offload", "swa_full", "kv_unified")),
+    ("samplers", c_void_p),
+    ("n_samplers", c_size_t),
+    ("ctx_other", c_void_p),
+)
+
+
+class ContextParams(Structure):
+    _fields_ = CONTEXT_HEAD + CONTEXT_TAIL
+
+
+class ContextParamsMoe(Structure):
+    _fields_ = (*CONTEXT_HEAD, ("moe_cache_size", c_size_t), *CONTEXT_TAIL)
+
+
+class Batch(Structure):
+    _fields_ = (
+        ("n_tokens", c_int32),
+        ("token", c_void_p),
+        ("embd", c_void_p),
+        ("pos", c_void_p),
+        ("n_seq_id", c_void_p),
+        ("seq_id", c_void_p),
+        ("logits", c_void_p),
+    )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is known of one build. `name` is for people; `context` is its llama_context_params."""
+
+    name: str
+    context: type[Structure]
+
+
+# (ggml_version(), first seven digits of ggml_commit()) -> layout. A build that is not here is refused.
+LAYOUTS: dict[tuple[str, str], Layout] = {
+    ("0.25.1", "0ad4a86"): Layout("node-llama-cpp 3.22.1", ContextParams),
+    ("0.25.3", "0c1e570"): Layout("llama-cpp-python 0.3.36", ContextParams),
+    ("0.27.0", "0ce8cd1"): Layout("b11739", ContextParamsMoe),
+}
+# What a build of a known layout says about itself; if it does not, the layout is not what it seems.
+CONTEXT_DEFAULTS: dict[str, Any] = {
+    "n_ctx": 512,
+    "n_batch": 2048,
+    "n_ubatch": 512,
+    "n_seq_max": 1,
+    "n_threads": 4,
+    "flash_attn_type": -1,
+    "type_k": 1,
+    "type_v": 1,
+    "abort_callback": None,
+    "embeddings": False,
+    "samplers": None,
+    "n_samplers": 0,
+}
+TENSOR_OVERHEAD = 32 + ctypes.sizeof(Tensor)  # ggml_tensor_overhead(): struct ggml_object and the tensor
+
+CONTEXT_MTP = 1  # LLAMA_CONTEXT_TYPE_MTP: its graph is the prediction block's
+FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
+KV_TYPE = {"f32": 0, "f16": 1}
+SAME_NUMBERS = {"VIEW", "RESHAPE", "PERMUTE", "TRANSPOSE", "CONT"}  # operations that compute nothing
+FLOATS: dict[int, np.dtype[Any]] = {0: np.dtype(np.float32), 1: np.dtype(np.float16)}
+
+SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "ggml_version": (c_char_p, []),
+    "ggml_commit": (c_char_p, []),
+    "ggml_tensor_overhead": (c_size_t, []),
+    "ggml_op_desc": (c_char_p, [c_void_p]),
+    "ggml_backend_load": (c_void_p, [c_char_p]),
+    "llama_backend_init": (None, []),
+    "llama_model_default_params": (ModelParams, []),
+    "llama_model_load_from_file": (c_void_p, [c_char_p, ModelParams]),
+    "llama_model_meta_val_str": (c_int32, [c_void_p, c_char_p, c_char_p, c_size_t]),
+    "llama_model_get_vocab": (c_void_p, [c_void_p]),
+    "llama_vocab_n_tokens": (c_int32, [c_void_p]),
+    "llama_decode": (c_int32, [c_void_p, Batch]),
+    "llama_get_logits": (POINTER(c_float), [c_void_p]),
+}
+
+
+class Refused(Exception):
+    """llama.cpp said no; why stands in its log, which the parent reads."""
+
+
+class Api:
+    """The functions of one llama.cpp, with their types, in `lib`; `build` says which one it is."""
+
+    def __init__(self, files: Sequence[str], variant: str) -> None:
+        """Load `files` in order (the last is libllama), then the CPU kernels `variant`, if any. OracleError if it is not known."""
+        self.path = files[-1]
+        try:
+            self.lib = [ctypes.CDLL(file, mode=ctypes.RTLD_GLOBAL) for file in files][-1]
+            self._declare(SIGNATURES)
+        except (OSError, AttributeError) as error:
+            raise OracleError(f"{self.path}: cannot be loaded as a llama.cpp ({error})") from None
+        version, commit = self.lib.ggml_version().decode(), self.lib.ggml_commit().decode()
+        layout = LAYOUTS.get((version, commit[:7]))
+        if layout is None:
+            known = ", ".join(f"{layout.name} (ggml {v}, commit {c})" for (v, c), layout in LAYOUTS.items())
+            found = f"ggml {version}, commit {commit}"
+            raise OracleError(f"{self.path}: is {found}, whose structures are not known here; known: {known}")
+        self.build = {"name": layout.name, "ggml": version, "commit": commit}
+        by_value = layout.context
+        self._declare({"llama_context_default_params": (by_value, []), "llama_init_from_model": (c_void_p, [c_void_p, by_value])})
+        self._verify(layout)
+        if variant:
+            self._load_kernels(variant)
+
+    def _declare(self, signatures: Mapping[str, tuple[Any, list[Any]]]) -> None:
+        for name, (result, arguments) in signatures.items():
+            function = getattr(self.lib, name)
+            function.restype, function.argtypes = result, arguments
+
+    def _verify(self, layout: Layout) -> None:
+        """Hold the layout against what the library says of itself. OracleError where they differ."""
+        params = self.lib.llama_context_default_params()
+        wrong = {name: getattr(params, name) for name, value in CONTEXT_DEFAULTS.items() if getattr(params, name) != value}
+        overhead = self.lib.ggml_tensor_overhead()
+        if wrong or overhead != TENSOR_OVERHEAD:
+            raise OracleError(f"{self.path}: is not laid out like {layout.name}: defaults {wrong}, {overhead} bytes for a tensor")
+
+    def _load_kernels(self, variant: str) -> None:
+        """The first kernels that are registered do all the work, so this comes before llama_backend_init."""
+        if not self.lib.ggml_backend_load(os.fsencode(variant)):
+            raise OracleError(f"{variant}: this processor lacks what these kernels need, or they are of another llama.cpp")
+        self.build["kernels"] = Path(variant).stem.removeprefix("libggml-cpu-")
+
+
+class Taker:
+    """Sees every node right after it is computed, and spools those that the table of names says are compared."""
+
+    def __init__(self, lib: ctypes.CDLL, names: Aligner, spool: Spool, keep: str, channel: TextIO) -> None:
+        self.lib, self.names, self.spool, self.channel = lib, names, spool, channel
+        self.keep = re.compile(keep).search
+        self.call, self.past, self.new = 0, 0, 0  # number of this call, tokens of earlier calls, tokens of this one
+        self.hidden: F = np.zeros((0, 0), np.float32)  # what a prediction block reads, [T, E] of this call
+        self.error: BaseException | None = None
+        self.nodes: list[list[dict[str, Any]]] = []
+
+    def begin(self, call: int, past: int, new: int, first: int = 0) -> None:
+        self.call, self.past, self.new = call, past, new
+        self.names.begin(first)
+        self.nodes.append([])
+
+    def callback(self, pointer: int, ask: bool, _: int | None) -> bool:
+        """cb_eval: asked before a node whether it is wanted, told after it that it is there; False then stops the graph."""
+        if ask or self.error:
+            return ask
+        try:
+            self.take(Tensor.from_address(pointer), self.lib.ggml_op_desc(pointer).decode())
+        except BaseException as error:  # it cannot pass through foreign frames; `decode` raises it
+            self.error = error
+        return self.error is None
+
+    def take(self, tensor: Tensor, op: str) -> None:
+        name = tensor.name.decode(errors="replace")
+        verdict = self.names.feed(op, name)
+        tap, reason = verdict.tap, verdict.reason
+        if tap and not self.keep(tap):
+            tap, reason = "", "left out by the filter"
+        if verdict.tap == "h_nextn":
+            self.hidden = array(tensor).reshape(self.new, -1).copy()
+        node = {"op": op, "name": name, "ne": list(tensor.ne), "tap": tap, "reason": reason}
+        self.nodes[-1].append(node)
+        if tap:
+            node["source"] = self.source(tensor, op)
+            self.spool.add(in_call(tap, self.call), squeezed(canonical(tap, op, tensor, self.past, self.new)))
+        if verdict.tap.startswith("l_out-"):
+            say(self.channel, block=self.names.block)
+
+    def source(self, tensor: Tensor, op: str) -> str:
+        """The operation that computed the numbers of a tensor: of a view or a copy, that of what it shows."""
+        while op in SAME_NUMBERS and tensor.src[0] and (of := self.lib.ggml_op_desc(tensor.src[0]).decode()) != "NONE":
+            tensor, op = Tensor.from_address(tensor.src[0]), of
+        return op
+
+
+def array(tensor: Tensor) -> F:
+    """A view of the tensor's memory, slowest axis first; f32 or f16. OracleError for anything else."""
+    shape, strides = tuple(tensor.ne)[::-1], tuple(tensor.nb)[::-1]
+    if tensor.type not in FLOATS or not tensor.data or 0 in shape:
+        raise OracleError(f"node {tensor.name.decode()} holds no floats (type {tensor.type}, shape {shape}) and cannot be compared")
+    dtype = FLOATS[tensor.type]
+    extent = dtype.itemsize + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+    return np.ndarray(shape, dtype, (c_char * extent).from_address(tensor.data), strides=strides)
+
+
+def canonical(tap: str, op: str, tensor: Tensor, past: int, new: int) -> F:
+    """What the tap means, float32, cut to the tokens there are; llama.cpp pads its caches and scores to whole pages.
+
+    cache_k, cache_v     [S, G*D]   the first S cells; values may lie transposed
+    kq, kq_soft_max      [H, T, S]  0 for keys of the future
+    Qcur, Kcur, Vcur, z  [T, H*D]   as other products, where they are parts of one and llama.cpp shows them by heads
+    """
+    x, tokens, stem = array(tensor), past + new, tap.partition("-")[0]
+    if stem in ("cache_k", "cache_v"):
+        width, cells = Tensor.from_address(tensor.view_src).ne[:2]
+        x = x.reshape(cells, width) if tensor.ne[0] == width else x.reshape(width, cells).T
+        x = x[:tokens]
+    elif stem in ("kq", "kq_soft_max"):
+        seen = np.arange(tokens) <= past + np.arange(new)[:, None]
+        x = np.where(seen, x[0, :, :, :tokens], np.float32(0))
+    elif stem in ("Qcur", "Kcur", "Vcur", "z") and op in SAME_NUMBERS:
+        x = x.reshape(new, -1)
+    return x.astype(np.float32, copy=False)
+
+
+def squeezed(x: F) -> F:
+    return x.reshape([n for n in x.shape if n != 1])
+
+
+def run(api: Api, request: Mapping[str, Any], channel: TextIO) -> dict[str, Any]:
+    """Load the model, decode the calls one after another in one sequence, and write the trace."""
+    lib, calls, path = api.lib, request["calls"], request["model"]
+    lib.llama_backend_init()
+    model = load_model(lib, path, request["profile"], request["mtp"])
+    architecture = metadata(lib, model, "general.architecture")
+    n_vocab, past = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model)), 0
+    provenance = request["provenance"] | {"build": api.build, "architecture": architecture}
+    with Spool(Path(request["out"]), {"provenance": json.dumps(provenance)}) as spool:
+        taker = Taker(lib, aligner(architecture, path), spool, request["keep"], channel) if request["taps"] else None
+        callback = CALLBACK(taker.callback) if taker else CALLBACK()
+        context = new_context(api, model, calls, request["profile"], callback)
+        head = DraftHead(api, model, architecture, request, context, taker) if taker and request["mtp"] else None
+        for k, tokens in enumerate(calls):
+            decode(lib, context, k, past, tokens, taker, last=request["last"])
+            if head:
+                head.decode(k, past, tokens)
+            past += len(tokens)
+            name, rows = in_call("result_output", k), 1 if request["last"] else len(tokens)
+            if name not in spool.entries:
+                spool.add(name, squeezed(np.ctypeslib.as_array(lib.llama_get_logits(context), (rows, n_vocab))))
+            say(channel, call=k)
+        trunk, drafted = (taker.nodes if taker else []), (head.taker.nodes if head else [])
+        spool.metadata["nodes"] = json.dumps([[*a, *b] for a, b in zip_longest(trunk, drafted, fillvalue=())])
+    return {"build": api.build, "tensors": len(spool)}
+
+
+def aligner(architecture: str, path: str) -> Aligner:
+    """The walk along an architecture's table, for this file."""
+    return Aligner(as_stored(table(architecture), read(Path(path)).tensors))
+
+
+class DraftHead:
+    """A second context over the same model, whose graph is the prediction block's, fed beside the trunk's as llama.cpp does.
+
+    Each token comes with the trunk's hidden state of the token before it; the first one with zeros.
+    Source: common/speculative.cpp, common_speculative_impl_draft_mtp::process.
+    """
+
+    def __init__(self, api: Api, model: int, architecture: str, request: Mapping[str, Any], context: int, trunk: Taker) -> None:
+        blocks, predicting = (
+            int(metadata(api.lib, model, f"{architecture}.{key}") or 0) for key in ("block_count", "nextn_predict_layers")
+        )
+        self.lib, self.trunk, self.first = api.lib, trunk, blocks - predicting
+        names = aligner(f"mtp/{architecture}", request["model"])
+        self.taker = Taker(api.lib, names, trunk.spool, request["keep"], trunk.channel)
+        self.callback = CALLBACK(self.taker.callback)
+        self.context = new_context(api, model, request["calls"], request["profile"], self.callback, context)
+        self.last: F | None = None  # the hidden state of the newest token, [1, E]
+
+    def decode(self, call: int, past: int, tokens: Sequence[int]) -> None:
+        hidden = self.trunk.hidden
+        before = np.zeros_like(hidden[:1]) if self.last is None else self.last
+        self.last = hidden[-1:]
+        shifted = np.concatenate([before, hidden[:-1]])
+        decode(self.lib, self.context, call, past, tokens, self.taker, hidden=shifted, first=self.first)
+
+
+def load_model(lib: ctypes.CDLL, path: str, profile: Mapping[str, Any], mtp: bool = False) -> int:
+    params = lib.llama_model_default_params()
+    params.load_mtp = mtp
+    params.n_gpu_layers, params.use_extra_bufts = 0, profile["repack"]
+    model: int | None = lib.llama_model_load_from_file(os.fsencode(path), params)
+    if not model:
+        raise Refused("is not loaded by llama.cpp")
+    return model
+
+
+def metadata(lib: ctypes.CDLL, model: int, key: str) -> str:
+    text = ctypes.create_string_buffer(256)
+    lib.llama_model_meta_val_str(model, key.encode(), text, len(text))
+    return text.value.decode(errors="replace")
+
+
+def new_context(
+    api: Api, model: int, calls: Sequence[Sequence[int]], profile: Mapping[str, Any], callback: Any, trunk: int | None = None
+) -> int:
+    """A context in which every call is one ubatch and all rows may have logits; with `trunk` the prediction block's beside it."""
+    params = api.lib.llama_context_default_params()
+    if trunk:
+        params.ctx_type, params.ctx_other = CONTEXT_MTP, trunk
+    params.n_ctx = -(-sum(map(len, calls)) // 256) * 256
+    params.n_batch = params.n_ubatch = max(map(len, calls))
+    params.n_outputs_max = params.n_outputs_max_per_seq = 0  # as many as n_batch
+    params.n_threads = params.n_threads_batch = profile["threads"]
+    params.flash_attn_type = FLASH_ATTN[profile["flash_attn"]]
+    params.type_k = params.type_v = KV_TYPE[profile["kv"]]
+    params.cb_eval = callback
+    context: int | None = api.lib.llama_init_from_model(model, params)
+    if not context:
+        raise Refused("gets no context from llama.cpp")
+    return context
+
+
+def decode(
+    lib: ctypes.CDLL,
+    context: int,
+    call: int,
+    past: int,
+    tokens: Sequence[int],
+    taker: Taker | None,
+    last: bool = False,
+    hidden: F | None = None,
+    first: int = 0,
+) -> None:
+    """One call, one ubatch; positions go on where the sequence ends. Logits are made of all tokens, or of the `last` one.
+
+    hidden  [T, E] what a prediction block reads beside the tokens
+    first   number of the graph's first block
+    """
+    if taker:
+        taker.begin(call, past, len(tokens), first)
+    ids, wanted = (c_int32 * len(tokens))(*tokens), (c_int8 * len(tokens))(*[not last] * (len(tokens) - 1), 1)
+    batch = Batch(n_tokens=len(tokens), token=ctypes.addressof(ids), logits=ctypes.addressof(wanted))
+    if hidden is not None:
+        hidden = np.ascontiguousarray(hidden, np.float32)
+        batch.embd = hidden.ctypes.data
+    status = lib.llama_decode(context, batch)
+    if taker and taker.error:
+        raise taker.error
+    if status:
+        raise Refused(f"is not run by llama.cpp on these {len(tokens)} tokens (llama_decode gives {status})")
+    if taker:
+        taker.names.end()
+
+
+def say(channel: TextIO, **message: Any) -> None:
+    print(json.dumps(message), file=channel, flush=True)
+
+
+def main() -> None:
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what foreign code prints is no answer
+    request = json.load(sys.stdin)
+    try:
+        api = Api(request["files"], request["variant"])
+        say(channel, done=run(api, request, channel) if "model" in request else {"build": api.build})
+    except RefmodelError as error:
+        say(channel, error=str(error))
+    except Refused as error:
+        say(channel, refused=str(error))
+    channel.close()
+    os._exit(0)  # the file is whole; unloading foreign code could only spoil that
+
+
+if __name__ == "__main__":
+    main()

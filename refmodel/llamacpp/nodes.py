@@ -1,0 +1,174 @@
+"""The nodes that llama.cpp computes, by name and in order, and the tap that each of them is compared with.
+
+golden/names/<architecture>.txt has a section [head], one for each kind of block, and one or more [tail ...]. A line is one of
+
+    MUL_MAT    Qcur-N    = Qcur-N                    compared with this tap
+    RESHAPE    Qcur-N    ! same numbers as Qcur-N    not compared, and why
+    ? GET_ROWS node      ! ...                       may be absent
+    * VIEW     name      ! ...                       may be there any number of times
+    |2 CONT    name      = name                      may be there instead of the two lines above it
+
+N is the block's number, `node` a node without a name. A tap has the node's name; `name-N#k` has k earlier nodes of that
+name in its block, and `rms_norm-N#1` is the second nameless node of that operation. `name-N#bias` is the sum of a product and a
+bias that not every file has; it does not count. stored.py has the tables of files that store matrices otherwise.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import OracleError
+from ..machine.files import PACKAGE
+
+FOLDER = PACKAGE / "golden" / "names"
+LINE = re.compile(
+    r"(?:(?P<number>[?*])\s+|\|(?P<instead>\d+)\s+)?(?P<op>[A-Z0-9_]+)\s+(?P<name>\S.*?)\s+(?P<mark>[=!])\s+(?P<text>.+)"
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One node: exactly one of `tap` (compared) and `reason` (not compared) is not empty."""
+
+    op: str
+    name: str
+    tap: str
+    reason: str
+    optional: bool = False
+    repeats: bool = False
+    instead: int = 0  # of so many lines before it
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of one node of a stream: its tap, or why it has none."""
+
+    tap: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """All sections of one architecture, in the file's order; those between head and tail are kinds of block."""
+
+    architecture: str
+    sections: Mapping[str, tuple[Entry, ...]]
+
+    @property
+    def blocks(self) -> list[str]:
+        return [name for name in self.sections if name != "head" and not name.startswith("tail")]
+
+    @property
+    def tails(self) -> list[str]:
+        return [name for name in self.sections if name.startswith("tail")]
+
+
+def table(architecture: str) -> Table:
+    """The table of an architecture. OracleError if there is none, or a line of it cannot be read."""
+    path = FOLDER / f"{architecture}.txt"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.txt"))) or f"none, {FOLDER} is missing"
+        raise OracleError(f"no table of llama.cpp's node names for architecture {architecture!r}; known: {known}")
+    return Table(architecture, parse(path.read_text().splitlines(), path))
+
+
+def parse(lines: Iterable[str], path: Path) -> dict[str, tuple[Entry, ...]]:
+    sections: dict[str, list[Entry]] = {}
+    here: list[Entry] = []
+    for row, line in enumerate(map(str.strip, lines), 1):
+        if not line or line.startswith("#"):
+            continue
+        if line.startswith("[") and line.endswith("]"):
+            here = sections[line[1:-1]] = []
+        elif match := LINE.fullmatch(line):
+            tap, reason = (match["text"], "") if match["mark"] == "=" else ("", match["text"])
+            number, instead = match["number"], int(match["instead"] or 0)
+            here.append(Entry(match["op"], match["name"], tap, reason, bool(number), number == "*", instead))
+        else:
+            raise OracleError(f"{path}:{row}: expected `OP name = tap` or `OP name ! reason`, found {line!r}")
+    return {name: tuple(entries) for name, entries in sections.items()}
+
+
+def normalised(name: str, block: int) -> str:
+    """A node's name without what changes from block to block and from graph to graph: Kcur-3 -> Kcur-N, node_57 -> node."""
+    name = re.sub(r"\bnode_\d+", "node", name)
+    return re.sub(rf"(?:(?<=-)|(?<=_l)|(?<=blk\.)){block}(?!\d)", "N", name).strip()
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """A line of a section; behind its last line when the section is done."""
+
+    section: str
+    line: int
+
+
+class Aligner:
+    """Walks a stream of nodes along a table, strictly in order. A node that the table does not have there is an error.
+
+    block   number of the block being computed; -1 in the head
+    """
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.begin()
+
+    def begin(self, first: int = 0) -> None:
+        """Expect the first node of a graph whose first block has that number."""
+        self.block = first - 1
+        self._next = {Place("head", 0)}  # where we may be: kinds of block differ only after some nodes
+
+    def feed(self, op: str, name: str) -> Verdict:
+        """The verdict on the next node. OracleError if no section has it here, or two that do disagree on it."""
+        found = self._matches(op, name)
+        if not found and any(self._is_done(place) for place in self._next):
+            self.block += 1
+            self._next |= {Place(section, 0) for section in (*self.table.blocks, *self.table.tails)}
+            found = self._matches(op, name)
+        if not found:
+            raise OracleError(self._unknown(f"{op} {name!r}"))
+        self._next = {Place(place.section, place.line + (not self._entry(place).repeats)) for place in found}
+        verdicts = {(self._entry(place).tap, self._entry(place).reason) for place in found}
+        if len(verdicts) > 1:
+            file = f"golden/names/{self.table.architecture}.txt"
+            raise OracleError(f"{file} disagrees with itself on {op} {name!r}: {sorted(verdicts)}")
+        tap, reason = (re.sub(r"(?<=-)N\b", str(self.block), text) for text in verdicts.pop())
+        return Verdict(tap, reason)
+
+    def end(self) -> None:
+        """The graph is done. OracleError if the table has more."""
+        if not any(place.section in self.table.tails and self._is_done(place) for place in self._next):
+            raise OracleError(self._unknown("nothing more"))
+
+    def _matches(self, op: str, name: str) -> list[Place]:
+        wanted = op, normalised(name, self.block)
+        return [p for p in self._reachable() if (self._entry(p).op, self._entry(p).name) == wanted]
+
+    def _reachable(self) -> list[Place]:
+        """The lines that may come next: behind each place up to the first that is not optional, and what may be there instead."""
+        places: set[Place] = set()
+        for start in self._next:
+            entries = self.table.sections[start.section]
+            for line, entry in enumerate(entries[start.line :], start.line):
+                if entry.instead:
+                    continue  # reached from the first line that it replaces
+                others = (i for i, other in enumerate(entries) if other.instead and i - other.instead == line)
+                places |= {Place(start.section, i) for i in (line, *others)}
+                if not entry.optional:
+                    break
+        return sorted(places)
+
+    def _entry(self, place: Place) -> Entry:
+        return self.table.sections[place.section][place.line]
+
+    def _is_done(self, place: Place) -> bool:
+        return all(entry.optional or entry.instead for entry in self.table.sections[place.section][place.line :])
+
+    def _unknown(self, found: str) -> str:
+        expected = [f"{self._entry(p).op} {self._entry(p).name} [{p.section}]" for p in self._reachable()]
+        where = f"block {self.block}" if self.block >= 0 else "the head"
+        return (
+            f"llama.cpp's graph has {found} in {where}, where golden/names/{self.table.architecture}.txt "
+            f"has {' or '.join(expected) or 'nothing more'}"
+        )

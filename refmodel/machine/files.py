@@ -1,0 +1,140 @@
+"""Files that appear whole under their names or not at all, whatever ends the program that writes them; where a cache goes."""
+
+import difflib
+import errno
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Thread
+from typing import BinaryIO, Generic, TypeVar
+
+from ..errors import FileError
+
+T = TypeVar("T")
+PACKAGE = Path(__file__).parent.parent  # the folder of refmodel itself, with golden/ and kernels/ in it
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def user_folder() -> Path:
+    """Where the platform wants what a program keeps for its user and can make again; it may not be there yet.
+
+    FileNotFoundError for a user without a home, such as a number that a container was started with.
+    """
+    given = {"win32": "LOCALAPPDATA", "darwin": ""}.get(sys.platform, "XDG_CACHE_HOME")
+    usual = {"win32": "AppData/Local", "darwin": "Library/Caches"}.get(sys.platform, ".cache")
+    if named := os.environ.get(given):
+        return Path(named) / "refmodel"
+    try:
+        return Path.home() / usual / "refmodel"
+    except RuntimeError as error:
+        raise FileNotFoundError(errno.ENOENT, str(error)) from None
+
+
+@contextmanager
+def whole(paths: Sequence[Path]) -> Iterator[list[BinaryIO]]:
+    """Open one new file for each path, under a temporary name beside it; at the end of the block all get their own names.
+
+    They are synced first, and the first path is renamed last: of files that are opened by the first of them, a set that is
+    not complete cannot be opened. An error or Ctrl-C removes what was written. A kill may leave temporary files
+    (.NAME.….partial), never a file under one of the paths that is not whole. FileError names the path that cannot be written.
+    """
+    partial = [path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.partial") for path in paths]
+    opened: list[BinaryIO] = []
+    placed: list[Path] = []
+    try:
+        for name in partial:
+            opened.append(name.open("xb"))  # exclusive: a file of this name, were there one, is not ours
+        yield opened
+        for file in opened:
+            synced(file)
+            file.close()
+        if len(paths) > 1:
+            paths[0].unlink(missing_ok=True)  # before its other parts are replaced
+        for name, path in reversed(list(zip(partial, paths, strict=True))):
+            os.replace(name, path)
+            placed.append(path)
+        for folder in {path.parent for path in paths}:
+            sync_folder(folder)
+    except BaseException as error:
+        for name in [*partial[: len(opened)], *(placed if len(placed) < len(paths) else [])]:
+            name.unlink(missing_ok=True)
+        for file in opened:
+            with suppress(OSError):  # closing writes what is still buffered, to a disk that may be full
+                file.close()
+        raise not_written(error, paths[0], partial) from None
+
+
+def not_written(error: BaseException, path: Path, partial: Iterable[Path]) -> BaseException:
+    """The error itself, or, if the disk is full or a temporary file or folder failed, one that names what was to be written."""
+    failed = str(getattr(error, "filename", "")).startswith(tuple(map(str, partial)))
+    if isinstance(error, OSError) and (error.errno in FULL or failed):
+        return FileError(f"{path}: cannot be written: {error.strerror}; no part of it was left")
+    return error
+
+
+def synced(file: BinaryIO) -> None:
+    """Make what was written to a file durable."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_target(path: Path, sources: Iterable[Path]) -> None:
+    """FileError if `path` cannot be written, or is a source under whatever name: itself, a link to it, a hard link."""
+    if not path.parent.is_dir():
+        raise FileError(f"{path}: the folder {path.parent} does not exist")
+    try:
+        found = path.stat()
+    except OSError:
+        return  # nothing there, or a link to nothing: the link is replaced
+    for source in sources:
+        try:
+            if os.path.samestat(found, source.stat()):
+                raise FileError(f"{path}: is the file being copied; give the copy another name")
+        except FileNotFoundError:
+            continue
+    if not stat.S_ISREG(found.st_mode):
+        raise FileError(f"{path}: is " + ("a folder" if path.is_dir() else "not a regular file") + "; give the copy another name")
+
+
+class Beside(Thread, Generic[T]):
+    """A value that a thread computes beside other work; an interrupted command does not wait for it."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        super().__init__(daemon=True)
+        self.work = work
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.outcome = self.work()
+        except BaseException as error:
+            self.error = error
+
+    def value(self) -> T:
+        """What the work returned, as soon as it is done; raises what it raised."""
+        self.join()
+        if self.error is not None:
+            raise self.error
+        return self.outcome
+
+
+def nearest(path: Path) -> Path | None:
+    """The file or folder that a user who wrote this path most likely means; None if nothing there is like it."""
+    folder = path.parent
+    names = [found.name for found in folder.iterdir()] if folder.is_dir() else []
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return folder / close[0] if close else None

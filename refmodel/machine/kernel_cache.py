@@ -1,0 +1,127 @@
+"""Where compiled kernels are kept: in the user's cache folder, under a digest of the kernels' sources.
+
+Numba's own cache looks at the file of a kernel, not at what that file imports; a folder for each state of all sources is safe.
+Only the kernels of refmodel are kept here: other code in the process that uses Numba keeps its settings.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import uuid
+import warnings
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .files import PACKAGE, user_folder
+
+SOURCES = PACKAGE / "kernels"
+KEPT = 4  # digests that stay, this one included
+
+
+def base() -> Path:
+    """The folder of all digests: NUMBA_CACHE_DIR where the user has set it, else one in the user's cache folder."""
+    if given := os.environ.get("NUMBA_CACHE_DIR"):
+        return Path(given)
+    return user_folder() / "kernels"
+
+
+def digest() -> str:
+    """A name for this state of all kernels, compiled by this Numba."""
+    import numba
+
+    seen = hashlib.sha256(numba.__version__.encode())
+    for path in sorted(SOURCES.glob("*.py")):
+        seen.update(path.name.encode() + b"\0" + path.read_bytes())
+    return seen.hexdigest()[:16]
+
+
+@cache
+def folder() -> Path:
+    """The folder of this digest, made if it is not there. Where none can be made, a temporary one and a warning."""
+    try:
+        path = base() / digest()
+        fresh = not path.is_dir()
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+        os.utime(path)  # used just now
+    except OSError as error:
+        where = error.filename or "a cache folder"
+        warnings.warn(
+            f"{where} cannot be written ({error.strerror}), so that kernels are compiled again in every run; "
+            "set XDG_CACHE_HOME or NUMBA_CACHE_DIR to a folder that can",
+            stacklevel=2,
+        )
+        return temporary()
+    if fresh:
+        remove_old(path)
+    return path
+
+
+def temporary() -> Path:
+    """A private folder for this process and those that it starts."""
+    import atexit
+
+    made = tempfile.mkdtemp(prefix="refmodel-kernels-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    os.environ["NUMBA_CACHE_DIR"] = made
+    path = base() / digest()
+    path.mkdir()
+    return path
+
+
+def remove_old(new: Path) -> None:
+    """Of the other digests, those stay that were used last. Who uses one that is removed compiles again."""
+    others = [path for path in new.parent.iterdir() if re.fullmatch("[0-9a-f]{16}", path.name) and path != new]
+    with contextlib.suppress(FileNotFoundError):  # another process removes them too
+        for path in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT - 1 :]:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def of_kernels() -> Iterator[None]:
+    """The kernels that are imported meanwhile are kept in `folder`."""
+    import numba
+    from numba.core import caching
+
+    before = numba.config.CACHE_DIR, caching.IndexDataCacheFile
+    numba.config.CACHE_DIR, caching.IndexDataCacheFile = str(folder()), shared(caching.IndexDataCacheFile)
+    try:
+        yield
+    finally:
+        numba.config.CACHE_DIR, caching.IndexDataCacheFile = before
+
+
+@cache
+def shared(of_one_process: Any) -> Any:
+    """Numba's files of one kernel, for several processes that save at once.
+
+    As Numba has it, two processes that save different signatures of one kernel may choose the same file, and then the index
+    names the code of one for the other. Here a file has a name of its own, and a lock keeps one index from undoing another.
+    """
+
+    class Shared(of_one_process):  # type: ignore[misc]
+        def save(self, key: Any, data: Any) -> None:
+            with locked(folder() / "lock"):
+                super().save(key, data)
+
+        def _data_name(self, number: int) -> str:
+            return f"{self._index_name.removesuffix('.nbi')}.{uuid.uuid4().hex[:16]}.nbc"
+
+    return Shared
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait until no other process holds the lock; a platform or file system without such locks goes on without."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

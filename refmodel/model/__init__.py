@@ -1,0 +1,1 @@
+"""A checked model, its routes, its sessions."""

@@ -1,0 +1,135 @@
+"""A session: one sequence under one route and one numerics, fed piece by piece."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from ..arrays import F, Ints, keep_pages
+from ..errors import MemoryLimitError, RefmodelError, TokenError
+from ..forward.call import Call, passing
+from ..forward.numerics import Numerics
+from ..forward.taps import Tapper, silent
+from ..machine.memory import available
+from .draft_head import DraftHead
+from .likeliest import likeliest
+from .route import Route
+from .tensors import Tensors
+
+
+class Session:
+    """One sequence under one route and one policy: states by position, and the number of tokens seen.
+
+    draft   the draft head, after the last position, which is fed with the same tokens; None without `mtp`
+    scores  whether attention shows its scores to the tapper (taps kq, kq_soft_max), which it does not make otherwise
+    """
+
+    def __init__(
+        self,
+        tensors: Tensors,
+        route: Route,
+        num: Numerics,
+        tapper: Tapper = silent,
+        mtp: bool = False,
+        scores: bool = False,
+    ) -> None:
+        self.tensors, self.route, self.num, self.tapper, self.scores = tensors, route, num, tapper, scores
+        self.n_vocab = tensors.n_vocab
+        self.n_past = self.room = 0
+        keep_pages()
+        self.states = [tensors.arch.new_state(tensors.hp, source, num.dtype) for source in route.layers]
+        self.draft: DraftHead | None = None
+        if mtp:
+            prediction = tensors.prediction
+            self.states.append(tensors.arch.new_state(tensors.hp, tensors.n_layer, num.dtype))
+            self.draft = DraftHead(prediction, self.states[-1], len(route.layers))
+
+    def memory(self, tokens: int) -> int:
+        """Bytes that the states of all positions take for so many tokens in all."""
+        return sum(state.bytes(tokens, self.num.cache) for state in self.states)
+
+    def reserve(self, tokens: int) -> None:
+        """Room for so many tokens in all. MemoryLimitError, and nothing is taken, if the machine would have to swap."""
+        if tokens <= self.room:
+            return
+        free, needed = available(), self.memory(tokens)
+        if free is not None and needed > free:
+            gib = "{:.2f} GiB".format
+            raise MemoryLimitError(
+                f"keys and values of {tokens:,} tokens at {len(self.states)} positions take {gib(needed / 2**30)}; "
+                f"{gib(free / 2**30)} of memory are free: take a shorter prompt, or a smaller --ctx or -n"
+            )
+        for state in self.states:
+            state.reserve(tokens)
+        self.room = tokens
+
+    def forward(self, tokens: Sequence[int], logits: str = "all") -> F:
+        """Feed T >= 1 more tokens; logits [T, V], or [1, V] of the last.
+
+        Any split of a prompt gives the same bits, but under `llamacpp`: there a call is one ubatch, whose size chooses the paths.
+        """
+        if logits not in ("all", "last"):
+            raise RefmodelError(f"logits is {logits!r}; expected 'all' or 'last'")
+        with passing():
+            h, c = self._trunk(tokens, logits == "all")
+            return self.tensors.arch.head(h, self.tensors.output, c)
+
+    def likeliest(self, tokens: Sequence[int], k: int = 1) -> tuple[Ints, F]:
+        """Feed T >= 1 more tokens; the ids and logits of the k likeliest next ones, both [k], the likeliest first.
+
+        The logits have the bits of `forward`, but are not made for the whole vocabulary at once. Of equals the smaller id is first.
+        """
+        if k < 1:
+            raise RefmodelError(f"{k} likeliest tokens: expected at least 1")
+        with passing():
+            h, c = self._trunk(tokens, every=False)
+            return likeliest(lambda rows: self.tensors.arch.head(h, rows, c), self.tensors.output, min(k, self.n_vocab))
+
+    def _trunk(self, tokens: Sequence[int], every: bool) -> tuple[F, Call]:
+        """What the head reads of every token [T, E], or of the last [1, E], and the call that it was."""
+        model, ids = self.tensors, checked_tokens(tokens, self.n_vocab)
+        end = self.n_past + len(ids)
+        if end > self.room:
+            self.reserve(max(end, min(2 * self.room, self.room + 4096)))
+        pos = np.arange(self.n_past, self.n_past + len(ids))
+        c = Call(model.hp, self.num, pos, self.tapper, self.scores)
+        x = model.arch.embed(self.num.embed(model.weights["token_embd.weight"], ids, self.num.dtype), c)
+        for position, source in enumerate(self.route.layers):
+            x = model.arch.block(x, model.blocks[source], self.states[position], c.at(position))
+        self.n_past += len(ids)
+        h = model.arch.final_norm(x if every or self.draft else x[-1:], model.weights["output_norm.weight"], c)
+        if self.draft:
+            self.draft.feed(ids, h, c)
+        return h if every else h[-1:], c
+
+
+def checked_tokens(tokens: Sequence[int], n_vocab: int) -> Ints:
+    """Token ids as an array, after the check that each names a row of the embedding."""
+    if not len(tokens):
+        raise TokenError("expected at least one token id, found none")
+    for i, token in enumerate(tokens):
+        if not isinstance(token, int | np.integer) or not 0 <= token < n_vocab:
+            raise TokenError(f"token {token} at place {i} is outside the vocabulary; ids are whole numbers from 0 to {n_vocab - 1}")
+    return np.array(tokens, np.int64)
+
+
+class ByCall(Protocol):
+    """A tapper that has to know which call of a session it is in."""
+
+    def begin(self, call: int, fresh: int) -> None:
+        """Call number `call`, of `fresh` new tokens, begins."""
+        ...
+
+
+def run_calls(session: Session, calls: Sequence[Sequence[int]], *tappers: ByCall) -> Iterator[F]:
+    """Feed the calls one after another; their logits, [T, V] each. Every tapper is told when a call begins.
+
+    With a draft head its logits are made too, for who looks at them.
+    """
+    for call, tokens in enumerate(calls):
+        for tapper in tappers:
+            tapper.begin(call, len(tokens))
+        logits = session.forward(tokens)
+        if session.draft:
+            session.draft.logits()
+        yield logits

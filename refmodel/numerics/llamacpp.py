@@ -1,0 +1,190 @@
+"""Numerics `llamacpp`: llama.cpp's own arithmetic on a CPU with AVX2, FMA and F16C, bit for bit."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from gguf import GGMLQuantizationType as Q
+
+from ..arrays import F32, F, Ints, Matrix
+from ..errors import RefmodelError, TensorError
+from ..forward.numerics import Emulated, Numerics
+from ..kernels import activation, deltanet, ggml, ggml_attention
+from ..kernels.linear import product
+from ..llamacpp.builds import BUILDS, JUDGE, Build
+from ..llamacpp.profile import DEFAULT, Profile, profile_of
+from ..ops import ggml as ops
+from ..ops.attention import as_it_is
+from ..ops.experts import by_expert
+from ..ops.ggml_product import PATHS, QUANTIZERS, Step, plan, plan_of_expert
+from ..ops.rope import Rope
+from ..quants import FLOATS, integers
+from . import packed
+from .oracle import ORACLE
+from .reference import REFERENCE, panels
+from .reference import linear as plain_linear
+
+
+def llamacpp(profile: Profile, build: Build = JUDGE) -> Numerics:
+    """What a llama.cpp of that build computes when it runs with that profile."""
+    flash = partial(ggml_attention.flash, threads=profile.threads, fused_sum=build.fused_sum, tiles_any_head=build.tiles_any_head)
+    off = partial(ggml_attention.without_flash, half_cache=profile.kv == "f16")
+    return replace(
+        REFERENCE,
+        name=name(profile, build),
+        emulates=Emulated(profile, build),
+        linear=partial(linear, profile, build),
+        experts=partial(by_expert, partial(linear_of_expert, profile, build)),
+        inverse_root=ops.inverse_root,
+        rms_norm=lambda x, eps: by_row(partial(ggml.rms_norm, eps=np.float32(eps)), x),
+        sigmoid=partial(by_row, ggml.sigmoid),
+        silu=silu,
+        swiglu=swiglu,
+        geglu=partial(by_row, lambda gate, up: ggml.geglu(gate, up, ops.gelu_table())),
+        softcap=ops.softcap,
+        softplus=partial(by_row, ggml.softplus),
+        soft_max=partial(by_row, ggml.soft_max),
+        rope=partial(rope, build),
+        store=ops.half if profile.kv == "f16" else as_it_is,
+        scores=profile.flash_attn == "off",
+        attention=off if profile.flash_attn == "off" else flash,
+        causal_conv1d=causal_conv1d,
+    )
+
+
+def ladder(profile: Profile, build: Build) -> dict[str, Numerics]:
+    """From exact arithmetic to llama.cpp's, one policy switched at a time; a name says what its step adds.
+
+    activations  inputs of products rounded as llama.cpp rounds them for the type of the matrix
+    attention    its cache, and its attention over it
+    order        all the rest: float32 instead of float64, and the order of sums
+    """
+    theirs = llamacpp(profile, build)
+    experts = partial(by_expert, linear_of_rounded)
+    activations = replace(ORACLE, name="oracle, 8-bit activations", linear=linear_of_rounded, experts=experts)
+    attention = replace(
+        activations,
+        name="oracle, 8-bit activations, their attention",
+        store=lambda x: theirs.store(x.astype(np.float32)).astype(x.dtype),
+        scores=theirs.scores,
+        attention=partial(in_float32, theirs.attention),
+    )
+    return {"activations": activations, "attention": attention, "order": theirs}
+
+
+def linear_of_rounded(w: Matrix, x: F) -> F:
+    """The exact product with activations that are rounded as llama.cpp rounds them for this type."""
+    small = x.astype(np.float32)
+    if w.type in ROUNDED:
+        return plain_linear(w, ROUNDED[w.type](small).astype(x.dtype) if w.type != Q.F32 else x)
+    if w.type not in PATHS:
+        return plain_linear(w, x)
+    partner = PATHS[w.type].partner
+    a = QUANTIZERS[partner](small)
+    rounded = a.d[..., None].astype(x.dtype) * a.codes
+    out = plain_linear(w, rounded.reshape(x.shape))
+    if partner == "q8_1":  # minima multiply sums that are rounded on their own
+        lost = a.sums - rounded.sum(axis=-1)
+        for start, rows in panels(w):
+            out[:, start : start + len(rows)] -= lost @ integers(w.type, rows).dmin.T
+    return out
+
+
+def in_float32(attention: Callable[..., F], q: F, k: F, v: F, scale: float, kq: F, kq_soft_max: F, window: int) -> F:
+    seen = [x.astype(np.float32) for x in (kq, kq_soft_max)]
+    out = attention(*(x.astype(np.float32) for x in (q, k, v)), scale, *seen, window)
+    kq[:], kq_soft_max[:] = seen
+    return out.astype(q.dtype)
+
+
+def name(profile: Profile, build: Build) -> str:
+    """`llamacpp`, `llamacpp:exact`, `llamacpp:fa=off,build=0ad4a86`; policy_of reads it."""
+    options = [profile.name] * (profile != DEFAULT) + [f"build={build.commit}"] * (build != JUDGE)
+    return ":".join(["llamacpp", *[",".join(options)] * bool(options)])
+
+
+def policy_of(options: str) -> Numerics:
+    """What follows `llamacpp:` in a name: a profile, and `build=COMMIT` for another build. RefmodelError for anything else."""
+    words = options.split(",")
+    builds = [word.removeprefix("build=") for word in words if word.startswith("build=")]
+    if len(builds) > 1 or any(build not in BUILDS for build in builds):
+        raise RefmodelError(f"--numerics llamacpp:{options}: expected at most one build, of {', '.join(BUILDS)}")
+    how = ",".join(word for word in words if not word.startswith("build="))
+    return llamacpp(profile_of(how) if how else DEFAULT, BUILDS[builds[0]] if builds else JUDGE)
+
+
+def linear(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
+    """llama.cpp's product, by the path that it takes for this type and these sizes. TensorError for a type without a known path."""
+    return of_floats(build, w, x) if w.type in FLOATS else by_plan(plan(*sizes(w, x), *paths_of(profile, build)), w, x)
+
+
+def linear_of_expert(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
+    """The same for one expert of many, whose paths are others. Source: ggml_compute_forward_mul_mat_id."""
+    if w.type in FLOATS:
+        return of_floats(build, w, x, sgemm=False)
+    repack, tiled, _ = paths_of(profile, build)
+    return by_plan(plan_of_expert(*sizes(w, x), repack, tiled), w, x)
+
+
+def sizes(w: Matrix, x: F32) -> tuple[Q, int, int]:
+    if w.type not in PATHS:
+        known = ", ".join(kind.name for kind in (*FLOATS, *PATHS))
+        raise TensorError(f"{w.name}: how llama.cpp multiplies {w.type.name} is not known here; numerics llamacpp has {known}")
+    return w.type, w.shape[0], len(x)
+
+
+def paths_of(profile: Profile, build: Build) -> tuple[bool, bool, bool]:
+    """Whether weights are repacked, products tiled, and IQ4_XS has panels."""
+    return profile.repack, profile.tiled and build.tiles, build.panels_of_iq4
+
+
+def by_plan(steps: list[Step], w: Matrix, x: F32) -> F32:
+    x, out = np.ascontiguousarray(x), np.empty((len(x), w.shape[0]), np.float32)
+    for step in steps:
+        packed.multiply(w, step.path, x[step.tokens], out[step.tokens])
+    return out
+
+
+ROUNDED: dict[Q, Callable[[F32], F32]] = {Q.F32: as_it_is, Q.F16: ops.half, Q.BF16: ops.bfloat}
+
+
+def of_floats(build: Build, w: Matrix, x: F32, sgemm: bool = True) -> F32:
+    """The product with a matrix of floats: sgemm wants several tokens, rows in fours, and rows of whole registers."""
+    x, (O, I), out = np.ascontiguousarray(x), w.shape, np.empty((len(x), w.shape[0]), np.float32)
+    whole = I % 8 == 0 or (build.pads_rows and w.type == Q.F32)
+    order = "dot_sgemm" if sgemm and len(x) > 1 and O % 4 == 0 and whole else f"dot_{w.type.name.lower()}"
+    product(w.type.name, order, w.rows, ROUNDED[w.type](x), out)
+    return out
+
+
+def rope(build: Build, x: F32, pos: Ints, how: Rope) -> F32:
+    factors, scale, magnitude = np.array(how.factors, np.float32), np.float32(how.scale), np.float32(how.magnitude)
+    unscaled = np.array(how.unscaled or (0.0,) * len(how.factors), np.float32)
+    plain_last = how.adjacent and not build.fuses_left_over
+    return ggml.rope(
+        np.ascontiguousarray(x), pos, ops.rope_step(how), scale, factors, unscaled, magnitude, how.adjacent, plain_last
+    )
+
+
+def causal_conv1d(x: F32, w: F32) -> F32:
+    """Whole fours of taps are added without fusing, as the plain kernel adds them."""
+    return ggml.causal_conv1d(x, w) if w.shape[1] % 4 else deltanet.causal_conv1d(x, w)
+
+
+def silu(x: F32) -> F32:
+    """Rows of whole eights have the polynomial alone, and so their bits from the kernel of any shape."""
+    return by_row(ggml.silu, x) if x.shape[-1] % 8 else activation.silu(x)
+
+
+def swiglu(gate: F32, up: F32) -> F32:
+    return by_row(ggml.swiglu, gate, up) if gate.shape[-1] % 8 else activation.swiglu(gate, up)
+
+
+def by_row(function: Callable[..., F32], *arrays: F32) -> F32:
+    """A kernel of rows [R, n] on arrays of any shape [..., n]."""
+    flat = [np.ascontiguousarray(x).reshape(-1, x.shape[-1]) for x in arrays]
+    return function(*flat).reshape(arrays[0].shape)
+
+
+LLAMACPP = llamacpp(DEFAULT)

@@ -1,0 +1,70 @@
+"""Numerics `reference`: float32 by kernels, each near its op in refmodel/ops by a few units in the last place."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+from ..arrays import F32, Bytes, F, Matrix
+from ..kernels import activation, attention, deltanet, norm
+from ..kernels.decode import KINDS, LARGE
+from ..kernels.decode import dequantize as decode
+from ..kernels.linear import product
+from ..kernels.rope import rope
+from ..ops.experts import by_expert
+from ..quants import dequantize
+from .numpy import NUMPY
+
+
+def decoded(kind: GGMLQuantizationType, rows: Bytes) -> F32:
+    """quants.dequantize, with kernels where a tensor is large: then its address is a multiple of 32, so that it may be streamed."""
+    weights, size = GGML_QUANT_SIZES[kind]
+    shape = len(rows), rows.shape[1] // size * weights
+    if kind.name not in KINDS or 4 * shape[0] * shape[1] < LARGE:
+        return dequantize(kind, rows)
+    space = np.empty(shape[0] * shape[1] + 8, np.float32)
+    out = space[-space.ctypes.data % 32 // 4 :][: shape[0] * shape[1]].reshape(shape)
+    decode(kind.name, rows, out)
+    return out
+
+
+PANEL = 1 << 18  # weights decoded at once where no kernel multiplies what is packed: 1 MB of float32
+
+
+def panels(w: Matrix) -> Iterator[tuple[int, Bytes]]:
+    """The rows of a matrix, piece by piece, each with the number of its first row."""
+    step = max(1, PANEL // w.shape[1])
+    return ((start, w.rows[start : start + step]) for start in range(0, w.shape[0], step))
+
+
+def linear(w: Matrix, x: F) -> F:
+    """ops.linear with kernels, in the order of eight_lanes. An element's bits depend on its row and token alone."""
+    x = np.ascontiguousarray(x)
+    out = np.empty((len(x), w.shape[0]), x.dtype)
+    if w.type.name in KINDS:
+        product(w.type.name, "dot_sgemm", w.rows, x, out)
+        return out
+    for start, rows in panels(w):
+        part = np.empty((len(x), len(rows)), x.dtype)
+        product("F32", "dot_sgemm", dequantize(w.type, rows).view(np.uint8), x, part)
+        out[:, start : start + len(rows)] = part
+    return out
+
+
+REFERENCE = replace(
+    NUMPY,
+    name="reference",
+    linear=linear,
+    experts=partial(by_expert, linear),
+    rms_norm=norm.rms_norm,
+    sigmoid=activation.sigmoid,
+    silu=activation.silu,
+    swiglu=activation.swiglu,
+    softplus=activation.softplus,
+    rope=rope,
+    attention=attention.attention,
+    causal_conv1d=deltanet.causal_conv1d,
+    gated_delta_rule=deltanet.gated_delta_rule,
+)

@@ -1,0 +1,1 @@
+"""Rows to terminal, JSON and pictures. Nothing is computed here."""

@@ -1,0 +1,34 @@
+"""What a file holds, as tables."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
+    from ..info.summary import KindRow, LayerRow
+from .tables import plain_table
+
+
+def kinds(rows: "Sequence[KindRow]") -> Table:
+    """What the tensors of each kind of block are."""
+    table = plain_table("block", "tensor", "type", "rows, columns", "what it is")
+    for i, column in enumerate(table.columns):
+        column.justify, column.no_wrap = "right" if i == 3 else "left", i not in (2, 4)
+    for i, row in enumerate(rows):
+        if i and row.kind != rows[i - 1].kind:
+            table.add_section()
+        kind = "" if i and row.kind == rows[i - 1].kind else row.kind
+        table.add_row(kind, escape(row.tensor), row.types, ", ".join(map(str, row.shape)), escape(row.meaning))
+    return table
+
+
+def layers(rows: "Sequence[LayerRow]", tensors: bool) -> Table:
+    table = plain_table("block", "kind", "MB", "types")
+    for row in rows:
+        table.add_row(str(row.index), row.kind, f"{row.bytes / 1e6:.2f}", row.types)
+        if tensors:
+            for line in row.tensors:
+                table.add_row("", "", "", escape(line))
+    return table

@@ -1,0 +1,47 @@
+"""Progress bars; on a terminal only."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
+    pass
+
+
+@contextmanager
+def watching(console: Console, what: str) -> Iterator[Callable[[str], None]]:
+    """A spinner that names the tap being made; it appears on a terminal only, and leaves nothing behind."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(pulse_style="cyan"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda name: progress.update(task, description=f"{what} {name}")
+
+
+@contextmanager
+def counting(console: Console, what: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar that fills up; each step names what is done. Without a terminal, one line for each step."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        progress.refresh()
+
+        def seen(name: str) -> None:
+            progress.update(task, advance=1, description=f"{what}: {name}")
+            if not console.is_terminal:
+                console.print(f"{what}: {name}", style="dim", markup=False)
+
+        yield seen
+
+
+@contextmanager
+def copying(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A bar of bytes copied and to copy; on a terminal only."""
+    from rich.progress import DownloadColumn, TransferSpeedColumn
+
+    columns = (TextColumn("copying"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("copying", total=None)
+        yield lambda copied, total: progress.update(task, advance=copied, total=total)

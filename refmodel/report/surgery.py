@@ -1,0 +1,118 @@
+"""Routes, copies and proofs, as tables."""
+
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+
+if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
+    from ..surgery.verify import Recovered, Report
+from .tables import pairs, plain_table
+
+
+def route(console: Console, described: Mapping[str, Any]) -> None:
+    """The map in words, the seam table, and the other notations."""
+    n, positions = described["source_layers"], described["positions"]
+    console.print(
+        pairs(
+            {
+                "positions": f"{positions} of {n} source blocks, {described['overhead_percent']:+g} %",
+                "skipped": ", ".join(map(str, described["skipped"])) or "none",
+                "map": " ".join(map(str, described["map"])),
+                **described["notations"],
+            }
+        )
+    )
+    table = plain_table("seam: position", "source block")
+    for position, source in described["seams"]:
+        table.add_row(str(position), str(source))
+    console.print(table if described["seams"] else "no seams: the blocks run in their own order")
+
+
+def copied(console: Console, done: Mapping[str, Any]) -> None:
+    hashes = done["source_sha256"]
+    if isinstance(hashes, Mapping):  # a folder's: one for each file
+        hashes = ", ".join(f"{digest[:12]}… ({name})" for name, digest in hashes.items())
+    console.print(
+        pairs(
+            {
+                "written": f"{done['path']}" + (f" and {done['files'] - 1} more" if done["files"] > 1 else ""),
+                "size": f"{done['bytes']:,} bytes, {done['tensors']} tensors",
+                "route": f"{done['route']}: {done['positions']} positions of {done['source_layers']} source blocks",
+                "source sha256": hashes,
+            }
+        )
+    )
+    proof = shlex.join(["refmodel", "verify", done["path"], "--source", done["source"]])
+    console.print(f"prove it       {proof}", markup=False, soft_wrap=True)
+
+
+def foreseen(console: Console, described: Mapping[str, Any]) -> None:
+    """Who can run a copy, and what it costs beside its source."""
+    if "runners" in described:
+        table = plain_table("runtime", "runs it", "why")
+        table.columns[2].justify, table.columns[2].no_wrap = "left", False
+        for runner in described["runners"]:
+            table.add_row(escape(runner["name"]), "[green]yes[/]" if runner["runs"] else "[bold red]no[/]", escape(runner["why"]))
+        console.print(table)
+    if "cost" in described:
+        table = plain_table("bytes", "source", "copy")
+        for name, value in described["cost"].items():
+            if isinstance(value, Mapping):
+                table.add_row(name.replace("_", " "), *(f"{value[side]:,}" for side in ("source", "copy")))
+        console.print(table)
+
+
+VERDICTS = {
+    0: "PROVED: the copy is the source under {route}",
+    1: "WRONG: the copy is not the source under {route}; {count} found, first: {first}",
+    2: "NOT PROVED: nothing is wrong, but a check that was asked for could not be done",
+}
+
+
+MOST = 5  # findings of a check that are shown; --json has all
+
+
+def proof(console: Console, report: "Report") -> None:
+    from ..surgery.verify import MEANS
+
+    table = plain_table("check", "result", "compared", "what it says")
+    table.columns[3].justify, table.columns[3].no_wrap = "left", False
+    for check in report.checks:
+        colour = {"ok": "green", "WRONG": "bold red", "not done": "yellow"}[check.word]
+        says = f"not done: {check.skipped}" if check.skipped else MEANS[check.name]
+        table.add_row(check.name, f"[{colour}]{check.word}[/]", str(check.compared), escape(says))
+    console.print(table)
+    if report.seams:
+        seams = plain_table("seam: position", "source block", "found")
+        for position, source, right in report.seams:
+            seams.add_row(str(position), str(source), "[green]ok[/]" if right else "[bold red]another[/]")
+        console.print(seams)
+    found = report.findings
+    for check in report.checks:
+        for finding in check.findings[:MOST]:
+            console.print(f"! {check.name}: {finding.where} {finding.what}", markup=False, soft_wrap=True)
+        if len(check.findings) > MOST:
+            console.print(f"! {check.name}: and {len(check.findings) - MOST} more; --json has all", markup=False)
+    for note in report.notes:
+        console.print(f"  {note}", markup=False, soft_wrap=True)
+    if report.route:
+        console.print(f"route {report.route} ({report.origin})", markup=False, soft_wrap=True)
+    if report.recovered not in ("", report.route):
+        console.print(f"by the hashes of its tensors the copy is {report.recovered}", markup=False, soft_wrap=True)
+    first = f"{found[0][0]}: {found[0][1].where}" if found else ""
+    words = {"route": report.route or "any route", "count": len(found), "first": first}
+    skipped = [check.name for check in report.checks if check.skipped]
+    not_done = f" (not done: {', '.join(skipped)})" if skipped else ""
+    console.print(VERDICTS[report.status].format(**words) + not_done, markup=False, soft_wrap=True)
+
+
+def recovery(console: Console, found: "Recovered") -> None:
+    """What the hashes say, and what the file says."""
+    route_ = found.recovery.route
+    layers_ = " ".join(map(str, route_.layers)) if route_ else "-"
+    console.print(pairs({"route": route_.canonical if route_ else "none", "map": layers_}))
+    for line in found.lines:
+        console.print(line, markup=False, soft_wrap=True)

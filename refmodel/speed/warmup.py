@@ -1,0 +1,199 @@
+"""Kernels that a model needs, compiled before they are needed: by several processes, each a part of the work.
+
+Nothing here knows a kernel. The work is a pass itself, cut along the record of numerics: `linear` on a few rows of one matrix for
+each tensor type and for one, a few and many tokens; and everything else, a pass whose products are zeros. A mark in the cache
+folder says that a piece of work was done.
+"""
+
+import hashlib
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGUFValueType
+from gguf import GGMLQuantizationType as Q
+
+from ..arch import ARCHITECTURES
+from ..arrays import F, Matrix
+from ..errors import RefmodelError
+from ..forward.weights import Rows
+from ..gguf.metadata import Metadata
+from ..gguf.reader import Tensor
+from ..gguf.writer import field, write
+from ..machine import kernel_cache
+from ..model.model import Model, load
+from ..numerics import Numerics, numerics_of
+
+COMMON = (Q.Q4_K, Q.Q5_K, Q.Q6_K, Q.Q8_0, Q.F32)  # the types of a usual K-quant
+ONE, FEW, MANY = 1, 7, 71  # tokens: which kernels run depends on whether there are 8, and on what four or eight leave over
+ROWS = 64  # of a matrix that is tried
+EXPERTS = {"expert_count": 4, "expert_used_count": 2, "expert_feed_forward_length": 512, "expert_shared_feed_forward_length": 512}
+# what a typical file of these architectures needs beside the sizes that all have
+MORE = {
+    "qwen3moe": EXPERTS,
+    "qwen35moe": EXPERTS,
+    "qwen3next": EXPERTS,
+    "gemma3": {"attention.sliding_window": 512, "attention.sliding_window_pattern": 2},
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one process does at a time.
+
+    title     for the progress bar
+    kind      what is compiled, for the mark: equal kinds need equal kernels
+    tokens    of the calls, one after another
+    matrices  to multiply with, all of one type; none for all that is not a product
+    """
+
+    path: Path
+    numerics: str
+    title: str
+    kind: str
+    tokens: tuple[int, ...]
+    matrices: tuple[str, ...] = ()
+
+
+def lengths(calls: Iterable[int]) -> list[int]:
+    """The numbers of tokens that stand for those of some calls; the most first. One is always among them: it is the head's."""
+    return sorted({ONE, *(ONE if T == 1 else FEW if T < 8 else MANY for T in calls)}, reverse=True)
+
+
+def work(model: Model, numerics: str, calls: Sequence[int] = (ONE, FEW, MANY)) -> list[Work]:
+    """All that passes with so many tokens need, the longest work first."""
+    types: dict[str, dict[tuple[int, int], str]] = {}  # what is left over from eight rows or columns may choose a path too
+    for name, w in model.weights.items():
+        taps = name.endswith("conv1d.weight")  # of a convolution: two axes, and no product
+        if len(w.shape) == 2 and (name.startswith("blk.") or w is model.output) and not taps:
+            types.setdefault(w.type.name, {}).setdefault((w.shape[0] % 8, w.shape[1] % 8), name)
+    all_calls = (MANY, FEW, ONE)
+    rest = Work(model.path, numerics, "all but products", f"{model.architecture} {model.hp}", all_calls)
+    products = [
+        Work(model.path, numerics, f"{name}, {T} token{'s' * (T > 1)}", f"{name} {sorted(of_type)}", (T,), tuple(of_type.values()))
+        for T in lengths(calls)
+        for name, of_type in types.items()
+    ]
+    return [rest, *products]
+
+
+def do(one: Work) -> None:
+    """Compile, or load from the cache, what a piece of work needs; then mark it."""
+    model, num = opened(one.path), numerics_of(one.numerics)
+    for T in one.tokens if one.matrices else ():
+        for w in map(model.weights.__getitem__, one.matrices):
+            some = Rows(w, 0, min(ROWS + w.shape[0] % 8, w.shape[0]))
+            num.linear(some, np.zeros((T, w.shape[1]), num.dtype))
+    if not one.matrices:
+        rest(model, num, one.tokens)
+    mark(one).parent.mkdir(exist_ok=True)
+    mark(one).touch()
+
+
+def rest(model: Model, num: Numerics, calls: Sequence[int]) -> None:
+    """A pass over one block of each kind, without its products."""
+    one_of_each = [model.kinds.index(kind) for kind in dict.fromkeys(model.kinds)]
+    session = model.session(one_of_each, replace(num, linear=zeros))
+    for T in calls:
+        session.forward([0] * T, "last")
+
+
+def zeros(w: Matrix, x: F) -> F:
+    return np.zeros((len(x), w.shape[0]), x.dtype)
+
+
+def mark(one: Work) -> Path:
+    """The file that says that this was compiled: for these sources where they stand, this Python, and the CPU to compile for."""
+    words = (one.kind, one.tokens, one.numerics, kernel_cache.SOURCES, sys.version_info, *target())
+    return kernel_cache.folder() / "done" / hashlib.sha256(repr(words).encode()).hexdigest()[:32]
+
+
+@lru_cache
+def target() -> tuple[str, ...]:
+    from numba.core.registry import cpu_target
+
+    return tuple(map(str, cpu_target.target_context.codegen().magic_tuple()))
+
+
+def missing(works: Iterable[Work]) -> list[Work]:
+    return [one for one in works if not mark(one).exists()]
+
+
+@lru_cache
+def opened(path: Path) -> Model:
+    return load(path)
+
+
+def compile_all(works: Sequence[Work], processes: int, seen: Callable[[Work], None] = lambda one: None) -> None:
+    """Do all the work in so many processes; `seen` is told of each that is done. RefmodelError if a process was killed."""
+    if min(processes, len(works)) < 2:
+        for one in works:
+            do(one)
+            seen(one)
+        return
+    with ProcessPoolExecutor(min(processes, len(works)), get_context("spawn"), ready_worker) as pool:
+        done = {pool.submit(do, one): one for one in works}
+        try:
+            for future in as_completed(done):
+                future.result()
+                seen(done[future])
+        except BrokenProcessPool:
+            raise RefmodelError(
+                "a process that compiled kernels was killed, perhaps for want of memory (each needs about 0.4 GB); try --threads 1"
+            ) from None
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def ready_worker() -> None:
+    """A worker compiles; it computes almost nothing. Ctrl-C is for the process that started it."""
+    import numba
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    numba.set_num_threads(1)
+
+
+@contextmanager
+def typical_models(types: Sequence[Q] = COMMON) -> Iterator[list[Path]]:
+    """A small file of each architecture with matrices of these types, for a while."""
+    with tempfile.TemporaryDirectory(prefix="refmodel-") as folder:
+        yield [typical(Path(folder) / f"{name}.gguf", name, types) for name in ARCHITECTURES]
+
+
+def typical(path: Path, architecture: str, types: Sequence[Q]) -> Path:
+    """A file of zeros: one period of blocks, heads as wide as usual, the types in turn."""
+    numbers = {
+        "block_count": 4, "context_length": 4096, "embedding_length": 512, "feed_forward_length": 512,
+        "attention.head_count": 4, "attention.head_count_kv": 2, "attention.key_length": 128, "attention.value_length": 128,
+        "ssm.conv_kernel": 4, "ssm.inner_size": 512, "ssm.state_size": 128, "ssm.time_step_rank": 4, "ssm.group_count": 2,
+    }  # fmt: skip
+    a = architecture
+    numbers |= MORE.get(a, {})
+    fields = {"general.architecture": field(GGUFValueType.STRING, a)}
+    fields |= {f"{a}.{key}": field(GGUFValueType.UINT32, value) for key, value in numbers.items()}
+    fields[f"{a}.attention.layer_norm_rms_epsilon"] = field(GGUFValueType.FLOAT32, 1e-6)
+    fields[f"{a}.rope.dimension_sections"] = field(GGUFValueType.ARRAY, [22, 22, 20, 0], GGUFValueType.INT32)
+    arch, count = ARCHITECTURES[a], 0
+    hp = arch.hparams(Metadata(path, fields), ())
+    required, optional = arch.globals(hp, 64)
+    shapes = required | {name: shape for name, shape in optional.items() if name == "output.weight"}
+    for i in range(hp.n_layer):
+        shapes |= {f"blk.{i}.{name}": shape for name, shape in arch.shapes(hp, i).items()}
+    tensors = []
+    for name, shape in shapes.items():
+        kind = Q.F32
+        if len(shape) > 1 and shape[-1] % 256 == 0:
+            kind, count = types[count % len(types)], count + 1
+        weights, size = GGML_QUANT_SIZES[kind]
+        tensors.append(Tensor(name, kind, shape, path, np.zeros(int(np.prod(shape)) // weights * size, np.uint8)))
+    return write(path, fields, tensors)

@@ -1,0 +1,1 @@
+"""Copies under a route, and their proof."""

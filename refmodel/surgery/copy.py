@@ -1,0 +1,60 @@
+"""`refmodel surgery`: the copy of a GGUF or of a Hugging Face folder under a route, and what it came to."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..errors import RouteError
+from ..gguf.format import OURS
+from ..gguf.reader import read
+from ..gguf.writer import Limit
+from ..model.model import load
+from ..model.route import Route
+from .gguf import LAYOUTS, plan_of, routed
+from .hf_read import read_folder
+from .hf_write import SHARD, routed_folder
+
+
+def operate(source: Path, words: str, out: Path, layout: str, limit: Limit, seen: Callable[[int, int], None]) -> dict[str, Any]:
+    """Write the copy; `seen` is told how many more bytes were copied, and of how many in all."""
+    if layout not in LAYOUTS:
+        raise RouteError(f"--layout {layout}: expected {' or '.join(LAYOUTS)}")
+    if not words.strip():
+        raise RouteError("--route is empty; for a copy in the source's own order write --route identity")
+    done = folder if source.is_dir() else gguf
+    return {"source": str(source), **done(source, words, out, layout, limit, seen)}
+
+
+def gguf(source: Path, words: str, out: Path, layout: str, limit: Limit, seen: Callable[[int, int], None]) -> dict[str, Any]:
+    model = load(source)
+    route = model.route(words)
+    tensors = model.file.tensors
+    total = sum(tensors[name].data.size for name in plan_of(model, route).origins(tensors).values())
+    path = routed(model, route, out, layout, limit, lambda count: seen(count, total))
+    written = read(path)
+    return summary(route, path, written.parts, len(written.tensors), written.metadata.str(f"{OURS}source.sha256"))
+
+
+def folder(source: Path, words: str, out: Path, layout: str, limit: Limit, seen: Callable[[int, int], None]) -> dict[str, Any]:
+    if layout != "list":
+        raise RouteError(f"--layout {layout}: is for GGUF files; folders list the kinds of their layers in layer_types")
+    held = read_folder(source)
+    route = Route.of(words, held.n_layer)
+    total = sum(held.tensors[name].data.size for name in held.plan(route).origins(held.tensors).values())
+    routed_folder(held, route, out, limit if limit != Limit() else SHARD, lambda count: seen(count, total))
+    written = read_folder(out)
+    return summary(route, out, written.shards, len(written.tensors), written.config["rys_relayer"]["source_sha256"])
+
+
+def summary(route: Route, path: Path, files: tuple[Path, ...], tensors: int, sha256: Any) -> dict[str, Any]:
+    return {
+        "path": str(path),
+        "files": len(files),
+        "bytes": sum(file.stat().st_size for file in files),
+        "tensors": tensors,
+        "route": route.canonical,
+        "map": list(route.layers),
+        "positions": len(route.layers),
+        "source_layers": route.n_layer,
+        "source_sha256": sha256,
+    }

@@ -1,0 +1,173 @@
+"""(Model, Route) -> a GGUF in which the route's blocks stand one behind another, with metadata that says so."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from gguf import GGUFValueType
+
+from .. import __version__
+from ..arch.kinds import KINDS, interval_in, interval_of
+from ..arch.metadata import MAX_BLOCKS
+from ..errors import MetadataError, RouteError
+from ..gguf.format import OURS, SCALARS
+from ..gguf.metadata import Field
+from ..gguf.reader import GgufFile, Tensor
+from ..gguf.writer import NO_LIMIT, Limit, field, write
+from ..machine.files import Beside
+from ..model.model import Model
+from ..model.route import Route
+from .copy_map import Plan
+from .runtimes import one_kind
+
+# What is known of the arrays below general.architecture. Any other stops the copy: it might belong to the blocks.
+PER_BLOCK = {  # one value for each block, or one number for all
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.recurrent_layers",
+    "attention.sliding_window_pattern",
+    "expert_feed_forward_length",
+    "expert_used_count",
+    "feed_forward_length",
+}
+
+
+OF_THE_MODEL = {"rope.dimension_sections", "classifier.output_labels"}  # arrays of another meaning, whatever their length
+
+
+# Numbers from which a runtime works out what a block is by its place in the file; a route would make them lie.
+BY_PLACE = {
+    "attention.shared_kv_layers",
+    "attention.sliding_window_pattern",
+    "interleave_moe_layer_step",
+    "leading_dense_block_count",
+    "moe_every_n_layers",
+}
+
+
+GLOBAL_PREFIXES = ("general.", "tokenizer.", "quantize.")  # their arrays never belong to blocks
+
+
+LAYOUTS = ("list", "interval")
+
+
+def plan_of(model: Model, route: Route) -> Plan:
+    return Plan(route, int(model.hp.n_nextn), "blk.")
+
+
+def routed(
+    model: Model,
+    route: Route,
+    out: Path,
+    layout: str = "list",
+    limit: Limit = NO_LIMIT,
+    seen: Callable[[int], None] = lambda count: None,
+) -> Path:
+    """Write the file that a runtime without routes needs to compute the route. Returns its path, or its first part's.
+
+    layout  list: the kinds of a hybrid's blocks are listed; interval: they must also arise from an interval, for runtimes that
+            know no list
+    limit   of each part, if the file is to be split
+    seen    is told how many bytes were copied
+
+    Tensors are copied byte for byte, blocks renumbered, per-block metadata follows its block, prediction (nextn) blocks
+    stay last. Raises RouteError for what llama.cpp cannot run, MetadataError for an array of unknown meaning or wrong
+    length, FileError for a copy that would replace its source.
+    """
+    plan = plan_of(model, route)
+    check_plan(model, plan, layout)
+    fields = routed_fields(model, plan, layout)
+    digest = Beside(model.file.sha256)  # hashes the source while it is copied
+    late = lambda: {f"{OURS}source.sha256": text(digest.value())}
+    return write(out, fields, routed_tensors(model.file, plan), late, limit, model.file.parts, seen)
+
+
+def check_plan(model: Model, plan: Plan, layout: str) -> None:
+    """RouteError for a copy that llama.cpp, or with layout interval a runtime that knows no list, cannot run."""
+    name = plan.route.canonical[:80]
+    if len(plan.blocks) > MAX_BLOCKS:
+        raise RouteError(f"route {name} makes a file of {len(plan.blocks)} blocks; llama.cpp loads at most {MAX_BLOCKS}")
+    if kind := one_kind(model, plan):
+        raise RouteError(
+            f"route {name} keeps only {kind} blocks: llama.cpp aborts on a hybrid model with one kind of block, "
+            "so there is nothing to compare with; the route itself runs here"
+        )
+    if layout not in LAYOUTS:
+        raise RouteError(f"--layout {layout}: expected {' or '.join(LAYOUTS)}")
+    if layout == "interval" and model.architecture in KINDS and written_interval(model, plan) is None:
+        kinds = " ".join(model.kinds[layer][0].upper() for layer in plan.route.layers)
+        raise RouteError(
+            f"--layout interval: no interval makes the kinds of route {name} ({kinds}), so runtimes without "
+            f"{KINDS[model.architecture].listed} cannot load it; leave --layout out for those that read the list"
+        )
+
+
+def written_interval(model: Model, plan: Plan) -> int | None:
+    """The interval by which the kinds of the copy's blocks arise, the source's own where it does; None if there is none."""
+    kinds = [model.kinds[layer] for layer in plan.route.layers]
+    return interval_of(kinds, KINDS[model.architecture].kind, interval_in(model.file.metadata, model.architecture))
+
+
+def routed_tensors(file: GgufFile, plan: Plan) -> Iterator[Tensor]:
+    """Each tensor of the copy: its source's bytes under its own name."""
+    for name, source in plan.origins(file.tensors).items():
+        yield replace(file.tensors[source], name=name)
+
+
+def routed_fields(model: Model, plan: Plan, layout: str = "list") -> dict[str, Field]:
+    """The copy's metadata: every key of the source, per-block arrays along the map, the kinds of blocks, provenance."""
+    arch, source = model.architecture, model.file.metadata
+    out = {}
+    for key, value in source.fields.items():
+        if not key.startswith(("split.", OURS)):
+            out[key] = routed_field(key, value, model, plan)
+    if arch in KINDS:
+        how = KINDS[arch]
+        listed = plan.follow([*model.kinds, *[""] * plan.behind])
+        out[f"{arch}.{how.listed}"] = field(GGUFValueType.ARRAY, [kind == how.kind for kind in listed], GGUFValueType.BOOL)
+        if how.only and how.kind not in listed and f"{arch}.{how.only}" in out:
+            out[f"{arch}.{how.only}"] = field(GGUFValueType.UINT32, 0)
+        if layout == "interval":
+            out[f"{arch}.{how.interval}"] = field(GGUFValueType.UINT32, written_interval(model, plan))
+    return out | provenance(plan, "0" * 64)
+
+
+def routed_field(key: str, value: Field, model: Model, plan: Plan) -> Field:
+    """One value of the source as the copy has it."""
+    arch, where = model.architecture, model.file.path
+    name = key.removeprefix(f"{arch}.") if key.startswith(f"{arch}.") else ""
+    if name == "block_count":
+        return field(GGUFValueType.UINT32, len(plan.blocks))
+    if value.item is None:
+        if name in BY_PLACE - listed_kinds(arch) and not plan.route.is_identity:
+            raise MetadataError(f"{where}: {key} says what a block is by its place in the file; a route would make it wrong")
+        return value
+    if name in PER_BLOCK:
+        if value.count != plan.n_source or value.item not in SCALARS:
+            raise MetadataError(f"{where}: {key} has {value.count} values; expected {plan.n_source} numbers, one for each block")
+        return field(GGUFValueType.ARRAY, plan.follow(value.value().tolist()), value.item)
+    per_block = value.count in (plan.n_source, plan.route.n_layer)
+    if name in OF_THE_MODEL or key.startswith(GLOBAL_PREFIXES) or (not name and not per_block):
+        return value
+    about = f"one value for each of {value.count} blocks" if per_block else f"{value.count} values"
+    raise MetadataError(f"{where}: {key} has {about}, but its meaning is not known here, so it cannot follow the route")
+
+
+def listed_kinds(arch: str) -> set[str]:
+    """The key in which a copy lists the kinds of its blocks, whatever the source has under it."""
+    return {KINDS[arch].listed} if arch in KINDS else set()
+
+
+def provenance(plan: Plan, sha256: str) -> dict[str, Field]:
+    """Where a copy comes from."""
+    return {
+        f"{OURS}version": text(__version__),
+        f"{OURS}route": text(plan.route.canonical),
+        f"{OURS}map": field(GGUFValueType.ARRAY, plan.route.layers, GGUFValueType.UINT32),
+        f"{OURS}source.block_count": field(GGUFValueType.UINT32, plan.n_source),
+        f"{OURS}source.sha256": text(sha256),
+    }
+
+
+def text(value: str) -> Field:
+    return field(GGUFValueType.STRING, value)

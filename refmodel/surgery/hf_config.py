@@ -1,0 +1,140 @@
+"""The config.json of a routed Hugging Face folder: every per-layer fact follows its layer."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from .. import __version__
+from ..errors import MetadataError
+from .copy_map import Plan
+from .hf_read import CONFIG, ELSEWHERE, LAYER, LAYER_NUMBERS, Folder
+
+# Lists in a configuration, by name. A list of any other name stops the copy if it could belong to the layers.
+PER_LAYER = {
+    "activation_sparsity_pattern", "attn_type_list", "block_configs", "ffn_multipliers", "intermediate_size", "layer_types",
+    "layers_block_type", "mlp_layer_types", "no_rope_layers", "num_attention_heads", "num_key_value_heads", "num_kv_heads",
+    "num_query_heads", "sliding_window_pattern",
+}  # fmt: skip
+
+
+OF_THE_MODEL = {
+    "architectures", "bad_words_ids", "bos_token_id", "eos_token_id", "keys_to_ignore_at_inference", "long_factor",
+    "mrope_section", "pad_token_id", "short_factor", "suppress_tokens",
+}  # fmt: skip
+
+
+# Numbers from which a layer's nature follows by its place. With layer_types in the file, those of the second table do not count.
+BY_PLACE = {
+    "decoder_sparse_step": 1,
+    "first_k_dense_replace": 0,
+    "hybrid_override_pattern": "",
+    "interleave_moe_layer_step": 1,
+    "moe_layer_freq": 1,
+    "no_rope_layer_interval": 0,
+    "num_kv_shared_layers": 0,
+}  # with the value that has no effect
+
+
+BY_PLACE_WITHOUT_LIST = {"attn_layer_offset", "attn_layer_period", "sliding_window_pattern"}
+
+
+# Models whose layers' kinds follow from an interval where layer_types is absent, as transformers derives them.
+INTERVAL = {"qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text"}
+
+
+def routed_config(folder: Folder, plan: Plan) -> dict[str, Any]:
+    """The configuration of the copy: the count of layers, every per-layer list along the map, and where the copy comes from."""
+    out = routed_home(folder, folder.config, plan, "")
+    out["rys_relayer"] = {
+        "source_repo_id": folder.config.get("_name_or_path") or folder.path.resolve().name,
+        "source_num_layers": folder.n_layer,
+        "target_num_layers": len(plan.route.layers),
+        "spec": plan.route.canonical,
+        "layer_indices": list(plan.route.layers),
+        "duplication_counts": {str(layer): n for layer, n in sorted(Counter(plan.route.layers).items()) if n > 1},
+        "tool": f"refmodel {__version__}",
+    }
+    return out
+
+
+def routed_home(folder: Folder, home: Mapping[str, Any], plan: Plan, where: str) -> dict[str, Any]:
+    """One level of the configuration as the copy has it."""
+    out: dict[str, Any] = {}
+    counted = "num_hidden_layers" in home
+    for key, value in home.items():
+        name = f"{where}{key}"
+        if key == "rys_relayer":
+            continue  # where the source itself came from
+        if key == "num_hidden_layers":
+            out[key] = len(plan.route.layers)
+        elif key == "quantization_config":
+            out[key] = renamed_modules(folder, value, plan, name)
+        elif isinstance(value, dict):
+            own_world = key.endswith("_config") and key != "text_config"
+            out[key] = value if own_world else routed_home(folder, value, plan, f"{name}.")
+        elif isinstance(value, list):
+            out[key] = routed_list(folder, key, value, plan, name)
+        else:
+            check_place(folder, home, key, value, plan, name)
+            out[key] = value
+    if counted and "layer_types" not in home and home.get("model_type") in INTERVAL and home is folder.homes[-1]:
+        interval = int(home.get("full_attention_interval", 4))
+        derived = ["full_attention" if (i + 1) % interval == 0 else "linear_attention" for i in range(folder.n_layer)]
+        out["layer_types"] = plan.follow(derived)
+    return out
+
+
+def routed_list(folder: Folder, key: str, value: list[Any], plan: Plan, name: str) -> list[Any]:
+    """A list along the map if it belongs to the layers, as it is if it does not; MetadataError where that is not known."""
+    fits = len(value) in (plan.route.n_layer, plan.n_source)
+    if key in OF_THE_MODEL or not value:
+        return value
+    if key in PER_LAYER:
+        if not fits:
+            said = f"{folder.path / CONFIG}: {name} has {len(value)} values"
+            raise MetadataError(f"{said}; expected {plan.route.n_layer}, one for each layer")
+        return plan.follow(value)
+    if key in LAYER_NUMBERS:
+        return [position for position, source in enumerate(plan.route.layers) if source in value]
+    numbers = all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v < plan.n_source for v in value)
+    if fits or numbers:
+        why = "one value for each layer" if fits else "what may be numbers of layers"
+        raise MetadataError(
+            f"{folder.path / CONFIG}: {name} has {why}, but its meaning is not known here, so it cannot follow the route"
+        )
+    return value
+
+
+def check_place(folder: Folder, home: Mapping[str, Any], key: str, value: Any, plan: Plan, name: str) -> None:
+    neutral = key not in BY_PLACE or value in (None, BY_PLACE[key])
+    unlisted = key in BY_PLACE_WITHOUT_LIST and "layer_types" not in home and value is not None
+    windowed = key == "max_window_layers" and "layer_types" not in home and home.get("use_sliding_window")
+    if (not neutral or unlisted or windowed) and not plan.route.is_identity:
+        raise MetadataError(f"{folder.path / CONFIG}: {name} says what a layer is by its place; a route would make it wrong")
+
+
+def renamed_modules(folder: Folder, value: Any, plan: Plan, where: str) -> Any:
+    """A quantization's settings with the modules that they name (modules_to_not_convert, ignore, …) renumbered along the map."""
+    if isinstance(value, dict):
+        names = renamed(folder, list(value), plan, where)
+        return {new: renamed_modules(folder, value[old], plan, f"{where}.{old}") for new, old in names.items()}
+    if isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return list(renamed(folder, value, plan, where))
+    return value
+
+
+def renamed(folder: Folder, names: Sequence[str], plan: Plan, where: str) -> dict[str, str]:
+    """New name -> old name; names of modules outside of the trunk stay."""
+    prefixes = set()
+    for name in names:
+        if name.startswith("re:") and re.search(r"layers.*\d", name):
+            raise MetadataError(f"{folder.path / CONFIG}: {where} has the pattern {name}, which cannot follow the route")
+        if (match := LAYER.match(name)) and not ELSEWHERE.search(match[1]):
+            prefixes.add(match[1])
+    marked = {f"{name}." if LAYER.fullmatch(name) else name: name for name in names}  # a layer as a whole, too
+    for prefix in prefixes:
+        step = replace(plan, prefix=prefix).origins(marked)
+        marked = {new: marked[old] for new, old in step.items()}
+    return {new.removesuffix("."): old for new, old in marked.items()}

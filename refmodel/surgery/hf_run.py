@@ -1,0 +1,82 @@
+"""Two Hugging Face folders run by transformers, in a child process: the source's layers in a route's order, and the copy as it is.
+
+Neither torch nor transformers is loaded here, nor needs to be installed here: any Python that has them will do.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
+
+import numpy as np
+
+from ..arrays import F
+from ..errors import OracleError
+
+ENV = "REFMODEL_HF_PYTHON"
+CHILD = Path(__file__).with_name("hf_child.py")
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What both gave, by tap: the source under the route, and the copy. `refused` is why the copy could not be run, else empty."""
+
+    who: str
+    source: Mapping[str, F]
+    copy: Mapping[str, F]
+    refused: str = ""
+
+
+def run_folders(
+    source: Path, copy: Path, layers: Sequence[int], calls: Sequence[Sequence[int]], seen: Callable[[str], None] = lambda what: None
+) -> Runs:
+    """Run both in the Python that REFMODEL_HF_PYTHON names, else in this one.
+
+    layers  which layer of the source runs at each position
+    calls   token ids: the prompt, then what is read after it
+
+    OracleError if that Python has no transformers, or transformers cannot run the source.
+    """
+    python = os.environ.get(ENV) or sys.executable
+    with TemporaryDirectory(prefix="refmodel-") as out, TemporaryFile() as log:
+        request = {
+            "source": str(source.absolute()),
+            "copy": str(copy.absolute()),
+            "map": list(layers),
+            "calls": [list(c) for c in calls],
+            "out": out,
+        }
+        try:
+            child = subprocess.Popen(
+                [python, "-I", str(CHILD)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        except OSError as error:
+            raise OracleError(f"{python} (from {ENV}) cannot be started: {error.strerror}") from None
+        with child:
+            assert child.stdin
+            assert child.stdout
+            try:
+                with suppress(BrokenPipeError), child.stdin:  # a child that died at once is reported below
+                    child.stdin.write(json.dumps(request))
+                said = []
+                for line in child.stdout:
+                    said.append(json.loads(line))
+                    seen(said[-1].get("done", ""))
+            finally:
+                child.kill()  # on Ctrl-C too; a child that has ended does not mind
+        failed = said[-1] if said and "error" in said[-1] else None
+        if failed and failed["error"] == "python":
+            raise OracleError(f"{python} cannot run transformers ({failed['why']}); name a Python that can in {ENV}")
+        if failed and failed["error"] == "source":
+            raise OracleError(f"{source}: transformers does not run it: {failed['why']}")
+        if not failed and len(said) < 3:
+            log.seek(0)
+            last = log.read().decode(errors="replace").strip().rpartition("\n")[2] or "it said nothing"
+            raise OracleError(f"{python} ended with status {child.returncode} while it ran transformers: {last}")
+        held = {name: dict(np.load(Path(out) / f"{name}.npz")) for name in ("source", *(() if failed else ("copy",)))}
+    return Runs(said[0]["done"], held["source"], held.get("copy", {}), failed["why"] if failed else "")

@@ -1,0 +1,100 @@
+"""(Hugging Face folder, Route) -> a folder in which the route's layers stand one behind another.
+
+Bytes are copied, nothing is decoded: a number type that this module has never heard of is copied like any other. The weights are
+safetensors files: the length of a JSON header in 8 bytes, the header, the data.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ..errors import FileError
+from ..gguf.writer import Limit, copy, parted
+from ..machine.files import Beside, not_written, sync_folder
+from ..model.route import Route
+from .hf_config import routed_config
+from .hf_read import CONFIG, INDEX, OTHER_WEIGHTS, Folder, Stored
+
+SHARD = Limit(size=5e9)
+
+
+def routed_folder(
+    folder: Folder, route: Route, out: Path, limit: Limit = SHARD, seen: Callable[[int], None] = lambda count: None
+) -> Path:
+    """Write the checkpoint that computes the route, whole or not at all; the files beside the weights are copied.
+
+    Raises MetadataError for a list of unknown meaning, FileError for a folder that is there already or lies in the source.
+    """
+    plan = folder.plan(route)
+    config = routed_config(folder, plan)
+    origins = plan.origins(folder.tensors)
+    groups = parted([replace(folder.tensors[source], name=name) for name, source in origins.items()], limit, lambda t: t.data.size)
+    check_apart(folder, out)
+    digest = Beside(folder.sha256)
+    partial = out.with_name(f".{out.name[:200]}.{secrets.token_hex(6)}.partial")
+    try:
+        partial.mkdir()
+        names = [f"model-{i + 1:05}-of-{len(groups):05}.safetensors" for i in range(len(groups))]
+        names = names if len(groups) > 1 else ["model.safetensors"]
+        for name, group in zip(names, groups, strict=True):
+            with (partial / name).open("xb") as file:
+                write_safetensors(file, group, seen)
+        if len(groups) > 1:
+            index = {t.name: name for name, group in zip(names, groups, strict=True) for t in group}
+            total = sum(t.data.size for group in groups for t in group)
+            save_json(partial / INDEX, {"metadata": {"total_size": total}, "weight_map": index})
+        for path in sorted(folder.path.iterdir()):
+            if path.is_file() and path.suffix not in OTHER_WEIGHTS and path.name not in (INDEX, CONFIG):
+                shutil.copyfile(path, partial / path.name)
+        for path in partial.iterdir():
+            sync_file(path)  # while the digests are still computed
+        config["rys_relayer"]["source_sha256"] = digest.value()
+        save_json(partial / CONFIG, config)
+        sync_file(partial / CONFIG)
+        sync_folder(partial)
+        os.replace(partial, out)  # an empty folder of that name is replaced
+        sync_folder(out.parent)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise not_written(error, out, [partial]) from None
+    return out
+
+
+def sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def check_apart(folder: Folder, out: Path) -> None:
+    if not out.parent.is_dir():
+        raise FileError(f"{out}: the folder {out.parent} does not exist")
+    if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
+        raise FileError(f"{out}: exists; give the copy another name")
+    if folder.path.resolve() in out.resolve().parents:
+        raise FileError(f"{out}: lies in the folder being copied; give the copy another place")
+
+
+def write_safetensors(out: BinaryIO, tensors: Sequence[Stored], seen: Callable[[int], None]) -> None:
+    """Each tensor under a name and with bytes of its own: a layer that runs twice is stored twice."""
+    ends = np.cumsum([t.data.size for t in tensors]).tolist()
+    entries = {
+        t.name: {"dtype": t.type, "shape": list(t.shape), "data_offsets": [end - t.data.size, end]}
+        for t, end in zip(tensors, ends, strict=True)
+    }
+    header = json.dumps({"__metadata__": {"format": "pt"}, **entries}).encode()
+    header += b" " * (-len(header) % 8)
+    out.write(struct.pack("<Q", len(header)) + header)
+    for t in tensors:
+        copy(t.data, out, seen)
+
+
+def save_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,206 @@
+"""The route of a file, from the hashes of its tensors alone; and what its metadata and its name claim instead."""
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..arrays import Bytes
+from ..errors import RouteError
+from ..model.route import Route
+from .copy_map import block_of
+
+THREADS = 2  # hashing is as fast as reading with two
+
+
+class Stored(Protocol):
+    """A tensor of a file, GGUF or safetensors."""
+
+    @property
+    def type(self) -> Any: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def data(self) -> Bytes: ...
+
+
+def digests(tensors: Mapping[str, Stored], seen: Callable[[int], None] = lambda count: None) -> dict[str, str]:
+    """The sha256 of the bytes of every tensor, by its name."""
+
+    def digest(name: str) -> tuple[str, str]:
+        data = tensors[name].data
+        found = hashlib.sha256(data.data).hexdigest()
+        seen(data.size)
+        return name, found
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            return dict(pool.map(digest, tensors))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+@dataclass(frozen=True)
+class Match:
+    """What block `block` of a file is.
+
+    sources  the source blocks that have all its tensors, rising; several only where the source has equal blocks
+    nearest  the source block that has most of its tensors; None where none or several have
+    common   how many tensors it shares with the nearest
+    total    how many tensors it has
+    """
+
+    block: int
+    sources: Sequence[int]
+    nearest: int | None
+    common: int
+    total: int
+
+    @property
+    def likely(self) -> Sequence[int]:
+        """The source blocks that it is, else the one that it is nearest to."""
+        return self.sources or ([] if self.nearest is None else [self.nearest])
+
+    def describe(self) -> str:
+        if self.sources:
+            return f"block {self.block} is source block {' or '.join(map(str, self.sources))}"
+        if self.nearest is None:
+            return f"block {self.block} is no block of the source: none of its {self.total} tensors tells which"
+        return f"block {self.block} has {self.common} of {self.total} tensors of source block {self.nearest}, and no block has all"
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What the hashes say of a file.
+
+    matches  one for each block, prediction blocks included
+    behind   how many of the source's blocks predict further tokens, and stand last in the copy
+    n_layer  blocks of the source's trunk
+    """
+
+    matches: Sequence[Match]
+    behind: int
+    n_layer: int
+
+    @property
+    def trunk(self) -> Sequence[Match]:
+        return self.matches[: len(self.matches) - self.behind]
+
+    @property
+    def exact(self) -> bool:
+        """Every block of the trunk is a whole block of the source's trunk."""
+        return bool(self.trunk) and all(any(source < self.n_layer for source in m.sources) for m in self.trunk)
+
+    @property
+    def route(self) -> Route | None:
+        """The route, where every block is at least nearer to one block of the source than to all others.
+
+        Of equal source blocks it takes the one behind the block before, else the first.
+        """
+        layers: list[int] = []
+        for match in self.trunk:
+            known = [source for source in match.likely if source < self.n_layer]
+            if not known:
+                return None
+            layers.append(layers[-1] + 1 if layers and layers[-1] + 1 in known else known[0])
+        return Route.of(layers, self.n_layer) if layers else None
+
+    def fits(self, route: Route) -> bool:
+        """Whether the hashes allow this route: the same blocks, or blocks equal to them."""
+        if len(route.layers) != len(self.trunk):
+            return False
+        return all(layer in match.likely for layer, match in zip(route.layers, self.trunk, strict=True))
+
+
+def recover(copy: Mapping[str, str], source: Mapping[str, str], prefixes: tuple[str, str], n_layer: int, behind: int) -> Recovery:
+    """Find for each block of a file the source block whose tensors have its hashes.
+
+    copy, source  tensor name -> hash
+    prefixes      what stands before the number of a block, in the copy and in the source
+    """
+    ours, theirs = by_block(copy, prefixes[0]), by_block(source, prefixes[1])
+    holders: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for block, tensors in theirs.items():
+        for held in tensors:
+            holders[held].append(block)
+    matches = []
+    for block in range(max(ours, default=-1) + 1):
+        tensors = ours.get(block, set())
+        common = Counter(source for held in tensors for source in holders[held])
+        (nearest, most), (_, second) = [*common.most_common(2), (None, 0), (None, 0)][:2]
+        whole = sorted(b for b, n in common.items() if n == len(tensors) == len(theirs[b]))
+        matches.append(Match(block, whole, nearest if most > second else None, most, len(tensors)))
+    return Recovery(matches, behind, n_layer)
+
+
+def by_block(hashes: Mapping[str, str], prefix: str) -> dict[int, set[tuple[str, str]]]:
+    """Block -> (name without prefix and number, hash) of its tensors."""
+    out: dict[int, set[tuple[str, str]]] = defaultdict(set)
+    for name, digest in hashes.items():
+        if (block := block_of(name, prefix)) is not None:
+            out[block].add((name.removeprefix(f"{prefix}{block}."), digest))
+    return dict(out)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a file says of its own route, outside of its tensors.
+
+    where   a metadata key, or the name of the file
+    words   as they stand there
+    routes  how they can be read -> the route, or why it is none
+    """
+
+    where: str
+    words: str
+    routes: Mapping[str, Route | str]
+
+    def verdict(self, found: Recovery) -> tuple[bool, str]:
+        """Whether any reading is what the hashes say, in a sentence."""
+        for reading, route in self.routes.items():
+            if isinstance(route, Route) and found.fits(route):
+                return True, f"{self.where} says {self.words}, {reading} {route.canonical}, and so it is"
+        read = "; ".join(f"{how} {r.canonical if isinstance(r, Route) else r}" for how, r in self.routes.items())
+        is_ = found.route.canonical if found.route else "no route of this source"
+        return False, f"{self.where} says {self.words} ({read}), but the tensors are {is_}"
+
+
+# rys_27-30, RYS-10-13, rys_12_15, Qwen3.5-4B-rys_28-31_eq: no two authors mean the same by the second number.
+NAMED = re.compile(r"rys[-_](\d{1,4})[-_](\d{1,4})(?![\d])", re.IGNORECASE)
+
+
+def claims_of_name(where: str, name: str, n_layer: int) -> list[Claim]:
+    """Both readings of two numbers in a name: the last one included, or a half-open window."""
+    return [
+        Claim(
+            where,
+            match[0],
+            {
+                "with its end included": attempt(f"blocks:{match[1]},{int(match[2]) + 1}", n_layer),
+                "half-open": attempt(f"blocks:{match[1]},{match[2]}", n_layer),
+            },
+        )
+        for match in NAMED.finditer(name)
+    ]
+
+
+def claim(where: str, words: Any, n_layer: int) -> Claim:
+    """A route in a metadata key: one of our notations, or a list of source blocks."""
+    shown = str(words) if len(str(words)) < 100 else str(words)[:97] + "…"
+    return Claim(where, shown, {"that is": attempt(words, n_layer)})
+
+
+def attempt(value: Any, n_layer: int) -> Route | str:
+    try:
+        return Route.of(value if isinstance(value, str) else list(value), n_layer)
+    except (RouteError, TypeError):
+        return f"no route of {n_layer} blocks"
+
+
+def claims_of_path(path: Path, n_layer: int) -> list[Claim]:
+    return claims_of_name("the file's name", path.name, n_layer)

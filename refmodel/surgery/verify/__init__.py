@@ -1,0 +1,110 @@
+"""Proof that a file is what its route says: structure, seams, bytes, metadata, and the numbers that it computes.
+
+What is expected comes from the same map and the same functions that write a copy; what is found comes from the file. A finding
+names the tensor, the key or the position, what stands there and what should.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import FileError
+from ...gguf.reader import read
+from ...model.model import load
+from ...model.route import Route
+from .. import hf_runtimes
+from ..gguf import plan_of
+from ..hf_read import read_folder
+from ..recover import Claim, Recovery, digests, recover
+from ..runtimes import cost, runners
+from .folder import folder_claims, verify_folder
+from .gguf import gguf_claims, verify_gguf
+from .report import FORWARD, LLAMACPP, MEANS, Options, Report
+
+__all__ = ["MEANS", "Options", "Recovered", "Report", "foreseen", "recovered", "verify"]
+DEFAULTS = Options()
+
+
+def verify(out: Path, source: Path, route: str = "", options: Options = DEFAULTS) -> Report:
+    """Hold a file, or a Hugging Face folder, against its source. Raises for a source, words or a path that cannot be read."""
+    check_alike(out, source)
+    if source.is_dir() and options.llamacpp:
+        raise FileError(f"{out}: llama.cpp runs GGUF files; folders take --against transformers")
+    if options.transformers and not source.is_dir():
+        raise FileError(f"{out}: transformers runs folders; GGUF files take --against llamacpp")
+    asked = {name for name, wanted in ((LLAMACPP, options.llamacpp), (FORWARD, options.transformers)) if wanted}
+    report = Report(str(out), str(source), asked=asked)
+    if source.is_dir():
+        verify_folder(report, out, read_folder(source), route, options)
+    else:
+        verify_gguf(report, out, load(source), route, options)
+    return report
+
+
+def check_alike(out: Path, source: Path) -> None:
+    if not out.exists():
+        raise FileError(f"{out}: does not exist")
+    if source.is_dir() != out.is_dir():
+        raise FileError(f"{out} and {source}: expected two GGUF files or two folders")
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """The route that the hashes say, and what the file says."""
+
+    recovery: Recovery
+    claims: list[Claim]
+
+    @property
+    def lies(self) -> list[str]:
+        return [sentence for true, sentence in (c.verdict(self.recovery) for c in self.claims) if not true]
+
+    @property
+    def lines(self) -> list[str]:
+        """One line for each block that is not whole, and for each claim."""
+        odd = [f"! {m.describe()}" for m in self.recovery.trunk if not m.sources]
+        several = [f"  {m.describe()}: the source has equal blocks" for m in self.recovery.trunk if len(m.sources) > 1]
+        claims = [("  " if true else "! ") + sentence for true, sentence in (c.verdict(self.recovery) for c in self.claims)]
+        return odd + several + claims
+
+    @property
+    def status(self) -> int:
+        """0 every block is known and nothing lies, 1 otherwise."""
+        return 0 if self.recovery.exact and not self.lies else 1
+
+    def as_json(self) -> dict[str, Any]:
+        route = self.recovery.route
+        return {
+            "route": route and route.canonical,
+            "map": route and list(route.layers),
+            "exact": self.recovery.exact,
+            "blocks": [asdict(match) for match in self.recovery.matches],
+            "lies": self.lies,
+        }
+
+
+def recovered(out: Path, source: Path) -> Recovered:
+    """Find the route of a file or folder from the hashes of its tensors alone."""
+    check_alike(out, source)
+    if source.is_dir():
+        held, copy = read_folder(source), read_folder(out)
+        prefixes = (copy.prefix, held.prefix)
+        found = recover(digests(copy.tensors), digests(held.tensors), prefixes, held.n_layer, held.behind)
+        return Recovered(found, folder_claims(copy, held.n_layer))
+    model, file = load(source), read(out)
+    found = recover(digests(file.tensors), digests(model.file.tensors), ("blk.", "blk."), model.n_layer, int(model.hp.n_nextn))
+    return Recovered(found, gguf_claims(file, model.n_layer))
+
+
+def foreseen(source: Path, words: str) -> dict[str, Any]:
+    """What a route would make of a model: the route described, who could run the copy, what it would cost."""
+    if source.is_dir():
+        folder = read_folder(source)
+        route = Route.of(words, folder.n_layer)
+        plan = folder.plan(route)
+        who, bytes_ = hf_runtimes.runners(folder, plan), hf_runtimes.cost(folder, plan)  # or what could not follow the route
+        return route.describe() | {"runners": [asdict(runner) for runner in who], "cost": bytes_}
+    model = load(source)
+    route = model.route(words)
+    plan = plan_of(model, route)
+    return route.describe() | {"runners": [asdict(runner) for runner in runners(model, plan)], "cost": cost(model, plan)}

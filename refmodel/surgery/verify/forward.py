@@ -1,0 +1,105 @@
+"""The proof by computing: the file and its source run side by side, and llama.cpp runs the file."""
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from ...arrays import F
+from ...errors import OracleError, RefmodelError, RouteError
+from ...model.model import Model, load
+from ..copy_map import Plan
+from ..runtimes import one_kind
+from .report import Check, Options
+
+PROMPT, STEPS = 5, 2  # tokens of the forward proof: read at once, and fed one at a time
+
+
+def few_tokens(n_vocab: int) -> list[int]:
+    """Token ids spread over the vocabulary."""
+    return [(2 * i + 1) * n_vocab // (2 * (PROMPT + STEPS)) for i in range(PROMPT + STEPS)]
+
+
+def calls_of(n_vocab: int, options: Options) -> list[list[int]]:
+    ids = list(options.tokens) or few_tokens(n_vocab)
+    first = ids[: max(PROMPT, len(ids) - STEPS)] if len(ids) > PROMPT else ids[: max(1, len(ids) - STEPS)]
+    return [first, *([token] for token in ids[len(first) :])]
+
+
+class Outputs:
+    """A tapper that keeps what each block gives on, and the logits."""
+
+    def __init__(self, seen: Callable[[str], None]) -> None:
+        self.seen, self.kept = seen, dict[str, F]()
+
+    def __call__(self, name: str, x: F) -> F:
+        if name.startswith("l_out") or name == "result_output":
+            self.seen(name)
+            self.kept[name] = x.copy()
+        return x
+
+
+def check_forward(check: Check, path: Path, model: Model, plan: Plan, options: Options) -> None:
+    """Run both, the source under the route and the file in its own order, and compare every bit; prefill and decode."""
+    try:
+        copy = load(path)
+        if copy.n_layer != len(plan.route.layers):
+            raise RouteError(f"{path}: has {copy.n_layer} blocks before those for prediction, the route {len(plan.route.layers)}")
+    except RefmodelError as error:
+        check.found("loading", str(error))
+        return
+    ours, theirs = Outputs(options.seen), Outputs(options.seen)
+    under_route, alone = model.session(plan.route, tapper=ours), copy.session(tapper=theirs)
+    for call, tokens in enumerate(calls_of(model.n_vocab, options)):
+        under_route.forward(tokens)
+        alone.forward(tokens)
+        for name, a in ours.kept.items():
+            same_bits(check, name, a, theirs.kept[name], f"call {call} of {len(tokens)} tokens: ")
+        if check.findings:
+            return  # all that follows differs too
+
+
+def same_bits(check: Check, name: str, a: F, b: F, when: str = "") -> None:
+    """`a` is the source's under the route, `b` the copy's."""
+    check.compared += 1
+    if a.shape != b.shape:
+        check.found(name, f"has shape {b.shape}; the source under the route has {a.shape}")
+    elif differ := int((bits(a) != bits(b)).sum()):
+        check.found(name, f"{when}{differ} of {a.size} numbers have other bits")
+
+
+def bits(x: F) -> Any:
+    return np.ascontiguousarray(x).reshape(-1).view(np.uint32)
+
+
+def check_llamacpp(check: Check, path: Path, model: Model, plan: Plan, options: Options) -> None:
+    """llama.cpp runs the file; our run of the source under the route is compared with it, tap by tap."""
+    from ...compare.other_side import compare, from_trace, matrix_types, numerics_against
+    from ...forward.trace import Trace
+    from ...llamacpp.oracle import record
+    from ...llamacpp.profile import PROFILES
+    from ...numerics import LLAMACPP, REFERENCE
+
+    if kind := one_kind(model, plan):
+        check.skipped = f"llama.cpp aborts on a hybrid model with blocks of one kind only, and this has only {kind} blocks"
+        return
+    provenance = {"route": plan.route.canonical, "sha256": model.file.sha256()}
+    with TemporaryDirectory(prefix="refmodel-") as folder:
+        trace = Path(folder) / "llamacpp.safetensors"
+        options.seen("llama.cpp")
+        try:
+            record(path, calls_of(model.n_vocab, options), PROFILES["exact"], trace, options.lib, provenance)
+        except OracleError as error:
+            if "is not loaded" not in str(error) and "was ended by" not in str(error):
+                raise
+            check.found("llama.cpp", str(error))
+            return
+        other = from_trace(Trace(trace), matrix_types(model))
+        num = numerics_against(LLAMACPP if other.build else REFERENCE, other)  # a known build's own arithmetic, to the bit
+        result = compare(model, plan.route, other, num, "", options.seen)
+    check.compared = len(result.rows)
+    for row in result.rows:
+        if not row.within:
+            check.found(row.name, row.problem or f"NMSE {row.nmse:.1e} to {other.who}, allowed {row.allowed:.0e}")

@@ -1,0 +1,174 @@
+"""A GGUF against its source."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ...arch.kinds import KINDS, interval_in, interval_of
+from ...errors import MetadataError, RefmodelError
+from ...gguf.format import OURS
+from ...gguf.metadata import Field
+from ...gguf.reader import GgufFile, read
+from ...model.model import Model
+from ...model.route import Route
+from ..copy_map import Plan
+from ..gguf import PER_BLOCK, plan_of, routed_fields
+from ..recover import Claim, claim, claims_of_name, digests, recover
+from .common import check_bytes, check_claims, check_seams, check_structure, decided
+from .forward import check_forward, check_llamacpp
+from .report import BYTES, FORWARD, LLAMACPP, METADATA, SEAMS, STRUCTURE, Check, Options, Report
+
+# Keys that describe a file and steer nothing; a copy may have its own. General keys that steer are listed.
+DESCRIBES = ("general.", "quantize.", OURS)
+STEERS = {"general.architecture", "general.alignment", "general.quantization_version", "general.file_type"}
+
+
+def verify_gguf(report: Report, path: Path, model: Model, words: str, options: Options) -> None:
+    given = model.route(words) if words else None
+    structure = report.check(STRUCTURE)
+    try:
+        file = read(path)
+        arch = file.metadata.str("general.architecture")
+        if arch != model.architecture:
+            raise MetadataError(f"{path}: general.architecture is {arch!r}, the source's {model.architecture!r}")
+    except RefmodelError as error:
+        structure.found("the file", str(error))
+        report.skip([SEAMS, BYTES, METADATA, FORWARD, *([LLAMACPP] if options.llamacpp else [])], "the file cannot be read")
+        return
+    options.seen("hashing")
+    ours, theirs = digests(file.tensors), digests(model.file.tensors)
+    found = recover(ours, theirs, ("blk.", "blk."), model.n_layer, int(model.hp.n_nextn))
+    claims = gguf_claims(file, model.n_layer)
+    plan = decided(report, structure, given, found, claims, plan_of(model, Route.identity(model.n_layer)))
+    if plan is None:
+        report.skip([SEAMS, BYTES, METADATA, FORWARD, *([LLAMACPP] if options.llamacpp else [])], "no route fits")
+        return
+    check_structure(structure, plan, file.tensors, model.file.tensors)
+    check_counts(structure, file, model, plan)
+    check_seams(report, plan, found)
+    check_bytes(report.check(BYTES), plan, ours, theirs)
+    metadata = report.check(METADATA)
+    check_claims(metadata, report, claims, found, {f"{OURS}route", f"{OURS}map"})
+    check_gguf_metadata(metadata, report, file, model, plan)
+    if options.forward:
+        check_forward(report.check(FORWARD), path, model, plan, options)
+    else:
+        report.skip([FORWARD], "left out by --no-forward")
+    if options.llamacpp:
+        check_llamacpp(report.check(LLAMACPP), path, model, plan, options)
+
+
+def check_counts(check: Check, file: GgufFile, model: Model, plan: Plan) -> None:
+    """What the metadata says about the number of blocks, against the map."""
+    for key, expected in (("block_count", len(plan.blocks)), ("nextn_predict_layers", plan.behind)):
+        name = f"{model.architecture}.{key}"
+        check.compared += 1
+        try:
+            found = file.metadata.int(name, 0)
+        except MetadataError as error:
+            check.found(name, str(error))
+            continue
+        if found != expected:
+            check.found(name, f"is {found}; the route makes {expected}")
+
+
+def gguf_claims(file: GgufFile, n_layer: int) -> list[Claim]:
+    md, out = file.metadata, []
+    for key in (f"{OURS}map", f"{OURS}route"):
+        if key in md:
+            value = md[key]
+            out.append(claim(key, value if isinstance(value, str) else np.asarray(value).tolist(), n_layer))
+    name = md["general.name"] if "general.name" in md and isinstance(md["general.name"], str) else ""
+    return [*out, *claims_of_name("general.name", name, n_layer), *claims_of_name("the file's name", file.path.name, n_layer)]
+
+
+def check_gguf_metadata(check: Check, report: Report, file: GgufFile, model: Model, plan: Plan) -> None:
+    """Every key as a copy would have it: per-block values by block, kinds as the file would be read, all others to the byte."""
+    arch = model.architecture
+    expected, found = routed_fields(model, plan), file.metadata.fields
+    kinds = KINDS.get(arch)
+    special = {f"{arch}.block_count", f"{arch}.nextn_predict_layers", f"{OURS}route", f"{OURS}map"}  # checked elsewhere
+    if kinds:
+        special |= {f"{arch}.{kinds.interval}", f"{arch}.{kinds.listed}"}
+        check_kinds(check, report, file, model, plan)
+    for key, value in expected.items():
+        if key in special:
+            continue
+        check.compared += 1
+        name = key.removeprefix(f"{arch}.")
+        if key == f"{OURS}source.sha256":
+            if key in found and found[key].value() != model.file.sha256():
+                check.found(key, f"is {found[key].value()}; the source has {model.file.sha256()}")
+        elif key.startswith(DESCRIBES) and key not in STEERS:
+            if key in found and not same(found[key], value) and key.startswith(OURS) and key != f"{OURS}version":
+                check.found(key, f"is {shown(found[key])}; expected {shown(value)}")
+            elif key not in found or not same(found[key], value):
+                report.notes.append(f"{key} differs; it steers nothing")
+        elif name in PER_BLOCK:
+            check_per_block(check, key, file, model, plan)
+        elif key not in found:
+            check.found(key, f"is missing; the source has {shown(value)}")
+        elif not same(found[key], value):
+            check.found(key, f"is {shown(found[key])}; the source has {shown(value)}")
+    for key in found.keys() - expected.keys() - special:
+        if key.startswith("split.") or (key.startswith(DESCRIBES) and key not in STEERS):
+            continue
+        check.found(key, f"is {shown(found[key])}; the source has no such key")
+
+
+def same(a: Field, b: Field) -> bool:
+    return (a.type, a.item, a.count) == (b.type, b.item, b.count) and bytes(a.raw) == bytes(b.raw)
+
+
+def shown(value: Field) -> str:
+    if value.item is None:
+        return repr(value.value())[:60]
+    return f"an array of {value.count} {value.item.name}"
+
+
+def check_per_block(check: Check, key: str, file: GgufFile, model: Model, plan: Plan) -> None:
+    """new[p] == old[map[p]], value by value; a file may have one number for all."""
+    old = model.file.metadata.per_block(key, plan.n_source)
+    try:
+        new = file.metadata.per_block(key, len(plan.blocks))
+    except MetadataError as error:
+        check.found(key, str(error))
+        return
+    for position, (found, expected) in enumerate(zip(new, plan.follow(old), strict=True)):
+        if found != expected:
+            check.found(
+                f"{key}[{position}]", f"is {found}; block {position} is source block {plan.blocks[position]}, which has {expected}"
+            )
+
+
+def check_kinds(check: Check, report: Report, file: GgufFile, model: Model, plan: Plan) -> None:
+    """The kind of each block as a runtime would read it, from the list or else from the interval, is its source block's."""
+    arch, how = model.architecture, KINDS[model.architecture]
+    listed, interval = f"{arch}.{how.listed}", f"{arch}.{how.interval}"
+    expected = [kind == how.kind for kind in plan.follow([*model.kinds, *[""] * plan.behind])]
+    trunk = [model.kinds[layer] for layer in plan.route.layers]
+    md, n = file.metadata, len(plan.blocks)
+    check.compared += n
+    try:
+        stated, has_list = interval_in(md, arch), listed in md and md.fields[listed].item is not None
+        if has_list:
+            read_as, source = [bool(v) for v in md.per_block(listed, n)], listed
+        else:
+            read_as = [i < len(trunk) and (i + 1) % max(stated, 1) != 0 for i in range(n)]
+            source = f"{interval} = {stated} (there is no {listed})"
+    except MetadataError as error:
+        check.found(listed, str(error))
+        return
+    for position, (found, right) in enumerate(zip(read_as, expected, strict=True)):
+        if found != right:
+            of = f"source block {plan.blocks[position]}"
+            is_, not_ = (how.kind, f"no {how.kind}") if found else (f"no {how.kind}", how.kind)
+            check.found(f"{listed}[{position}]", f"by {source} block {position} is {is_}; it is {of}, which is {not_}")
+    known = {interval_in(model.file.metadata, model.architecture), interval_of(trunk, how.kind, stated)}
+    in_its_place = has_list and listed == interval  # then no interval is stated
+    if stated not in known and not in_its_place:
+        check.found(interval, f"is {stated}; the source has {interval_in(model.file.metadata, model.architecture)}")
+    if has_list and interval_of(trunk, how.kind, stated) != stated:
+        report.notes.append(
+            f"runtimes that derive kinds from {how.interval} = {stated} cannot run this file; those that read the list can"
+        )

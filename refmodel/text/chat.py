@@ -1,0 +1,209 @@
+"""A conversation in the words of the file's own chat template.
+
+The template (tokenizer.chat_template, Jinja) is untrusted: it runs in a child process (chat_child.py) under limits of time,
+memory and output, and whatever it does ends in text or in one line that says what went wrong.
+"""
+
+import importlib.util
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import RefmodelError
+from ..forward.numerics import Numerics
+from ..gguf.metadata import Metadata
+from ..model.model import Model, RouteLike
+from ..model.session import Session
+from ..tokenizer import Tokenizer
+from ..tokenizer.vocab import special_id
+from .generate import generate, room
+from .reply import Reply
+from .sampling import GREEDY, Sampling
+
+KEY = "tokenizer.chat_template"
+OPEN, CLOSE = "<think>", "</think>"
+SWITCH = re.compile(r"\s*(?<!\S)/(no_)?think(?!\S)")
+
+
+class ChatError(RefmodelError):
+    """A chat template is missing, or does what it must not."""
+
+
+@dataclass(frozen=True)
+class TemplateLimits:
+    """What a template may take: seconds of the processor, bytes of memory, characters of text."""
+
+    seconds: int = 5
+    memory: int = 512 << 20
+    characters: int = 4 << 20
+
+
+LIMITS = TemplateLimits()
+PATIENCE = 20  # seconds by the clock for one of the processor: a busy machine is no fault of the template
+
+
+def template_of(md: Metadata) -> str:
+    """The file's chat template. ChatError where it has none."""
+    template = md.str(KEY, default="")
+    if not template:
+        raise ChatError(
+            f"{md.path}: has no chat template ({KEY}); it was not trained to chat, or the key was left out: run it with -p"
+        )
+    return template
+
+
+def render(template: str, values: Mapping[str, Any], limits: TemplateLimits = LIMITS) -> str:
+    """The text that a template makes of values (JSON data only). ChatError for a template that fails or goes on and on."""
+    if importlib.util.find_spec("jinja2") is None:
+        raise ChatError("a chat needs jinja2: pip install 'refmodel[chat]'")
+    request = json.dumps({"template": template, "values": dict(values)} | vars(limits))
+    command = [sys.executable, "-P", "-m", "refmodel.text.template_child"]
+    try:
+        done = subprocess.run(command, input=request, capture_output=True, text=True, timeout=PATIENCE * limits.seconds)
+    except subprocess.TimeoutExpired:
+        raise ChatError(f"the chat template takes more than {PATIENCE * limits.seconds} seconds") from None
+    if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+        raise ChatError(f"the chat template takes more than {limits.seconds} seconds of the processor")
+    try:
+        said = json.loads(done.stdout)
+    except ValueError:
+        raise ChatError(f"the chat template broke its process (exit status {done.returncode})") from None
+    if "error" in said:
+        raise ChatError(f"the chat template {said['error']}")
+    return str(said["text"])
+
+
+@dataclass
+class Conversation:
+    """What was said so far, and what the template makes of it.
+
+    thinking  True or False is given to the template as enable_thinking; None leaves it to the template
+    """
+
+    tokenizer: Tokenizer
+    template: str
+    system: str = ""
+    thinking: bool | None = None
+    messages: list[dict[str, str]] = field(default_factory=list)
+
+    def ask(self, text: str) -> str:
+        """Add the user's message; returns the whole conversation as the model reads it, up to where it answers.
+
+        `/no_think` and `/think` as words of their own turn thinking off and on from here on. Where the template knows
+        enable_thinking they are taken out of the message; elsewhere they stay, for the model may know them.
+        """
+        if self.system and not self.messages:
+            self.messages.append({"role": "system", "content": self.system})
+        if switches := SWITCH.findall(text):
+            self.thinking = not switches[-1]
+            if "enable_thinking" in self.template:
+                text = SWITCH.sub("", text).strip()
+        self.messages.append({"role": "user", "content": text})
+        chosen = {} if self.thinking is None else {"enable_thinking": self.thinking}
+        values = {"messages": self.messages, "tools": None, "documents": None, "add_generation_prompt": True}
+        return render(self.template, values | chosen | special_texts(self.tokenizer))
+
+    def answered(self, text: str) -> None:
+        """Add the model's reply."""
+        self.messages.append({"role": "assistant", "content": text})
+
+    def ids(self, prompt: str) -> list[int]:
+        """The tokens of a prompt: the template's special tokens are read, and there is one begin token if the file asks for one."""
+        tokenizer, begin = self.tokenizer, list[int]()
+        if tokenizer.add_bos and tokenizer.bos is not None and not prompt.startswith(tokenizer.vocab.texts[tokenizer.bos]):
+            begin = [tokenizer.bos]
+        return begin + tokenizer.encode(prompt, add_special=False, parse_special=True)
+
+
+def special_texts(tokenizer: Tokenizer) -> dict[str, str]:
+    """The texts of the special tokens that templates name: bos_token, eos_token, unk_token, pad_token."""
+    names = {"bos": tokenizer.bos, "eos": tokenizer.eos}
+    names |= {
+        name: special_id(tokenizer.md, key, None, tokenizer.n_vocab) for name, key in (("unk", "unknown"), ("pad", "padding"))
+    }
+    return {f"{name}_token": tokenizer.vocab.texts[token] for name, token in names.items() if token is not None}
+
+
+@dataclass
+class Dialogue:
+    """A conversation that a model takes part in, turn by turn, under one route and numerics.
+
+    A turn feeds only what is new, as long as the template leaves the earlier tokens as they were; if it rewrites them (many
+    leave out earlier thinking) the session starts over.
+    """
+
+    model: Model
+    route: RouteLike
+    numerics: Numerics
+    conversation: Conversation
+    how: Sampling = GREEDY
+    count: int = 1024  # most tokens of a reply
+    ctx: int = 0  # most tokens of all turns; 0 is as many as memory allows
+    stops: Sequence[str] = ()
+    budget: int | None = None  # most tokens of thinking
+    fed: list[int] = field(default_factory=list)  # what the session has seen
+    session: Session | None = None
+
+    def turn(self, text: str) -> "Turn":
+        """Say something. The reply is there when its `tokens` were read; then call `done`."""
+        prompt = self.conversation.ask(text)
+        ids = self.conversation.ids(prompt)
+        budget = None if self.budget is None else ThinkingBudget(self.model.tokenizer, self.budget, prompt)
+        ids += budget.first() if budget else ()
+        count = room(self.ctx, len(ids), self.count)
+        if self.session is None or len(self.fed) >= len(ids) or self.fed != ids[: len(self.fed)]:
+            self.session, self.fed = self.model.session(self.route, self.numerics), []
+        self.session.reserve(self.ctx or len(ids) + count)
+        past, new = self.fed, ids[len(self.fed) :]
+        self.fed = ids
+        steer = budget or (lambda token: ())
+        return Turn(Reply(self.model.tokenizer, self.stops), len(new), generate(self.session, new, count, self.how, steer, past))
+
+    def done(self, reply: Reply) -> None:
+        """The reply becomes part of the conversation. Its last token was never fed."""
+        self.fed = self.fed + reply.tokens[:-1]
+        self.conversation.answered(reply.text)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The reply to come, the tokens that are read before it, and its own tokens as they come."""
+
+    reply: Reply
+    read: int
+    tokens: Iterator[int]
+
+
+class ThinkingBudget:
+    """Ends the thinking of a reply after so many tokens: the closing tag is written in the model's place."""
+
+    def __init__(self, tokenizer: Tokenizer, most: int, prompt: str) -> None:
+        """`prompt`: the text before the reply; a template may have opened the thinking itself."""
+        self.most, self.count, self.stream, self.tail = most, 0, tokenizer.stream(), ""
+        self.thinking = prompt.rstrip().endswith(OPEN)
+        self.closing = tokenizer.encode(f"\n{CLOSE}\n\n", add_special=False, parse_special=True)
+
+    def first(self) -> Sequence[int]:
+        """What ends the thinking before it begins, where the template opened it and no token is allowed."""
+        if not self.thinking or self.most > 0:
+            return ()
+        self.thinking = False
+        return self.closing
+
+    def __call__(self, token: int) -> Sequence[int]:
+        """Hear of a token that was written; returns those that must follow it. A character is never cut in two."""
+        self.tail += self.stream.feed(token)
+        opened, closed = self.tail.rfind(OPEN), self.tail.rfind(CLOSE)
+        if opened == closed:  # no tag
+            self.count, self.tail = self.count + self.thinking, self.tail[1 - len(CLOSE) :]
+        else:
+            self.thinking, self.count, self.tail = opened > closed, 0, self.tail[max(opened, closed) + len(OPEN) :]
+        if not self.thinking or self.count < self.most or self.stream.waiting:
+            return ()
+        self.thinking = False
+        return self.closing

@@ -1,0 +1,55 @@
+"""Tokens written one after another on top of a session, and what is shown of them."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from ..errors import TokenError
+from ..model.session import Session
+from .sampling import GREEDY, Sampling, choose
+
+UBATCH = 512  # tokens of a prompt that are fed at once, as llama.cpp does; memory for activations does not grow beyond them
+
+
+Steering = Callable[[int], Sequence[int]]
+
+
+def generate(
+    session: Session,
+    prompt: Sequence[int],
+    count: int,
+    how: Sampling = GREEDY,
+    steer: Steering = lambda token: (),
+    past: Sequence[int] = (),
+) -> Iterator[int]:
+    """Feed the prompt, then yield up to `count` tokens, each fed back; the caller stops at an end-of-generation token.
+
+    The same session, prompt and settings give the same tokens: numbers are drawn from PCG64(seed), one for each token.
+    The last token that is yielded is not fed. `past`: the tokens that the session was fed before, which penalties look back on.
+    `steer` hears of each token and may name tokens that are written next, whatever the model thinks of them.
+    A draft head guesses each token before the trunk computes it and is judged by it; it changes nothing.
+    """
+    draw, tokens, due = np.random.Generator(np.random.PCG64(how.seed)), list(prompt), deque[int]()
+    before = [*past, *prompt]
+    for _ in range(count):
+        *parts, last = (tokens[start : start + UBATCH] for start in range(0, len(tokens), UBATCH))
+        for part in parts:
+            session.forward(part, logits="last")
+        ids, logits = session.likeliest(last, how.deciding(session.n_vocab))
+        token = choose(ids, logits, before, how, draw.random())
+        tokens = [due.popleft() if due else token]
+        if session.draft:
+            session.draft.judge(tokens[0])
+        before += tokens
+        due.extend(steer(tokens[0]))
+        yield tokens[0]
+
+
+def room(ctx: int, used: int, count: int) -> int:
+    """How many of `count` tokens may be written behind `used` ones when `ctx` is the most in all (0: no bound)."""
+    if not ctx:
+        return count
+    if used >= ctx:
+        raise TokenError(f"there are {used:,} tokens before the reply; --ctx {ctx:,} leaves no room for it")
+    return min(count, ctx - used)

@@ -1,0 +1,76 @@
+"""A reply as its tokens come: text, stop strings, loops."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from ..tokenizer import Tokenizer
+
+
+class Reply:
+    """What a generation writes: the text to show, and how it ended. `end`: "eog", "stop", or "count" while nothing ended it."""
+
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()) -> None:
+        self.tokenizer, self.stops = tokenizer, StopStrings(stops)
+        self.tokens: list[int] = []
+        self.text, self.end = "", "count"
+        self.loop = 0  # tokens of the phrase that is repeated and repeated
+
+    def read(self, tokens: Iterable[int]) -> Iterator[str]:
+        """The text of each token in turn, up to an end-of-generation token or a stop string; ids where there is no tokenizer.
+
+        Text in which a stop string may have begun, and bytes that make no character yet, come with a later token.
+        """
+        known, stream = not self.tokenizer.problem, self.tokenizer.stream()
+        for token in tokens:
+            self.tokens.append(token)
+            self.loop = self.loop or repeated(self.tokens)
+            if token in self.tokenizer.eog:
+                self.end = "eog"
+                break
+            yield self._shown(self.stops.feed(stream.feed(token) if known else f"{token} "))
+            if self.stops.found:
+                self.end = "stop"
+                return
+        yield self._shown(self.stops.feed(stream.end()) + self.stops.rest())
+
+    def _shown(self, text: str) -> str:
+        self.text += text
+        return text
+
+
+class StopStrings:
+    """Looks for the first of some strings in text that comes in pieces, and lets through what can be no part of one."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self.stops = [stop for stop in stops if stop]
+        self.held, self.found = "", ""
+
+    def feed(self, text: str) -> str:
+        """The text that is safe to show: before a stop string, or before what may become one."""
+        if self.found:
+            return ""
+        self.held += text
+        places = [(at + len(stop), at, stop) for stop in self.stops if (at := self.held.find(stop)) >= 0]
+        if places:  # the one that is whole first, so that it does not matter how the text is cut
+            _, at, self.found = min(places)
+        else:
+            at = min((self._begins(stop) for stop in self.stops), default=len(self.held))
+        shown, self.held = self.held[:at], self.held[at:]
+        return shown
+
+    def _begins(self, stop: str) -> int:
+        """Where the longest end of the held text that begins the stop string starts."""
+        end = len(self.held)
+        return next(at for at in range(max(0, end - len(stop) + 1), end + 1) if stop.startswith(self.held[at:]))
+
+    def rest(self) -> str:
+        """What was held back for a stop string that did not come."""
+        return "" if self.found else self.held
+
+
+def repeated(tokens: Sequence[int], longest: int = 64, least: int = 48) -> int:
+    """The length of the phrase that the last tokens repeat: four times or more, for `least` tokens or more. 0 if there is none."""
+    for length in range(1, longest + 1):
+        span = max(least, 4 * length)
+        if len(tokens) >= span and all(tokens[-i] == tokens[-i - length] for i in range(1, span - length + 1)):
+            return length
+    return 0

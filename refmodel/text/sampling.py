@@ -1,0 +1,114 @@
+"""From logits to the next token: pure functions of a row, the tokens before it, the settings, and one random number.
+
+The order is that of llama.cpp's sampler chain, of which the parts with no effect by default are left out:
+
+    repetition penalty → top-k → top-p → min-p → temperature → draw
+
+Top-p and min-p see the probabilities before the temperature. Source: common_params_sampling and common_sampler_init in
+llama.cpp's common/, llama_sampler_*_apply in src/llama-sampler.cpp. What is computed there in float32 is float64 here, and
+the random numbers are NumPy's: the distribution is the same, the tokens drawn from it are not.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import F, Ints
+from ..errors import RefmodelError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen. The values are llama.cpp's defaults, but for the temperature."""
+
+    temperature: float = 0.0  # 0 takes the likeliest token
+    top_k: int = 40  # 0 keeps all
+    top_p: float = 0.95  # 1 keeps all
+    min_p: float = 0.05  # 0 keeps all
+    repeat_penalty: float = 1.0  # 1 is none
+    repeat_last: int = 64  # tokens that the penalty looks back on, those of the prompt too
+    seed: int = 0
+
+    def deciding(self, n_vocab: int) -> int:
+        """How many of the likeliest tokens decide; the choice never falls on another."""
+        if self.repeat_penalty < 1 or (self.temperature > 0 and self.top_k == 0):
+            return n_vocab
+        kept = self.top_k if self.temperature > 0 else 1
+        return min(kept + (self.repeat_last if self.repeat_penalty > 1 else 0), n_vocab)
+
+
+GREEDY = Sampling()
+
+
+class Candidates(NamedTuple):
+    """Tokens that may come next, likeliest first."""
+
+    ids: Ints
+    logits: NDArray[np.float64]
+
+
+def choose(ids: Ints, logits: F, before: Sequence[int], how: Sampling, u: float) -> int:
+    """The next token: the likeliest, or the one that `u`, a number in [0, 1), falls on.
+
+    ids, logits  [k]  `how.deciding` of the likeliest tokens, or all, in any order
+    before       the tokens so far; the last `how.repeat_last` of them count
+    """
+    if np.isnan(logits).any():
+        raise RefmodelError("a logit is not a number: this model, or this route, overflows; refmodel trace shows where")
+    order = np.argsort(ids)  # of equal logits the smaller id comes first
+    ids, row = ids[order], logits[order]
+    recent = before[-how.repeat_last :] if how.repeat_last else ()
+    row = penalized(row, np.flatnonzero(np.isin(ids, recent)), how.repeat_penalty)
+    if how.temperature <= 0:
+        return int(ids[row.argmax()])
+    kept = min_p(top_p(top_k(row, how.top_k), how.top_p), how.min_p)
+    return int(ids[drawn(Candidates(kept.ids, kept.logits / how.temperature), u)])
+
+
+def penalized(row: F, recent: Sequence[int] | Ints, penalty: float) -> F:
+    """The row with the logit of every recent token made smaller: divided if it is positive, else multiplied."""
+    if penalty == 1 or not len(recent):
+        return row
+    row, ids = row.copy(), np.unique(recent)
+    row[ids] = np.where(row[ids] > 0, row[ids] / penalty, row[ids] * penalty)
+    return row
+
+
+def top_k(row: F, k: int) -> Candidates:
+    """The k likeliest tokens of a row, all of them if k is 0; of equal ones the smaller id comes first."""
+    ids = np.arange(len(row))
+    if 0 < k < len(row):
+        ids = np.flatnonzero(row >= np.partition(row, -k)[-k])
+    ids = ids[np.argsort(-row[ids], kind="stable")][: k or None]
+    return Candidates(ids, row[ids].astype(np.float64))
+
+
+def probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Softmax of logits in descending order."""
+    p = np.exp(logits - logits[0])
+    return p / p.sum()
+
+
+def top_p(c: Candidates, p: float) -> Candidates:
+    """The fewest of the likeliest tokens that together have the probability p."""
+    if p >= 1:
+        return c
+    count = np.searchsorted(np.cumsum(probabilities(c.logits)), p) + 1
+    return Candidates(c.ids[:count], c.logits[:count])
+
+
+def min_p(c: Candidates, p: float) -> Candidates:
+    """The tokens that are at least p times as probable as the likeliest."""
+    if p <= 0:
+        return c
+    count = np.count_nonzero(c.logits >= c.logits[0] + math.log(min(p, 1.0)))
+    return Candidates(c.ids[:count], c.logits[:count])
+
+
+def drawn(c: Candidates, u: float) -> int:
+    """The token on whose part of [0, 1) the number u falls, the parts laid out from the likeliest on."""
+    return int(c.ids[np.searchsorted(np.cumsum(probabilities(c.logits)), u, side="right").clip(max=len(c.ids) - 1)])
