@@ -11,8 +11,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 import refmodel
-from refmodel.compare.other_side import compare, numerics_beside
+from refmodel.compare.other_side import compare, numerics_against
 from refmodel.llamacpp.profile import DEFAULT
+from refmodel.numerics import numerics_of
 from refmodel.surgery.live import live
 
 TEXT = "The keeper counted the steps as he climbed them, and stood for a while beside the great lamp before he wrote the letter."
@@ -29,8 +30,9 @@ def main(path: str) -> None:
         figure, axes = plt.subplots(figsize=(9, 4.2))
         for numerics, color in (("reference", "tab:orange"), ("llamacpp", "tab:blue")):
             for factor, line in ((1.0, {"linewidth": 6, "alpha": 0.35}), (WRONG, {"linestyle": "--", "marker": "."})):
-                model.hp = replace(right, rope=replace(right.rope, base=right.rope.base * factor))
-                rows = compare(model, model.route(), other, numerics_beside(numerics, other), "block", lambda name: None).rows
+                broken = model.with_hparams(rope=replace(right.rope, base=right.rope.base * factor))
+                policy = numerics_against(numerics_of(numerics), other)
+                rows = compare(broken, model.route(), other, policy, "block", lambda name: None).rows
                 figures = [max(row.nmse, FLOOR) for row in rows if row.name.startswith("l_out")]
                 label = numerics if factor == 1 else f"{numerics}, RoPE base off by {factor - 1:.0%}"
                 axes.semilogy(figures, color=color, label=label, **line)

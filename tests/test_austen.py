@@ -10,6 +10,7 @@ import pytest
 from near import nmse
 
 import refmodel
+from refmodel.commands.options import shipped
 from refmodel.faults.demo import case, turned_too_far, without_gate
 from refmodel.numerics import FAST
 
@@ -89,17 +90,17 @@ def named(found):
 
 
 def test_a_dropped_gate_is_seen_in_the_text_and_found_in_every_feed_forward_part_alone():
-    c = case()
+    c = case(shipped("austen"), shipped("austen-trace"))
     broken = without_gate(c)
     assert broken.writes(None) != c.writes(None)
-    assert named(broken.beside("node", lambda name: None)) == {f"ffn_swiglu-{i}" for i in range(len(c.route.layers))}
+    assert named(broken.compared("node", lambda name: None)) == {f"ffn_swiglu-{i}" for i in range(len(c.route.layers))}
     rows = measure.held_out(c.model)[:1]
     assert measure.nll(c.model, rows, numerics=without_gate(replace(c, num=FAST)).num) > REPORT["unigram_nats"]
 
 
 def test_heads_turned_too_far_are_found_at_rope_alone():
-    c = case()
-    wrong = named(turned_too_far(c).beside("node", lambda name: None))
+    c = case(shipped("austen"), shipped("austen-trace"))
+    wrong = named(turned_too_far(c).compared("node", lambda name: None))
     kinds = [c.model.kinds[source] for source in c.route.layers]
     attention = [position for position, kind in enumerate(kinds) if kind == "attention"]
     assert wrong == {name for i in attention for name in (f"Qcur-{i}", f"Kcur-{i}#1")}

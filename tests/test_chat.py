@@ -9,7 +9,7 @@ import refmodel
 from refmodel.cli import app
 from refmodel.errors import MemoryLimitError, RefmodelError, TokenError
 from refmodel.gguf.writer import field, write
-from refmodel.text.chat import Budget, ChatError, Conversation, Dialogue, Limits, render, template_of
+from refmodel.text.chat import ChatError, Conversation, Dialogue, TemplateLimits, ThinkingBudget, render, template_of
 from refmodel.text.generate import generate
 
 CHATML = """{% for message in messages %}
@@ -84,7 +84,7 @@ HOSTILE = {
 @pytest.mark.parametrize("template", HOSTILE, ids=lambda text: text[:40])
 def test_a_hostile_template_ends_in_one_line(template):
     with pytest.raises(ChatError, match=r"^the chat template ") as caught:
-        render(template, {"messages": []}, Limits(seconds=1, memory=200 << 20, characters=100_000))
+        render(template, {"messages": []}, TemplateLimits(seconds=1, memory=200 << 20, characters=100_000))
     assert HOSTILE[template] in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -193,7 +193,7 @@ def test_memory_that_is_not_there_is_said_before_it_is_taken(model, monkeypatch)
 def test_a_budget_closes_the_thinking(model, opened, most):
     tokenizer = model.tokenizer
     ids = lambda text: tokenizer.encode(text, add_special=False, parse_special=True)
-    budget, closing = Budget(tokenizer, most, "x <think>\n" if opened else "x"), ids("\n</think>\n\n")
+    budget, closing = ThinkingBudget(tokenizer, most, "x <think>\n" if opened else "x"), ids("\n</think>\n\n")
     if opened and most == 0:
         assert budget.first() == closing
         assert [budget(token) for token in ids("abc")] == [()] * 3
@@ -210,13 +210,13 @@ def test_a_budget_closes_the_thinking(model, opened, most):
 
 def test_a_thought_that_ends_by_itself_is_left_alone_and_no_character_is_cut(model, monkeypatch):
     ids = lambda text: model.tokenizer.encode(text, add_special=False, parse_special=True)
-    budget = Budget(model.tokenizer, 20, "<think>")
+    budget = ThinkingBudget(model.tokenizer, 20, "<think>")
     assert not any(budget(token) for token in ids("hm</think>" + "long answer " * 5))
-    by_letter = Budget(model.tokenizer, 40, "<think>")  # tags over token borders, and with text behind them in the same token
+    by_letter = ThinkingBudget(model.tokenizer, 40, "<think>")  # tags over token borders, and text after them in one token
     monkeypatch.setattr(by_letter.stream, "feed", lambda text: text)
     assert not any(by_letter(part) for part in ["hm <", "/thin", "k>\n\nok", *"a long answer" * 4, "<think", ">", *"hm" * 20][:-1])
     assert by_letter("m") == by_letter.closing
-    cut = Budget(model.tokenizer, 1, "<think>")
+    cut = ThinkingBudget(model.tokenizer, 1, "<think>")
     emoji = ids("\U0001fae0")
     assert [bool(cut(token)) for token in emoji] == [False] * (len(emoji) - 1) + [True]
 

@@ -23,9 +23,6 @@ class Record(dict):
         self[in_call(name, self.call)] = np.array(x)
         return x
 
-    def wants(self, name):
-        return True
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
@@ -35,7 +32,7 @@ def model(tmp_path_factory):
 @pytest.fixture
 def theirs(model):
     record = Record()
-    session = model.session(tapper=record)
+    session = model.session(tapper=record, scores=True)
     for record.call, call in enumerate(CALLS):
         session.forward(call)
     return record
@@ -83,7 +80,7 @@ def test_a_tensor_that_ours_lacks_is_out_of_tolerance(model, theirs):
 
 def test_an_anchored_diff_marks_the_wrong_block_alone(model, theirs):
     """A model whose block 1 differs: freely, all later blocks differ with it; anchored, only block 1 does."""
-    wrong = model.session(tapper=(record := Scaled("attn_residual-1")))
+    wrong = model.session(tapper=(record := Scaled("attn_residual-1")), scores=True)
     for record.call, call in enumerate(CALLS):
         wrong.forward(call)
     blocks = lambda result: {
@@ -95,7 +92,7 @@ def test_an_anchored_diff_marks_the_wrong_block_alone(model, theirs):
 
 
 def test_a_diff_that_anchors_nodes_marks_the_wrong_operation_alone(model):
-    wrong = model.session(tapper=(record := Scaled("attn_residual-1")))
+    wrong = model.session(tapper=(record := Scaled("attn_residual-1")), scores=True)
     for record.call, call in enumerate(CALLS):
         wrong.forward(call)
     rows = run(model, record, anchor="node").rows

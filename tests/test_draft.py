@@ -93,10 +93,7 @@ def test_every_tap_of_its_table_is_tapped_once(arch, section, tmp_path):
             taps.append(name)
             return x
 
-        def wants(self, name):
-            return True
-
-    session = built(tmp_path, arch).session(tapper=Names(), mtp=True)
+    session = built(tmp_path, arch).session(tapper=Names(), mtp=True, scores=True)
     session.forward(TOKENS)
     session.draft.logits()
     assert len(taps) == len(set(taps))
@@ -151,7 +148,7 @@ def test_the_commands_show_it(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "--mtp", "--profile"], "--profile is about the trunk"),
+        (["run", "--mtp", "--timing"], "--timing is about the trunk"),
         (["run", "--mtp", "--chat"], "--mtp are for one reply"),
         (["diff", "--mtp", "--explain"], "--explain is about the trunk"),
         (["diff", "--mtp", "--against", "t.safetensors"], "a trace is as it was recorded"),

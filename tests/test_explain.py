@@ -26,7 +26,7 @@ def model(golden):
 def emulated(model, faults=None, **changes):
     """The other side as the emulation itself makes it; `faults`, tap -> function, change it and everything after it."""
     record = Faulty(faults or {})
-    session = model.session(numerics=LLAMACPP, tapper=record)
+    session = model.session(numerics=LLAMACPP, tapper=record, scores=True)
     for record.call, call in enumerate(CALLS):
         session.forward(call)
     given = {"calls": CALLS, "route": model.route().canonical, "sha256": "", "who": "ours", "types": {Q.Q4_K}}

@@ -1,8 +1,9 @@
-"""What a reviewer should not have to check: imports point down, every kernel has its twin, one room for each thing."""
+"""What a reviewer should not have to check: imports point down, nothing goes in circles, every kernel has its twin."""
 
 import ast
 import inspect
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
 from pathlib import Path
 
@@ -11,44 +12,48 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "refmodel"
 
-# A module imports from lower rows only (and from its own row where it is a folder).
+# A module imports from its own package and from lower rows, never from another package of its own row.
 ROWS = [
     {"cli"},
-    {"show"},
-    {"demo", "explain", "verify", "operate", "warmup", "trial"},
-    {"against", "inspect", "chat", "chat_child"},
-    {"memory", "timing"},
-    {"diff", "surgery", "generate", "hf"},
-    {"compat", "recover"},
-    {"model", "llamacpp", "llamacpp_child", "hf_run", "hf_child", "tolerance"},
-    {"draft"},
-    {"arch"},
-    {"call", "meanings", "stored"},
-    {"numerics", "state", "trace", "names", "head"},
-    {"plan"},
-    {"weights", "route", "tokenizer", "sampling"},
-    {"kernels", "ops"},
-    {"quants"},
-    {"gguf"},
-    {"profile", "digest", "free"},
-    {"threads"},
-    {"kernel_cache"},
-    {"files"},
+    {"commands"},
+    {"report"},
+    {"surgery", "faults"},
+    {"compare", "text", "info", "speed"},
+    {"model"},
+    {"numerics"},
+    {"arch", "llamacpp"},
+    {"forward", "tokenizer"},
+    {"ops", "kernels", "gguf"},
+    {"quants", "machine"},
     {"arrays", "errors"},
 ]
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
-MODULES = [
-    path for path in sorted(PACKAGE.rglob("*.py")) if path.name not in ("__main__.py",) and path.parent != PACKAGE / "golden"
-]
+SKIPPED = {PACKAGE / "golden", PACKAGE / "kernels"}  # links to top-level folders
+MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "__main__.py" and not SKIPPED & set(path.parents)]
+KERNELS = sorted((ROOT / "kernels").rglob("*.py"))
+ROOM_MODULES = [path for path in MODULES if path != PACKAGE / "__init__.py"]
+
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 300, 50
+STEP = 25  # lines of a step of an architecture, and of an operation
+# What an op may import beside NumPy, math and arrays, and why
+OPS_MAY_IMPORT = {
+    "dataclasses": "records of what an operation needs to know, as Rope",
+    "collections": "types of functions",
+    "functools": "tables that are made once",
+    "gguf": "tensor types by name",
+    "quants": "a packed matrix is decoded where it is multiplied",
+}
 
 
-def room(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def dotted(path: Path) -> tuple[str, ...]:
+    """A module's name below refmodel; a package's is that of its folder."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" else parts
 
 
-def imported(path: Path) -> Iterator[tuple[str, ...]]:
-    """The absolute dotted names of refmodel that a file imports, as parts below the package; others as they are."""
-    here = ("refmodel", *path.relative_to(PACKAGE).with_suffix("").parts)
+def imported(path: Path, below: Path = PACKAGE, name: str = "refmodel") -> Iterator[tuple[str, ...]]:
+    """The absolute dotted names that a file imports, as parts."""
+    here = (name, *path.relative_to(below).with_suffix("").parts)
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (tuple(alias.name.split(".")) for alias in node.names)
@@ -59,36 +64,67 @@ def imported(path: Path) -> Iterator[tuple[str, ...]]:
             yield from ((*base, alias.name) for alias in node.names)
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p != PACKAGE / "__init__.py"], ids=lambda p: str(p.relative_to(PACKAGE)))
+def rooms(path: Path) -> set[str]:
+    """The packages of refmodel that a file imports from."""
+    return {parts[1] for parts in imported(path) if parts[0] == "refmodel" and len(parts) > 1 and parts[1] in LEVEL}
+
+
+@pytest.mark.parametrize("path", ROOM_MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_point_down(path):
-    mine = LEVEL[room(path)]
-    rooms = {parts[1] for parts in imported(path) if parts[0] == "refmodel" and len(parts) > 1 and parts[1] in LEVEL}
-    assert not [name for name in rooms if LEVEL[name] < mine], f"{path} imports from a higher row"
+    mine = dotted(path)[0]
+    wrong = [name for name in rooms(path) if name != mine and LEVEL[name] <= LEVEL[mine]]
+    assert not wrong, f"{path} imports {wrong}, which is not in a lower row"
 
 
 def test_every_module_has_a_row():
-    assert {room(path) for path in MODULES} - {"__init__"} == set(LEVEL) - {"kernels"}
+    assert {dotted(path)[0] for path in ROOM_MODULES} == set(LEVEL) - {"kernels"}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "kernels").glob("*.py")), ids=lambda p: p.name)
-def test_kernels_import_numpy_numba_and_llvmlite_alone(path):
+@pytest.mark.parametrize("package", sorted(name for name in LEVEL if (PACKAGE / name).is_dir()))
+def test_no_package_has_a_circle(package):
+    folder = PACKAGE / package
+    known = {dotted(path) for path in folder.rglob("*.py")}
+    graph = {}
+    for path in folder.rglob("*.py"):
+        names = [parts[1:] for parts in imported(path) if parts[0] == "refmodel"]
+        homes = {next((parts[:n] for n in range(len(parts), 0, -1) if parts[:n] in known), None) for parts in names}
+        graph[dotted(path)] = homes - {None, dotted(path), (package,) if path.name != "__init__.py" else None}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"{package} imports in a circle: {error.args[1]}")
+
+
+@pytest.mark.parametrize("path", KERNELS, ids=lambda p: p.name)
+def test_kernels_import_numpy_numba_and_llvmlite_only(path):
     allowed = {"functools", "operator", "numpy", "numba", "llvmlite", "refmodel"}
-    for parts in imported(PACKAGE / "kernels" / path.name):
+    for parts in imported(path, ROOT, "refmodel"):
         assert parts[0] in allowed
         assert parts[0] != "refmodel" or parts[1] == "kernels"
 
 
+@pytest.mark.parametrize("path", sorted((PACKAGE / "ops").glob("*.py")), ids=lambda p: p.name)
+def test_ops_import_numpy_and_math_only(path):
+    for parts in imported(path):
+        name = parts[1] if parts[0] == "refmodel" and len(parts) > 1 else parts[0]
+        assert name in {"numpy", "math", "arrays", "ops", "refmodel", *OPS_MAY_IMPORT}, f"{path.name} imports {'.'.join(parts)}"
+
+
+def signatures(module: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Every public kernel of a module: its name, its parameters, and those of its twin in ops."""
+    kernels, ops = import_module(f"refmodel.kernels.{module}"), import_module(f"refmodel.ops.{module}")
+    for name, value in vars(kernels).items():
+        function = getattr(value, "py_func", value)
+        if not name.startswith("_") and inspect.isfunction(function) and function.__module__ == kernels.__name__:
+            yield name, *(list(inspect.signature(f).parameters) for f in (function, getattr(ops, name)))
+
+
 @pytest.mark.parametrize("module", ["activation", "attention", "deltanet", "norm", "rope"])
 def test_every_kernel_has_a_twin_of_the_same_name_and_parameters(module):
-    kernels, ops = import_module(f"refmodel.kernels.{module}"), import_module(f"refmodel.ops.{module}")
-    public = {
-        name: getattr(f, "py_func", f)
-        for name, f in vars(kernels).items()
-        if getattr(f, "__module__", "") == kernels.__name__ and not name.startswith("_")
-    }
-    assert public
-    for name, kernel in public.items():
-        assert list(inspect.signature(kernel).parameters) == list(inspect.signature(getattr(ops, name)).parameters)
+    found = list(signatures(module))
+    assert found
+    for name, kernel, op in found:
+        assert kernel == op, name
 
 
 @pytest.mark.parametrize("module", ["ggml", "ggml_attention"])
@@ -99,16 +135,36 @@ def test_every_kernel_of_llama_cpps_arithmetic_has_a_definition_of_its_name(modu
 
 
 def test_an_architecture_imports_no_other_architecture():
-    names = {path.stem for path in (PACKAGE / "arch").glob("*.py")} - {"__init__", "keys", "nextn", "fused"}
-    for name in names:
-        assert not [
-            p for p in imported(PACKAGE / "arch" / f"{name}.py") if p[:2] == ("refmodel", "arch") and p[-1] in names - {name}
-        ]
+    from refmodel.arch import ARCHITECTURES
+
+    for name in ARCHITECTURES:
+        found = {p[-1] for p in imported(PACKAGE / "arch" / f"{name}.py") if p[:2] == ("refmodel", "arch")}
+        assert not found & set(ARCHITECTURES) - {name}
 
 
 def test_only_numerics_imports_kernels():
-    users = {room(path) for path in MODULES if any(parts[:2] == ("refmodel", "kernels") for parts in imported(path))}
-    assert users - {"kernels"} == {"numerics"}
+    assert {dotted(path)[0] for path in MODULES if path.name != "__init__.py" and "kernels" in rooms(path)} == {"numerics"}
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef]:
+    return (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_file_fits_in_a_head(path):
+    assert len(path.read_text().splitlines()) <= LINES_OF_A_FILE
+    long = {f.name: f.end_lineno - f.lineno + 1 for f in functions(path) if f.end_lineno - f.lineno + 1 > LINES_OF_A_FUNCTION}
+    assert not long
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "arch").glob("*.py")), ids=lambda p: p.name)
+def test_a_step_of_an_architecture_has_at_most_25_lines(path):
+    assert not {f.name: f.end_lineno - f.lineno + 1 for f in functions(path) if f.end_lineno - f.lineno + 1 > STEP}
+
+
+@pytest.mark.parametrize("path", [*sorted((PACKAGE / "ops").glob("*.py")), *KERNELS], ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_ops_and_kernels_have_no_default_values(path):
+    assert not [f.name for f in functions(path) if f.args.defaults or any(f.args.kw_defaults)]
 
 
 def test_sources_name_no_place_of_one_machine():

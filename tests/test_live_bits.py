@@ -18,9 +18,10 @@ from strategies import examples, seeds
 import refmodel
 from refmodel.arch import ARCHITECTURES
 from refmodel.arch.kinds import HYBRID
-from refmodel.compare.other_side import compare, numerics_beside
+from refmodel.compare.other_side import compare, numerics_against
 from refmodel.compare.tolerance import NOISE
 from refmodel.llamacpp.profile import profile_of
+from refmodel.numerics import LLAMACPP, numerics_of
 from refmodel.ops.ggml import gelu_table
 from refmodel.ops.ggml_product import PATHS
 from refmodel.quants import FLOATS
@@ -36,7 +37,7 @@ def beside(path, profile, calls, folder, lib, anchor):
     """The diff of numerics llamacpp, as that llama.cpp runs, with what it recorded."""
     model = refmodel.load(path)
     other = live(model, model.route(), calls, profile_of(profile), lib, False, folder)
-    return compare(model, model.route(), other, numerics_beside("llamacpp", other), anchor, lambda name: None)
+    return compare(model, model.route(), other, numerics_against(LLAMACPP, other), anchor, lambda name: None)
 
 
 def differing(result):
@@ -147,7 +148,7 @@ def test_under_a_route(golden, tmp_path, llama_lib):
     model = refmodel.load(golden / "models" / "qwen35-Q4_K_M.gguf")
     route = model.route("blocks:1,3")
     other = live(model, route, [[*range(1, 20)], [4], [5]], profile_of("default"), llama_lib, False, tmp_path)
-    assert not differing(compare(model, route, other, numerics_beside("llamacpp", other), "", lambda name: None))
+    assert not differing(compare(model, route, other, numerics_against(LLAMACPP, other), "", lambda name: None))
 
 
 def test_a_wrong_rope_base_hides_in_the_noise_of_reference_and_shows_in_the_emulation(smollm2, tmp_path, llama_lib):
@@ -158,7 +159,7 @@ def test_a_wrong_rope_base_hides_in_the_noise_of_reference_and_shows_in_the_emul
     model = model.with_hparams(rope=replace(model.hp.rope, base=model.hp.rope.base * 1.01))
     first = {}
     for numerics in ("reference", "llamacpp"):
-        result = compare(model, model.route(), other, numerics_beside(numerics, other), "", lambda name: None)
+        result = compare(model, model.route(), other, numerics_against(numerics_of(numerics), other), "", lambda name: None)
         first[numerics] = result.first_wrong
     assert first["reference"] is None
     assert first["llamacpp"].name == "Qcur-0#2"
@@ -184,7 +185,7 @@ def test_the_table_of_gelu_is_llama_cpps(llama_lib):
 def measured(model, calls, profile, folder, lib):
     """The largest NMSE of an intermediate and of the logits, numerics reference beside llama.cpp."""
     other = live(model, model.route(), calls, profile_of(profile), lib, False, folder)
-    rows = compare(model, model.route(), other, numerics_beside("reference", other), "", lambda name: None).rows
+    rows = compare(model, model.route(), other, numerics_of("reference"), "", lambda name: None).rows
     logits = [row.nmse for row in rows if row.name.startswith("result_output")]
     return max(row.nmse for row in rows if not row.name.startswith("result_output")), max(logits)
 

@@ -95,7 +95,7 @@ def test_the_structures_have_their_sizes():
 
 
 def test_a_module_that_only_finds_loads_nothing_foreign():
-    code = "import sys, refmodel.llamacpp; print([m for m in ('ctypes', 'numpy', 'gguf', 'llama_cpp') if m in sys.modules])"
+    code = "import sys, refmodel.llamacpp.oracle; print([m for m in ('ctypes', 'numpy', 'gguf', 'llama_cpp') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     assert "llama_cpp" not in done.stdout
     assert "ctypes" not in done.stdout
@@ -110,7 +110,7 @@ def test_a_file_and_its_folder_are_the_same_library(llama_lib):
 @pytest.mark.live
 def test_an_unknown_build_is_refused_with_what_is_known(llama_lib):
     found = locate(llama_lib)
-    code = "from refmodel import llamacpp_child as c; c.LAYOUTS.pop(next(k for k in c.LAYOUTS if k[0] == {!r})); c.main()"
+    code = "from refmodel.llamacpp import child as c; c.LAYOUTS.pop(next(k for k in c.LAYOUTS if k[0] == {!r})); c.main()"
     request = {"files": [str(p) for p in (*found.before, found.path)], "variant": ""}
     (answer,) = child(code.format(found.build["ggml"]), request)
     error = answer["error"]
@@ -199,8 +199,8 @@ def test_what_is_called_the_same_numbers_is(models, llama_lib, tmp_path, archite
     request = {"files": [str(p) for p in (*found.before, found.path)], "variant": str(found.variant or "")}
     request |= {"model": str(models[architecture]), "out": str(out), "calls": CALLS, "profile": vars(profile)}
     request |= {"provenance": {}, "taps": True, "keep": "", "last": False, "mtp": False}
-    code = "import sys, pathlib; from refmodel import llamacpp_child, names; names.FOLDER = pathlib.Path(sys.argv[1])"
-    code += "; llamacpp_child.main()"
+    code = "import sys, pathlib; from refmodel.llamacpp import child, nodes; nodes.FOLDER = pathlib.Path(sys.argv[1])"
+    code += "; child.main()"
     assert "done" in child(code, request, str(tmp_path))[-1]
     trace = Trace(out)
     claimed = [name for name in trace if name.startswith("claim")]
@@ -286,7 +286,7 @@ def test_ctrl_c_ends_the_child_too(models, llama_lib, tmp_path):
     """The child says that a block is done; then the parent is interrupted; then nobody of its session is left."""
     code = (
         "import signal, sys; from pathlib import Path\n"
-        "from refmodel.llamacpp import record; from refmodel.profile import PROFILES\n"
+        "from refmodel.llamacpp.oracle import record; from refmodel.llamacpp.profile import PROFILES\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background of a shell ignores it\n"
         "model, out, lib = map(Path, sys.argv[1:])\n"
         "record(model, [[1]] * 100_000, PROFILES['exact'], out, lib, seen=lambda message: print(message, flush=True))"

@@ -11,8 +11,8 @@ from near import same_bits
 import refmodel
 from refmodel.machine import memory as free
 from refmodel.numerics import REFERENCE
-from refmodel.numerics.limits import Limits
-from refmodel.speed.timing import Profile, Row
+from refmodel.numerics.limits import MachineLimits
+from refmodel.speed.timing import Spent, Timing
 from refmodel.text.generate import generate
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "models"
@@ -21,7 +21,7 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "models"
 def profiled(model, clock, numerics=REFERENCE, route=""):
     """A session that is timed."""
     kinds = [model.kinds[source] for source in model.route(route).layers]
-    profile = Profile(kinds, clock)
+    profile = Timing(kinds, clock)
     return profile, model.session(route, profile.numerics(numerics), profile)
 
 
@@ -76,17 +76,17 @@ def test_a_profile_changes_no_bit():
 
 
 def test_every_function_of_the_record_is_timed():
-    timed = Profile([]).numerics(REFERENCE)
+    timed = Timing([]).numerics(REFERENCE)
     for field in fields(REFERENCE):
         before, after = getattr(REFERENCE, field.name), getattr(timed, field.name)
         assert (before is after) == (not callable(before) or isinstance(before, type)), field.name
 
 
 def test_the_share_of_the_limit_is_the_least_time_by_the_time():
-    limits = Limits(bytes=100.0, multiply_adds=1000.0)
-    assert Row("", "", seconds=2.0, bytes=100).share_of_limit(limits) == 0.5
-    assert Row("", "", seconds=2.0, bytes=100, multiply_adds=1500).share_of_limit(limits) == 0.75
-    assert Row("", "", seconds=2.0).share_of_limit(limits) is None
+    limits = MachineLimits(bytes=100.0, multiply_adds=1000.0)
+    assert Spent("", "", seconds=2.0, bytes=100).share_of_limit(limits) == 0.5
+    assert Spent("", "", seconds=2.0, bytes=100, multiply_adds=1500).share_of_limit(limits) == 0.75
+    assert Spent("", "", seconds=2.0).share_of_limit(limits) is None
 
 
 def test_the_limits_are_numbers_of_this_machine(monkeypatch):

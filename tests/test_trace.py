@@ -82,7 +82,7 @@ def test_a_filter_keeps_what_matches(tmp_path):
     model = refmodel.load(tiny.build(tmp_path / "m.gguf", "qwen35", seed=1))
     with Spool(tmp_path / "t.safetensors", {}) as spool:
         recorder = Recorder(spool, r"^(l_out|new_state)-[01]$")
-        session = model.session(tapper=recorder)
+        session = model.session(tapper=recorder, scores=True)
         for recorder.call in range(2):
             session.forward([1, 2])
     kept = list(Trace(tmp_path / "t.safetensors"))

@@ -21,7 +21,7 @@ NOTHING_IS_LEFT = """
 import sys
 from numba.core.dispatcher import Dispatcher
 from refmodel import warmup
-from refmodel.model import load
+from refmodel.model.model import load
 
 def compiled():
     modules = [module for name, module in sys.modules.items() if name.startswith("refmodel.kernels.")]

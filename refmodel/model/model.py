@@ -120,6 +120,7 @@ class Model:
         numerics: "Numerics | str" = "reference",
         logits: str = "all",
         tapper: Tapper = silent,
+        scores: bool = False,
     ) -> F:
         """The logits of a sequence from its start.
 
@@ -127,8 +128,10 @@ class Model:
         route     a Route, its text, a list of source blocks, or None for the file's own order
         numerics  a policy or its name
         logits    "all" -> [T, V]; "last" -> [1, V]
+        tapper    called as tapper(name, x) with every intermediate; the pass goes on with what it returns
+        scores    show it attention's scores and weights too
         """
-        return self.session(route, numerics, tapper).forward(tokens, logits)
+        return self.session(route, numerics, tapper, scores=scores).forward(tokens, logits)
 
 
 def rope_freqs(file: GgufFile) -> tuple[float, ...]:

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from near import near, same_bits
 from strategies import seeds
 
-from refmodel.numerics.numpy import by_expert
-from refmodel.ops.experts import largest, total
+from refmodel.ops.experts import by_expert, largest, total
 
 
 @given(seed=seeds(), X=st.integers(1, 9), data=st.data())
