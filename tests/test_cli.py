@@ -211,21 +211,21 @@ def broken(model, tmp_path):
     [
         (["info", "{dir}/cut.gguf"], "was it downloaded whole?"),
         (["info", "{dir}/magic.gguf"], "this is not a GGUF"),
-        (["info", "{dir}/nothing.gguf"], "cannot be opened"),
+        (["info", "{dir}/nothing.gguf"], "no such file"),
         (["info", "{dir}/unknown.gguf"], "known are llama, "),
         (["run", "{model}", "-p", "a", "--route", "blocks:3,99"], "block 98 is out of range"),
         (["run", "{model}", "-p", "a", "--route", "1,3"], "ambiguous"),
         (["run", "{model}", "--tokens", "1,99999"], "outside the vocabulary"),
         (["run", "{model}", "--tokens", "99999999999999999999"], "outside the vocabulary"),
         (["run", "{model}", "--tokens", "1,x"], "whole numbers"),
-        (["diff", "{model}", "--tokens", "1,2", "--numerics", "exact"], "not one of fast, reference, oracle"),
+        (["diff", "{model}", "--tokens", "1,2", "--numerics", "exact"], "not one of fast, reference, numpy, oracle"),
         (["trace", "{model}", "--tokens", "1", "-o", "{dir}/folder.npz"], "is a folder"),
         *(
             (["diff", "{model}", "--against", f"{{dir}}/{name}.safetensors"], words)
             for name, words in enumerate(PROVENANCES.values())
         ),
         (["run", "{model}"], "give either"),
-        (["run", "{model}", "-p", "a", "--numerics", "exact"], "not one of fast, reference, oracle"),
+        (["run", "{model}", "-p", "a", "--numerics", "exact"], "not one of fast, reference, numpy, oracle"),
         (["route", "nonsense", "--layers", "8"], "not a route"),
         (["trace", "{model}", "--tokens", "1", "-o", "{dir}/t.txt"], ".safetensors or .npz"),
         (["diff", "{model}", "--tokens", "1,2", "--llama-lib", "{dir}"], "holds no libllama.so"),
@@ -233,7 +233,7 @@ def broken(model, tmp_path):
         (["diff", "{model}", "--tokens", "1,2", "--profile", "fa=off,kv=q8"], "'kv=q8' is no profile of llama.cpp"),
         (["diff", "{model}", "--tokens", "1,2", "--numerics", "llamacpp:fast=on"], "'fast=on' is no profile of llama.cpp"),
         (["diff", "{model}", "--tokens", "1,2", "--numerics", "llamacpp", "--dequantized"], "--dequantized: the quantized"),
-        (["diff", "{model}", "--tokens", "1,2", "--full", "{model}"], "--full belongs to --explain"),
+        (["diff", "{model}", "--tokens", "1,2", "--full", "{model}"], "--full is for --explain"),
         (["diff", "{model}", "--against", "{dir}/5.safetensors", "--profile", "exact"], "are for a live llama.cpp"),
         (["diff", "{model}", "--against", "{dir}/cut.gguf"], "was it downloaded whole?"),
         (["diff", "{model}", "--tokens", "1", "--decode", "1"], "leaves no prompt"),
