@@ -78,7 +78,7 @@ def test_many_parts_of_keys_in_any_split_of_memory_and_tokens(D, H):
     T, S = 5, 515
     q, k, v = arguments(3, T, S, H=H, G=1, D=D)
     looked = np.zeros((2, H, T, S), np.float32)
-    out = kernel(q, k, v, 0.3, *looked)
+    out = kernel(q, k, v, 0.3, *looked, 0)
     for got, want in zip((out, *looked), whole_matrix(q, k, v, 0.3), strict=True):
         near(got, want, ulps=8)
     one_by_one = [kernel(q[t : t + 1], k[: S - T + t + 1], v[: S - T + t + 1], 0.3, NOBODY, NOBODY, 0) for t in range(T)]
