@@ -5,6 +5,7 @@ Source: llama.cpp include/llama.h, ggml/include/ggml.h, ggml-backend.h.
 
 import ctypes
 import os
+import re
 from collections.abc import Mapping, Sequence
 from ctypes import (
     POINTER,
@@ -150,6 +151,7 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "ggml_op_desc": (c_char_p, [c_void_p]),
     "ggml_backend_load": (c_void_p, [c_char_p]),
     "llama_backend_init": (None, []),
+    "llama_print_system_info": (c_char_p, []),
     "llama_model_default_params": (ModelParams, []),
     "llama_model_load_from_file": (c_void_p, [c_char_p, ModelParams]),
     "llama_model_meta_val_str": (c_int32, [c_void_p, c_char_p, c_char_p, c_size_t]),
@@ -183,6 +185,8 @@ class Api:
         self._verify(layout)
         if variant:
             self._load_kernels(variant)
+        said = self.lib.llama_print_system_info().decode()
+        self.build["features"] = " ".join(sorted(re.findall(r"(\w+) = 1", said)))
 
     def _declare(self, signatures: Mapping[str, tuple[Any, list[Any]]]) -> None:
         for name, (result, arguments) in signatures.items():
