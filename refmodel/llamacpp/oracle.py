@@ -101,7 +101,10 @@ def library(path: Path, origin: str) -> Library:
         return Library(found)  # its own references lead to its neighbours
     variant = found.with_name(VARIANT)
     if not variant.is_file():
-        raise OracleError(f"{found.parent} has kernels for several CPU levels, but not {VARIANT}, the one that is known here")
+        raise OracleError(
+            f"{found.parent} has kernels for several CPU levels, but not {VARIANT}, the one that is known here; give a "
+            "build with that, or one with a single libggml-cpu.so"
+        )
     return Library(found, tuple(_neighbour(found, stem) for stem in ("libggml-base", "libggml")), variant)
 
 
@@ -115,7 +118,7 @@ def _neighbour(libllama: Path, stem: str) -> Path:
     pattern = re.compile(rf"{stem}(\.v[\d.]+)?\.so")
     found = sorted(p for p in libllama.parent.iterdir() if pattern.fullmatch(p.name))
     if not found:
-        raise OracleError(f"{libllama} has no {stem}.so beside it")
+        raise OracleError(f"{libllama} has no {stem}.so in its folder; give the folder of a whole llama.cpp")
     return found[0]
 
 
@@ -236,7 +239,10 @@ def _messages(child: "subprocess.Popen[bytes]", patience: float, subject: str) -
         selector.register(descriptor, selectors.EVENT_READ)
         while True:
             if not selector.select(patience):
-                raise OracleError(f"{subject}: llama.cpp gave no sign of life for {patience:g} s and was ended")
+                raise OracleError(
+                    f"{subject}: llama.cpp gave no sign of life for {patience:g} s and was ended; try fewer tokens, or a "
+                    "smaller model"
+                )
             chunk = os.read(descriptor, 1 << 16)
             if not chunk:
                 return

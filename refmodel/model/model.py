@@ -34,7 +34,10 @@ class Model:
         self.architecture = md.str("general.architecture")
         if self.architecture not in ARCHITECTURES:
             known = ", ".join(ARCHITECTURES)
-            raise MetadataError(f"{self.path}: general.architecture is {self.architecture!r}; known are {known}")
+            raise MetadataError(
+                f"{self.path}: general.architecture is {self.architecture!r}; known are {known}; `refmodel info` needs one "
+                "of these, or a converter that makes one"
+            )
         self.arch = ARCHITECTURES[self.architecture]
         self.tensors = Tensors(file, self.architecture, self.arch, self.arch.hparams(md, rope_freqs(file)))
 
