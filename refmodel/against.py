@@ -15,7 +15,7 @@ from .gguf.reader import read
 from .llamacpp import record
 from .model import Model
 from .numerics import Numerics, llamacpp, numerics_of
-from .profile import BUILDS, DEFAULT, JUDGE, Build, Profile, profile_of
+from .profile import BUILDS, DEFAULT, INSTRUCTIONS, JUDGE, Build, Profile, build_of, profile_of
 from .route import Route
 from .surgery import dequantized as dequantized_copy
 from .surgery import routed
@@ -125,7 +125,7 @@ def from_trace(trace: Trace, types: set[GGMLQuantizationType]) -> Other:
 def arithmetic(provenance: Mapping[str, Any]) -> tuple[Profile | None, Build | None]:
     """Under which profile and build a recorded run was computed; none for our float32 and float64."""
     if "build" in provenance:
-        return Profile(**provenance["profile"]), BUILDS.get(provenance["build"]["commit"][:7])
+        return Profile(**provenance["profile"]), build_of(provenance["build"])
     name, _, options = str(provenance.get("numerics", "")).partition(":")
     return (profile_of(options or DEFAULT.name), JUDGE) if name == "llamacpp" else (None, None)
 
@@ -135,7 +135,8 @@ def numerics_beside(text: str, other: Other) -> Numerics:
     if text != "llamacpp" or other.profile is None:
         return numerics_of(text)
     if other.build is None:
-        raise TraceError(f"numerics llamacpp: the arithmetic of {other.who} is not known here; known are {', '.join(BUILDS)}")
+        known = f"{', '.join(BUILDS)}, compiled for {', '.join(INSTRUCTIONS)}"
+        raise TraceError(f"numerics llamacpp: the arithmetic of {other.who} is not known here; known are {known}")
     return llamacpp(other.profile, other.build)
 
 

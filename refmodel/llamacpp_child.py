@@ -37,6 +37,7 @@ from .arrays import F
 from .errors import OracleError, RefmodelError
 from .gguf.reader import read
 from .names import Aligner, table
+from .profile import FEATURES
 from .stored import as_stored
 from .trace import Spool, in_call
 
@@ -169,6 +170,7 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "ggml_op_desc": (c_char_p, [c_void_p]),
     "ggml_backend_load": (c_void_p, [c_char_p]),
     "llama_backend_init": (None, []),
+    "llama_print_system_info": (c_char_p, []),
     "llama_model_default_params": (ModelParams, []),
     "llama_model_load_from_file": (c_void_p, [c_char_p, ModelParams]),
     "llama_model_meta_val_str": (c_int32, [c_void_p, c_char_p, c_char_p, c_size_t]),
@@ -206,6 +208,8 @@ class Api:
         self._verify(layout)
         if variant:
             self._load_kernels(variant)
+        reported = self.lib.llama_print_system_info().decode()
+        self.build["features"] = " ".join(sorted(name for name in FEATURES if f"{name} = 1" in reported))
 
     def _declare(self, signatures: Mapping[str, tuple[Any, list[Any]]]) -> None:
         for name, (result, arguments) in signatures.items():
