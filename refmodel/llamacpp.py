@@ -57,7 +57,8 @@ def build_of(library: Library, modified: int) -> Mapping[str, str]:
 
 
 def describe(build: Mapping[str, str]) -> str:
-    kernels = f", {build['kernels']} kernels" if "kernels" in build else ""
+    features = build.get("features", "AVX2")
+    kernels = f", {build['kernels']} kernels" if "kernels" in build else "" if features == "AVX2" else f", {features}"
     return f"llama.cpp {build['commit']} ({build['name']}, ggml {build['ggml']}{kernels})"
 
 

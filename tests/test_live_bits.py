@@ -35,7 +35,7 @@ MORE = [path for path in os.environ.get("REFMODEL_LLAMA_LIBS", "").split(os.path
 
 @pytest.fixture(scope="session", params=["", *MORE], ids=lambda path: Path(path).name or "judge")
 def llama_lib(request, llama_lib):
-    """The judge of bits, and other builds to which the same is promised: libraries of REFMODEL_LLAMA_LIBS, or of its CPU kernels."""
+    """The judge of bits, and other builds of which the same is promised: those that REFMODEL_LLAMA_LIBS names."""
     return Path(request.param) if request.param else llama_lib
 
 

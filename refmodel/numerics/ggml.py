@@ -161,9 +161,7 @@ def rope(build: Build, x: F32, pos: Ints, how: Rope) -> F32:
     factors, scale, magnitude = np.array(how.factors, np.float32), np.float32(how.scale), np.float32(how.magnitude)
     unscaled = np.array(how.unscaled or (0.0,) * len(how.factors), np.float32)
     at_once = build.instructions.lanes // 4 if how.adjacent and not build.fuses_left_over else 1
-    return ggml.rope(
-        np.ascontiguousarray(x), pos, ops.rope_step(how), scale, factors, unscaled, magnitude, how.adjacent, at_once
-    )
+    return ggml.rope(np.ascontiguousarray(x), pos, ops.rope_step(how), scale, factors, unscaled, magnitude, how.adjacent, at_once)
 
 
 def causal_conv1d(lanes: int, x: F32, w: F32) -> F32:

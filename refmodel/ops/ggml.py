@@ -1,6 +1,7 @@
 """ggml's own float arithmetic on x86-64: the order of every sum and the place of every rounding.
 
-Everything is float32. `lanes` are the floats of a register: 8 of AVX2, 16 of AVX-512. These definitions are written to be read; the kernels of the same names are the ones that run.
+Everything is float32. `lanes` are the floats of a register: 8 of AVX2, 16 of AVX-512. These definitions are written to be read;
+the kernels of the same names are the ones that run.
 Source: llama.cpp 0c1e57098, ggml/src/ggml-cpu: vec.cpp, vec.h, ops.cpp, llamafile/sgemm.cpp.
 """
 
@@ -188,9 +189,7 @@ def causal_conv1d(x: F32, w: F32, lanes: int) -> F32:
     return added_as_compiled(windows, w, np.zeros(windows.shape[:-1], f32), lanes)
 
 
-def gated_delta_rule(
-    q: F32, k: F32, v: F32, log_decay: F32, beta: F32, before: F32, after: F32, lanes: int
-) -> F32:
+def gated_delta_rule(q: F32, k: F32, v: F32, log_decay: F32, beta: F32, before: F32, after: F32, lanes: int) -> F32:
     """ops.deltanet.gated_delta_rule in ggml's order. Source: ggml_compute_forward_gated_delta_net_one_chunk."""
     S, out, repeat = before, np.empty_like(v), len(before) // k.shape[1]
     q, k = np.tile(q, (1, repeat, 1)), np.tile(k, (1, repeat, 1))  # [T, Hv, Dk]

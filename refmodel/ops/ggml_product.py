@@ -19,7 +19,6 @@ from .ggml_floats import hsum
 from .ieee import f32, fma
 
 
-
 @dataclass(frozen=True)
 class Paths:
     """The names of the paths of one type. Empty: it does not have that path and falls to the next one.

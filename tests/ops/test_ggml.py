@@ -15,12 +15,12 @@ from strategies import delta_rule, seeds
 from refmodel.kernels import deltanet, exponential, ggml_floats, ieee
 from refmodel.kernels import ggml as kernels
 from refmodel.kernels import ggml_attention as attention_kernels
+from refmodel.kernels.simd import Vec, load, store
 from refmodel.ops import activation
 from refmodel.ops import ggml as ops
 from refmodel.ops import ggml_attention as attention_ops
 from refmodel.ops import ggml_floats as float_ops
 from refmodel.ops import ieee as ieee_ops
-from refmodel.kernels.simd import Vec, load, store
 from refmodel.ops.rope import Rope
 
 f32 = np.float32
