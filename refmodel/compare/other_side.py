@@ -10,7 +10,7 @@ from ..arrays import F
 from ..errors import TraceError
 from ..forward.taps import in_call
 from ..forward.trace import Trace
-from ..llamacpp.builds import BUILDS, JUDGE
+from ..llamacpp.builds import JUDGE, build_of
 from ..llamacpp.profile import Profile
 from ..model.model import Model
 from ..model.route import Route
@@ -108,7 +108,7 @@ def from_trace(trace: Trace, arithmetic: Numerics | None = None, unknown: frozen
 def arithmetic_of(provenance: Mapping[str, Any]) -> Numerics:
     """The numerics that computes as a recorded run did: that of the llama.cpp, or ours."""
     if "build" in provenance:
-        return llamacpp(Profile(**provenance["profile"]), BUILDS.get(provenance["build"]["commit"][:7], JUDGE))
+        return llamacpp(Profile(**provenance["profile"]), build_of(provenance["build"]) or JUDGE)
     return numerics_of(str(provenance.get("numerics", REFERENCE.name)))
 
 
