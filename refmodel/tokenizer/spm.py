@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from sentencepiece import SentencePieceProcessor
 
 from ..errors import TokenError
-from .vocab import Vocab
+from .vocab import SPACE, Vocab
 
-SPACE = "\u2581"
 NORMAL, UNKNOWN, BPE = 1, 2, 2  # SentencePiece.Type and TrainerSpec.ModelType of sentencepiece_model.proto
 
 

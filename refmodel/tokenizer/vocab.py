@@ -32,6 +32,7 @@ class Attr(IntFlag):
     RSTRIP = 256
 
 
+SPACE = "\u2581"  # how SentencePiece and its like write a space
 SPECIAL = int(Attr.CONTROL | Attr.UNKNOWN)
 SHOWN = SPECIAL | int(Attr.USER_DEFINED)  # found in raw text, printed as they are
 TYPES = (0, *map(int, (Attr.NORMAL, Attr.UNKNOWN, Attr.CONTROL, Attr.USER_DEFINED, Attr.UNUSED, Attr.BYTE)))
