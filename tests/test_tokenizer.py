@@ -21,7 +21,8 @@ import tricky  # noqa: E402
 TEXTS = json.loads((FOLDER / "texts.json").read_text())
 NAMES = sorted(path.stem for path in FOLDER.glob("*.gguf"))
 # Vocabularies of real models: two trained ones, and the files ggml-vocab-<name>.gguf that stand in llama.cpp's models/.
-REAL = ["smollm2", "gemma3", "llama-bpe", "qwen2", "qwen35", "gpt-2", "starcoder", "aquila", "llama-spm", "phi-3"]
+REAL = ["smollm2", "gemma3", "llama-bpe", "qwen2", "qwen35", "gpt-2", "starcoder", "aquila", "llama-spm", "phi-3", "baichuan"]
+REAL += ["command-r", "deepseek-coder", "deepseek-llm", "falcon", "gemma-4", "gpt-neox", "mpt", "refact"]
 
 
 def tricky_text():
@@ -163,6 +164,24 @@ def test_a_byte_without_a_token_is_an_error_in_sentence_pieces(tmp_path):
     assert tokenizer.encode("abba", add_special=False) == [2, 1, 0]
     with pytest.raises(TokenError, match="no token for byte 0xA9"):
         tokenizer.encode("a\u00e9", add_special=False)
+
+
+@pytest.mark.parametrize(("text", "found"), [("x" * 70_000, "is 70000 bytes long"), ("a\0b", "has a NUL character")])
+def test_a_token_that_sentencepiece_cannot_hold_is_named(tmp_path, text, found):
+    tokenizer = written(tmp_path, "llama", [A, B, (text, make.NORMAL)], {})
+    with pytest.raises(MetadataError, match=f"made.gguf: tokenizer.ggml.tokens: token 2 {found}; .* --tokens"):
+        tokenizer.encode("ab", add_special=False)
+
+
+@pytest.mark.parametrize("text", ["\n", " ", "a", "\U0001f600", "<tool>"])
+@pytest.mark.parametrize("name", ["spm", "gemma"])
+def test_a_megabyte_of_one_character_takes_seconds(name, text):
+    """A walk that copied what is left at each special token took minutes."""
+    tokenizer = Tokenizer.from_metadata(read(FOLDER / f"{name}.gguf").metadata)
+    ids = tokenizer.encode(text * (1_000_000 // len(text.encode())), add_special=False)
+    few = tokenizer.encode(text * 120, add_special=False)
+    assert ids[:10] == few[:10]
+    assert len(ids) > 50_000
 
 
 def test_a_run_of_unknown_characters_is_not_taken_for_the_token_of_its_text(tmp_path):

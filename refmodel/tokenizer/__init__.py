@@ -97,7 +97,7 @@ class Tokenizer:
         """What turns text without special tokens into ids; built on first use."""
         vocab = self.vocab
         if self.model == "llama":
-            return Spm(vocab, per_token(self.md, "tokenizer.ggml.scores", self.n_vocab))
+            return Spm(self.md.path, vocab, per_token(self.md, "tokenizer.ggml.scores", self.n_vocab))
         key, pre = "tokenizer.ggml.merges", PRE[self.pre]
         return Bpe(vocab, self.md.strings(key) if pre.needs_merges or key in self.md else (), pre)
 
