@@ -19,8 +19,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGUFValueType
 from gguf import GGMLQuantizationType as Q
+from gguf import GGUFValueType
 
 from ..arch import ARCHITECTURES
 from ..arrays import F, Matrix
@@ -32,6 +32,7 @@ from ..gguf.writer import field, write
 from ..machine import kernel_cache
 from ..model.model import Model, load
 from ..numerics import Numerics, numerics_of
+from ..quants.types import SIZES
 
 COMMON = (Q.Q4_K, Q.Q5_K, Q.Q6_K, Q.Q8_0, Q.F32)  # the types of a usual K-quant
 ONE, FEW, MANY = 1, 7, 71  # tokens: which kernels run depends on whether there are 8, and on what four or eight leave over
@@ -194,6 +195,6 @@ def typical(path: Path, architecture: str, types: Sequence[Q]) -> Path:
         kind = Q.F32
         if len(shape) > 1 and shape[-1] % 256 == 0:
             kind, count = types[count % len(types)], count + 1
-        weights, size = GGML_QUANT_SIZES[kind]
+        weights, size = SIZES[kind]
         tensors.append(Tensor(name, kind, shape, path, np.zeros(int(np.prod(shape)) // weights * size, np.uint8)))
     return write(path, fields, tensors)
