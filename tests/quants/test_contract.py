@@ -31,21 +31,20 @@ def random_rows(kind, seed, rows=3, blocks=5):
     return packed
 
 
+BITS = {  # bits of a code, and what it stands for
+    "Q1_0": (1, lambda code, d: np.where(code, d, -d)),
+    "Q2_0": (2, lambda code, d: (code - 1) * d),
+}
+
+
 def defined(kind, rows):
     """The weights by the gguf package; by the words of ggml's definition where it cannot."""
     with np.errstate(all="ignore"):
-        if kind.name == "Q1_0":
-            return np.concatenate([np.where(bits_of(b["qs"], 1), d, -d).reshape(-1) for b, d in blocks_of(kind, rows)]).reshape(
-                len(rows), -1
-            )
-        if kind.name == "Q2_0":
-            return np.concatenate([(bits_of(b["qs"], 2) - 1.0) * d for b, d in blocks_of(kind, rows)]).reshape(len(rows), -1)
+        if kind.name in BITS:
+            width, value = BITS[kind.name]
+            found = [value(bits_of(b["qs"], width), b["d"].astype(np.float32)) for b in rows.view(LAYOUTS[kind].BLOCK).ravel()]
+            return np.concatenate(found).reshape(len(rows), -1)
         return gguf.quants.dequantize(rows, kind).astype(np.float32)
-
-
-def blocks_of(kind, rows):
-    """Each block, and its scale."""
-    return ((block, block["d"].astype(np.float32)) for block in rows.view(LAYOUTS[kind].BLOCK).ravel())
 
 
 def bits_of(packed, width):
@@ -137,9 +136,8 @@ def test_live_llama_cpps_own_table(traits, number):
     assert (kind in LAYOUTS) == (bool(theirs.to_float) or kind.name == "F32")
     if not theirs.to_float:
         return
-    rows = np.concatenate(
-        [random_rows(kind, 1, 4, 600), np.random.default_rng(number).integers(0, 256, (4, 400 * theirs.bytes), np.uint8)], 1
-    )
+    anything = np.random.default_rng(number).integers(0, 256, (4, 400 * theirs.bytes), np.uint8)
+    rows = np.concatenate([random_rows(kind, 1, 4, 600), anything], axis=1)
     out = np.empty((4, 1000 * theirs.weights), np.float32)
     theirs.to_float(rows.ctypes.data, out.ctypes.data, out.size)
     ours, numbers = dequantize(kind, rows), ~np.isnan(out)
