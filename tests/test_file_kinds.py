@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tiny
 from gguf import GGMLQuantizationType as Q
-from test_cli import refmodel as command
 
 import refmodel
 from refmodel.errors import FileError, MetadataError, TensorError
@@ -50,7 +49,6 @@ def test_a_file_is_named_for_what_it_is(tmp_path, arch, keys, tensors, message):
     with pytest.raises(MetadataError, match=f"other.gguf: .*{message}") as caught:
         refmodel.load(path)
     assert "\n" not in str(caught.value)
-    assert command("info", str(path)).exit_code == 2
 
 
 def test_a_later_part_of_a_split_file_names_the_first(tmp_path):
@@ -60,7 +58,7 @@ def test_a_later_part_of_a_split_file_names_the_first(tmp_path):
     out.write_header_to_file()
     out.write_kv_data_to_file()
     out.close()
-    with pytest.raises(FileError, match="not the first part; open m-00001-of-00003.gguf"):
+    with pytest.raises(FileError, match=r"not the first part; open m-00001-of-00003\.gguf"):
         refmodel.load(tmp_path / "m-00002-of-00003.gguf")
 
 
@@ -77,11 +75,8 @@ def with_type(good, path, name, kind):
     for i in range(rows if kind in DECODED else 0):
         while not (abs(dequantize(kind, packed[i : i + 1])) < 1e4).all():
             packed[i] = r.integers(0, 256, packed.shape[1], np.uint8)
-    return write(
-        path,
-        good.metadata.fields,
-        [Tensor(name, kind, old.shape, path, packed.ravel()), *(t for t in good.tensors.values() if t.name != name)],
-    )
+    tensors = good.tensors | {name: Tensor(name, kind, old.shape, path, packed.ravel())}
+    return write(path, good.metadata.fields, tensors.values())
 
 
 @pytest.mark.parametrize("kind", DECODED, ids=lambda kind: kind.name)
