@@ -140,7 +140,7 @@ def test_templates_by_name_by_file_and_as_they_are(model, tmp_path):
     (tmp_path / "t.jinja").write_text("from a file")
     assert template_of(md, str(tmp_path / "t.jinja")).text == "from a file"
     assert template_of(md, "{{ 1 }}").text == "{{ 1 }}"
-    with pytest.raises(ChatError, match="--chat-template zephyr: expected one of .*default.*chatml, a file"):
+    with pytest.raises(ChatError, match=r"--chat-template zephyr: expected one of .*default.*chatml, a file"):
         template_of(md, "zephyr")
     (tmp_path / "bad").write_bytes(b"\xff\xfe")
     with pytest.raises(ChatError, match="bad: is not UTF-8"):
@@ -314,9 +314,8 @@ def test_the_command_says_what_it_does_with_templates(model):
     done = run(model, "--chat", "--chat-template", "{{ messages[0].text }}nothing", "-p", "one")
     assert done.exit_code == 0, done.output
     assert done.stderr.count("leaves your message out of the prompt") == 1
-    done = run(
-        model, "--chat", "--chat-template", "{{ messages[0].content }}{{ x }}", "--chat-template-kwargs", '{"x": 1}', "-p", "one"
-    )
+    kwargs = ["--chat-template-kwargs", '{"x": 1}']
+    done = run(model, "--chat", "--chat-template", "{{ messages[0].content }}{{ x }}", *kwargs, "-p", "one")
     assert "leaves your message" not in done.stderr
 
 

@@ -37,7 +37,7 @@ def decoded(kind: GGMLQuantizationType, rows: Bytes) -> F32:
     return out
 
 
-PANEL = 1 << 18  # weights decoded at once where no kernel multiplies what is packed: 1 MB of float32
+PANEL = 1 << 20  # weights decoded at once where no kernel multiplies what is packed: 4 MB of float32
 
 
 def panels(w: Matrix) -> Iterator[tuple[int, Bytes]]:

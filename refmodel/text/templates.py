@@ -21,6 +21,7 @@ CHATML = """\
 <|im_start|>assistant
 {% endif %}
 """
+OBJECT = "a JSON object: '{\"name\": value}'"
 RESERVED = ("messages", "add_generation_prompt")
 
 
@@ -39,7 +40,7 @@ class Template:
 def template_of(md: Metadata, wanted: str) -> Template:
     """The template that `--chat-template` asks for; without it the file's own, and ChatML for a file that has none.
 
-    wanted  "" or the name of a template of the file (default, tool_use, ...), chatml, a file, or a template itself, which has {{ or {%
+    wanted  "", the name of a template of the file (default, tool_use, ...), chatml, a file, or a template itself (with {{ or {%)
 
     Raises ChatError for a name that is none of them, and for a file that cannot be read.
     """
@@ -91,11 +92,9 @@ def kwargs_of(text: str) -> Mapping[str, Any]:
     try:
         values = json.loads(text or "{}")
     except ValueError as error:
-        raise ChatError(
-            f"--chat-template-kwargs {text}: is not JSON ({error}); expected an object: '{{\"name\": value}}'"
-        ) from None
+        raise ChatError(f"--chat-template-kwargs {text}: is not JSON ({error}); expected {OBJECT}") from None
     if not isinstance(values, dict):
-        raise ChatError(f"--chat-template-kwargs {text}: expected a JSON object: '{{\"name\": value}}'")
+        raise ChatError(f"--chat-template-kwargs {text}: expected {OBJECT}")
     if taken := [name for name in RESERVED if name in values]:
         raise ChatError(f"--chat-template-kwargs: {taken[0]} is what the conversation itself gives the template; leave it out")
     return values
