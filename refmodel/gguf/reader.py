@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
+from gguf import GGMLQuantizationType, GGUFValueType
 
 from ..arrays import Bytes
 from ..errors import FileError
 from ..machine.sha256 import sha256_of
+from ..quants.types import SIZES, missing, tensor_type
 from .format import ALIGNMENT, MAGIC, MAX_ALIGNMENT, MAX_COUNT, MAX_DEPTH, MAX_DIMS, MAX_KEY, MAX_NAME, SCALARS, VERSIONS
 from .metadata import Field, Metadata
 
@@ -179,12 +180,10 @@ def read_entry(cursor: Cursor) -> Entry:
         cursor.fail(f"{name} has {n_dims} dimensions; expected 1 to {MAX_DIMS}")
     ne = [cursor.u64(f"the shape of {name}") for _ in range(n_dims)]
     number, offset = cursor.u32(f"the type of {name}"), cursor.u64(f"the offset of {name}")
-    if number not in GGMLQuantizationType.__members__.values():
-        raise FileError(
-            f"{cursor.path}: {name} has tensor type {number}, which the installed gguf package does not know; upgrade it"
-        )
-    kind = GGMLQuantizationType(number)
-    weights, size = GGML_QUANT_SIZES[kind]
+    kind = tensor_type(number)
+    if kind is None:
+        raise FileError(f"{cursor.path}: {name} has tensor type {number}: {missing(number)}")
+    weights, size = SIZES[number]
     if min(ne) < 1 or prod(ne) >= 1 << 63:
         cursor.fail(f"{name} has shape {ne[::-1]}")
     if ne[0] % weights:

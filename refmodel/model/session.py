@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from ..arrays import F, Ints, keep_pages
-from ..errors import MemoryLimitError, RefmodelError, TokenError
+from ..errors import MemoryLimitError, RefmodelError, TensorError, TokenError
 from ..forward.call import Call, passing
 from ..forward.numerics import Numerics
 from ..forward.taps import Tapper, silent
@@ -35,6 +35,8 @@ class Session:
     ) -> None:
         self.tensors, self.route, self.num, self.tapper, self.scores = tensors, route, num, tapper, scores
         self.n_vocab = tensors.n_vocab
+        if tensors.not_decoded:
+            raise TensorError(f"{tensors.path}: {tensors.not_decoded[0]}")
         self.n_past = self.room = 0
         keep_pages()
         self.states = [tensors.arch.new_state(tensors.hp, source, num.dtype) for source in route.layers]

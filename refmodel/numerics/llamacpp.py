@@ -141,7 +141,10 @@ def linear_of_expert(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
 def sizes(w: Matrix, x: F32) -> tuple[Q, int, int]:
     if w.type not in PATHS:
         known = ", ".join(kind.name for kind in (*FLOATS, *PATHS))
-        raise TensorError(f"{w.name}: how llama.cpp multiplies {w.type.name} is not known here; numerics llamacpp has {known}")
+        raise TensorError(
+            f"{w.name}: how llama.cpp multiplies {w.type.name} is not known here; numerics llamacpp has {known}. "
+            "Take --numerics reference, or --dequantized"
+        )
     return w.type, w.shape[0], len(x)
 
 
