@@ -17,6 +17,7 @@ from ..gguf.writer import NO_LIMIT, Limit, field, write
 from ..machine.files import Beside
 from ..model.model import Model
 from ..model.route import Route
+from .by_place.llamacpp import NUMBERS, miscounted
 from .copy_map import Plan
 from .runtimes import one_kind
 
@@ -33,16 +34,6 @@ PER_BLOCK = {  # one value for each block, or one number for all
 
 
 OF_THE_MODEL = {"rope.dimension_sections", "classifier.output_labels"}  # arrays of another meaning, whatever their length
-
-
-# Numbers from which a runtime works out what a block is by its place in the file; a route would make them lie.
-BY_PLACE = {
-    "attention.shared_kv_layers",
-    "attention.sliding_window_pattern",
-    "interleave_moe_layer_step",
-    "leading_dense_block_count",
-    "moe_every_n_layers",
-}
 
 
 GLOBAL_PREFIXES = ("general.", "tokenizer.", "quantize.")  # their arrays never belong to blocks
@@ -92,6 +83,11 @@ def check_plan(model: Model, plan: Plan, layout: str) -> None:
             f"route {name} keeps only {kind} blocks: llama.cpp aborts on a hybrid model with one kind of block, "
             "so there is nothing to compare with; the route itself runs here"
         )
+    if lost := lost_by_count(model, plan):
+        raise RouteError(
+            f"route {name}: {lost}. refmodel runs the route itself; a copy keeps it with {plan.n_source} blocks: leave out as many as "
+            "you repeat"
+        )
     if layout not in LAYOUTS:
         raise RouteError(f"--layout {layout}: expected {' or '.join(LAYOUTS)}")
     if layout == "interval" and model.architecture in KINDS and written_interval(model, plan) is None:
@@ -100,6 +96,16 @@ def check_plan(model: Model, plan: Plan, layout: str) -> None:
             f"--layout interval: no interval makes the kinds of route {name} ({kinds}), so runtimes without "
             f"{KINDS[model.architecture].listed} cannot load it; leave --layout out for those that read the list"
         )
+
+
+def lost_by_count(model: Model, plan: Plan) -> str:
+    """What llama.cpp computes otherwise in the copy because of its number of blocks; empty if nothing is."""
+    return miscounted(model.architecture, plan.n_source, len(plan.blocks), widths_of(model))
+
+
+def widths_of(model: Model) -> tuple[int, int]:
+    """Embedding length / heads, and head dimension: the two numbers of which a query's scale is made."""
+    return int(model.hp.n_embd) // int(model.hp.n_head), int(model.hp.head_dim)
 
 
 def written_interval(model: Model, plan: Plan) -> int | None:
@@ -139,7 +145,7 @@ def routed_field(key: str, value: Field, model: Model, plan: Plan) -> Field:
     if name == "block_count":
         return field(GGUFValueType.UINT32, len(plan.blocks))
     if value.item is None:
-        if name in BY_PLACE - listed_kinds(arch) and not plan.route.is_identity:
+        if name in NUMBERS - listed_kinds(arch) and not plan.route.is_identity:
             raise MetadataError(f"{where}: {key} says what a block is by its place in the file; a route would make it wrong")
         return value
     if name in PER_BLOCK:

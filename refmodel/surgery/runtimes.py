@@ -13,6 +13,7 @@ from ..arch.kinds import HYBRID, KINDS, interval_of, interval_without_list
 from ..arch.metadata import MAX_BLOCKS
 from ..forward.state import KeyValues
 from ..model.model import Model
+from .by_place.llamacpp import miscounted
 from .copy_map import Plan
 
 
@@ -36,6 +37,9 @@ def runners(model: Model, plan: Plan) -> list[Runner]:
     if len(plan.blocks) > MAX_BLOCKS:
         too_many = f"{len(plan.blocks)} blocks; llama.cpp loads at most {MAX_BLOCKS}"
         return [Runner("llama.cpp", False, too_many), Runner("refmodel", True, "runs the route itself")]
+    widths = int(model.hp.n_embd) // int(model.hp.n_head), int(model.hp.head_dim)
+    if lost := miscounted(model.architecture, plan.n_source, len(plan.blocks), widths):
+        return [Runner("llama.cpp", False, lost), Runner("refmodel", True, "runs the route itself")]
     if model.architecture not in KINDS:
         alike = "all blocks are of one kind, so their number is all that changes"
         return [Runner(name, True, alike) for name in ("llama.cpp", "Hugging Face transformers", "any runtime that counts blocks")]
