@@ -17,9 +17,9 @@ from ..gguf.writer import NO_LIMIT, Limit, field, write
 from ..machine.files import Beside
 from ..model.model import Model
 from ..model.route import Route
-from .by_place.llamacpp import NUMBERS, miscounted
+from .by_place.llamacpp import NUMBERS
 from .copy_map import Plan
-from .runtimes import one_kind
+from .runtimes import lost_by_count, one_kind
 
 # What is known of the arrays below general.architecture. Any other stops the copy: it might belong to the blocks.
 PER_BLOCK = {  # one value for each block, or one number for all
@@ -85,8 +85,8 @@ def check_plan(model: Model, plan: Plan, layout: str) -> None:
         )
     if lost := lost_by_count(model, plan):
         raise RouteError(
-            f"route {name}: {lost}. refmodel runs the route itself; a copy keeps it with {plan.n_source} blocks: leave out as many as "
-            "you repeat"
+            f"route {name}: {lost}. refmodel runs the route itself; for a copy take a route of {plan.n_source} blocks, "
+            "which leaves out as many as it repeats"
         )
     if layout not in LAYOUTS:
         raise RouteError(f"--layout {layout}: expected {' or '.join(LAYOUTS)}")
@@ -96,16 +96,6 @@ def check_plan(model: Model, plan: Plan, layout: str) -> None:
             f"--layout interval: no interval makes the kinds of route {name} ({kinds}), so runtimes without "
             f"{KINDS[model.architecture].listed} cannot load it; leave --layout out for those that read the list"
         )
-
-
-def lost_by_count(model: Model, plan: Plan) -> str:
-    """What llama.cpp computes otherwise in the copy because of its number of blocks; empty if nothing is."""
-    return miscounted(model.architecture, plan.n_source, len(plan.blocks), widths_of(model))
-
-
-def widths_of(model: Model) -> tuple[int, int]:
-    """Embedding length / heads, and head dimension: the two numbers of which a query's scale is made."""
-    return int(model.hp.n_embd) // int(model.hp.n_head), int(model.hp.head_dim)
 
 
 def written_interval(model: Model, plan: Plan) -> int | None:

@@ -3,9 +3,10 @@
     PYTHON -I hf_child.py < request
 
 The Python is one that has torch and transformers. The request (JSON): `source` and `copy`, two folders; `map`, which layer of the
-source stands at each position; `calls`, token ids; `out`, a folder. It gets source.npz and copy.npz: the output of each layer
-(l_out-P) and the logits (result_output) of every call (@1 and so on behind the first), as float32. stdout has one JSON object a
-line: {"done": what} as it goes, and where something fails {"error": whose, "why": words}.
+source is at each position; `calls`, token ids; `out`, a folder; `dtype`, the type in which both are computed, or auto. It gets
+source.npz and copy.npz: the output of each layer (l_out-P) and the logits (result_output) of every call (@1 and so on after the
+first), as float32. stdout has one JSON object a line: {"done": what} as it goes, and where something fails {"error": whose,
+"why": words}.
 """
 
 import copy
@@ -43,26 +44,26 @@ def rearrange(model: Any, layers: list[int]) -> None:
     trunk.config.num_hidden_layers = len(layers)
 
 
-def loaded(folder: str) -> Any:
+def loaded(folder: str, dtype: str) -> Any:
     """The model that the checkpoint's configuration names, its numbers as they are; ValueError for weights that are not there."""
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     named = [getattr(transformers, name) for name in config.architectures or () if hasattr(transformers, name)]
     kind = (named or [transformers.AutoModelForCausalLM])[0]
-    how = {"dtype": "auto", "attn_implementation": "eager", "local_files_only": True, "output_loading_info": True}
+    how = {"dtype": dtype, "attn_implementation": "eager", "local_files_only": True, "output_loading_info": True}
     model, info = kind.from_pretrained(folder, config=config, **how)
     if absent := sorted(info["missing_keys"]):
         raise ValueError(f"its configuration needs {absent[0]} and {len(absent) - 1} more tensors, which are not there")
     return model.eval()
 
 
-def run(folder: str, layers: list[int] | None, calls: list[list[int]], out: Path) -> None:
+def run(folder: str, layers: list[int] | None, calls: list[list[int]], out: Path, dtype: str) -> None:
     """Run the calls one after another, and keep what each layer gives on and the logits."""
     import numpy as np
     import torch
 
-    model, kept, state = loaded(folder), {}, None
+    model, kept, state = loaded(folder, dtype), {}, None
     if layers is not None:
         rearrange(model, layers)
 
@@ -90,7 +91,7 @@ def answer(request: dict[str, Any]) -> None:
 
         say(done=f"transformers {transformers.__version__}, torch {torch.__version__}")
         for whose, layers in (("source", request["map"]), ("copy", None)):
-            run(request[whose], layers, request["calls"], Path(request["out"]) / f"{whose}.npz")
+            run(request[whose], layers, request["calls"], Path(request["out"]) / f"{whose}.npz", request.get("dtype", "auto"))
             say(done=whose)
     except Exception as error:  # whatever it is, it is theirs
         lines = str(error).strip().splitlines() or [type(error).__name__]

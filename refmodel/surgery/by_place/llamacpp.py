@@ -1,4 +1,4 @@
-"""Facts that hang on a block's place, or on how many blocks there are, in llama.cpp: in a GGUF, and in one that its converter makes.
+"""Facts that hang on a block's place, or on the number of blocks, in llama.cpp: in a GGUF, and in one that its converter makes.
 
 Source: 0c1e570's src/models/*.cpp, llama-model.cpp load_swa_pattern, conversion/*.py.
 """

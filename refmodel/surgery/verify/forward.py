@@ -10,6 +10,7 @@ import numpy as np
 from ...arrays import F
 from ...errors import OracleError, RefmodelError, RouteError
 from ...model.model import Model, load
+from ...numerics import ORACLE, REFERENCE
 from ..copy_map import Plan
 from ..runtimes import one_kind
 from .report import Check, Options
@@ -41,8 +42,11 @@ class Outputs:
         return x
 
 
-def check_forward(check: Check, path: Path, model: Model, plan: Plan, options: Options) -> None:
-    """Run both, the source under the route and the file in its own order, and compare every bit; prefill and decode."""
+def check_forward(check: Check, path: Path, model: Model, plan: Plan, options: Options, widened: bool = False) -> None:
+    """Run both, the source under the route and the file in its own order, and compare every bit; prefill and decode.
+
+    widened  the file holds the same values in other types: both run in float64, where their bits are the same, too
+    """
     try:
         copy = load(path)
         if copy.n_layer != len(plan.route.layers):
@@ -51,7 +55,8 @@ def check_forward(check: Check, path: Path, model: Model, plan: Plan, options: O
         check.found("loading", str(error))
         return
     ours, theirs = Outputs(options.seen), Outputs(options.seen)
-    under_route, alone = model.session(plan.route, tapper=ours), copy.session(tapper=theirs)
+    num = ORACLE if widened else REFERENCE
+    under_route, alone = model.session(plan.route, num, tapper=ours), copy.session(numerics=num, tapper=theirs)
     for call, tokens in enumerate(calls_of(model.n_vocab, options)):
         under_route.forward(tokens)
         alone.forward(tokens)
@@ -71,7 +76,7 @@ def same_bits(check: Check, name: str, a: F, b: F, when: str = "") -> None:
 
 
 def bits(x: F) -> Any:
-    return np.ascontiguousarray(x).reshape(-1).view(np.uint32)
+    return np.ascontiguousarray(x).reshape(-1).view(f"u{x.itemsize}")
 
 
 def check_llamacpp(check: Check, path: Path, model: Model, plan: Plan, options: Options) -> None:
@@ -80,7 +85,7 @@ def check_llamacpp(check: Check, path: Path, model: Model, plan: Plan, options: 
     from ...forward.trace import Trace
     from ...llamacpp.oracle import record
     from ...llamacpp.profile import PROFILES
-    from ...numerics import LLAMACPP, REFERENCE
+    from ...numerics import LLAMACPP
 
     if kind := one_kind(model, plan):
         check.skipped = f"llama.cpp aborts on a hybrid model with blocks of one kind only, and this has only {kind} blocks"
