@@ -1,7 +1,7 @@
 """The checks that any checkpoint undergoes, whatever its format: structure, seams, bytes, and what it claims."""
 
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,13 +115,13 @@ def check_seams(report: Report, plan: Plan, found: Recovery) -> None:
             check.found(f"position {position}", f"should run source block {source}, but {is_}")
 
 
-def check_bytes(check: Check, plan: Plan, ours: Hashed, theirs: Hashed, retyped: Container[str] = ()) -> None:
+def check_bytes(check: Check, plan: Plan, ours: Hashed, theirs: Hashed) -> None:
     """Every tensor's hash is that of its source tensor; where it is not, whose it is, or what became of it."""
     holders: dict[str, list[str]] = {}
     for name, digest in theirs.hashes.items():
         holders.setdefault(digest, []).append(name)
     for name, source in plan.origins(theirs.hashes).items():
-        if name not in ours.hashes or name in retyped:
+        if name not in ours.hashes or ours.tensors[name].type != theirs.tensors[source].type:
             continue  # said by the structure
         check.compared += 1
         if ours.hashes[name] != theirs.hashes[source]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from ...model.route import Route
 from ..copy_map import Plan, block_of
-from ..values import Error, Stored, word
+from ..values import Error, Stored, decodes, floats, word
 from .report import Report
 
 
@@ -34,9 +34,14 @@ def identity_blocks(report: Report, plan: Plan, tensors: Mapping[str, Stored]) -
     for name, t in tensors.items():
         number = block_of(name, plan.prefix)
         if number is not None and OUTPUTS & set(name.split(".")) and name.endswith(".weight"):
-            adds.setdefault(number, []).append(bool(t.data.any()))
+            adds.setdefault(number, []).append(not zeros(t))
     for number in sorted(n for n, values in adds.items() if len(values) > 1 and not any(values)):
         report.notes.append(f"block {number} is an identity block: all that it adds is zero")
+
+
+def zeros(t: Stored) -> bool:
+    """Whether every value is zero, of either sign."""
+    return not any(rows.any() for rows in floats(t)) if decodes(t.type) else not t.data.any()
 
 
 def living_on(report: Report, retyped: Mapping[str, Error], tensors: Mapping[str, Stored]) -> str:
