@@ -139,8 +139,6 @@ HARMLESS = {
     "defaults left out": lambda c, out: changed(c, out, drop={"llama.attention.key_length", "llama.rope.freq_base"}),
     "no version": lambda c, out: changed(c, out, drop={"refmodel.version"}),
 }
-    ),
-}
 
 
 @pytest.mark.parametrize("name", HARMLESS)
