@@ -110,7 +110,7 @@ def test_a_trained_model_is_proved_and_still_writes_english(smollm2, tmp_path, l
     source = refmodel.load(smollm2)
     path = routed(source, source.route("blocks:10,14"), tmp_path / "SmolLM2-rys_10-13.gguf", limit=Limit(size=40_000_000))
     report = proved(path, source, llama_lib)
-    assert any("with its end included blocks:10,14, and so it is" in note for note in report.notes)
+    assert any("with its end included blocks:10,14: right" in note for note in report.notes)
     copy = refmodel.load(path)
     ids = copy.tokenizer.encode("The capital of France is")
     assert "Paris" in copy.tokenizer.decode(generate(copy.session(), ids, 6))

@@ -374,7 +374,7 @@ def test_a_file_of_another_tool_without_our_keys_is_proved_and_a_new_name_is_a_n
     report = verify(write(tmp_path / "theirs.gguf", c.fields, c.tensors.values()), source.path)
     assert report.status == 0
     assert report.origin == "recovered from the hashes"
-    assert any(re.search("general.name says RYS-0-4, half-open blocks:0,4, and so it is", note) for note in report.notes)
+    assert any(re.search("general.name says RYS-0-4, half-open blocks:0,4: right", note) for note in report.notes)
 
 
 def test_what_was_asked_for_and_cannot_be_done_is_status_2(tmp_path):

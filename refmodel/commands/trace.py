@@ -34,7 +34,7 @@ def trace(
     route: RouteText = "",
     numerics: NumericsName = "reference",
     threads: Threads = None,
-    keep: Annotated[str, typer.Option("--filter", help="Keep only names in which this regular expression is found.")] = "",
+    keep: Annotated[str, typer.Option("--filter", help="Keep only names that match this regular expression anywhere.")] = "",
     decode: Decode = 0,
     special: Special = False,
     mtp: Mtp = False,

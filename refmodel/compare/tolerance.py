@@ -47,12 +47,12 @@ SAME_FLOATS = Tolerance(
 ORACLE_FLOATS = Tolerance(
     tensors=1e-10,
     logits=1e-11,
-    reason="float64 beside llama.cpp's float32: what is left is llama.cpp's own rounding, 1e-13 to 1e-12 by block",
+    reason="float64 against llama.cpp's float32: what is left is llama.cpp's own rounding, 1e-13 to 1e-12 per block",
 )
 LOOKED_UP = Tolerance(
     tensors=1e-6,
     logits=1e-6,
-    reason="llama.cpp reads GELU from a table of half floats, 1e-4 beside the truth; numerics llamacpp reads the same table",
+    reason="llama.cpp reads GELU from a table of half floats, 1e-4 away from the truth; numerics llamacpp reads the same table",
 )
 GELU = {"gemma3"}  # the architectures in which it does
 HALF_CACHE = Tolerance(
@@ -72,16 +72,16 @@ QUANTIZED = Tolerance(
 EMULATED = Tolerance(
     tensors=1e-7,
     logits=1e-7,
-    reason="numerics llamacpp computes what llama.cpp computes: no bit differs beside the same C library; another one's exp, log, "
-    "sin and cos differ in the last place, which can flip an 8-bit code of an activation",
+    reason="numerics llamacpp computes what llama.cpp computes: all bits match if both use the same C library; another library's "
+    "exp, log, sin and cos can differ in the last place, which can flip an 8-bit code of an activation",
 )
 
 
 EMULATED_ALONE = Tolerance(
     tensors=1e-12,
     logits=1e-12,
-    reason="each operation starts from llama.cpp's own numbers, so no difference grows: no bit differs beside the same C library, "
-    "and a last place of exp, log, sin and cos (NMSE 1e-14) beside another",
+    reason="each operation starts from llama.cpp's own numbers, so no difference grows: all bits match if both use the same C "
+    "library; with another one exp, log, sin and cos can differ in the last place (NMSE 1e-14)",
 )
 
 

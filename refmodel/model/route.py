@@ -159,7 +159,7 @@ def both_readings(i: int, j: int) -> str:
     """What the bare pair i,j could mean, each in words that are not ambiguous."""
     low, high = min(i, j), max(i, j, min(i, j) + 1)
     window = "blocks:0,0 for the identity" if i == j == 0 else f"blocks:{low},{high} to run blocks {low} to {high - 1} twice"
-    return f"write {window}, or layers:{i},{j} to run these two blocks alone"
+    return f"write {window}, or layers:{i},{j} to run only these two blocks"
 
 
 def in_order(n_layer: int) -> list[int]:

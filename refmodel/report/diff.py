@@ -50,7 +50,7 @@ def diff_headline(result: "Diff", other: "Other", numerics: str) -> str:
     worst = max(compared, key=lambda row: row.nmse, default=None)
     lines = [f"{numerics} against {other.who}"]
     lines.append(
-        f"compared {len(compared)} of {other.emitted} nodes; the others repeat or move numbers, golden/names has a reason for each"
+        f"compared {len(compared)} of {other.emitted} nodes; the others only repeat or move numbers (golden/names gives a reason for each)"
     )
     lines.append(f"bit for bit equal: {sum(not row.differ for row in compared)} of {len(compared)}")
     if worst:
@@ -70,7 +70,7 @@ def faults(result: "Diff", other: "Other", most: int = 4) -> str:
     """The wrong rows of a diff in which every operation started from the other side's numbers: the wrong operations."""
     wrong = [row for row in result.rows if not row.within]
     shown = [f"  {located(row, other)}" for row in wrong[:most]] + ["  ..."] * (len(wrong) > most)
-    head = f"with every operation fed llama.cpp's own numbers (--anchor-nodes), {len(wrong)} of {len(result.rows)} rows are wrong:"
+    head = f"each operation given llama.cpp's own inputs (--anchor-nodes): {len(wrong)} of {len(result.rows)} tensors are wrong"
     return "\n".join([head, *shown])
 
 
@@ -86,7 +86,7 @@ def logit_lines(rows: "Sequence[LogitRow]") -> list[str]:
     worst = max(rows, key=lambda row: row.kl)
     return [
         f"logits: largest NMSE {max(row.nmse for row in rows):.1e}, largest KL {worst.kl:.1e} nats (token {worst.token}); "
-        f"top-1 agrees at {agree} of {len(decided)} tokens, {len(rows) - len(decided)} near ties abstain"
+        f"top-1 agrees at {agree} of {len(decided)} tokens, {len(rows) - len(decided)} near ties left out"
     ]
 
 

@@ -17,13 +17,13 @@ def runners(folder: Folder, plan: Plan) -> list[Runner]:
     if len(set(folder_kinds(folder))) < 2:
         alike = "all layers are of one kind, so their number is all that changes"
         return [Runner(name, True, alike) for name in ("Hugging Face transformers", "any runtime that counts layers")]
-    listed = Runner("Hugging Face transformers, and whoever reads layer_types", True, "layer_types is written")
+    listed = Runner("Hugging Face transformers, and runtimes that read layer_types", True, "layer_types is written")
     if not isinstance(interval, int) or interval < 1:
         return [listed]
     wrong = [i for i, kind in enumerate(kinds) if (kind == "full_attention") != ((i + 1) % interval == 0)]
     rule = f"by full_attention_interval = {interval} "
     why = rule + (f"layer {wrong[0]} would be of the other kind" if wrong else "all kinds are right")
-    return [listed, Runner("whoever derives kinds from the interval", not wrong, why)]
+    return [listed, Runner("runtimes that derive kinds from the interval", not wrong, why)]
 
 
 def folder_kinds(folder: Folder) -> list[Any]:
