@@ -1,4 +1,4 @@
-"""Write the table of llama.cpp's functions in docs/reading.md: `python docs/sources.py`. It is made from the docstrings' Source lines."""
+"""Write the table of llama.cpp's functions in docs/reading.md from the docstrings' Source lines: `python docs/sources.py`."""
 
 import ast
 import re

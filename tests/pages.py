@@ -1,8 +1,8 @@
 """README.md and docs/ as lists of steps: what a page tells its reader to type, and what it says will be printed.
 
-A page is a script. Its `$ refmodel ...` lines and its Python run in order, in one folder and one namespace. Blank lines do not count;
-`...` on a line of its own stands for any number of lines, at the end of a line for the rest of it. A comment before a block says why
-it is not run (`<!-- not run: needs a file of 3 GB -->`), or what it needs beyond the repository (`<!-- live: SmolLM2 -->`).
+A page is a script. Its `$ refmodel ...` lines and its Python run in order, in one folder and one namespace. Blank lines do not
+count; `...` on a line of its own stands for any number of lines, at the end of a line for the rest of it. A comment before a
+block says why it is not run (`<!-- not run: needs a file of 3 GB -->`), or what it needs (`<!-- live: SmolLM2 -->`).
 """
 
 import re

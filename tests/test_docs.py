@@ -25,7 +25,9 @@ def run(step: Step, values: dict) -> list[str]:
             exec(compile(step.text, step.where, "exec"), values)
         return printed.getvalue().splitlines()
     words = shlex.split(step.text)
-    assert words[0] == "refmodel", f"{step.where}: a test runs only commands of refmodel; say above the block why this one is not run"
+    assert words[0] == "refmodel", (
+        f"{step.where}: a test runs only commands of refmodel; say above the block why this one is not run"
+    )
     done = CliRunner().invoke(app, words[1:])
     if isinstance(done.exception, RefmodelError):
         return [*done.stdout.splitlines(), f"refmodel: {done.exception}"]

@@ -51,7 +51,9 @@ ProfileText = Annotated[
 ]
 Anchor = Annotated[bool, typer.Option("--anchor", help="Start every block from the other side's own input.")]
 AnchorNodes = Annotated[bool, typer.Option("--anchor-nodes", help="Start every operation from the other side's own input.")]
-Explain = Annotated[bool, typer.Option("--explain", help="Show how much of the distance to the float64 result each kind of rounding causes.")]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Show how much of the distance to the float64 result each kind of rounding causes.")
+]
 Full = Annotated[str, typer.Option(help="With --explain: the same model in a higher precision.")]
 Dequantized = Annotated[bool, typer.Option("--dequantized", help="Let llama.cpp run the file's weights as F32.")]
 Every = Annotated[bool, typer.Option("--all", help="Show every tensor, not one per block.")]

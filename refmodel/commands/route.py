@@ -15,7 +15,9 @@ from .options import SHIPPED, AsJson, file_of
 def route(
     text: Annotated[str, typer.Argument(metavar="[ROUTE]", help="blocks:i,j · layers:0..14,12,13 · (i,j)")] = "",
     layers: Annotated[int, typer.Option("--layers", min=0, help="How many blocks the source model has.", metavar="N")] = 0,
-    model: Annotated[str, typer.Option(help=f"The source model, or {SHIPPED}: also show which runtimes can run a copy, and its cost.")] = "",
+    model: Annotated[
+        str, typer.Option(help=f"The source model, or {SHIPPED}: also show which runtimes can run a copy, and its cost.")
+    ] = "",
     recover: Annotated[Path | None, typer.Option(help="A copy: find its route from its tensors' hashes.")] = None,
     source: Annotated[str, typer.Option(help=f"With --recover: the model it was made from, or {SHIPPED}.")] = "",
     as_json: AsJson = False,

@@ -49,7 +49,8 @@ RepeatPenalty = Annotated[float, typer.Option(min=0.01, help="Divides the logits
 Seed = Annotated[int, typer.Option(min=0, help="The same seed draws the same tokens.")]
 Stop = Annotated[list[str] | None, typer.Option(help="End before this text; may be given again.")]
 Ctx = Annotated[
-    int, typer.Option(min=0, help="At most N tokens of prompt and reply together, in a chat of all turns; 0 is no bound.", metavar="N")
+    int,
+    typer.Option(min=0, help="At most N tokens of prompt and reply together, in a chat of all turns; 0 is no bound.", metavar="N"),
 ]
 Chat = Annotated[bool, typer.Option("--chat", help="Chat: -p is your message; without it each line of standard input is one.")]
 System = Annotated[str, typer.Option(help="With --chat: the system prompt.")]

@@ -17,7 +17,8 @@ def surgery(
     route: Annotated[str, typer.Option("--route", help="blocks:i,j · layers:0..14,12,13 · (i,j)")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The copy: a GGUF, or a folder.")],
     layout: Annotated[
-        str, typer.Option(help="How a hybrid's kinds of blocks are written: list, or interval for runtimes that do not read the list.")
+        str,
+        typer.Option(help="How a hybrid's kinds of blocks are written: list, or interval for runtimes that do not read the list."),
     ] = "list",
     split_max_size: Annotated[str, typer.Option(help="Split into files of at most this many bytes of tensors: 500M, 4G.")] = "",
     split_max_tensors: Annotated[int, typer.Option(min=0, help="Split into files of at most N tensors.", metavar="N")] = 0,

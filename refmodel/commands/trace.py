@@ -60,4 +60,4 @@ def trace(
         with watching(err, "tracing") as recorder.seen:
             for _ in run_calls(session, calls, recorder):
                 pass
-    out.print(f"{output}: {len(writer)} tensors, {output.stat().st_size:,} bytes", markup=False)
+    out.print(f"{output}: {len(writer)} tensor{'s' * (len(writer) != 1)}, {output.stat().st_size:,} bytes", markup=False)

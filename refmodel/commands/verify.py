@@ -15,7 +15,9 @@ def verify(
     copy: Annotated[Path, typer.Argument(metavar="COPY", help="A routed GGUF (the first part of a split one) or folder.")],
     source: Annotated[str, typer.Option("--source", help=f"The model it was made from, or {SHIPPED}.")],
     route: Annotated[str, typer.Option("--route", help="The route that it should have. Default: recovered from the hashes.")] = "",
-    against: Annotated[str, typer.Option(help="llamacpp: also run the copy in llama.cpp. transformers: also run both folders in transformers.")] = "",
+    against: Annotated[
+        str, typer.Option(help="llamacpp: also run the copy in llama.cpp. transformers: also run both folders in transformers.")
+    ] = "",
     llama_lib: LlamaLib = None,
     tokens: TokenText = "",
     forward: Annotated[bool, typer.Option("--forward/--no-forward", help="Run both models and compare every bit.")] = True,

@@ -50,7 +50,8 @@ def diff_headline(result: "Diff", other: "Other", numerics: str) -> str:
     worst = max(compared, key=lambda row: row.nmse, default=None)
     lines = [f"{numerics} against {other.who}"]
     lines.append(
-        f"compared {len(compared)} of {other.emitted} nodes; the others only repeat or move numbers (golden/names gives a reason for each)"
+        f"compared {len(compared)} of {other.emitted} nodes; the others only repeat or move numbers "
+        "(golden/names gives a reason for each)"
     )
     lines.append(f"bit for bit equal: {sum(not row.differ for row in compared)} of {len(compared)}")
     if worst:
