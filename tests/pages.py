@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+EXCERPTS = {"adding-an-architecture.md": "an excerpt of a file that the page writes"}  # pages whose unmarked programs are not run
 MARKER = re.compile(r"<!-- (not run|live): (.+) -->")
 
 
@@ -58,6 +59,8 @@ def steps(page: Path) -> list[Step]:
         body, language = lines[start:number], line.removeprefix("```").strip()
         number += 1
         words = {"not_run": "", "live": ""} | ({marker[1].replace(" ", "_"): marker[2]} if marker else {})
+        if page.name in EXCERPTS and not marker and "assert " not in "\n".join(body):
+            words["not_run"] = EXCERPTS[page.name]
         if language == "python":
             found.append(Step(page, start + 1, "python", "\n".join(body), None, **words))
             after_python = len(found) - 1
@@ -66,7 +69,7 @@ def steps(page: Path) -> list[Step]:
         if any(text.startswith("$ ") for text in body):
             found += commands(page, start, body, words)
         elif language == "sh":
-            found += [Step(page, start + 1, "shell", text, None, **words) for text in body if text and not text.startswith("#")]
+            found.append(Step(page, start + 1, "shell", "\n".join(body), None, **words))
         elif after_python is not None and language == "text":
             step = found[after_python]
             found[after_python] = Step(page, step.line, "python", step.text, body, step.live, step.not_run)

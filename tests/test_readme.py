@@ -3,6 +3,7 @@
 import json
 import re
 
+import pytest
 from pages import ROOT
 
 from refmodel.cli import app
@@ -31,11 +32,39 @@ def test_the_commands_page_lists_every_command_and_no_other():
     assert sorted(listed) == sorted(command.callback.__name__ for command in app.registered_commands)
 
 
-def test_the_figure_of_speed_is_the_measured_one():
+SPEED = [  # rows of docs/speed.md -> group and name in benchmarks/results.json
+    ("decode, 32 layers", "model", "4b-32 decode, fast"),
+    ("the same under numerics", "model", "4b-32 decode, llamacpp"),
+    ("prefill of 128 tokens, the same 32 layers", "model", "4b-32 prefill 128, fast"),
+    ("Q4_K matrix times one token", "matvec", "Q4_K, fast"),
+    ("Q4_K matrix times 512 tokens", "prefill", "Q4_K x 512 tokens, fast"),
+    ("Q4_K matrix times one float32 token", "matvec", "Q4_K, reference"),
+    ("gated delta rule, 512 tokens", "delta", "512 tokens"),
+    ("Q4_K decoded to float32", "dequantize", "Q4_K, libggml"),
+    ("decode |", "transformers", "decode, fast"),
+    ("prefill of 128 tokens |", "transformers", "prefill 128, fast"),
+]
+
+
+def measured(group, name):
     rows = json.loads((ROOT / "benchmarks" / "results.json").read_text())["rows"]
-    (measured,) = (row["ours"]["median"] for row in rows if row["name"] == "4b-32 decode, fast")
-    shown = re.search(r"writes ([\d.]+) tokens/s", README)[1]
-    assert shown == f"{measured:.1f}"
+    (row,) = (row for row in rows if (row["group"], row["name"]) == (group, name))
+    return [row["ours"]["median"], row["theirs"]["median"], *(row["ratio"][key] for key in ("median", "low", "high"))]
+
+
+@pytest.mark.parametrize(("words", "group", "name"), SPEED, ids=[name for _, _, name in SPEED])
+def test_the_page_of_speed_shows_what_was_measured(words, group, name):
+    lines = (ROOT / "docs" / "speed.md").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(f"| {words}"))
+    shown = re.findall(r"[\d.,]*\d", line.partition("|")[2].partition("|")[2])
+    for text, value in zip(shown, measured(group, name), strict=False):
+        number = float(text.replace(",", ""))
+        step = 10.0 ** -len(text.partition(".")[2]) if "." in text else 10 ** (len(text) - len(text.rstrip("0")))
+        assert abs(number - value) <= step, (words, text, value)
+
+
+def test_the_readme_has_the_same_figure():
+    assert re.search(r"writes ([\d.]+) tokens/s", README)[1] == f"{measured('model', '4b-32 decode, fast')[0]:.1f}"
 
 
 def test_every_link_of_readme_and_contributing_leads_to_a_file():

@@ -348,8 +348,8 @@ def test_a_list_in_the_place_of_the_interval(tmp_path):
     report = verify(path, model.path, options=Options(forward=False))
     assert report.status == 0, report.findings
     assert any("interval" not in note and "sliding_window_pattern = 6 cannot run this file" in note for note in report.notes)
-    whoever = next(r for r in runners(model, plan_of(model, route)) if "interval" in r.name)
-    assert (whoever.runs, whoever.why) == (False, "by attention.sliding_window_pattern = 6 block 1 would be of the other kind")
+    listless = next(r for r in runners(model, plan_of(model, route)) if "without the list" in r.name)
+    assert (listless.runs, listless.why) == (False, "by attention.sliding_window_pattern = 6 block 1 would be of the other kind")
     file = read(path)
     listed = file.metadata.fields[key].value().tolist()
     fields = dict(file.metadata.fields) | {key: field(GGUFValueType.ARRAY, [not listed[0], *listed[1:]], GGUFValueType.BOOL)}
