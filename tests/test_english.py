@@ -7,6 +7,7 @@ from pages import PAGES, ROOT
 from typer.testing import CliRunner
 
 from refmodel.cli import app
+from refmodel.report.demo import next_steps
 
 DOCUMENTS = [*PAGES, ROOT / "CHANGELOG.md", *(ROOT / place for place in ("kernels/README.md", "golden/README.md"))]
 DOCUMENTS += [ROOT / "golden/austen/README.md", ROOT / "benchmarks/README.md"]
@@ -43,8 +44,9 @@ def prose(text: str) -> str:
 
 
 def helps() -> dict[str, str]:
-    commands = [[], *([command.callback.__name__] for command in app.registered_commands)]
-    return {" ".join(["refmodel", *words]): CliRunner().invoke(app, [*words, "--help"]).stdout for words in commands}
+    commands = [*([command.callback.__name__] for command in app.registered_commands)]
+    said = {" ".join(["refmodel", *words]): CliRunner().invoke(app, [*words, "--help"]).stdout for words in ([], *commands)}
+    return said | {"refmodel alone": CliRunner().invoke(app, []).stdout, "after the demo": next_steps()}
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
-"""docs/reading.md names files and functions that exist, and its table of llama.cpp's functions is what the docstrings say."""
+"""Documents name files that exist; the table of docs/reading.md is what the docstrings say of llama.cpp's functions."""
 
 import ast
 import importlib.util
 import re
 
+import pytest
 from pages import ROOT
+from test_english import DOCUMENTS, OTHERS
 
 PAGE = (ROOT / "docs" / "reading.md").read_text()
 
@@ -42,3 +44,12 @@ def test_the_folders_of_the_map_exist():
         r"^\| `([\w/.*]+)`", PAGE.partition("## Where the rest is")[2].partition("## Where llama")[0], re.MULTILINE
     ):
         assert (ROOT / "refmodel" / name).exists() or (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in DOCUMENTS if page.name not in OTHERS], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_every_file_that_a_document_names_exists(page):
+    text = page.read_text()
+    for name in re.findall(r"`((?:refmodel|tests|kernels|golden|benchmarks|docs)/[\w/.*-]*)`", text):
+        assert list(ROOT.glob(name.rstrip("/"))), f"{page.name} names {name}"
