@@ -41,6 +41,7 @@ OPS_MAY_IMPORT = {
     "collections": "types of functions",
     "functools": "tables that are made once",
     "gguf": "tensor types by name",
+    "ctypes": "the C library's expf, logf, sinf and cosf, which llama.cpp calls",
     "quants": "a packed matrix is decoded where it is multiplied",
 }
 
