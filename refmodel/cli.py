@@ -30,8 +30,8 @@ from .report.console import err
 
 app = typer.Typer(
     pretty_exceptions_enable=False,
-    help="Run GGUF language models readably, in pure NumPy and Numba; find where another program computes something else; "
-    "run layers in any order, write such files, and prove them.",
+    help="Run GGUF language models step by step in NumPy and Numba; find the operation where another program differs; "
+    "run layers in any order, write files that do so, and prove them.",
     epilog="New here? `refmodel demo` shows everything in a minute. The exit status is 0 if all is well, 1 if a comparison or "
     "a proof failed, 2 if the command could not be carried out.",
 )

@@ -2,11 +2,15 @@
 
 
 class RefmodelError(Exception):
-    """The root of all errors that a user can cause; the command line prints the message and exits with 2."""
+    """The root of all errors that a user's file, words or machine can cause.
+
+    The message is one line that says where, what was found, what was expected and what to do. The command line prints it and
+    exits with 2.
+    """
 
 
 class FileError(RefmodelError):
-    """A file cannot be read as what it claims to be."""
+    """A file is not there, or cannot be read as what it claims to be."""
 
 
 class MetadataError(RefmodelError):
@@ -26,12 +30,12 @@ class TokenError(RefmodelError):
 
 
 class TraceError(RefmodelError):
-    """A recorded trace cannot be compared with this run."""
+    """A recorded trace cannot be read, or belongs to another file, other tokens or another route."""
 
 
 class MemoryLimitError(RefmodelError):
-    """What a run would take does not fit into the memory of this machine."""
+    """The keys and values of a run would not fit into the free memory of this machine."""
 
 
 class OracleError(RefmodelError):
-    """No llama.cpp can be driven, or the one that was found failed."""
+    """No llama.cpp was found that can be run here, or the one that was found failed."""

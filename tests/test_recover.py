@@ -63,9 +63,9 @@ def test_a_prediction_block_is_no_part_of_the_route():
 @pytest.mark.parametrize(
     ("name", "layers", "reading"),
     [
-        ("Qwen3.5-4B-rys_27-30-UD-Q4_K_XL.gguf", [*range(31), *range(27, 32)], "with its end included blocks:27,31, and so it is"),
-        ("Qwen3-0.6B-RYS-10-13.gguf", [*range(13), *range(10, 32)], "half-open blocks:10,13, and so it is"),
-        ("rys_28-31_eq.gguf", [*range(32), *range(28, 32)], "with its end included blocks:28,32, and so it is"),
+        ("Qwen3.5-4B-rys_27-30-UD-Q4_K_XL.gguf", [*range(31), *range(27, 32)], "with its end included blocks:27,31: right"),
+        ("Qwen3-0.6B-RYS-10-13.gguf", [*range(13), *range(10, 32)], "half-open blocks:10,13: right"),
+        ("rys_28-31_eq.gguf", [*range(32), *range(28, 32)], "with its end included blocks:28,32: right"),
         ("x-rys_12_14.gguf", [*range(20), *range(10, 32)], "but the tensors are blocks:10,20"),
     ],
 )

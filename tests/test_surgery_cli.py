@@ -46,7 +46,7 @@ def test_a_copy_is_written_proved_and_its_route_found(model, run, tmp_path):
 
     status, said, _ = run("route", "--recover", copy, "--source", model)
     assert status == 0
-    assert "the file's name says rys_1-2, with its end included blocks:1,3, and so it is" in said
+    assert "the file's name says rys_1-2, with its end included blocks:1,3: right" in said
     report = json.loads(run("route", "--recover", copy, "--source", model, "--json")[1])
     assert (report["route"], report["exact"], report["lies"]) == ("blocks:1,3", True, [])
 
@@ -90,7 +90,7 @@ def test_folders(run, tmp_path):
     assert run("route", "blocks:1,4", "--model", source)[0] == 0
     status, said, _ = run("route", "--recover", tmp_path / "RYS-1-4", "--source", source)
     assert status == 0
-    assert "half-open blocks:1,4, and so it is" in said
+    assert "half-open blocks:1,4: right" in said
 
 
 def test_who_runs_a_route_is_shown_before_writing(model, run):
@@ -125,7 +125,7 @@ def test_two_files_of_one_route(golden, run, tmp_path):
         (["surgery", "{model}", "--route", "blocks:1,3", "-o", "{dir}/r.gguf", "--layout", "interval"], "no interval makes"),
         (["surgery", "{model}", "--route", "blocks:1,3", "-o", "{dir}/r.gguf", "--split-max-size", "2T"], "--split-max-size 2T"),
         (["surgery", "{dir}", "--route", "blocks:1,3", "-o", "{dir}/r"], "config.json: cannot be read"),
-        (["verify", "{dir}/no.gguf", "--source", "{model}"], "does not exist"),
+        (["verify", "{dir}/no.gguf", "--source", "{model}"], "no such file"),
         (["verify", "{model}", "--source", "{dir}"], "two GGUF files or two folders"),
         (["verify", "{model}", "--source", "{model}", "--against", "mlx"], "--against mlx: expected llamacpp"),
         (["verify", "{model}", "--source", "{model}", "--against", "transformers"], "GGUF files take --against llamacpp"),

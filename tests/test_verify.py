@@ -352,8 +352,8 @@ def test_a_list_in_the_place_of_the_interval(tmp_path):
     report = verify(path, model.path, options=Options(forward=False))
     assert report.status == 0, report.findings
     assert any("interval" not in note and "sliding_window_pattern = 6 cannot run this file" in note for note in report.notes)
-    whoever = next(r for r in runners(model, plan_of(model, route)) if "interval" in r.name)
-    assert (whoever.runs, whoever.why) == (False, "by attention.sliding_window_pattern = 6 block 1 would be of the other kind")
+    listless = next(r for r in runners(model, plan_of(model, route)) if "without the list" in r.name)
+    assert (listless.runs, listless.why) == (False, "by attention.sliding_window_pattern = 6 block 1 would be of the other kind")
     file = read(path)
     listed = file.metadata.fields[key].value().tolist()
     fields = dict(file.metadata.fields) | {key: field(GGUFValueType.ARRAY, [not listed[0], *listed[1:]], GGUFValueType.BOOL)}
@@ -378,7 +378,7 @@ def test_a_file_of_another_tool_without_our_keys_is_proved_and_a_new_name_is_a_n
     report = verify(write(tmp_path / "theirs.gguf", c.fields, c.tensors.values()), source.path)
     assert report.status == 0
     assert report.origin == "recovered from the hashes"
-    assert any(re.search("general.name says RYS-0-4, half-open blocks:0,4, and so it is", note) for note in report.notes)
+    assert any(re.search("general.name says RYS-0-4, half-open blocks:0,4: right", note) for note in report.notes)
 
 
 def test_what_was_asked_for_and_cannot_be_done_is_status_2(tmp_path):

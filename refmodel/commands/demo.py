@@ -9,7 +9,7 @@ from .options import Threads, shipped
 
 
 def demo(threads: Threads = None) -> None:
-    """See it at work: a small trained model writes, is routed, matches llama.cpp's record, and is broken on purpose. Offline."""
+    """See it work, offline: a small trained model writes, runs a route, matches llama.cpp bit for bit, and is broken on purpose."""
     use(threads)
     from ..faults.demo import FAULTS, case
     from ..report import demo as show

@@ -45,7 +45,7 @@ ProfileText = Annotated[
     typer.Option(
         "--profile",
         help="How llama.cpp runs: exact (fa=off,kv=f32), default (its own settings), or options such as fa=on,threads=2. "
-        "If absent: its own settings, or as --numerics says; exact for floats.",
+        "Default: its own settings, or what --numerics names; exact for floats.",
     ),
 ]
 DiffNumerics = Annotated[
@@ -53,17 +53,19 @@ DiffNumerics = Annotated[
     typer.Option(
         "--numerics",
         help="How to compute: fast, reference (float32), numpy, oracle (float64), llamacpp[:fa=off,...]. "
-        "If absent: as the other side computes.",
+        "Default: as the other side computes.",
     ),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if one bit differs, whatever explains it.")]
 Anchor = Annotated[bool, typer.Option("--anchor", help="Start every block from the other side's own input.")]
 AnchorNodes = Annotated[bool, typer.Option("--anchor-nodes", help="Start every operation from the other side's own input.")]
-Explain = Annotated[bool, typer.Option("--explain", help="Say what each part of the distance to the truth is due to.")]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Show how much of the distance to the float64 result each kind of rounding causes.")
+]
 Full = Annotated[str, typer.Option(help="With --explain: the same model in a higher precision.")]
 Dequantized = Annotated[bool, typer.Option("--dequantized", help="Let llama.cpp run the file's weights as F32.")]
-Every = Annotated[bool, typer.Option("--all", help="Show every row, not one for each block.")]
-Plot = Annotated[Path | None, typer.Option(help="With --against another GGUF: a picture of the errors, PNG.")]
+Every = Annotated[bool, typer.Option("--all", help="Show every tensor, not one per block.")]
+Plot = Annotated[Path | None, typer.Option(help="With --against another GGUF: write a picture of the errors (PNG).")]
 
 
 @dataclass(frozen=True)

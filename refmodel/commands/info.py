@@ -12,7 +12,7 @@ from .options import AsJson, ModelPath, model_of
 def info(
     model: ModelPath, as_json: AsJson = False, tensors: Annotated[bool, typer.Option(help="List every tensor.")] = False
 ) -> None:
-    """Show what a file holds: what each tensor is, which block is of which kind, the tokenizer, and what looks wrong."""
+    """Show what a file holds: what each tensor is for, the kind of each block, the tokenizer, and what looks wrong."""
     from ..info import summary as held
     from ..info.checks import inconsistencies
     from ..report import info as show

@@ -18,11 +18,16 @@ SHIPPED = "austen"  # the trained model that the package carries
 PIECES = {SHIPPED: ("models", "austen-Q4_K_M.gguf"), f"{SHIPPED}-trace": ("traces", "austen-Q4_K_M", "route.safetensors")}
 
 ModelPath = Annotated[
-    str, typer.Argument(metavar="MODEL", help=f"A GGUF (of a split one the first part), or {SHIPPED}, the model that comes along.")
+    str,
+    typer.Argument(
+        metavar="MODEL", help=f"A GGUF (the first part of a split one), or {SHIPPED}, the small model that comes with refmodel."
+    ),
 ]
 RouteText = Annotated[
     str,
-    typer.Option("--route", help="Which blocks run in which order: blocks:i,j · layers:0..14,12,13 · (i,j). Default: as the file."),
+    typer.Option(
+        "--route", help="Which blocks run in which order: blocks:i,j · layers:0..14,12,13 · (i,j). Default: the file's own order."
+    ),
 ]
 Prompt = Annotated[str, typer.Option("-p", "--prompt", help="The text to run.")]
 TokenText = Annotated[str, typer.Option("--tokens", help="Token ids instead of a text: 1,2,3")]
@@ -36,12 +41,14 @@ NumericsName = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", min=1, envvar="REFMODEL_THREADS", help="Default: one for each core. The results have the same bits."),
+    typer.Option(
+        "--threads", min=1, envvar="REFMODEL_THREADS", help="Default: one per core. Results are bit-identical for any number."
+    ),
 ]
 Decode = Annotated[int, typer.Option(min=0, help="Feed the last N tokens one at a time, as generation does.", metavar="N")]
 Special = Annotated[bool, typer.Option("--special", help="Read special tokens such as <|im_start|> in the prompt.")]
-Mtp = Annotated[bool, typer.Option("--mtp", help="Run the file's prediction block (MTP), too, as a draft head.")]
-LlamaLib = Annotated[Path | None, typer.Option(help="Which llama.cpp: a libllama, or the folder that holds it.")]
+Mtp = Annotated[bool, typer.Option("--mtp", help="Also run the file's prediction block (MTP), as a draft head.")]
+LlamaLib = Annotated[Path | None, typer.Option(help="The llama.cpp to run: a libllama, or the folder with it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -9,22 +9,24 @@ import typer
 from ..errors import RefmodelError
 from ..report import surgery as show
 from ..report.console import err, out
-from .options import AsJson
+from .options import SHIPPED, AsJson, file_of
 
 
 def route(
     text: Annotated[str, typer.Argument(metavar="[ROUTE]", help="blocks:i,j · layers:0..14,12,13 · (i,j)")] = "",
     layers: Annotated[int, typer.Option("--layers", min=0, help="How many blocks the source model has.", metavar="N")] = 0,
-    model: Annotated[Path | None, typer.Option(help="The source model: who can run a copy, and what it costs.")] = None,
-    recover: Annotated[Path | None, typer.Option(help="A copy: find its route from the hashes of its tensors.")] = None,
-    source: Annotated[Path | None, typer.Option(help="With --recover: the model it was made from.")] = None,
+    model: Annotated[
+        str, typer.Option(help=f"The source model, or {SHIPPED}: also show which runtimes can run a copy, and its cost.")
+    ] = "",
+    recover: Annotated[Path | None, typer.Option(help="A copy: find its route from its tensors' hashes.")] = None,
+    source: Annotated[str, typer.Option(help=f"With --recover: the model it was made from, or {SHIPPED}.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Explain a route: the map, the seams, the cost, who can run it. Or find the route of a file."""
+    """Explain a route: its map, its seams, its cost and which runtimes can run it. Or find the route of a file."""
     if recover:
         if not source or text or layers or model:
             raise RefmodelError("--recover COPY needs --source MODEL, and neither a route nor --layers nor --model")
-        found(recover, source, as_json)
+        found(file_of(str(recover)), file_of(source), as_json)
         return
     if not text or bool(layers) == bool(model):
         raise RefmodelError("give a route and either --layers N or --model MODEL; or --recover COPY --source MODEL")
@@ -33,7 +35,7 @@ def route(
     if model:
         from ..surgery.verify import foreseen
 
-        described = foreseen(model, text)
+        described = foreseen(file_of(model), text)
     else:
         described = Route.parse(text, layers).describe()
     if as_json:

@@ -51,9 +51,10 @@ RepeatPenalty = Annotated[float, typer.Option(min=0.01, help="Divides the logits
 Seed = Annotated[int, typer.Option(min=0, help="The same seed draws the same tokens.")]
 Stop = Annotated[list[str] | None, typer.Option(help="End before this text; may be given again.")]
 Ctx = Annotated[
-    int, typer.Option(min=0, help="At most N tokens of prompt and reply, in a chat of all turns; 0: no bound.", metavar="N")
+    int,
+    typer.Option(min=0, help="At most N tokens of prompt and reply together, in a chat of all turns; 0 is no bound.", metavar="N"),
 ]
-Chat = Annotated[bool, typer.Option("--chat", help="Talk: -p is your message, or each line of the input is one.")]
+Chat = Annotated[bool, typer.Option("--chat", help="Chat: -p is your message; without it each line of standard input is one.")]
 System = Annotated[str, typer.Option(help="With --chat: the system prompt.")]
 ChatTemplate = Annotated[
     str, typer.Option(help="With --chat: a template's name in the file, chatml, a file, or Jinja itself.", metavar="NAME")
@@ -93,7 +94,7 @@ def run(
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Generate text under any route, greedily or by seeded sampling; or talk, with --chat."""
+    """Generate text under any route, greedily or by seeded sampling, or chat with --chat."""
     use(threads)
     from ..text.generate import generate, room
     from ..text.reply import Reply

@@ -5,9 +5,9 @@ import typer
 from ..report.console import out
 
 NEXT = """\
-refmodel runs GGUF language models readably, and finds where another program computes something else.
+refmodel runs GGUF language models step by step, and finds the operation where another program differs.
 
-Try it with the small trained model that comes along, offline:
+Try it offline, with the small trained model that comes with it:
 
   refmodel demo                                  all of it in a minute
   refmodel run austen -p "Emma was"              write text
@@ -15,7 +15,7 @@ Try it with the small trained model that comes along, offline:
   refmodel diff austen --against austen-trace    every tensor against what llama.cpp recorded
   refmodel run austen -p "Emma was" --route blocks:5,7    the same file with two blocks run twice
 
-With a file of your own: put its path in place of `austen`. All commands: refmodel --help"""
+For a file of your own, write its path in place of `austen`. All commands: refmodel --help"""
 
 
 def start(context: typer.Context) -> None:

@@ -34,7 +34,7 @@ def trace(
     route: RouteText = "",
     numerics: NumericsName = "reference",
     threads: Threads = None,
-    keep: Annotated[str, typer.Option("--filter", help="Keep only names in which this regular expression is found.")] = "",
+    keep: Annotated[str, typer.Option("--filter", help="Keep only names that match this regular expression anywhere.")] = "",
     decode: Decode = 0,
     special: Special = False,
     mtp: Mtp = False,
@@ -60,4 +60,4 @@ def trace(
         with watching(err, "tracing") as recorder.seen:
             for _ in run_calls(session, calls, recorder):
                 pass
-    out.print(f"{output}: {len(writer)} tensors, {output.stat().st_size:,} bytes", markup=False)
+    out.print(f"{output}: {len(writer)} tensor{'s' * (len(writer) != 1)}, {output.stat().st_size:,} bytes", markup=False)

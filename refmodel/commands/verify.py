@@ -8,20 +8,22 @@ import typer
 
 from ..errors import RefmodelError
 from ..report.console import err, out
-from .options import AsJson, LlamaLib, TokenText, whole_numbers
+from .options import SHIPPED, AsJson, LlamaLib, TokenText, file_of, whole_numbers
 
 
 def verify(
-    copy: Annotated[Path, typer.Argument(metavar="COPY", help="A routed GGUF or folder; of a split one the first part.")],
-    source: Annotated[Path, typer.Option("--source", help="The model it was made from.")],
-    route: Annotated[str, typer.Option("--route", help="The route it should be; recovered from the hashes if absent.")] = "",
-    against: Annotated[str, typer.Option(help="llamacpp: let it run the copy, too. transformers: let it run two folders.")] = "",
+    copy: Annotated[Path, typer.Argument(metavar="COPY", help="A routed GGUF (the first part of a split one) or folder.")],
+    source: Annotated[str, typer.Option("--source", help=f"The model it was made from, or {SHIPPED}.")],
+    route: Annotated[str, typer.Option("--route", help="The route that it should have. Default: recovered from the hashes.")] = "",
+    against: Annotated[
+        str, typer.Option(help="llamacpp: also run the copy in llama.cpp. transformers: also run both folders in transformers.")
+    ] = "",
     llama_lib: LlamaLib = None,
     tokens: TokenText = "",
     forward: Annotated[bool, typer.Option("--forward/--no-forward", help="Run both models and compare every bit.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Prove that a copy is what its route says: structure, seams, bytes, metadata, and what it computes."""
+    """Prove that a copy is its source under a route: structure, seams, bytes, metadata, and what it computes."""
     from ..report.progress import watching
     from ..report.surgery import proof
     from ..surgery.verify import Options
@@ -34,7 +36,7 @@ def verify(
     with watching(err, "proving") as seen:
         ids = whole_numbers(tokens) if tokens else []
         options = Options(ids, forward, against == "llamacpp", llama_lib, against == "transformers", seen)
-        report = prove(copy, source, route, options)
+        report = prove(file_of(str(copy)), file_of(source), route, options)
     if as_json:
         print(json.dumps(report.as_json(), indent=1))
     else:

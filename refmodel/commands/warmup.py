@@ -13,11 +13,11 @@ from .options import NumericsName, file_of, numerics_of
 
 
 def warmup(
-    model: Annotated[str, typer.Argument(metavar="[MODEL]", help="A GGUF; without one, what a usual K-quant needs.")] = "",
+    model: Annotated[str, typer.Argument(metavar="[MODEL]", help="A GGUF. Default: what a typical K-quant file needs.")] = "",
     numerics: NumericsName = "fast",
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Processes; one for each core by default.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Processes. Default: one per core.")] = None,
 ) -> None:
-    """Compile the kernels that a model needs, with a process for each core, and keep them for every later run."""
+    """Compile the kernels that a model needs, one process per core, and keep them for later runs."""
     use(threads)
     from ..model.model import load
     from ..speed.warmup import typical_models, work

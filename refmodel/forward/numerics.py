@@ -26,6 +26,9 @@ class Emulated:
 class Numerics:
     """One way to do the arithmetic of a model: everything but + and * is a field. The op of that name in ops/ says what it means.
 
+    The policies are values: NUMPY, REFERENCE, FAST, ORACLE, LLAMACPP. `dataclasses.replace` makes another, for example one whose
+    swiglu has a fault; a forward pass takes it as it takes a name.
+
     name      a word for reports; numerics_of(name) is this numerics again
     emulates  the llama.cpp that computes the same bits; None if it is no emulation
     dtype     of activations and states

@@ -5,12 +5,17 @@ from collections.abc import Callable
 from ..arrays import F
 
 Tapper = Callable[[str, F], F]
-"""Whoever looks at intermediates: called with llama.cpp's name and the array. The pass goes on with what the call returns, so a
-tapper may record, compare, or replace. Arrays must not be changed in place."""
+"""A function (name, x) -> array that a forward pass calls with every intermediate.
+
+name  llama.cpp's: `Qcur-3` at position 3, `Kcur-3#1` the second node of that name there, `result_output` outside of blocks
+x     the intermediate, tokens first; read it, copy it, but do not change it in place
+
+The pass goes on with the array that the call returns, of the same shape and dtype: a tapper may record, compare, or replace.
+"""
 
 
 def silent(name: str, x: F) -> F:
-    """Nobody looks."""
+    """The tapper of a pass that is not looked at: every intermediate stays as it is."""
     return x
 
 

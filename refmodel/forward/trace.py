@@ -21,7 +21,14 @@ from .taps import in_call
 
 
 class Spool:
-    """Tensors as they arise, spooled to an unnamed temporary file beside the target; `finish` makes the target appear whole."""
+    """A trace file in the making: tensors are kept in an unnamed temporary file next to the target as they arise.
+
+    path      of the target; its suffix chooses the format, .safetensors or .npz
+    metadata  text -> text, for the file's header; a trace has the key `provenance` there
+
+    Use it in a `with`: the target appears, whole, at the end, and not at all after an error. TraceError for another suffix, a
+    folder that does not exist, or a name that arises twice.
+    """
 
     def __init__(self, path: Path, metadata: Mapping[str, str]) -> None:
         if path.suffix not in ASSEMBLERS:
@@ -56,6 +63,7 @@ class Spool:
                 self.finish()
 
     def finish(self) -> None:
+        """Write the target, under a temporary name first: it appears whole or not at all."""
         with whole([self.path]) as (out,):
             self.data.seek(0)
             self.assemble(self, out)
@@ -89,7 +97,13 @@ ASSEMBLERS: dict[str, Callable[[Spool, IO[bytes]], None]] = {".safetensors": as_
 
 
 class Trace(Mapping[str, F]):
-    """A recorded trace over a memory map: names in the order in which they arose -> arrays."""
+    """A recorded trace over a memory map, a mapping: names in the order in which they arose -> arrays.
+
+    path      of a safetensors file
+    metadata  its header's text -> text
+
+    TraceError if the file cannot be read.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -119,7 +133,14 @@ class Trace(Mapping[str, F]):
 
 
 class Recorder:
-    """Writes what matches a regular expression (anywhere in the name) to a Spool; call k >= 1 adds `@k` to names."""
+    """A tapper that writes intermediates to a Spool; in call k >= 1 it adds `@k` to their names.
+
+    writer   the Spool
+    pattern  a regular expression; a name is kept in which it is found, and every name if it is empty
+    seen     called with every name, for a progress bar
+
+    TraceError if the pattern is no regular expression.
+    """
 
     def __init__(self, writer: Spool, pattern: str = "", seen: Callable[[str], None] = lambda name: None) -> None:
         try:
@@ -129,6 +150,7 @@ class Recorder:
         self.writer, self.seen, self.call = writer, seen, 0
 
     def begin(self, call: int, fresh: int) -> None:
+        """Call number `call` begins: from here on names end in `@call`, of the first call in nothing."""
         self.call = call
 
     def __call__(self, name: str, x: F) -> F:

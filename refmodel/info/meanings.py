@@ -75,8 +75,8 @@ KIND: dict[str, dict[str, str]] = {
 
 # What a file may have beside or instead of an architecture's own; attn_qkv of a delta block is another tensor.
 STORED = {
-    "attn_qkv.weight": "attn_q, attn_k and attn_v, one behind another",
-    "attn_qkv.bias": "added to queries, keys and values, one behind another",
+    "attn_qkv.weight": "attn_q, attn_k and attn_v, one after another",
+    "attn_qkv.bias": "added to queries, keys and values, one after another",
     "ffn_gate_up_exps.weight": "of each expert ffn_gate_exps, then ffn_up_exps",
     "ssm_in.weight": "for each key head its query, its key, its values and their z: attn_qkv and attn_gate of newer files",
 }

@@ -28,7 +28,19 @@ RouteLike = Route | str | Sequence[int] | None
 
 
 class Model:
-    """A loaded model. Weights stay packed over the file's mapping; nothing is decoded at loading."""
+    """A loaded model: a checked file, its architecture, and forward passes under any route and numerics.
+
+    Weights stay packed over the file's mapping; nothing is decoded at loading. A model is not changed by its passes, so one model
+    serves any number of sessions.
+
+    file          the GGUF: metadata, tensors, sha256
+    path          of the file, of a split one the first part
+    architecture  general.architecture, for example qwen35
+    arch          the module of refmodel.arch that computes it
+
+    `load` makes one from a path. MetadataError for an architecture that is not known or a value that contradicts the tensors,
+    TensorError for a tensor that is missing, has another shape, or would be ignored.
+    """
 
     def __init__(self, file: GgufFile) -> None:
         self.file, self.path, md = file, file.path, file.metadata
@@ -49,7 +61,12 @@ class Model:
         return self.tensors.hp
 
     def with_hparams(self, **changes: Any) -> "Model":
-        """The same file with some hyperparameters replaced: what a runtime computes that reads them wrongly."""
+        """The same file with some hyperparameters replaced: what a runtime computes that reads them wrongly.
+
+        changes  fields of `hp` -> their new values; TypeError if there is no such field
+
+        Returns another Model; this one stays as it is, and the weights are shared.
+        """
         other = copy(self)
         other.tensors = copy(self.tensors)
         other.tensors.hp = replace(self.hp, **changes)
@@ -57,12 +74,12 @@ class Model:
 
     @property
     def weights(self) -> Mapping[str, Weight]:
-        """Tensor name -> its packed weight."""
+        """Tensor name -> its packed Weight: .type, .shape (rows first), .rows (the packed bytes), .dense(dtype) (of vectors)."""
         return self.tensors.weights
 
     @property
     def blocks(self) -> Sequence[Block]:
-        """The blocks of the trunk, by number."""
+        """The blocks of the trunk, by number: `blocks[3].attn_q` is the Weight of blk.3.attn_q.weight."""
         return self.tensors.blocks
 
     @property
@@ -87,13 +104,21 @@ class Model:
 
     @property
     def kinds(self) -> list[str]:
+        """The kind of each block, in the file's order: attention or delta."""
         return [self.arch.kind(self.hp, i) for i in range(self.n_layer)]
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
+        """Text to token ids and back, by the file's vocabulary and llama.cpp's rules. Without one, encode and decode fail."""
         return Tokenizer.from_metadata(self.file.metadata)
 
     def route(self, value: RouteLike = None) -> Route:
+        """A route over this model's blocks.
+
+        value  a Route, its text (`blocks:5,7`), a list of source blocks, or None for the file's own order
+
+        RouteError says what does not fit.
+        """
         return Route.of(value, self.n_layer)
 
     def session(
@@ -111,6 +136,8 @@ class Model:
         tapper    called as tapper(name, x) with every intermediate; the pass goes on with what it returns
         mtp       run the prediction block too, as a draft head
         scores    show the tapper attention's scores and weights too (kq, kq_soft_max), [H, T, S] each
+
+        RouteError, RefmodelError for numerics of no such name, MetadataError if `mtp` is asked of a file without that block.
         """
         from ..numerics import as_stored, numerics_of  # now, so that a file is shown without Numba
 
@@ -135,6 +162,9 @@ class Model:
         logits    "all" -> [T, V]; "last" -> [1, V]
         tapper    called as tapper(name, x) with every intermediate; the pass goes on with what it returns
         scores    show it attention's scores and weights too
+
+        Logits have the dtype of the numerics: float64 under oracle, else float32. TokenError for an id outside the vocabulary,
+        RouteError, MemoryLimitError before keys and values would make the machine swap.
         """
         return self.session(route, numerics, tapper, scores=scores).forward(tokens, logits)
 
@@ -150,5 +180,11 @@ def rope_freqs(file: GgufFile) -> tuple[float, ...]:
 
 
 def load(path: str | Path) -> Model:
-    """Open a GGUF (or the first part of a split one) and check it whole. Raises FileError, MetadataError, TensorError."""
+    """Open a GGUF, or the first part of a split one, and check it whole: every tensor there, in its shape, and none ignored.
+
+    path  of the file; it stays mapped as long as the model lives
+
+    FileError if it is no GGUF or is damaged, MetadataError if a value is missing or contradicts the tensors, TensorError if a
+    tensor is missing, has another shape, cannot be decoded, or is one that the architecture does not read.
+    """
     return Model(read(path))

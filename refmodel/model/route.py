@@ -25,13 +25,20 @@ LIST = re.compile(r"[0-9\s,.]*(\.\.|,[0-9\s]*,)[0-9\s,.]*")  # a range or three 
 
 @dataclass(frozen=True)
 class Route:
-    """The output-to-source map: position p runs source block layers[p], of n_layer blocks."""
+    """Which source block runs at each position: position p runs block layers[p], of the n_layer blocks of the model.
+
+    layers   the map, at least one position and at most 4096; a block may come up any number of times
+    n_layer  blocks of the source
+
+    A Route is a value: equal routes are equal whatever notation they were read from.
+    """
 
     layers: tuple[int, ...]
     n_layer: int
 
     @classmethod
     def identity(cls, n_layer: int) -> "Route":
+        """The file's own order."""
         return cls(tuple(in_order(n_layer)), n_layer)
 
     @classmethod
@@ -77,6 +84,7 @@ class Route:
 
     @property
     def is_identity(self) -> bool:
+        """Whether every block runs once, in the file's order."""
         return self.layers == tuple(range(self.n_layer))
 
     @cached_property
@@ -89,6 +97,7 @@ class Route:
 
     @property
     def as_layers(self) -> str:
+        """The explicit notation: `layers:0..6,5..11`."""
         return "layers:" + ",".join(f"{a}..{b - 1}" if b - a > 1 else str(a) for a, b in self.slices)
 
     @property
@@ -162,7 +171,7 @@ def both_readings(i: int, j: int) -> str:
     """What the bare pair i,j could mean, each in words that are not ambiguous."""
     low, high = min(i, j), max(i, j, min(i, j) + 1)
     window = "blocks:0,0 for the identity" if i == j == 0 else f"blocks:{low},{high} to run blocks {low} to {high - 1} twice"
-    return f"write {window}, or layers:{i},{j} to run these two blocks alone"
+    return f"write {window}, or layers:{i},{j} to run only these two blocks"
 
 
 def in_order(n_layer: int) -> list[int]:

@@ -18,10 +18,16 @@ from .tensors import Tensors
 
 
 class Session:
-    """One sequence under one route and one policy: states by position, and the number of tokens seen.
+    """One sequence under one route and one numerics, fed piece by piece. `Model.session` makes one.
 
-    draft   the draft head, after the last position, which is fed with the same tokens; None without `mtp`
+    route   which block runs at each position
+    num     the numerics
+    tapper  called with every intermediate; it may be replaced between calls
     scores  whether attention shows its scores to the tapper (taps kq, kq_soft_max), which it does not make otherwise
+    n_past  tokens seen so far
+    n_vocab V, the rows of the embedding
+    states  what each position remembers: KeyValues or Recurrent
+    draft   the draft head, after the last position, which is fed with the same tokens; None without `mtp`
     """
 
     def __init__(
@@ -47,11 +53,11 @@ class Session:
             self.draft = DraftHead(prediction, self.states[-1], len(route.layers))
 
     def memory(self, tokens: int) -> int:
-        """Bytes that the states of all positions take for so many tokens in all."""
+        """Bytes that the states of all positions take for `tokens` tokens in all."""
         return sum(state.bytes(tokens, self.num.cache) for state in self.states)
 
     def reserve(self, tokens: int) -> None:
-        """Room for so many tokens in all. MemoryLimitError, and nothing is taken, if the machine would have to swap."""
+        """Take room for `tokens` tokens in all. MemoryLimitError, and nothing is taken, if the machine would have to swap."""
         if tokens <= self.room:
             return
         free, needed = available(), self.memory(tokens)
@@ -66,9 +72,13 @@ class Session:
         self.room = tokens
 
     def forward(self, tokens: Sequence[int], logits: str = "all") -> F:
-        """Feed T >= 1 more tokens; logits [T, V], or [1, V] of the last.
+        """Feed more tokens of the sequence, and get their logits.
 
-        Any split of a prompt gives the same bits, but under `llamacpp`: there a call is one ubatch, whose size chooses the paths.
+        tokens  T >= 1 token ids
+        logits  "all" -> [T, V]; "last" -> [1, V] of the last token
+
+        Any split of a prompt gives the same bits under reference, numpy and oracle. Under llamacpp and fast a call's size chooses
+        how it is computed; under llamacpp a call is one ubatch. TokenError for an id outside the vocabulary, MemoryLimitError.
         """
         if logits not in ("all", "last"):
             raise RefmodelError(f"logits is {logits!r}; expected 'all' or 'last'")
@@ -77,9 +87,13 @@ class Session:
             return self.tensors.arch.head(h, self.tensors.output, c)
 
     def likeliest(self, tokens: Sequence[int], k: int = 1) -> tuple[Ints, F]:
-        """Feed T >= 1 more tokens; the ids and logits of the k likeliest next ones, both [k], the likeliest first.
+        """Feed more tokens, and get the k likeliest next ones.
 
-        The logits have the bits of `forward`, but are not made for the whole vocabulary at once. Of equals the smaller id is first.
+        tokens  T >= 1 token ids
+        k       how many, at least 1; at most V are given
+
+        Returns their ids and logits, both [k], the likeliest first; of equals the smaller id is first. The logits have the bits of
+        `forward`, but are not made for the whole vocabulary at once. TokenError, MemoryLimitError, and RefmodelError for k < 1.
         """
         if k < 1:
             raise RefmodelError(f"{k} likeliest tokens: expected at least 1")

@@ -1,4 +1,4 @@
-"""Numerics `reference`: float32 by kernels, each near its op in refmodel/ops by a few units in the last place."""
+"""Numerics `reference`: float32 by kernels, each within a few units in the last place of its op in refmodel/ops."""
 
 from collections.abc import Iterator
 from dataclasses import replace

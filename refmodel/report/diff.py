@@ -57,7 +57,8 @@ def diff_headline(result: "Diff", verdict: "Verdict", other: "Other", numerics: 
     compared = [row for row in result.rows if not row.problem]
     lines = [
         f"{numerics} against {other.who}",
-        f"compared {len(compared)} of {other.emitted} nodes; the others repeat or move numbers, golden/names has a reason for each",
+        f"compared {len(compared)} of {other.emitted} nodes; the others only repeat or move numbers "
+        "(golden/names gives a reason for each)",
         f"bit for bit equal: {sum(not row.differ for row in compared)} of {len(compared)}",
         *logit_lines(result.logits),
         *unknown_lines(other),
@@ -112,7 +113,7 @@ def logit_lines(rows: "Sequence[LogitRow]") -> list[str]:
     worst = max(rows, key=lambda row: row.kl)
     return [
         f"logits: largest NMSE {max(row.nmse for row in rows):.1e}, largest KL {worst.kl:.1e} nats (token {worst.token}); "
-        f"top-1 agrees at {agree} of {len(decided)} tokens, {len(rows) - len(decided)} near ties abstain"
+        f"top-1 agrees at {agree} of {len(decided)} tokens, {len(rows) - len(decided)} near ties left out"
     ]
 
 

@@ -28,13 +28,13 @@ def readers(folder: Folder, plan: Plan, home: Mapping[str, Any], name: str) -> l
         unknown = f"; model type {name or '(none)'} is not known here, transformers tells: verify --against transformers"
         why = alike if name in TABLES else f"nothing in its configuration hangs on a layer's place{unknown}"
         return [Runner(who, True, why) for who in ("Hugging Face transformers", "any runtime that counts layers")]
-    listed = Runner("Hugging Face transformers, and whoever reads layer_types", True, "layer_types is written")
+    listed = Runner("Hugging Face transformers, and runtimes that read layer_types", True, "layer_types is written")
     if not isinstance(interval, int) or interval < 1:
         return [listed]
     wrong = [i for i, kind in enumerate(kinds) if (kind == "full_attention") != ((i + 1) % interval == 0)]
     rule = f"by full_attention_interval = {interval} "
     why = rule + (f"layer {wrong[0]} would be of the other kind" if wrong else "all kinds are right")
-    return [listed, Runner("whoever derives kinds from the interval", not wrong, why)]
+    return [listed, Runner("runtimes that derive kinds from the interval", not wrong, why)]
 
 
 def converters(folder: Folder, plan: Plan, home: Mapping[str, Any], name: str) -> list[Runner]:

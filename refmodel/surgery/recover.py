@@ -224,7 +224,7 @@ class Claim:
         """Whether any reading is what the hashes say, in a sentence."""
         for reading, route in self.routes.items():
             if isinstance(route, Route) and found.fits(route):
-                return True, f"{self.where} says {self.words}, {reading} {route.canonical}, and so it is"
+                return True, f"{self.where} says {self.words}, {reading} {route.canonical}: right"
         read = "; ".join(f"{how} {r.canonical if isinstance(r, Route) else r}" for how, r in self.routes.items())
         is_ = found.route.canonical if found.route else "no route of this source"
         return False, f"{self.where} says {self.words} ({read}), but the tensors are {is_}"

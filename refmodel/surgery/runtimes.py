@@ -62,7 +62,7 @@ def runners(model: Model, plan: Plan) -> list[Runner]:
     return [
         Runner("llama.cpp, with the list", True, f"{model.architecture}.{how.listed} is written; {how.reader}"),
         Runner("Hugging Face transformers", True, "reads layer_types, which is written into its folders"),
-        Runner("older llama.cpp, and whoever derives kinds from the interval", not wrong, by_rule),
+        Runner("runtimes without the list (older llama.cpp)", not wrong, by_rule),
     ]
 
 
