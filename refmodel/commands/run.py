@@ -103,30 +103,37 @@ def run(
     loaded, policy = model_of(model), numerics_of(numerics)
     how, stops = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed=seed), stop or ()
     if chat:
-        refuse(bool(tokens), "--chat takes text, by -p or line by line; leave out --tokens")
-        refuse(timing or as_json or mtp, "--timing, --json and --mtp are for one reply; leave them out, or leave out --chat")
+        refuse_options_of_one_reply(tokens, timing, as_json, mtp)
         conversation = conversation_of(loaded, chat_template, chat_template_file, chat_template_kwargs, system, think)
         talk(dialogue_of(loaded, route, policy, how, n, ctx, stops, conversation, think_budget), prompt)
         return
     refuse(timing and mtp, "--timing is about the trunk; leave out --mtp")
-    refuse(bool(system) or think is not None or think_budget is not None, "--system, --think and --think-budget need --chat")
-    refuse(bool(chat_template or chat_template_file or chat_template_kwargs), "--chat-template and its like need --chat")
+    refuse_chat_options(system, think, think_budget, chat_template, chat_template_file, chat_template_kwargs)
     ids = token_ids(loaded, prompt, tokens, special)
     session, timed = session_of(loaded, route, policy, timing, mtp)
     count = room(ctx, len(ids), n or 64)
     session.reserve(len(ids) + count)
     prepare(loaded, policy, [ids])
     figures = write(Reply(loaded.tokenizer, stops), generate(session, ids, count, how), len(ids), policy.name, as_json, timed)
-    if session.draft:
-        figures |= {"drafted": session.draft.guessed, "accepted": session.draft.right}
-        err.print(drafted(session.draft), style="dim")
-    show(figures, timed, as_json)
+    show(figures | (guesses(session.draft) if session.draft else {}), timed, as_json)
 
 
 def refuse(condition: bool, why: str) -> None:
     """RefmodelError for options that contradict each other."""
     if condition:
         raise RefmodelError(why)
+
+
+def refuse_options_of_one_reply(tokens: str, timing: bool, as_json: bool, mtp: bool) -> None:
+    """RefmodelError for options that a chat cannot take."""
+    refuse(bool(tokens), "--chat takes text, by -p or line by line; leave out --tokens")
+    refuse(timing or as_json or mtp, "--timing, --json and --mtp are for one reply; leave them out, or leave out --chat")
+
+
+def refuse_chat_options(system: str, think: bool | None, budget: int | None, *templates: str) -> None:
+    """RefmodelError for options that only a chat can take."""
+    refuse(bool(system) or think is not None or budget is not None, "--system, --think and --think-budget need --chat")
+    refuse(any(templates), "--chat-template and its like need --chat")
 
 
 def session_of(model: "Model", route: str, policy: "Numerics", timing: bool, mtp: bool) -> "tuple[Session, Timing | None]":
@@ -151,8 +158,14 @@ def show(figures: dict[str, Any], timed: "Timing | None", as_json: bool) -> None
             out.print(table)
 
 
+def guesses(draft: "DraftHead") -> dict[str, Any]:
+    """The same in figures; the words go to stderr."""
+    err.print(drafted(draft), style="dim")
+    return {"drafted": draft.guessed, "accepted": draft.right}
+
+
 def drafted(draft: "DraftHead") -> str:
-    """How often the draft head guessed the token that the trunk then wrote."""
+    """How often the draft head guessed the token that the trunk then wrote, in words."""
     share = f"{100 * draft.right / max(draft.guessed, 1):.0f} %"
     return f"the draft head guessed {draft.right} of {draft.guessed} tokens before the trunk computed them ({share} accepted)"
 
