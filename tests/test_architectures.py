@@ -21,7 +21,7 @@ from refmodel.info.meanings import tensor_meaning
 from refmodel.llamacpp.nodes import FOLDER, table
 
 each = pytest.mark.parametrize("name", ARCHITECTURES)
-TOKENS = [7, 3, 250, 9, 9, 31]
+TOKENS = [7, 3, 250, 9, 9, 31, 120, 64, 5, 17, 2, 84]
 
 
 @pytest.fixture(scope="module")
