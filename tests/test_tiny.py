@@ -34,7 +34,7 @@ def test_no_two_axes_of_a_tiny_model_agree(arch, T):
 
 
 def test_axes_that_agree_are_refused_unless_somebody_says_why(tmp_path):
-    with pytest.raises(AssertionError, match="axes agree.*: G·D = H·D, H = G$"):
+    with pytest.raises(AssertionError, match=r"axes agree.*: G·D = H·D, H = G$"):
         tiny.build(tmp_path / "m.gguf", "llama", H=2)
     tiny.build(tmp_path / "m.gguf", "llama", H=2, alike="a head of keys for each head")
 
