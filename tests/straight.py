@@ -20,6 +20,9 @@ class File:
         self.weights = {
             t.name: dequantize(t.data, t.tensor_type).astype(np.float64).reshape(t.shape[::-1].tolist()) for t in reader.tensors
         }
+        for name in [name for name in self.weights if name.endswith(".scale")]:  # one for a matrix, or one for each expert's
+            matrix = self.weights[f"{name.removesuffix('scale')}weight"]
+            matrix *= self.weights[name].reshape(-1, *[1] * (matrix.ndim - 1))
 
     def key(self, name: str, default: Any = None) -> Any:
         return self.keys.get(f"{self.arch}.{name}", default)

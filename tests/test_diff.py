@@ -3,13 +3,24 @@
 import numpy as np
 import pytest
 import tiny
+from gguf import GGMLQuantizationType
 
 import refmodel
 from refmodel.compare.diff import diff
 from refmodel.compare.rows import compare, compare_logits
-from refmodel.compare.tolerance import SAME_FLOATS
+from refmodel.compare.tolerance import (
+    EMULATED,
+    EMULATED_ALONE,
+    HALF_CACHE,
+    LOOKED_UP,
+    ORACLE_FLOATS,
+    QUANTIZED,
+    SAME_FLOATS,
+    Tolerance,
+    tolerance_for,
+)
 from refmodel.forward.taps import in_call
-from refmodel.numerics import REFERENCE
+from refmodel.numerics import REFERENCE, numerics_of
 
 CALLS = [[5, 6, 7, 8, 9], [10], [11]]
 
@@ -136,6 +147,46 @@ def test_logits_report_rank_margin_and_abstain_on_near_ties():
     clear, tie = compare_logits(ours, theirs)
     assert (clear.top1_ours, clear.top1_theirs, clear.rank, clear.margin) == (0, 1, 1, 4.0)
     assert tie.near_tie
+    assert clear.near_tie, "6 apart at one token, and a margin of 4"
     p = np.exp(theirs[0]) / np.exp(theirs[0]).sum()
     q = np.exp(ours[0]) / np.exp(ours[0]).sum()
     assert clear.kl == pytest.approx((p * np.log(p / q)).sum())
+
+
+@pytest.mark.parametrize(("apart", "near"), [(0.5, False), (0.75, False), (1.0, True), (1.5, True), (2.5, True), (0.0, False)])
+def test_a_near_tie_is_a_margin_of_at_most_twice_the_largest_difference(apart, near):
+    """Two logits may each move by the largest difference: a margin of 2 is safe from less than 1."""
+    theirs = np.array([[3.0, 1.0, -4.0]])
+    (row,) = compare_logits(np.add(theirs, [[0.0, 0.0, apart]]), theirs)
+    assert row.margin == 2.0
+    assert row.near_tie == near
+
+
+def test_equal_logits_are_a_near_tie_even_where_nothing_differs():
+    (row,) = compare_logits(np.array([[2.0, 2.0]]), np.array([[2.0, 2.0]]))
+    assert (row.margin, row.near_tie) == (0.0, True)
+
+
+def test_bounds_grow_in_proportion_beyond_eight_blocks():
+    base = Tolerance(tensors=3.0, logits=5.0, reason="why")
+    for n, factor in ((1, 1), (7, 1), (8, 1), (9, 9 / 8), (16, 2), (64, 8)):
+        deep = base.deeper(n)
+        assert (deep.tensors, deep.logits, deep.reason) == (3.0 * factor, 5.0 * factor, "why"), n
+
+
+def test_only_rounding_that_accumulates_grows_with_the_route():
+    """The rows of floats grow; what 8-bit activations cost, and what has no difference to grow, do not."""
+    grows = [
+        (numerics_of("reference"), set(), True, False, SAME_FLOATS),
+        (numerics_of("oracle"), set(), True, False, ORACLE_FLOATS),
+        (numerics_of("reference"), set(), False, False, HALF_CACHE),
+        (numerics_of("reference"), set(), True, True, LOOKED_UP),
+    ]
+    for num, types, exact_cache, gelu, row in grows:
+        assert tolerance_for(num, types, exact_cache, 16, gelu=gelu) == row.deeper(16)
+    for num, types, anchor, row in (
+        (numerics_of("reference"), {GGMLQuantizationType.Q4_K}, "", QUANTIZED),
+        (numerics_of("llamacpp"), {GGMLQuantizationType.Q4_K}, "", EMULATED),
+        (numerics_of("llamacpp"), set(), "node", EMULATED_ALONE),
+    ):
+        assert tolerance_for(num, types, True, 16, anchor) == row
