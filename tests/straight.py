@@ -20,6 +20,9 @@ class File:
         self.weights = {
             t.name: dequantize(t.data, t.tensor_type).astype(np.float64).reshape(t.shape[::-1].tolist()) for t in reader.tensors
         }
+        for name in [name for name in self.weights if name.endswith(".scale")]:  # one for a matrix, or one for each expert's
+            matrix = self.weights[f"{name.removesuffix('scale')}weight"]
+            matrix *= self.weights[name].reshape(-1, *[1] * (matrix.ndim - 1))
 
     def key(self, name: str, default: Any = None) -> Any:
         return self.keys.get(f"{self.arch}.{name}", default)
@@ -49,11 +52,14 @@ def normed(x: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray:
 
 def turned(head: np.ndarray, position: int, f: File, slides: bool) -> np.ndarray:
     n, out = f.key("rope.dimension_count", len(head)), head.copy()
+    sections = f.key("rope.dimension_sections")  # pairs of time, height and width, in turns
     divisors = f.weights.get("rope_freqs.weight", np.ones(n // 2))
     base = f.key("rope.freq_base_swa", 10000.0) if slides else f.key("rope.freq_base", 10000.0)
     factor, kind = f.key("rope.scaling.factor", 1.0) if not slides else 1.0, f.key("rope.scaling.type", "linear")
     size = f.key("rope.scaling.attn_factor", 1.0) * (1 + 0.1 * math.log(factor) if kind == "yarn" else 1)
     for i in range(n // 2):
+        if sections and i >= 3 * sections[i % 3]:
+            continue  # a pair of llama.cpp's fourth axis, on which text stays at place 0
         angle = position * base ** (-2.0 * i / n) / divisors[i]
         angle *= scaling(i, n, base, factor, kind, f)
         a, b = (2 * i, 2 * i + 1) if f.arch == "llama" else (i, i + n // 2)

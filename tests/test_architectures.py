@@ -9,9 +9,10 @@ tests/test_live_bits.py  every type of tensor under numerics llamacpp: no bit di
 
 import re
 
+import numpy as np
 import pytest
 import tiny
-from near import nmse
+from near import nmse, same_bits
 from test_golden import GOLDEN, MODELS
 
 import refmodel
@@ -21,7 +22,7 @@ from refmodel.info.meanings import tensor_meaning
 from refmodel.llamacpp.nodes import FOLDER, table
 
 each = pytest.mark.parametrize("name", ARCHITECTURES)
-TOKENS = [7, 3, 250, 9, 9, 31]
+TOKENS = [7, 3, 250, 9, 9, 31, 120, 64, 5, 17, 2, 84]
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,23 @@ def test_every_tap_of_its_table_is_tapped(name, models):
         (section,) = (s for s in table(name).blocks if kind in re.split("[ ,]+", s) and "fa=on" not in s)
         wanted = {entry.tap for entry in table(name).sections[section] if entry.tap and not entry.optional}
         assert {re.sub(r"-N\b", f"-{block}", tap) for tap in wanted} <= set(taps)
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if tiny.SHAPES[name].experts])
+def test_a_sum_of_shares_is_at_least_the_smallest_normal_half_float(name, models):
+    """Trained gates never come so low; llama.cpp clamps the sum nevertheless: ggml_clamp(..., 6.103515625e-5, INFINITY)."""
+    taps = {}
+
+    def lowered(tap, x):
+        taps[tap] = x = x * np.float32(2.0**-20) if tap == "ffn_moe_probs-0" else x
+        return x
+
+    models[name].forward(TOKENS, tapper=lowered, scores=True)
+    sums, shares = taps["ffn_moe_weights_sum-0"], taps["ffn_moe_weights-0"]
+    assert 0 < sums.max() < 2.0**-14
+    same_bits(taps["ffn_moe_weights_sum_clamped-0"], np.full_like(sums, 6.103515625e-5))
+    same_bits(taps["ffn_moe_weights_norm-0"], shares / np.float32(6.103515625e-5))
+    same_bits(taps["ffn_moe_weights_sum_clamped-1"], taps["ffn_moe_weights_sum-1"])
 
 
 class Names:

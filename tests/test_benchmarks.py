@@ -9,6 +9,7 @@ from math import prod
 from pathlib import Path
 
 import gguf
+import matplotlib
 import numpy as np
 import pytest
 from hypothesis import given
@@ -176,7 +177,7 @@ def test_the_table_shows_every_row_with_its_goal_and_why_one_is_missing(report):
 
 
 def test_the_picture_is_drawn(report, tmp_path):
-    pytest.importorskip("matplotlib", reason="the extra [plots] is not installed").use("Agg")
+    matplotlib.use("Agg")
     show.picture(report, tmp_path / "r.png")
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
 

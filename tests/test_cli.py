@@ -1,8 +1,11 @@
 """Every command as a user runs it: --help, a success, and failures with their one line and exit status 2."""
 
+import gc
+import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,14 +15,40 @@ import pytest
 import tiny
 from safetensors.numpy import save_file
 
+from refmodel import cli
+
 COMMANDS = ["demo", "info", "run", "diff", "trace", "route", "surgery", "verify", "oracle", "warmup", "version"]
 
 
-def refmodel(*words, **environment):
+def in_a_process(*words, **environment):
+    """The command line as a user starts it; a start costs more than most of what is tried here, so that `refmodel` is the rule."""
     env = {key: value for key, value in os.environ.items() if key != "REFMODEL_LLAMA_LIB"} | environment
     return subprocess.run(
         [sys.executable, "-m", "refmodel", *map(str, words)], capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL
     )
+
+
+def refmodel(*words):
+    """The same in this process: all of main, and what it changes of the process is put back."""
+    out, err = io.StringIO(), io.StringIO()
+    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    thresholds = gc.get_threshold()
+    with pytest.MonkeyPatch.context() as patch, Path(os.devnull).open() as nothing:
+        patch.delenv("REFMODEL_LLAMA_LIB", raising=False)
+        patch.setenv("COLUMNS", "120")
+        for name, value in (("stdin", nothing), ("stdout", out), ("stderr", err), ("argv", ["refmodel", *map(str, words)])):
+            patch.setattr(sys, name, value)
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as end:
+            status = end.code or 0
+        finally:
+            gc.unfreeze()
+            gc.set_threshold(*thresholds)
+            for number, handler in signals.items():
+                signal.signal(number, handler)
+    return subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +66,7 @@ def test_help(command):
 def test_version():
     from refmodel import __version__
 
-    assert refmodel("version").stdout.strip() == __version__
+    assert in_a_process("version").stdout.strip() == refmodel("version").stdout.strip() == __version__
 
 
 @pytest.mark.parametrize(
@@ -87,7 +116,7 @@ def test_info_says_what_is_inconsistent(tmp_path):
 
 def test_run_is_reproducible(model):
     words = ("run", model, "-p", "the thing", "-n", 5, "--temperature", "1.0", "--seed", 7, "--route", "(1,3)")
-    first, second = refmodel(*words), refmodel(*words)
+    first, second = refmodel(*words), in_a_process(*words)
     assert first.returncode == 0, first.stderr
     assert first.stdout == second.stdout
     assert "tokens/s" in first.stderr
@@ -266,7 +295,7 @@ def test_a_checkout_that_lost_its_links_says_so(tmp_path):
     package = Path(__file__).parent.parent / "refmodel"
     shutil.copytree(package, tmp_path / "refmodel", ignore=shutil.ignore_patterns("kernels", "golden", "__pycache__"))
     (tmp_path / "refmodel" / "kernels").write_text("../kernels")
-    done = refmodel("route", "(0,0)", "--layers", 3, PYTHONPATH=str(tmp_path), PYTHONSAFEPATH="1")
+    done = in_a_process("route", "(0,0)", "--layers", 3, PYTHONPATH=str(tmp_path), PYTHONSAFEPATH="1")
     assert done.returncode == 2
     assert "did not survive the checkout" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr

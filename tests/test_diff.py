@@ -103,6 +103,21 @@ def test_logits_report_rank_margin_and_abstain_on_near_ties():
     clear, tie = compare_logits(ours, theirs)
     assert (clear.top1_ours, clear.top1_theirs, clear.rank, clear.margin) == (0, 1, 1, 4.0)
     assert tie.near_tie
+    assert clear.near_tie, "6 apart at one token, and a margin of 4"
     p = np.exp(theirs[0]) / np.exp(theirs[0]).sum()
     q = np.exp(ours[0]) / np.exp(ours[0]).sum()
     assert clear.kl == pytest.approx((p * np.log(p / q)).sum())
+
+
+@pytest.mark.parametrize(("apart", "near"), [(0.5, False), (0.75, False), (1.0, True), (1.5, True), (2.5, True), (0.0, False)])
+def test_a_near_tie_is_a_margin_of_at_most_twice_the_largest_difference(apart, near):
+    """Two logits may each move by the largest difference: a margin of 2 is safe from less than 1."""
+    theirs = np.array([[3.0, 1.0, -4.0]])
+    (row,) = compare_logits(np.add(theirs, [[0.0, 0.0, apart]]), theirs)
+    assert row.margin == 2.0
+    assert row.near_tie == near
+
+
+def test_equal_logits_are_a_near_tie_even_where_nothing_differs():
+    (row,) = compare_logits(np.array([[2.0, 2.0]]), np.array([[2.0, 2.0]]))
+    assert (row.margin, row.near_tie) == (0.0, True)

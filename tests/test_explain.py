@@ -74,6 +74,7 @@ def test_a_fault_is_left_unexplained_and_the_first_wrong_operation_is_named(mode
 
 def test_a_higher_precision_makes_the_weights_a_part(model, tmp_path):
     shape = {"E": 256, "F": 256, "H": 8, "G": 2, "D": 32, "n_rot": 12, "n_layer": 4, "Hk": 4, "Hv": 8, "S": 32, "K": 4}
+    shape |= {"alike": "the parent of a packed golden file"}
     parent = tiny.build(tmp_path / "parent.gguf", "qwen35", 13, **shape, recurrent=[1, 1, 0, 1])  # as golden/make.py has it
     found = explain(model, model.route(), emulated(model), tmp_path, full=refmodel.load(parent))
     for budget in found.budgets:

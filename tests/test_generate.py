@@ -101,3 +101,18 @@ def test_a_list_with_different_items_is_no_loop():
     assert repeated([token for number in range(200) for token in (1, 2, number, 3)]) == 0
     assert repeated([7] * 47) == 0
     assert repeated([7] * 48) == 1
+
+
+@pytest.mark.parametrize("length", [1, 2, 11, 12, 13, 16, 20, 63, 64])
+def test_a_loop_is_four_times_a_phrase_of_at_most_64_and_48_tokens(length):
+    """One token less, or another one where the first repetition starts, is no loop."""
+    phrase, span = list(range(length)), max(48, 4 * length)
+    loop = (phrase * 48)[-span:]
+    assert repeated(loop) == repeated([99, 98, *loop]) == length
+    assert repeated(loop[1:]) == 0
+    assert repeated([99, *loop[1:]]) == 0
+    assert repeated([*loop, 99]) == 0
+
+
+def test_a_longer_phrase_is_no_loop():
+    assert repeated([*range(65)] * 8) == 0

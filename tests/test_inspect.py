@@ -121,14 +121,15 @@ def test_the_words_are_those_of_the_file(tmp_path):
     """Gemma's norm of that name is another one; a Qwen3-Next has its key heads in groups; lists and rules are told apart."""
     norm = {}
     for arch in ("gemma3", "qwen3next"):
-        model = refmodel.load(tiny.build(tmp_path / f"{arch}.gguf", arch, Hv=6))
+        model = refmodel.load(tiny.build(tmp_path / f"{arch}.gguf", arch))
         norm[arch] = next(row.meaning for row in kind_table(model) if row.tensor == "post_attention_norm.weight")
     assert "of what attention gives, before it is added" in norm["gemma3"]
     assert "of the residual sum" in norm["qwen3next"]
     assert "value head h uses h // 3" in summary(model)["delta"]
     listed = refmodel.load(tiny.build(tmp_path / "listed.gguf", "qwen35", n_layer=3, recurrent=[True, False, True]))
     assert summary(listed)["kinds"] == "2 delta (0, 2), 1 attention (1); as qwen35.attention.recurrent_layers lists them"
-    heads = summary(refmodel.load(tiny.build(tmp_path / "llama.gguf", "llama", E=24, H=4, G=4, D=6, n_rot=6)))["heads"]
+    many = {"H": 4, "G": 4, "D": 6, "n_rot": 6, "alike": "the words for a head of keys for each head"}
+    heads = summary(refmodel.load(tiny.build(tmp_path / "llama.gguf", "llama", **many)))["heads"]
     assert heads == "4 query, 4 key/value, of 6"
 
 

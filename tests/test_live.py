@@ -84,8 +84,8 @@ VARIANTS = {
     "qwen3moe, one expert": ("qwen3moe", {"used": 1}),
     "qwen35moe, one expert": ("qwen35moe", {"used": 1}),
     "qwen3next, one expert": ("qwen3next", {"used": 1}),
-    "qwen3next, as many key heads as value heads": ("qwen3next", {"Hk": 3, "Hv": 3}),
-    "qwen35moe, as many key heads as value heads": ("qwen35moe", {"Hk": 3, "Hv": 3}),
+    "qwen3next, as many key heads as value heads": ("qwen3next", {"Hv": 3, "alike": "that is what is tried"}),
+    "qwen35moe, as many key heads as value heads": ("qwen35moe", {"Hv": 3, "alike": "that is what is tried"}),
     "llama, scales and biases": ("llama", {"scales": True, "biases": [*tiny.QKV, "attn_output"]}),
     **{f"{arch}, scales": (arch, {"scales": True}) for arch in ARCHITECTURES},
 }

@@ -72,3 +72,41 @@ print(faults(5))
 def test_memory_that_arrays_leave_is_taken_again_without_a_fault_for_each_page():
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 100  # without it there are thousands
+
+
+@pytest.fixture
+def system(monkeypatch, tmp_path):
+    """Files as Linux has them; the names of what a test writes into them."""
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "GROUP", tmp_path)
+    return tmp_path
+
+
+STAT = "anon_thp 7\nfile 600000\nanon 300000\nkernel 5\n"
+
+
+@pytest.mark.parametrize(
+    ("limit", "left"), [("1000000\n", 700_000), ("300000\n", 0), ("200000\n", 0), ("300001\n", 1), ("max\n", None), (None, None)]
+)
+def test_a_control_group_leaves_its_limit_without_its_anonymous_pages(system, limit, left):
+    (system / "memory.stat").write_text(STAT)
+    if limit is not None:
+        (system / "memory.max").write_text(limit)
+    assert memory.of_group() == left
+    (system / "memory.stat").unlink()
+    assert memory.of_group() is None
+
+
+@pytest.mark.parametrize(
+    ("machine", "limit", "free"),
+    [(2_000, "9000000\n", 2_000 << 10), (9_000, "1000000\n", 700_000), (2_000, "max\n", 2_000 << 10), (None, "1000000\n", 700_000)],
+)
+def test_what_is_available_is_the_least_of_machine_and_group(system, machine, limit, free):
+    (system / "memory.stat").write_text(STAT)
+    (system / "memory.max").write_text(limit)
+    if machine is not None:
+        (system / "meminfo").write_text(f"MemTotal: 99999 kB\nMemFree: 1 kB\nMemAvailable: {machine} kB\n")
+    assert memory.available() == free
+    (system / "memory.max").write_text("max")
+    if machine is None:
+        assert memory.available() is None

@@ -1,5 +1,8 @@
 """The forward pass: splits, routes, states, both numerics, and the second float64 forward that shares nothing with it."""
 
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 import straight
@@ -35,15 +38,48 @@ def test_oracle_is_the_straight_line_float64_forward(model, data):
     assert nmse(ours, logits) <= 1e-24
     for position in range(len(route)):
         assert nmse(seen.taps[f"l_out-{position}"], l_out[position]) <= 1e-24
+    session, prompt = model.session(route, "oracle"), data.draw(st.integers(1, len(TOKENS) - 1))
+    steps = [session.forward(TOKENS[:prompt]), *(session.forward([token]) for token in TOKENS[prompt:])]
+    assert nmse(np.concatenate(steps), logits) <= 1e-24
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_every_bias_that_an_architecture_reads(arch, tmp_path):
-    biases = [*ARCHITECTURES[arch].BIASED, *(["output"] if arch == "qwen2" else [])]
-    model = refmodel.load(tiny.build(tmp_path / "m.gguf", arch, seed=5, biases=biases))
-    assert sum(name.endswith(".bias") for name in model.weights if "ssm_dt" not in name) >= len(biases)
+def test_the_straight_line_forward_shares_nothing():
+    """Not a line of refmodel, nor of anything but the gguf package, NumPy and the standard library; and no magnitudes of ours."""
+    tree = ast.parse(Path(straight.__file__).read_text())
+    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    modules |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    assert modules == {"math", "pathlib", "typing", "gguf", "gguf.quants", "numpy"}
+
+
+YARN = {"type": "yarn", "factor": 4.0, "original_context_length": 64}
+BEYOND = {  # what a file may have beyond its architecture; tests/test_live.py has it beside llama.cpp
+    "llama, divisors": ("llama", {"rope_freqs": True}),
+    "llama, linear": ("llama", {"scaling": {"type": "linear", "factor": 3.0, "attn_factor": 1.25}}),
+    "llama, yarn": ("llama", {"scaling": YARN}),
+    "qwen2, yarn": ("qwen2", {"scaling": YARN | {"attn_factor": 0.75}}),
+    "gemma3, no window": ("gemma3", {"window": 0, "n_layer": 2}),
+    "gemma3, linear": ("gemma3", {"scaling": {"type": "linear", "factor": 8.0}}),
+    "gemma3, capped logits": ("gemma3", {"softcap": 1.5}),
+    "qwen3moe, one expert": ("qwen3moe", {"used": 1}),
+    "qwen35moe, one expert": ("qwen35moe", {"used": 1}),
+    "qwen3next, one expert": ("qwen3next", {"used": 1}),
+    "qwen35, sections": ("qwen35", {"sections": [3, 1, 1]}),
+    "qwen3next, key heads": ("qwen3next", {"Hv": 3, "alike": "as many key heads as value heads"}),
+    "qwen35moe, key heads": ("qwen35moe", {"Hv": 3, "alike": "as many key heads as value heads"}),
+    **{f"{arch}, scales": (arch, {"scales": True}) for arch in ARCHITECTURES},
+}
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_what_a_file_may_have_beyond_its_architecture(name, tmp_path):
+    arch, shape = BEYOND[name]
+    model = refmodel.load(tiny.build(tmp_path / "m.gguf", arch, seed=7, **shape))
     logits, _ = straight.forward(model.path, TOKENS)
-    assert nmse(model.forward(TOKENS, numerics="oracle"), logits) <= 1e-24
+    bound = 1e-15 if "yarn" in name else 1e-24  # a pair's share of the scale is a float32 in llama.cpp, and here: 6e-8, squared
+    assert nmse(model.forward(TOKENS, numerics="oracle"), logits) <= bound
+    without = {"scaling": {}, "softcap": 0.0, "sections": (), "scales": False}
+    plain = tiny.build(tmp_path / "plain.gguf", arch, seed=7, **shape | without)
+    assert bool({*without} & {*shape}) == (nmse(straight.forward(plain, TOKENS)[0], logits) > 1e-12), "it makes a difference"
 
 
 @settings(max_examples=10)

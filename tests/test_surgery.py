@@ -23,6 +23,8 @@ from refmodel.errors import FileError, MetadataError, RouteError
 from refmodel.gguf.metadata import Metadata
 from refmodel.gguf.reader import GgufFile, read
 from refmodel.gguf.writer import Limit, field, write
+from refmodel.model.route import Route
+from refmodel.surgery.copy_map import Plan
 from refmodel.surgery.gguf import routed
 
 TOKENS = [7, 3, 250, 9, 9]
@@ -302,3 +304,32 @@ def test_surgery_starts_without_numba_torch_and_the_tokenizer(tmp_path):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert not {"numba", "llvmlite", "torch", "transformers"} & set(done.stdout.split())
     assert (tmp_path / "r.gguf").exists()
+
+
+def test_tensors_of_a_copy_stand_as_in_the_source():
+    """Those of the whole model where they stood, all blocks where the first block stood, each block's in its own order."""
+    names = ["token_embd.weight", "blk.1.b", "blk.1.a", "output_norm.weight", "blk.0.a", "blk.0.b", "blk.2.nextn", "output.weight"]
+    plan = Plan(Route.of([1, 0, 1], 2), behind=1, prefix="blk.")
+    assert list(plan.origins(names).items()) == [
+        ("token_embd.weight", "token_embd.weight"),
+        ("blk.0.b", "blk.1.b"),
+        ("blk.0.a", "blk.1.a"),
+        ("blk.1.a", "blk.0.a"),
+        ("blk.1.b", "blk.0.b"),
+        ("blk.2.b", "blk.1.b"),
+        ("blk.2.a", "blk.1.a"),
+        ("blk.3.nextn", "blk.2.nextn"),
+        ("output_norm.weight", "output_norm.weight"),
+        ("output.weight", "output.weight"),
+    ]
+    assert list(plan.origins(["output.weight"])) == ["output.weight"]
+    assert list(plan.origins(["blk.0.a", "blkx.0.a", "blk.7", "blk..a"])) == ["blk.1.a", "blkx.0.a", "blk.7", "blk..a"]
+
+
+def test_a_list_of_a_copy_follows_its_blocks():
+    plan = Plan(Route.of([1, 0, 1], 2), behind=1, prefix="blk.")
+    assert plan.blocks == (1, 0, 1, 2)
+    assert plan.follow(["a", "b", "c"]) == ["b", "a", "b", "c"]
+    assert plan.follow(["a", "b"]) == ["b", "a", "b"]
+    with pytest.raises(AssertionError, match="one value for each block"):
+        plan.follow(["a", "b", "c", "d"])

@@ -95,7 +95,6 @@ def test_a_route_that_skips_a_block_has_no_unrouted_run(pair, tmp_path):
 
 
 def test_the_picture_is_a_png(done, tmp_path):
-    pytest.importorskip("matplotlib")
     plot(done, tmp_path / "x.png", "title")
     assert (tmp_path / "x.png").read_bytes()[:4] == b"\x89PNG"
 

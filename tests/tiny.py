@@ -1,5 +1,6 @@
 """Small random models of each architecture, written by the gguf package: F32, deterministic from a seed, no two axes alike."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,20 +18,24 @@ from refmodel.quants import LAYOUTS
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a model; every field may be given to `build` by name. Letters as in refmodel.arrays."""
+    """Sizes of a model; every field may be given to `build` by name. Letters as in refmodel.arrays.
+
+    S is both key_dim and value_dim of the delta rule: `ssm.state_size` is one number for Dk and Dv in all three hybrids.
+    """
 
     n_layer: int = 5
-    E: int = 20
-    F: int = 28
+    E: int = 22
+    F: int = 26
     H: int = 6
     G: int = 2
-    D: int = 10
-    n_rot: int = 6
-    Hk: int = 2
-    Hv: int = 4
+    D: int = 14
+    n_rot: int = 10
+    Hk: int = 3
+    Hv: int = 9
     S: int = 8
-    K: int = 3
+    K: int = 4
     interval: int = 3
+    sections: Sequence[int] = ()  # of rotated pairs: time, height, width
     recurrent: Sequence[bool] | None = None
     tied: bool = False
     n_nextn: int = 0
@@ -38,8 +43,8 @@ class Shape:
     rope_freqs: bool = False
     biases: Sequence[str] = ()  # the matrices that have one
     experts: int = 0
-    used: int = 3
-    Fx: int = 12  # of an expert
+    used: int = 5
+    Fx: int = 16  # of an expert
     Fs: int = 0  # of the shared expert
     window: int = 0
     softcap: float = 0.0
@@ -64,15 +69,15 @@ class Shape:
 EPS = 1e-3
 HYBRID = {"qwen35", "qwen35moe", "qwen3next"}
 QKV = ("attn_q", "attn_k", "attn_v")
-DENSE = Shape(n_rot=10, n_layer=3)
+DENSE = Shape(D=10, n_rot=10, n_layer=3)
 SHAPES = {
     "llama": DENSE,
     "qwen2": replace(DENSE, E=40, H=4, biases=QKV),  # H · D is E
     "qwen3": DENSE,
-    "qwen3moe": replace(DENSE, experts=5),
+    "qwen3moe": replace(DENSE, experts=7),
     "qwen35": Shape(),
-    "qwen35moe": Shape(experts=5, Fs=14),
-    "qwen3next": Shape(experts=5, Fs=14),
+    "qwen35moe": Shape(experts=7, Fs=18),
+    "qwen3next": Shape(experts=7, Fs=18),
     "gemma3": replace(DENSE, n_layer=4, interval=3, window=4, tied=True),
 }
 PRE = {"llama": "smollm", "qwen35": "qwen35"}  # and qwen2
@@ -82,13 +87,16 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 Types = Callable[[str], gguf.GGMLQuantizationType]
 
 
-def build(path: Path, arch: str, seed: int = 0, types: Types | None = None, **shape: Any) -> Path:
+def build(path: Path, arch: str, seed: int = 0, types: Types | None = None, alike: str = "", **shape: Any) -> Path:
     """Write a random model of that architecture, one of SHAPES; fields of Shape may be given by name.
 
     types  the type of each matrix, by its name; without it all are F32
+    alike  why some axes agree, where some do. Rows that are packed have few possible lengths: for them nobody has to say it
     """
     s = replace(SHAPES[arch], **shape)
     tokens, merges = vocabulary()
+    agree = axes_that_agree(axes(arch, s, len(tokens)))
+    assert types or alike or not agree, f"axes agree, and a test would not see them swapped: {', '.join(sorted(agree))}"
     w = gguf.GGUFWriter(path, arch)
     for key, value in metadata(arch, s).items():
         add(w, f"{arch}.{key}", value)
@@ -117,6 +125,27 @@ def build(path: Path, arch: str, seed: int = 0, types: Types | None = None, **sh
     w.write_tensors_to_file()
     w.close()
     return path
+
+
+def axes(arch: str, s: Shape, V: int) -> dict[str, int]:
+    """The length of every axis of the weights, the activations and the state; of those that one number gives, one.
+
+    D is also n_rot but in the hybrids, and qwen2's H·D is E: refmodel, as llama.cpp, refuses another number.
+    """
+    out = {"V": V, "E": s.E, "H": s.H, "G": s.G, "D": s.D, "G·D": s.G * s.D}
+    out |= {} if arch == "qwen2" else {"H·D": s.H * s.D}
+    out |= {"X": s.experts, "U": s.used, "Fx": s.Fx} if s.experts else {"F": s.F}
+    out |= {"Fs": s.Fs} if s.Fs else {}
+    out |= {"window": s.window} if s.window else {}
+    if arch in HYBRID:
+        out |= {"n_rot": s.n_rot, "2·H·D": 2 * s.H * s.D, "Hk": s.Hk, "Hv": s.Hv, "S": s.S, "K": s.K}
+        out |= {"Hk·S": s.Hk * s.S, "Hv·S": s.Hv * s.S, "C": (2 * s.Hk + s.Hv) * s.S}
+    return out | ({"2·E": 2 * s.E} if s.n_nextn else {})
+
+
+def axes_that_agree(lengths: Mapping[str, int]) -> set[str]:
+    """`H = G` for two axes of one length, and so on."""
+    return {f"{a} = {b}" for a, b in itertools.combinations(lengths, 2) if lengths[a] == lengths[b]}
 
 
 def add(w: gguf.GGUFWriter, key: str, value: Any) -> None:
@@ -153,9 +182,9 @@ def metadata(arch: str, s: Shape) -> dict[str, Any]:
     common |= {f"rope.scaling.{key}": value for key, value in s.scaling.items()}
     if arch not in HYBRID:
         return common
-    third = s.n_rot // 2 // 3
+    dealt = [(s.n_rot // 2 + 2 - k) // 3 for k in range(3)]  # as pairs are dealt out in turns, so that text turns them all
     hybrid = {
-        **({} if arch == "qwen3next" else {"rope.dimension_sections": [s.n_rot // 2 - 2 * third, third, third, 0]}),
+        **({} if arch == "qwen3next" else {"rope.dimension_sections": [*(s.sections or dealt), 0]}),
         "ssm.conv_kernel": s.K,
         "ssm.inner_size": s.S * s.Hv,
         "ssm.state_size": s.S,

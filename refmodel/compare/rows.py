@@ -43,7 +43,7 @@ class LogitRow:
     kl        Σ p_theirs · (log p_theirs − log p_ours), nats
     rank      place of their best token among ours, 0 the first
     margin    their best logit minus their second
-    near_tie  the margin is less than twice the largest difference: which token is first cannot be decided
+    near_tie  the margin is at most twice the largest difference: which token is first cannot be decided
     """
 
     token: int
