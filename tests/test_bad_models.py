@@ -54,7 +54,7 @@ def test_a_tensor_that_would_be_ignored_is_refused(good, tmp_path):
         ("feed_forward_length", 30, r"ffn_gate\.weight has shape .28, 20.; .* needs .30, 20."),
         ("attention.head_count_kv", 3, r"attn_k\.weight has shape"),
         ("ssm.inner_size", 30, "inner_size is 30; .* only for 32"),
-        ("ssm.group_count", 3, "modulo"),
+        ("ssm.group_count", 3, "is 4; expected a multiple of .*group_count, which is 3"),
         ("ssm.group_count", 0, "group_count"),
         ("attention.head_count", 0, "head_count"),
         ("attention.head_count_kv", 0, "head_count_kv"),
@@ -88,7 +88,7 @@ def test_a_list_of_kinds_has_one_value_for_each_block(good, tmp_path, length):
 @pytest.mark.parametrize("base", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_rope_base_is_a_positive_number(good, tmp_path, base):
     fields = dict(good.metadata.fields) | {"qwen35.rope.freq_base": field(gguf.GGUFValueType.FLOAT32, base)}
-    with pytest.raises(RefmodelError, match=r"rope\.freq_base is .*; expected positive numbers"):
+    with pytest.raises(RefmodelError, match=r"rope\.freq_base is .*; expected 1e-06 to 1e\+30: correct the key"):
         loaded(tmp_path, fields, good.tensors)
 
 

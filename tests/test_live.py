@@ -14,8 +14,7 @@ from near import nmse, same_bits
 from strategies import examples
 
 import refmodel
-from refmodel.arch import ARCHITECTURES
-from refmodel.arch.kinds import HYBRID
+from refmodel.arch import ARCHITECTURES, HYBRID
 from refmodel.compare.dequantized import dequantized
 from refmodel.compare.other_side import compare, from_trace, matrix_types
 from refmodel.compare.tolerance import QUANTIZED

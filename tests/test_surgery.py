@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from near import same_bits
 
 import refmodel
-from refmodel.arch import ARCHITECTURES
-from refmodel.arch.kinds import HYBRID
+from refmodel.arch import ARCHITECTURES, HYBRID
 from refmodel.compare.dequantized import dequantized
 from refmodel.errors import FileError, MetadataError, RouteError
 from refmodel.gguf.metadata import Metadata

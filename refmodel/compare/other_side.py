@@ -18,7 +18,7 @@ from ..model.model import Model
 from ..model.route import Route
 from ..numerics import LLAMACPP, REFERENCE, Numerics, llamacpp, numerics_of
 from .diff import Diff, diff
-from .tolerance import GELU, tolerance_for
+from .tolerance import tolerance_for
 
 
 @dataclass(frozen=True)
@@ -116,5 +116,5 @@ def compare(model: Model, route: Route, other: Other, num: Numerics, anchor: str
     """Run against the other side. `anchor` is "", "block" or "node", as in diff.Anchored."""
     theirs = other.profile is None or (other.profile.kv == "f32" and other.profile.flash_attn == "off")
     exact_cache = theirs and num.cache == num.dtype
-    tolerance = tolerance_for(num, other.types, exact_cache, len(route.layers), anchor, model.architecture in GELU)
+    tolerance = tolerance_for(num, other.types, exact_cache, len(route.layers), anchor, model.arch.FACTS.gelu_table)
     return diff(model, other.calls, other.taps, route, num, tolerance, anchor, seen)

@@ -54,7 +54,6 @@ LOOKED_UP = Tolerance(
     logits=1e-6,
     reason="llama.cpp reads GELU from a table of half floats, 1e-4 beside the truth; numerics llamacpp reads the same table",
 )
-GELU = {"gemma3"}  # the architectures in which it does
 HALF_CACHE = Tolerance(
     tensors=1e-5,
     logits=1e-6,
@@ -113,11 +112,11 @@ NOISE = {
 
 
 def tolerance_for(
-    num: Numerics, types: set[GGMLQuantizationType], exact_cache: bool, n_blocks: int, anchor: str = "", gelu: bool = False
+    num: Numerics, types: set[GGMLQuantizationType], exact_cache: bool, n_blocks: int, anchor: str = "", gelu_table: bool = False
 ) -> Tolerance:
     """The row of the table for our numerics, the types of the file's matrices, llama.cpp's cache, and what the pass starts from.
 
-    gelu  whether the architecture is one of GELU
+    gelu_table  whether llama.cpp reads the GELU of this architecture from a table, arch.FACTS.gelu_table
     """
     if num.emulates:
         return EMULATED_ALONE if anchor == "node" else EMULATED
@@ -125,6 +124,6 @@ def tolerance_for(
         return QUANTIZED
     if not exact_cache:
         return HALF_CACHE.deeper(n_blocks)
-    if gelu:
+    if gelu_table:
         return LOOKED_UP.deeper(n_blocks)
     return (ORACLE_FLOATS if num.dtype is np.float64 else SAME_FLOATS).deeper(n_blocks)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ..arch.kinds import HYBRID
+from ..arch import HYBRID
 from ..model.model import Model
 
 

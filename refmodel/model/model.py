@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arch import ARCHITECTURES
+from ..arch import ARCHITECTURES, Hparams, Keys
 from ..arrays import F
 from ..errors import MetadataError
 from ..forward.taps import Tapper, silent
@@ -36,10 +37,12 @@ class Model:
             known = ", ".join(ARCHITECTURES)
             raise MetadataError(f"{self.path}: general.architecture is {self.architecture!r}; known are {known}")
         self.arch = ARCHITECTURES[self.architecture]
-        self.tensors = Tensors(file, self.architecture, self.arch, self.arch.hparams(md, rope_freqs(file)))
+        largest = max((prod(tensor.shape) for tensor in file.tensors.values()), default=0)
+        keys = Keys(md, self.architecture, largest, rope_freqs(file))
+        self.tensors = Tensors(file, self.architecture, self.arch, self.arch.hparams(keys))
 
     @property
-    def hp(self) -> Any:
+    def hp(self) -> Hparams:
         """The hyperparameters, as the architecture reads them from the metadata."""
         return self.tensors.hp
 
@@ -78,7 +81,7 @@ class Model:
     @property
     def n_layer(self) -> int:
         """Blocks of the trunk: those that a route may name."""
-        return int(self.hp.n_layer)
+        return self.hp.n_layer
 
     @property
     def kinds(self) -> list[str]:

@@ -22,7 +22,7 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGUFValueType
 from gguf import GGMLQuantizationType as Q
 
-from ..arch import ARCHITECTURES
+from ..arch import ARCHITECTURES, Keys
 from ..arrays import F, Matrix
 from ..errors import RefmodelError
 from ..forward.weights import Rows
@@ -36,14 +36,6 @@ from ..numerics import Numerics, numerics_of
 COMMON = (Q.Q4_K, Q.Q5_K, Q.Q6_K, Q.Q8_0, Q.F32)  # the types of a usual K-quant
 ONE, FEW, MANY = 1, 7, 71  # tokens: which kernels run depends on whether there are 8, and on what four or eight leave over
 ROWS = 64  # of a matrix that is tried
-EXPERTS = {"expert_count": 4, "expert_used_count": 2, "expert_feed_forward_length": 512, "expert_shared_feed_forward_length": 512}
-# what a typical file of these architectures needs beside the sizes that all have
-MORE = {
-    "qwen3moe": EXPERTS,
-    "qwen35moe": EXPERTS,
-    "qwen3next": EXPERTS,
-    "gemma3": {"attention.sliding_window": 512, "attention.sliding_window_pattern": 2},
-}
 
 
 @dataclass(frozen=True)
@@ -177,14 +169,13 @@ def typical(path: Path, architecture: str, types: Sequence[Q]) -> Path:
         "attention.head_count": 4, "attention.head_count_kv": 2, "attention.key_length": 128, "attention.value_length": 128,
         "ssm.conv_kernel": 4, "ssm.inner_size": 512, "ssm.state_size": 128, "ssm.time_step_rank": 4, "ssm.group_count": 2,
     }  # fmt: skip
-    a = architecture
-    numbers |= MORE.get(a, {})
+    a, arch, count = architecture, ARCHITECTURES[architecture], 0
+    numbers |= arch.FACTS.typical
     fields = {"general.architecture": field(GGUFValueType.STRING, a)}
     fields |= {f"{a}.{key}": field(GGUFValueType.UINT32, value) for key, value in numbers.items()}
     fields[f"{a}.attention.layer_norm_rms_epsilon"] = field(GGUFValueType.FLOAT32, 1e-6)
     fields[f"{a}.rope.dimension_sections"] = field(GGUFValueType.ARRAY, [22, 22, 20, 0], GGUFValueType.INT32)
-    arch, count = ARCHITECTURES[a], 0
-    hp = arch.hparams(Metadata(path, fields), ())
+    hp = arch.hparams(Keys(Metadata(path, fields), a, largest=1 << 32))
     required, optional = arch.globals(hp, 64)
     shapes = required | {name: shape for name, shape in optional.items() if name == "output.weight"}
     for i in range(hp.n_layer):
@@ -192,7 +183,7 @@ def typical(path: Path, architecture: str, types: Sequence[Q]) -> Path:
     tensors = []
     for name, shape in shapes.items():
         kind = Q.F32
-        if len(shape) > 1 and shape[-1] % 256 == 0:
+        if len(shape) > 1 and shape[-2] > 1 and shape[-1] % 256 == 0:
             kind, count = types[count % len(types)], count + 1
         weights, size = GGML_QUANT_SIZES[kind]
         tensors.append(Tensor(name, kind, shape, path, np.zeros(int(np.prod(shape)) // weights * size, np.uint8)))
