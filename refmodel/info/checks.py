@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ..arch import HYBRID
+from ..arch.metadata import BETA_FAST, BETA_SLOW
 from ..model.model import Model
 
 
@@ -53,4 +54,22 @@ def _decays(model: Model) -> Iterator[str]:
             yield f"{name} is not below zero everywhere: it holds -exp(A_log), and this may be A_log itself"
 
 
-CHECKS: list[Callable[[Model], Iterator[str]]] = [_vocabulary, _special_tokens, _interval, _unturned, _unbalanced_route, _decays]
+def _unread_scaling(model: Model) -> Iterator[str]:
+    """Keys of YaRN that llama.cpp reads only for grok and mistral3."""
+    md, start = model.file.metadata, f"{model.architecture}.rope.scaling."
+    used = {"yarn_ext_factor": 1.0, "yarn_attn_factor": 1.0, "yarn_beta_fast": BETA_FAST, "yarn_beta_slow": BETA_SLOW}
+    for name, value in used.items():
+        if model.hp.rope.unscaled and start + name in md and md[start + name] != value:
+            words = f"llama.cpp does not read it for {model.architecture} and computes with {value:g}"
+            yield f"{start}{name} is {md[start + name]}: {words}"
+
+
+CHECKS: list[Callable[[Model], Iterator[str]]] = [
+    _vocabulary,
+    _special_tokens,
+    _interval,
+    _unturned,
+    _unbalanced_route,
+    _decays,
+    _unread_scaling,
+]
