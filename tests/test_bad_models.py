@@ -135,7 +135,7 @@ def number(value):
 def test_a_number_is_in_its_range_before_anything_is_made_of_it(good, tmp_path, key, value, yarn):
     fields = dict(good.metadata.fields) | {f"qwen35.{name}": number(v) for name, v in (YARN if yarn else {}).items()}
     tracemalloc.start()
-    with pytest.raises(RefmodelError, match=rf"bad\.gguf: qwen35\.[a-z_.]+ is \S+; .*: correct the key") as caught:
+    with pytest.raises(RefmodelError, match=r"bad\.gguf: qwen35\.[a-z_.]+ is \S+; .*: correct the key") as caught:
         loaded(tmp_path, fields | {f"qwen35.{key}": number(value)}, good.tensors)
     assert tracemalloc.get_traced_memory()[1] < 1 << 22
     tracemalloc.stop()
