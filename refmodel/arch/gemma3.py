@@ -45,6 +45,7 @@ new_state, globals = keys_and_values, outside
 
 
 def hparams(k: Keys) -> Hparams:
+    """The sizes of the model. MetadataError names a key that is missing or out of its range."""
     hp = with_dense(k, common(k))
     window = k.count("attention.sliding_window", 0, 0)
     return replace(
@@ -66,11 +67,13 @@ def sliding_blocks(k: Keys, n_layer: int) -> tuple[bool, ...]:
 
 
 def shapes(hp: Hparams, index: int) -> Shapes:
+    """The tensors of a block, without blk.N., with their shapes."""
     own = norms(hp, "attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
     return own | normed_attention(hp) | dense(hp)
 
 
 def kind(hp: Hparams, index: int) -> str:
+    """A word for the kind of a block, by its index in the file."""
     return "sliding" if hp.sliding[index] else "attention"
 
 

@@ -21,16 +21,19 @@ kind, new_state = always_attention, keys_and_values
 
 
 def hparams(k: Keys) -> Hparams:
+    """The sizes of the model. MetadataError names a key that is missing or out of its range."""
     k.only("expert_count", 0)
     return divided(k, with_dense(k, common(k, adjacent=True)))
 
 
 def globals(hp: Hparams, n_vocab: int) -> tuple[Shapes, Shapes]:
+    """The tensors outside of blocks for V = n_vocab tokens: the required ones, and those that a file may have."""
     required, optional = outside(hp, n_vocab)
     return required, optional | {"rope_freqs.weight": (hp.rope.n_rot // 2,)}
 
 
 def shapes(hp: Hparams, index: int) -> Shapes:
+    """The tensors of a block, without blk.N., with their shapes."""
     return norms(hp, "attn_norm", "ffn_norm") | attention_shapes(hp) | dense(hp)
 
 

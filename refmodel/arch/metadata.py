@@ -97,14 +97,20 @@ def common(k: Keys, adjacent: bool = False, hybrid: bool = False) -> Hparams:
     n_embd = k.width("embedding_length", 1)
     n_head, n_head_kv = head_counts(k, n_all, n_embd)
     head_dim = k.width("attention.key_length", n_head * n_embd, n_embd // n_head)
-    k.count("context_length")
     k.only("attention.value_length", head_dim)
     if not hybrid:
         k.only("rope.dimension_count", head_dim)
     n_rot = k.count("rope.dimension_count", head_dim, 2, head_dim)
-    rope = rotation(k, n_rot, adjacent)
-    eps = k.real("attention.layer_norm_rms_epsilon", REQUIRED, 1e-20, 1)  # at 0 a row of zeros would be 0 / 0
-    return Hparams(n_all - n_nextn, n_nextn, n_embd, n_head, n_head_kv, head_dim, eps, rope)
+    return Hparams(
+        n_layer=n_all - n_nextn,
+        n_nextn=n_nextn,
+        n_embd=n_embd,
+        n_head=n_head,
+        n_head_kv=n_head_kv,
+        head_dim=head_dim,
+        eps=k.real("attention.layer_norm_rms_epsilon", REQUIRED, 1e-20, 1),  # at 0 a row of zeros would be 0 / 0
+        rope=rotation(k, n_rot, adjacent),
+    )
 
 
 def head_counts(k: Keys, n_all: int, n_embd: int) -> tuple[int, int]:
@@ -129,7 +135,8 @@ def with_experts(k: Keys, hp: Hparams) -> Hparams:
     if "expert_feed_forward_length" in k:
         n_ff = k.first("expert_feed_forward_length", hp.n_all, most=most)
     else:
-        n_ff = k.checked("feed_forward_length", k.first("feed_forward_length", hp.n_all) // n_used, 1, most)
+        each = k.first("feed_forward_length", hp.n_all) // n_used
+        n_ff = k.checked("feed_forward_length / expert_used_count", each, 1, most)
     return replace(hp, n_expert=n_expert, n_used=n_used, n_ff=n_ff)
 
 
@@ -158,7 +165,8 @@ def rotation(k: Keys, n_rot: int, adjacent: bool, base_name: str = "rope.freq_ba
     magnitude = k.real("rope.scaling.attn_factor", 1.0, 1e-6, 1e6)
     factor = 1.0 if how == "none" else factor
     rope = Rope(base, n_rot, adjacent, 1 / factor if scaled else 1.0, (1.0,) * (n_rot // 2), magnitude=magnitude)
-    trained = k.count("rope.scaling.original_context_length", 0, 0) or k.count("context_length")
+    context = k.count("context_length")
+    trained = k.count("rope.scaling.original_context_length", 0, 0) or context
     return yarn(rope, factor, trained) if how == "yarn" else rope
 
 

@@ -21,6 +21,7 @@ kind, new_state = always_attention, keys_and_values
 
 
 def hparams(k: Keys) -> Hparams:
+    """The sizes of the model. MetadataError names a key that is missing or out of its range."""
     hp = with_dense(k, common(k))
     k.multiple("embedding_length", hp.n_embd, "attention.head_count", hp.n_head)
     k.only("attention.key_length", hp.n_embd // hp.n_head)
@@ -28,11 +29,13 @@ def hparams(k: Keys) -> Hparams:
 
 
 def globals(hp: Hparams, n_vocab: int) -> tuple[Shapes, Shapes]:
+    """The tensors outside of blocks for V = n_vocab tokens: the required ones, and those that a file may have."""
     required, optional = outside(hp, n_vocab)
     return required, optional | {"output.bias": (n_vocab,)}
 
 
 def shapes(hp: Hparams, index: int) -> Shapes:
+    """The tensors of a block, without blk.N., with their shapes."""
     return norms(hp, "attn_norm", "ffn_norm") | attention_shapes(hp) | dense(hp)
 
 

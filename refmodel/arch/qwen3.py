@@ -21,10 +21,12 @@ kind, new_state, globals = always_attention, keys_and_values, outside
 
 
 def hparams(k: Keys) -> Hparams:
+    """The sizes of the model. MetadataError names a key that is missing or out of its range."""
     return with_dense(k, common(k))
 
 
 def shapes(hp: Hparams, index: int) -> Shapes:
+    """The tensors of a block, without blk.N., with their shapes."""
     return norms(hp, "attn_norm", "ffn_norm") | normed_attention(hp) | dense(hp)
 
 

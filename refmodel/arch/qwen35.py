@@ -26,10 +26,12 @@ kind, new_state, globals = delta_or_attention, recurrent_or_keys_and_values, out
 
 
 def hparams(k: Keys) -> Hparams:
+    """The sizes of the model. MetadataError names a key that is missing or out of its range."""
     return with_dense(k, delta.with_delta_net(k, turned_by_text(k, common(k, hybrid=True))))
 
 
 def shapes(hp: Hparams, index: int) -> Shapes:
+    """The tensors of a block, without blk.N., with their shapes."""
     gates = {f"{name}.weight": (hp.n_v_head, hp.n_embd) for name in ("ssm_beta", "ssm_alpha")}
     mixing = delta_shapes(hp) | gates if hp.recurrent[index] else gated_attention(hp)
     return norms(hp, "attn_norm", "post_attention_norm") | mixing | dense(hp)

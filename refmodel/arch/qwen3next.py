@@ -46,10 +46,12 @@ kind, new_state, globals = delta_or_attention, recurrent_or_keys_and_values, out
 
 
 def hparams(k: Keys) -> Hparams:
+    """The sizes of the model. MetadataError names a key that is missing or out of its range."""
     return with_shared_expert(k, with_experts(k, delta.with_delta_net(k, common(k, hybrid=True))))
 
 
 def shapes(hp: Hparams, index: int) -> Shapes:
+    """The tensors of a block, without blk.N., with their shapes."""
     gates = {"ssm_ba.weight": (2 * hp.n_v_head, hp.n_embd)}
     mixing = delta_shapes(hp) | gates if hp.recurrent[index] else gated_attention(hp)
     return norms(hp, "attn_norm", "post_attention_norm") | mixing | expert_shapes(hp) | shared_expert_shapes(hp)

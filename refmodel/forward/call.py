@@ -43,6 +43,7 @@ class Call:
     named: Callable[[str], str] = str
 
     def at(self, position: int) -> "Call":
+        """The same call at a position of the route."""
         return replace(self, position=position)
 
     def tap(self, name: str, x: F, transposed: bool = False) -> F:
@@ -55,6 +56,7 @@ class Call:
         return self.tapper(self.full_name(name), x.T).T if transposed else self.tapper(self.full_name(name), x)
 
     def full_name(self, name: str) -> str:
+        """llama.cpp's name of a tap at this position: `Qcur#2` is `Qcur-3#2`."""
         name = self.named(name)
         if self.position < 0:
             return name
@@ -72,7 +74,7 @@ class Call:
         return y if output.bias is None else y + output.bias.dense(self.num.dtype)
 
     def norm(self, name: str, x: F, weight: Weight, normed: str = "norm") -> F:
-        """RMS norm times its weight; `normed` is the tap in between."""
+        """The RMS norm of x over its last axis times a weight of that length, x's shape; `normed` is the tap in between."""
         return self.tap(name, self.tap(normed, self.num.rms_norm(x, self.hp.eps)) * weight.dense(self.num.dtype))
 
     def attention(self, q: F, k: F, v: F, scale: float, window: int = 0) -> F:

@@ -186,9 +186,6 @@ class Block:
         prefix = f"blk.{index}."
         self._weights = {attribute(name.removeprefix(prefix)): w for name, w in weights.items() if name.startswith(prefix)}
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._weights
-
     def __getattr__(self, name: str) -> Any:  # a Weight, or a Share
         try:
             return self.__dict__["_weights"][name]

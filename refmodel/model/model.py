@@ -35,7 +35,9 @@ class Model:
         self.architecture = md.str("general.architecture")
         if self.architecture not in ARCHITECTURES:
             known = ", ".join(ARCHITECTURES)
-            raise MetadataError(f"{self.path}: general.architecture is {self.architecture!r}; known are {known}")
+            raise MetadataError(
+                f"{self.path}: general.architecture is {self.architecture!r}; known are {known}: take a file of one of these"
+            )
         self.arch = ARCHITECTURES[self.architecture]
         largest = max((prod(tensor.shape) for tensor in file.tensors.values()), default=0)
         keys = Keys(md, self.architecture, largest, rope_freqs(file))
@@ -85,13 +87,16 @@ class Model:
 
     @property
     def kinds(self) -> list[str]:
+        """The kind of each block of the trunk, by its number."""
         return [self.arch.kind(self.hp, i) for i in range(self.n_layer)]
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
+        """The file's own tokenizer. MetadataError if it is not one that is known here."""
         return Tokenizer.from_metadata(self.file.metadata)
 
     def route(self, value: RouteLike = None) -> Route:
+        """A route of this model from a Route, its text or a list of source blocks. RouteError if it names no such block."""
         return Route.of(value, self.n_layer)
 
     def session(

@@ -57,7 +57,9 @@ class Tensors:
         """The prediction block. MetadataError if there is none, or several, which llama.cpp refuses; TensorError as at loading."""
         if self.hp.n_nextn != 1:
             key = f"{self.architecture}.nextn_predict_layers"
-            raise MetadataError(f"{self.path}: {key} is {self.hp.n_nextn}; a draft head needs exactly one prediction block")
+            raise MetadataError(
+                f"{self.path}: {key} is {self.hp.n_nextn}; a draft head needs exactly one prediction block: leave out --mtp"
+            )
         i, own = self.n_layer, f"blk.{self.n_layer}.nextn"
         required, optional = nextn.shapes(self.hp, self.n_vocab)
         there = {name: shape for name, shape in optional.items() if f"blk.{i}.{name}" in self.tensors}
@@ -97,14 +99,17 @@ class Tensors:
             tensor = self.tensors[name]
             if not same(tensor.shape, shape):
                 raise TensorError(
-                    f"{self.path}: {name} has shape {tensor.shape}; {who} of this {self.architecture} needs {shape} (rows, columns)"
+                    f"{self.path}: {name} has shape {tensor.shape}; {who} of this {self.architecture} needs {shape} "
+                    "(rows, columns): convert the model again"
                 )
             plain[name] = Weight(tensor if tensor.shape == shape else replace(tensor, shape=shape))
         return {name: with_companions(name, w, plain) for name, w in plain.items()}
 
     def _known(self, name: str, who: str) -> None:
         if name not in self.tensors:
-            raise TensorError(f"{self.path}: tensor {name} is missing; {who} needs it")
+            raise TensorError(
+                f"{self.path}: tensor {name} is missing; {who} needs it: convert the model again, or download it whole"
+            )
 
     def _refuse_scaled_biases(self, prefix: str, shapes: Shapes, here: set[str]) -> None:
         both = [prefix + name for name in FFN if f"{name}.bias" in shapes and f"{name}.scale" in here]
@@ -119,7 +124,8 @@ class Tensors:
         for name in self.tensors:
             if name not in expected and not name.startswith(skipped or "\0"):
                 raise TensorError(
-                    f"{self.path}: {name} is a tensor that {self.architecture} does not read; ignoring it would be wrong"
+                    f"{self.path}: {name} is a tensor that {self.architecture} does not read; ignoring it would be wrong: "
+                    "remove it, or convert the model again"
                 )
 
 
