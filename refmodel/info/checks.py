@@ -28,10 +28,12 @@ def _special_tokens(model: Model) -> Iterator[str]:
 
 
 def _interval(model: Model) -> Iterator[str]:
-    md, arch = model.file.metadata, model.architecture
-    listed, interval = f"{arch}.attention.recurrent_layers", f"{arch}.full_attention_interval"
+    md, arch, how = model.file.metadata, model.architecture, model.arch.FACTS.kinds
+    if how is None or how.listed == how.interval:
+        return
+    listed, interval = f"{arch}.{how.listed}", f"{arch}.{how.interval}"
     if listed in md and interval in md and md.int(interval) > 0:
-        wrong = [i for i, kind in enumerate(model.kinds) if (kind == "delta") != ((i + 1) % md.int(interval) != 0)]
+        wrong = [i for i, kind in enumerate(model.kinds) if (kind == how.kind) != ((i + 1) % md.int(interval) != 0)]
         if wrong:
             yield f"{listed} and {interval} = {md.int(interval)} disagree at blocks {wrong}: older runtimes read the interval"
 
