@@ -14,9 +14,9 @@ import numpy as np
 from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
-from refmodel.llamacpp.child import Api
-from refmodel.llamacpp.child import Tensor as Node
 from refmodel.llamacpp.oracle import Library
+from refmodel.llamacpp.structures import Api
+from refmodel.llamacpp.structures import Tensor as Node
 
 from .arrays import aligned, zeros
 

@@ -9,7 +9,8 @@ import time
 from ctypes import c_bool, c_char_p, c_float, c_int8, c_int32, c_void_p
 from typing import Any
 
-from refmodel.llamacpp.child import CALLBACK, Api, Batch, load_model
+from refmodel.llamacpp.child import load_model
+from refmodel.llamacpp.structures import CALLBACK, Api, Batch
 
 from .child import answer, requests
 

@@ -174,7 +174,7 @@ def _compiled(R, K, W, dtype):
     return entry(_attention, (), number, number, number, *first, three), address(_share, (R, K, W), *first), joining
 
 
-def attention(q, k, v, scale, kq, kq_soft_max, window=0):
+def attention(q, k, v, scale, kq, kq_soft_max, window):
     """Twin of ops.attention.attention. k and v lie in memory in the same way, whichever, a head's numbers side by side."""
     (T, H, D), (S, G, _), factor = q.shape, k.shape, np.float32(scale)
     if D % LANES:  # zeros behind a head change no sum

@@ -83,7 +83,7 @@ def _soft_max(x, weights):
 
 
 @njit(parallel=True, cache=True)
-def without_flash(q, k, v, scale, kq, kq_soft_max, window=0, half_cache=True):
+def without_flash(q, k, v, scale, kq, kq_soft_max, window, half_cache):
     T, H, D = q.shape
     S, G, _ = k.shape
     alone = HALF if half_cache else FLOAT
@@ -185,7 +185,7 @@ def _in_tiles(q, turned, v, begin, seen, factor, out):
 
 
 @njit(parallel=True, cache=True)
-def flash(q, k, v, scale, kq, kq_soft_max, window=0, threads=1, fused_sum=True, tiles_any_head=True):
+def flash(q, k, v, scale, kq, kq_soft_max, window, threads, fused_sum, tiles_any_head):
     T, H, D = q.shape
     S, G, _ = k.shape
     tiles = T >= TILE and (tiles_any_head or D % 8 == 0)

@@ -119,7 +119,7 @@ def called(builder, name, result, *args):
     return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), args)
 
 
-def per_register(builder, name, result, *args, wide=""):
+def per_register(builder, name, wide, result, *args):
     """Call an AVX2 instruction's intrinsic once for every 256 bits of the arguments; a wide one for every 512, where there are."""
     width = lambda kind: getattr(kind.element, "width", 32)  # a float has none
     whole = min(a.type.count * width(a.type) for a in args)
@@ -151,7 +151,7 @@ def half_to_float(context, builder, half, floats):
 # ---- operators: vector with vector of the same type, or vector with number
 
 
-def register_operator(op, of_ints, of_floats=None, of_signed=None):
+def register_operator(op, of_ints, of_floats, of_signed):
     def emit(context, builder, sig, args):
         vec, other = sig.args
         a, b = args
@@ -445,7 +445,7 @@ def lookup(typingctx, v, table):
     def emit(context, builder, sig, args):
         if target_has(context, "avx2") and v.lanes >= 32:
             every = ir.Constant(result.ir, (entries * v.lanes)[: v.lanes])
-            return per_register(builder, "llvm.x86.avx2.pshuf.b", result.ir, every, args[0], wide="llvm.x86.avx512.pshuf.b.512")
+            return per_register(builder, "llvm.x86.avx2.pshuf.b", "llvm.x86.avx512.pshuf.b.512", result.ir, every, args[0])
         found = ir.Constant(result.ir, [0] * v.lanes)
         for k, entry in enumerate(entries):
             chosen = builder.icmp_unsigned("==", args[0], v.ir([k] * v.lanes))
@@ -463,7 +463,7 @@ def chosen(typingctx, table, which):
         v, ints = args[0].type, args[1].type
         if target_has(context, "avx2") and v.count % 8 == 0:
             name, wide = "llvm.x86.avx.vpermilvar.ps.256", "llvm.x86.avx512.vpermilvar.ps.512"
-            return per_register(builder, name, v, *args, wide=wide)
+            return per_register(builder, name, wide, v, *args)
         low = builder.and_(args[1], ints([3] * v.count))
         found = ir.Constant(v, [0.0] * v.count)
         for k in range(4):
@@ -629,7 +629,7 @@ def with_sign(typingctx, a, b):
 
     def emit(context, builder, sig, args):
         if target_has(context, "avx2"):
-            return per_register(builder, "llvm.x86.avx2.psign.b", a.ir, *args)
+            return per_register(builder, "llvm.x86.avx2.psign.b", "", a.ir, *args)
         zero = a.ir([0] * a.lanes)
         signed = builder.select(builder.icmp_signed("<", args[1], zero), builder.sub(zero, args[0]), args[0])
         return builder.select(builder.icmp_signed("==", args[1], zero), zero, signed)
@@ -652,7 +652,7 @@ def pairs_u8i8(context, builder, a, b):
     lanes = a.type.count // 2
     result = ir.VectorType(ir.IntType(16), lanes)
     if target_has(context, "avx2") and lanes >= 16:
-        return per_register(builder, "llvm.x86.avx2.pmadd.ub.sw", result, a, b, wide="llvm.x86.avx512.pmaddubs.w.512")
+        return per_register(builder, "llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx512.pmaddubs.w.512", result, a, b)
     wide = ir.VectorType(I32, lanes)
     exact = pair_products(builder, a, b, wide, builder.zext)
     clipped = called(builder, f"llvm.smin.v{lanes}i32", wide, exact, wide([32767] * lanes))
@@ -664,7 +664,7 @@ def pairs_i16(context, builder, a, b):
     """dot2_i16 of IR values."""
     result = ir.VectorType(I32, a.type.count // 2)
     if target_has(context, "avx2") and result.count >= 8:
-        return per_register(builder, "llvm.x86.avx2.pmadd.wd", result, a, b, wide="llvm.x86.avx512.pmaddw.d.512")
+        return per_register(builder, "llvm.x86.avx2.pmadd.wd", "llvm.x86.avx512.pmaddw.d.512", result, a, b)
     return pair_products(builder, a, b, result, builder.sext)
 
 
@@ -673,7 +673,7 @@ def pairs_i8(context, builder, a, b, signed):
     if signed:
         zero = a.type([0] * a.type.count)
         if target_has(context, "avx2") and not target_has(context, "avx512bw") and a.type.count >= 32:
-            b = per_register(builder, "llvm.x86.avx2.psign.b", b.type, b, a)  # AVX-512 has no such instruction, but masks
+            b = per_register(builder, "llvm.x86.avx2.psign.b", "", b.type, b, a)  # AVX-512 has no such instruction, but masks
         else:
             b = builder.select(builder.icmp_signed("<", a, zero), builder.sub(zero, b), b)
         a = called(builder, f"llvm.abs.v{a.type.count}i8", a.type, a, ir.IntType(1)(0))

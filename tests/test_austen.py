@@ -86,21 +86,21 @@ def test_the_card_and_the_pictures_speak_of_this_model(austen):
 
 
 def named(found):
-    return {row.name for row in found.rows if not row.within}
+    return {row.name for row in found.rows.values() if not row.within}
 
 
 def test_a_dropped_gate_is_seen_in_the_text_and_found_in_every_feed_forward_part_alone():
     c = case(shipped("austen"), shipped("austen-trace"))
     broken = without_gate(c)
     assert broken.writes(None) != c.writes(None)
-    assert named(broken.compared("node", lambda name: None)) == {f"ffn_swiglu-{i}" for i in range(len(c.route.layers))}
+    assert named(broken.judged(lambda name: None)) == {f"ffn_swiglu-{i}" for i in range(len(c.route.layers))}
     rows = measure.held_out(c.model)[:1]
     assert measure.nll(c.model, rows, numerics=without_gate(replace(c, num=FAST)).num) > REPORT["unigram_nats"]
 
 
 def test_heads_turned_too_far_are_found_at_rope_alone():
     c = case(shipped("austen"), shipped("austen-trace"))
-    wrong = named(turned_too_far(c).compared("node", lambda name: None))
+    wrong = named(turned_too_far(c).judged(lambda name: None))
     kinds = [c.model.kinds[source] for source in c.route.layers]
     attention = [position for position, kind in enumerate(kinds) if kind == "attention"]
     assert wrong == {name for i in attention for name in (f"Qcur-{i}", f"Kcur-{i}#1")}

@@ -171,7 +171,7 @@ def test_a_full_context_is_said(model):
 
 
 def test_memory_that_is_not_there_is_said_before_it_is_taken(model, monkeypatch):
-    from refmodel.model import model as module
+    from refmodel.model import session as module
 
     session = model.session("blocks:1,3")
     positions = [model.kinds[source] for source in model.route("blocks:1,3").layers].count("attention")
@@ -238,8 +238,8 @@ def test_the_command_talks_line_by_line_until_the_input_ends(model):
     ("words", "message"),
     [
         (["--chat", "--tokens", "1,2"], "--chat takes text"),
-        (["-p", "a", "--system", "S"], "belong to --chat"),
-        (["-p", "a", "--no-think"], "belong to --chat"),
+        (["-p", "a", "--system", "S"], "need --chat"),
+        (["-p", "a", "--no-think"], "need --chat"),
         (["-p", "one two three four", "--ctx", "3"], "--ctx 3 leaves no room"),
     ],
 )

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import tiny
-from gguf import GGMLQuantizationType as Q
 from test_diff import Record
 
 import refmodel
@@ -11,9 +10,7 @@ from refmodel.compare.error_budget import UNEXPLAINED, explain
 from refmodel.compare.other_side import Other
 from refmodel.errors import TraceError
 from refmodel.forward.taps import in_call
-from refmodel.llamacpp.builds import JUDGE
-from refmodel.llamacpp.profile import DEFAULT
-from refmodel.numerics import LLAMACPP
+from refmodel.numerics import LLAMACPP, REFERENCE
 
 CALLS = [[5, 6, 7, 8, 9, 10, 11, 12, 13], [10], [11]]
 
@@ -29,8 +26,8 @@ def emulated(model, faults=None, **changes):
     session = model.session(numerics=LLAMACPP, tapper=record, scores=True)
     for record.call, call in enumerate(CALLS):
         session.forward(call)
-    given = {"calls": CALLS, "route": model.route().canonical, "sha256": "", "who": "ours", "types": {Q.Q4_K}}
-    given |= {"profile": DEFAULT, "build": JUDGE, "emitted": len(record), "left_out": {}}
+    given = {"calls": CALLS, "route": model.route().canonical, "sha256": "", "who": "ours"}
+    given |= {"arithmetic": LLAMACPP, "unknown": frozenset({""}), "emitted": len(record), "left_out": {}}
     return Other(record, **(given | changes))
 
 
@@ -90,9 +87,9 @@ def test_a_full_model_must_be_the_same_model(model, golden, tmp_path):
         explain(model, model.route(), emulated(model), tmp_path, full=refmodel.load(golden / "models" / "qwen35.gguf"))
 
 
-def test_only_a_known_llama_cpp_is_explained(model, tmp_path):
-    with pytest.raises(TraceError, match=r"not a llama\.cpp whose arithmetic is known"):
-        explain(model, model.route(), emulated(model, build=None), tmp_path)
+def test_only_a_llama_cpp_is_explained(model, tmp_path):
+    with pytest.raises(TraceError, match=r"not a llama\.cpp"):
+        explain(model, model.route(), emulated(model, arithmetic=REFERENCE), tmp_path)
 
 
 def test_a_flipped_code_is_named(model, tmp_path):

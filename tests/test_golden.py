@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import straight
-from near import nmse
+from near import FLOAT_ORDER, nmse
 
 import refmodel
 from refmodel.compare.other_side import compare, recorded
+from refmodel.compare.verdict import judge
 from refmodel.forward.taps import in_call
 from refmodel.forward.trace import Trace
 from refmodel.numerics import numerics_of
@@ -96,13 +97,12 @@ def test_quantized_models_differ_by_nothing_where_that_rounding_is_computed(name
 def test_every_node_of_a_routed_run_agrees():
     model = refmodel.load(GOLDEN / "models" / "qwen35.gguf")
     other = recorded(model, GOLDEN / "traces" / "qwen35" / "route.safetensors")
-    for numerics in ("reference", "oracle", "llamacpp:exact"):
+    assert judge(model, model.route(other.route), other, lambda name: None).first is None
+    for numerics in ("reference", "oracle"):
         for anchor in ("", "block", "node"):
             result = compare(model, model.route(other.route), other, numerics_of(numerics), anchor, lambda name: None)
-            assert result.first_wrong is None
             assert len(result.rows) == len(other.taps) > 1000
-    halves = compare(model, model.route(other.route), other, numerics_of("fast"), "", lambda name: None)
-    assert halves.first_wrong is None, "our cache of half floats is no fault"
+            assert max(row.nmse for row in result.rows) <= FLOAT_ORDER  # both are float32, or nearer to the truth
 
 
 def test_transformers_agrees():

@@ -10,14 +10,14 @@ import tiny
 from english import TEXT
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from near import nmse, same_bits
+from near import FLOAT_ORDER, nmse, same_bits
 from strategies import examples
 
 import refmodel
 from refmodel.arch import ARCHITECTURES, HYBRID
 from refmodel.compare.dequantized import dequantized
-from refmodel.compare.other_side import compare, from_trace, matrix_types
-from refmodel.compare.tolerance import QUANTIZED
+from refmodel.compare.other_side import compare, from_trace
+from refmodel.compare.verdict import judge
 from refmodel.errors import OracleError, RouteError
 from refmodel.forward.taps import in_call
 from refmodel.forward.trace import Trace
@@ -44,15 +44,25 @@ def other_side(model, route, calls, folder, lib, profile="exact", dequantize=Fal
     return live(model, model.route(route), calls, profile_of(profile), lib, dequantize, folder)
 
 
-def judged(model, other, numerics, anchor=""):
+def compared(model, other, numerics, anchor=""):
     return compare(model, model.route(other.route), other, numerics_of(numerics), anchor, lambda name: None)
+
+
+def first_wrong(model, other):
+    return judge(model, model.route(other.route), other, lambda name: None).first
+
+
+def furthest(result):
+    """The largest NMSE of a tensor, but not of one number a token: a sum near zero may have nothing to be small against."""
+    return max(row.nmse for row in result.rows if not row.name.startswith("shared_expert_gate"))
 
 
 @pytest.mark.parametrize("anchor", ["", "block", "node"])
 @pytest.mark.parametrize("numerics", ["reference", "oracle"])
 def test_every_node_of_prefill_and_eight_steps(model, numerics, anchor, tmp_path, llama_lib):
-    result = judged(model, other := other_side(model, None, [PROMPT, *STEPS], tmp_path, llama_lib), numerics, anchor)
-    assert result.first_wrong is None
+    result = compared(model, other := other_side(model, None, [PROMPT, *STEPS], tmp_path, llama_lib), numerics, anchor)
+    assert first_wrong(model, other) is None
+    assert furthest(result) <= max(FLOAT_ORDER, ROUNDED.get(model.architecture, 0.0))
     assert len(result.logits) == len(PROMPT) + len(STEPS)
     assert {row.name for row in result.rows} == set(other.taps)
 
@@ -94,9 +104,9 @@ def test_what_a_file_may_have_beyond_its_architecture(name, tmp_path, llama_lib)
     arch, shape = VARIANTS[name]
     model = refmodel.load(tiny.build(tmp_path / "m.gguf", arch, seed=7, **shape))
     for profile, numerics in (("exact", "reference"), ("default", "llamacpp")):
-        anchor = "block" if numerics == "reference" and "used" in shape else ""  # one expert: rounding grows from block to block
-        result = judged(model, other_side(model, None, [PROMPT, *STEPS[:2]], tmp_path, llama_lib, profile), numerics, anchor)
-        assert result.first_wrong is None
+        other = other_side(model, None, [PROMPT, *STEPS[:2]], tmp_path, llama_lib, profile)
+        result = compared(model, other, numerics)
+        assert first_wrong(model, other) is None
         assert numerics == "reference" or not any(row.differ for row in result.rows)
 
 
@@ -120,8 +130,8 @@ def test_matrices_that_a_file_stores_as_one(name, tmp_path, llama_lib):
     for profile in ("exact", "default"):
         other = other_side(model, None, [PROMPT, *STEPS[:2]], tmp_path, llama_lib, profile)
         for numerics in ("reference", f"llamacpp:{profile}") if profile == "exact" else ("llamacpp",):
-            result = judged(model, other, numerics)
-            assert result.first_wrong is None
+            result = compared(model, other, numerics)
+            assert first_wrong(model, other) is None
             assert {row.name for row in result.rows} == set(other.taps)
             assert numerics == "reference" or not any(row.differ for row in result.rows)
 
@@ -142,7 +152,7 @@ def test_the_command_line_compares_matrices_stored_as_one(arch, anchor, tmp_path
         words = ["diff", path, "--tokens", "84,104,101,12", "--decode", "1", "--numerics", numerics, "--llama-lib", llama_lib]
         done = refmodel_command(*words, *filter(None, [anchor]))
         assert done.returncode == 0, done.stdout + done.stderr
-        assert done.stdout.rstrip().endswith("WITHIN TOLERANCE")
+        assert done.stdout.rstrip().splitlines()[-1].startswith(("EQUAL", "EXPLAINED"))
 
 
 @pytest.mark.parametrize(("arch", "whole"), WRONG)
@@ -156,7 +166,7 @@ def test_the_first_wrong_operation_is_named_where_matrices_are_stored_as_one(arc
     record(wrong, [PROMPT], PROFILES["exact"], out, llama_lib, provenance={"route": refmodel.load(path).route().canonical})
     done = refmodel_command("diff", path, "--against", out)
     assert done.returncode == 1, done.stderr
-    assert f"OUT OF TOLERANCE, first at {WRONG[arch, whole]}: " in done.stdout
+    assert f"WRONG, first at {WRONG[arch, whole]}: " in done.stdout
 
 
 def refmodel_command(*words):
@@ -169,7 +179,7 @@ def test_a_window_that_slides_over_pages_and_tiles(length, tmp_path, llama_lib):
     calls = [list(np.random.default_rng(1).integers(0, 256, length)), [5], [6, 7, 8]]
     for profile in ("default", "fa=off", "threads=2"):
         other = other_side(model, None, [list(map(int, call)) for call in calls], tmp_path, llama_lib, profile)
-        assert not any(row.differ for row in judged(model, other, f"llamacpp:{profile}").rows)
+        assert not any(row.differ for row in compared(model, other, f"llamacpp:{profile}").rows)
 
 
 def test_every_emitted_node_is_compared_or_has_a_reason(model, tmp_path, llama_lib):
@@ -198,10 +208,9 @@ def test_random_routes(model, tmp_path, llama_lib, data):
     assume(model.architecture not in HYBRID or len({model.kinds[layer] for layer in route.layers}) == 2)
     calls = [PROMPT, *STEPS[:2]]
     other = other_side(model, route, calls, tmp_path, llama_lib)
-    assert judged(model, other, "llamacpp:exact").first_wrong is None
+    assert first_wrong(model, other) is None
     for numerics in ("oracle", "reference"):
-        result = judged(model, other, numerics)
-        assert result.first_wrong is None or model.architecture in ROUNDED
+        result = compared(model, other, numerics)
         assert max(row.nmse for row in result.logits) <= ROUNDED.get(model.architecture, 1e-10)
 
 
@@ -261,7 +270,8 @@ def test_quantized_files_agree_when_llama_cpp_runs_their_dequantized_copy(name, 
     model = refmodel.load(golden / "models" / f"{name}.gguf")
     for numerics in ("reference", "oracle"):
         other = other_side(model, None, [PROMPT, *STEPS[:2]], tmp_path, llama_lib, dequantize=True)
-        assert judged(model, other, numerics).first_wrong is None
+        assert first_wrong(model, other) is None
+        assert furthest(compared(model, other, numerics)) <= FLOAT_ORDER
 
 
 @pytest.mark.parametrize("name", ["qwen35-Q4_K_M", "llama-Q8_0"])
@@ -281,24 +291,12 @@ def test_a_trained_model_over_a_few_hundred_tokens(smollm2, tmp_path, llama_lib)
     ids = model.tokenizer.encode(TEXT)
     assert len(ids) > 200
     exact = other_side(model, None, [ids], tmp_path, llama_lib, dequantize=True)
-    result = judged(model, exact, "reference")
-    assert result.first_wrong is None
+    result = compared(model, exact, "reference")
+    assert first_wrong(model, exact) is None
     assert all(row.top1_ours == row.top1_theirs for row in result.logits if not row.near_tie)
     rounded = other_side(model, None, [ids], tmp_path, llama_lib)
     by_rounding = nmse(rounded.taps["result_output"], exact.taps["result_output"])
     assert nmse(model.forward(ids), rounded.taps["result_output"]) <= 2 * by_rounding
-    assert rounded.types == matrix_types(model)
-
-
-def test_the_tolerance_of_quantized_files_is_twice_what_llama_cpp_differs_by_itself(smollm2, tmp_path, llama_lib):
-    model = refmodel.load(smollm2)
-    ids = model.tokenizer.encode(TEXT)[:60]
-    calls, runs = [ids[:40], *([token] for token in ids[40:])], {}
-    for dequantize in (False, True):
-        (folder := tmp_path / str(dequantize)).mkdir()
-        runs[dequantize] = other_side(model, None, calls, folder, llama_lib, dequantize=dequantize).taps
-    for name, exact in runs[True].items():
-        assert 2 * nmse(runs[False][name], exact) <= QUANTIZED.of(name) * 1.01, name
 
 
 def test_a_trained_model_writes_english(smollm2):
@@ -320,5 +318,5 @@ def test_the_library_is_found_where_it_is_said_to_be(llama_lib, monkeypatch):
 
 def test_a_record_can_be_compared_again(model, tmp_path, llama_lib):
     other_side(model, None, [PROMPT], tmp_path, llama_lib)
-    again = from_trace(Trace(tmp_path / "llamacpp.safetensors"), matrix_types(model))
-    assert judged(model, again, "reference").first_wrong is None
+    again = from_trace(Trace(tmp_path / "llamacpp.safetensors"))
+    assert first_wrong(model, again) is None

@@ -20,9 +20,9 @@ from refmodel.arch import ARCHITECTURES
 from refmodel.errors import OracleError
 from refmodel.forward.trace import Trace
 from refmodel.llamacpp import nodes as names
-from refmodel.llamacpp.child import LAYOUTS, ContextParams, ContextParamsMoe, ModelParams, Tensor
 from refmodel.llamacpp.oracle import Library, ask, environment, library, locate, reason, record
 from refmodel.llamacpp.profile import PROFILES, Profile
+from refmodel.llamacpp.structures import LAYOUTS, ContextParams, ContextParamsMoe, ModelParams, Tensor
 
 CALLS = [[1, 2, 3, 7, 9], [4], [6, 8]]
 F32_FLASH = Profile("flash", flash_attn="on", kv="f32")
@@ -110,7 +110,8 @@ def test_a_file_and_its_folder_are_the_same_library(llama_lib):
 @pytest.mark.live
 def test_an_unknown_build_is_refused_with_what_is_known(llama_lib):
     found = locate(llama_lib)
-    code = "from refmodel.llamacpp import child as c; c.LAYOUTS.pop(next(k for k in c.LAYOUTS if k[0] == {!r})); c.main()"
+    code = "from refmodel.llamacpp.child import main; from refmodel.llamacpp.structures import LAYOUTS as known; "
+    code += "known.pop(next(k for k in known if k[0] == {!r})); main()"
     request = {"files": [str(p) for p in (*found.before, found.path)], "variant": ""}
     (answer,) = child(code.format(found.build["ggml"]), request)
     error = answer["error"]

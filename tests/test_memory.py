@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import refmodel
+from refmodel.info.needs import needs
 from refmodel.machine import memory
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "models"
@@ -41,7 +42,7 @@ def test_needs_are_those_of_a_session(name):
     session.forward([1] * 5)
     caches = [s for s in session.states if hasattr(s, "length")]
     fixed = [s for s in session.states if not hasattr(s, "length")]
-    need = memory.needs(model)
+    need = needs(model)
     nothing = np.empty((0, model.hp.n_head_kv, model.hp.head_dim), np.float32)
     keys = [s.append(nothing, nothing) for s in caches]
     assert need["cache_of_1000_tokens"] == 200 * sum(k.nbytes + v.nbytes for k, v in keys)

@@ -243,7 +243,7 @@ import os, resource, signal, sys
 from pathlib import Path
 from refmodel import cli
 from refmodel.gguf.writer import Limit
-import refmodel.operate as operate
+import refmodel.surgery.make_copy as operate
 signal.signal(signal.SIGINT, signal.default_int_handler)
 plain, count = operate.routed, 0
 def act(copied):

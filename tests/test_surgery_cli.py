@@ -136,7 +136,7 @@ def test_two_files_of_one_route(golden, run, tmp_path):
         (["route", "blocks:1,3", "--layers", "4", "--model", "{model}"], "either --layers N or --model MODEL"),
         (["diff", "{model}", "--against", "{model}", "--tokens", "1", "--explain"], "another GGUF takes"),
         (["diff", "{model}", "--against", "{model}", "--tokens", "1", "--plot", "{dir}/x.jpg"], "ending in .png"),
-        (["diff", "{model}", "--tokens", "1", "--plot", "{dir}/x.png"], "--plot belongs to"),
+        (["diff", "{model}", "--tokens", "1", "--plot", "{dir}/x.png"], "--plot is for"),
     ],
 )
 def test_bad_input_gets_one_line_and_exit_status_2(model, run, tmp_path, words, message):

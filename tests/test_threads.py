@@ -47,7 +47,7 @@ def python(code, **environment):
 IN_TWO_THREADS = """
 import os, refmodel
 from concurrent.futures import ThreadPoolExecutor
-from refmodel import threads
+from refmodel.machine import threads
 model = refmodel.load(os.environ["MODEL"])
 run = lambda seed: [model.forward([seed, 2, 3], numerics="fast", logits="last").tobytes() for _ in range(3)]
 alone = [run(1)[0], run(2)[0]]

@@ -20,7 +20,7 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "models"
 NOTHING_IS_LEFT = """
 import sys
 from numba.core.dispatcher import Dispatcher
-from refmodel import warmup
+from refmodel.speed import warmup
 from refmodel.model.model import load
 
 def compiled():

@@ -11,15 +11,13 @@ class Facts:
     """The facts of one architecture; each has a value that says nothing.
 
     kinds          how its files say which block is of which kind; None where all blocks are alike
-    gelu_table     whether llama.cpp reads its GELU from a table of half floats, and so departs from the truth by 1e-4
-    typical        keys that a typical file needs besides the sizes that all have, with small values: speed/warmup makes one
+    typical        keys that a typical file needs besides the sizes that all have, with small values: model/made writes one
     meanings       tensor, without blk.N. -> what it is, where info/meanings.py would say something else. A pattern of str.format
                    over the fields of Hparams
     kind_meanings  kind of a block -> what is to be known of it, the same kind of pattern
     """
 
     kinds: Kinds | None = None
-    gelu_table: bool = False
     typical: Mapping[str, int] = field(default_factory=dict)
     meanings: Mapping[str, str] = field(default_factory=dict)
     kind_meanings: Mapping[str, str] = field(default_factory=dict)

@@ -31,7 +31,6 @@ FACTS = Facts(
         "interval is 6",
         only="attention.sliding_window",
     ),
-    gelu_table=True,
     typical={"attention.sliding_window": 512, PATTERN: 2},
     meanings={
         "attn_norm.weight": "RMS norm of the block's input; the file has 1 + w already",

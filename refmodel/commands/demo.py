@@ -22,16 +22,16 @@ def demo(threads: Threads = None) -> None:
     out.print(show.demo_text("It writes, from the file's own blocks", c.prompt_text, c.writes(None)))
     out.print(show.demo_text(f"Under the route {c.route.canonical}, untrained", c.prompt_text, c.writes(c.route)))
     with watching(err, "comparing") as seen:
-        agreed = c.compared("", seen)
+        agreed, verdict = c.compared(seen), c.judged(seen)
     out.print(show.demo_title("Every tensor of that route's pass against llama.cpp's record of it"))
-    out.print(rows.diff_table(agreed, every=False))
-    out.print(rows.diff_headline(agreed, c.other, c.num.name), markup=False, soft_wrap=True)
-    right = agreed.first_wrong is None
+    out.print(rows.diff_table(agreed, verdict, every=False))
+    out.print(rows.diff_headline(agreed, verdict, c.other, c.num.name), markup=False, soft_wrap=True)
+    right = verdict.first is None
     for title, broken in ((title, fault(c)) for title, fault in FAULTS.items()):
         with watching(err, "comparing") as seen:
-            found = broken.compared("node", seen)
+            found = broken.judged(seen)
         out.print(show.demo_text(title, c.prompt_text, broken.writes(c.route)))
         out.print(rows.faults(found, c.other), markup=False)
-        right &= found.first_wrong is not None
+        right &= found.first is not None
     out.print(show.next_steps())
     raise typer.Exit(0 if right else 1)

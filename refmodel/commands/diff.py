@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import RefmodelError
+from ..errors import RefmodelError, TraceError
 from ..machine.threads import use
 from ..report.console import err, out
 from .compiling import prepare
@@ -18,7 +18,6 @@ from .options import (
     LlamaLib,
     ModelPath,
     Mtp,
-    NumericsName,
     Prompt,
     RouteText,
     Special,
@@ -46,9 +45,18 @@ ProfileText = Annotated[
     typer.Option(
         "--profile",
         help="How llama.cpp runs: exact (fa=off,kv=f32), default (its own settings), or options such as fa=on,threads=2. "
-        "If absent: as --numerics llamacpp says, else exact.",
+        "If absent: its own settings, or as --numerics says; exact for floats.",
     ),
 ]
+DiffNumerics = Annotated[
+    str,
+    typer.Option(
+        "--numerics",
+        help="How to compute: fast, reference (float32), numpy, oracle (float64), llamacpp[:fa=off,...]. "
+        "If absent: as the other side computes.",
+    ),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if one bit differs, whatever explains it.")]
 Anchor = Annotated[bool, typer.Option("--anchor", help="Start every block from the other side's own input.")]
 AnchorNodes = Annotated[bool, typer.Option("--anchor-nodes", help="Start every operation from the other side's own input.")]
 Explain = Annotated[bool, typer.Option("--explain", help="Say what each part of the distance to the truth is due to.")]
@@ -62,18 +70,21 @@ Plot = Annotated[Path | None, typer.Option(help="With --against another GGUF: a 
 class Asked:
     """What is to be compared, as values.
 
-    numerics   ours; None for the other side's own arithmetic where --numerics says just llamacpp
-    profile    how a live llama.cpp runs
+    numerics   ours; None for the other side's own arithmetic
+    profile    how a live llama.cpp runs; None if nothing was said of it
     anchor     "", "block" or "node": where our pass starts from the other side's numbers
+    strict     one other bit is a failure
     """
 
     model: "Model"
-    numerics: "Numerics"
-    profile: "Profile"
+    numerics: "Numerics | None"
+    profile: "Profile | None"
     lib: Path | None
     anchor: str
+    explain: bool
     dequantized: bool
     mtp: bool
+    strict: bool
 
 
 def diff(
@@ -82,7 +93,7 @@ def diff(
     prompt: Prompt = "",
     tokens: TokenText = "",
     route: RouteText = "",
-    numerics: NumericsName = "reference",
+    numerics: DiffNumerics = "",
     profile: ProfileText = "",
     llama_lib: LlamaLib = None,
     decode: Decode = 0,
@@ -91,6 +102,7 @@ def diff(
     explain: Explain = False,
     full: Full = "",
     dequantized: Dequantized = False,
+    strict: Strict = False,
     every: Every = False,
     plot: Plot = None,
     mtp: Mtp = False,
@@ -101,19 +113,13 @@ def diff(
     """Compare with llama.cpp, with a recorded trace, or with another file of the same model, tensor by tensor."""
     use(threads)
     loaded = model_of(model)
+    policy, how = numerics_of(numerics) if numerics else None, profile_of(profile) if profile else None
+    anchored = "node" if anchor_nodes else "block" if anchor else ""
+    asked = Asked(loaded, policy, how, llama_lib, anchored, explain, dequantized, mtp, strict)
+    check_words(asked, against, full, plot, decode)
     if against.endswith(".gguf"):
-        if numerics != "reference" or any((profile, llama_lib, decode, anchor, anchor_nodes, explain, full, dequantized, mtp)):
-            raise RefmodelError(
-                "--against another GGUF takes only --route, -p or --tokens, --plot and --json; leave out the others"
-            )
         two_files(loaded, model_of(against), route, token_ids(loaded, prompt, tokens, special), plot, as_json)
         return
-    policy = numerics_of(numerics)
-    check_words(against, policy, profile, llama_lib, explain, full, dequantized, plot, mtp)
-    anchored = "node" if anchor_nodes else "block" if anchor else ""
-    asked = Asked(loaded, policy, profile_of(profile, policy, explain), llama_lib, anchored, dequantized, mtp)
-    if mtp:
-        _ = loaded.prediction  # what it lacks is said before llama.cpp runs
     ids = token_ids(loaded, prompt, tokens, special) if prompt or tokens or against == LIVE else None
     calls = None if ids is None else calls_of(ids, decode)
     with tempfile.TemporaryDirectory(prefix="refmodel-") as folder:
@@ -122,47 +128,51 @@ def diff(
         if explain:
             status = budget(asked, chosen, other, full, Path(folder), every, as_json)
         else:
-            status = rows(asked, chosen, other, every, as_json)
+            status = rows(asked, against, chosen, other, every, as_json)
     raise typer.Exit(status)
 
 
-def check_words(
-    against: str,
-    policy: "Numerics",
-    profile: str,
-    lib: Path | None,
-    explain: bool,
-    full: str,
-    dequantized: bool,
-    plot: Path | None,
-    mtp: bool,
-) -> None:
-    """RefmodelError for options that do not go together."""
+def check_words(asked: Asked, against: str, full: str, plot: Path | None, decode: int) -> None:
+    """RefmodelError for options that do not go together, before anything is computed."""
+    of_live = asked.profile or asked.lib or asked.dequantized or asked.mtp
+    if against.endswith(".gguf"):
+        if of_live or asked.numerics or asked.anchor or asked.explain or asked.strict or full or decode:
+            raise RefmodelError("--against another GGUF takes --route, -p, --tokens, --plot and --json only; leave out the rest")
+        return
     if plot:
         raise RefmodelError("--plot is for --against another GGUF; leave it out")
-    if dequantized and (explain or policy.emulates):
+    if asked.dequantized and (asked.explain or (asked.numerics and asked.numerics.emulates)):
         raise RefmodelError(
             "--dequantized: the quantized weights are multiplied here as llama.cpp multiplies them without it; leave it out, "
             "or compare under --numerics reference"
         )
-    if full and not explain:
+    if full and not asked.explain:
         raise RefmodelError("--full is for --explain; add that, or leave it out")
-    if against != LIVE and (profile or dequantized or lib or mtp):
+    if against != LIVE and of_live:
         raise RefmodelError("--profile, --dequantized, --mtp and --llama-lib are for a live llama.cpp; a trace stays as recorded")
-    if explain and mtp:
+    if asked.explain and asked.mtp:
         raise RefmodelError("--explain is about the trunk; leave out --mtp")
+    if asked.mtp:
+        _ = asked.model.prediction  # what it lacks is said before llama.cpp runs
 
 
-def profile_of(words: str, policy: "Numerics", explain: bool) -> "Profile":
-    """How llama.cpp runs: as the words say; else as the numerics that emulate it, and with --explain as by itself."""
-    from ..llamacpp.profile import DEFAULT, PROFILES, profile_of
+def profile_of(words: str) -> "Profile":
+    """How llama.cpp runs, as the words say."""
+    from ..llamacpp.profile import profile_of
 
-    if words:
-        return profile_of(words)
-    if policy.emulates:
-        emulated: Profile = policy.emulates.profile
+    return profile_of(words)
+
+
+def profile_for(asked: Asked) -> "Profile":
+    """How a live llama.cpp runs: as was asked; else as the numerics emulates it; else, for floats, exactly; else as by itself."""
+    from ..llamacpp.profile import DEFAULT, PROFILES
+
+    if asked.profile:
+        return asked.profile
+    if asked.numerics and asked.numerics.emulates:
+        emulated: Profile = asked.numerics.emulates.profile
         return emulated
-    return DEFAULT if explain else PROFILES["exact"]
+    return PROFILES["exact"] if asked.numerics or asked.dequantized else DEFAULT
 
 
 def other_side(asked: Asked, against: str, route: str, calls: "list[list[int]] | None", folder: Path) -> "Other":
@@ -174,27 +184,34 @@ def other_side(asked: Asked, against: str, route: str, calls: "list[list[int]] |
     if against == LIVE:
         assert calls is not None
         with err.status(f"llama.cpp computes {sum(map(len, calls))} tokens"):
-            return live(asked.model, chosen, calls, asked.profile, asked.lib, asked.dequantized, folder, asked.mtp)
+            return live(asked.model, chosen, calls, profile_for(asked), asked.lib, asked.dequantized, folder, asked.mtp)
     with err.status("reading the file for its sha256"):
         return recorded(asked.model, file_of(against), calls, chosen if route else None)
 
 
-def rows(asked: Asked, route: "Route", other: "Other", every: bool, as_json: bool) -> int:
+def rows(asked: Asked, against: str, route: "Route", other: "Other", every: bool, as_json: bool) -> int:
     """Every tensor of our pass against the other side's. Returns the exit status."""
     from ..compare.other_side import compare, numerics_against
+    from ..compare.verdict import equal, judge
+    from ..numerics import REFERENCE
     from ..report import diff as show
     from ..report.progress import watching
 
-    prepare(asked.model, asked.numerics, other.calls)
-    policy = numerics_against(asked.numerics, other)
+    policy = numerics_against(REFERENCE if asked.dequantized and not asked.numerics else asked.numerics, other)
+    prepare(asked.model, policy, other.calls)
     with watching(err, "comparing") as seen:
         result = compare(asked.model, route, other, policy, asked.anchor, seen)
+        if not any(not row.problem for row in result.rows):
+            raise TraceError(f"--against {against}: has no tensor of a name that a pass of this model has; nothing was compared")
+        verdict = equal(result.rows, other) if policy is other.arithmetic else None
+        verdict = verdict or judge(asked.model, route, other, seen)
     if as_json:
-        print(json.dumps(show.diff_json(result, other, policy.name), indent=1))
+        print(json.dumps(show.diff_json(result, verdict, other, policy.name), indent=1))
     else:
-        out.print(show.diff_table(result, every))
-        out.print(show.diff_headline(result, other, policy.name), markup=False, soft_wrap=True)
-    return 1 if result.first_wrong else 0
+        out.print(show.diff_table(result, verdict, every))
+        out.print(show.diff_headline(result, verdict, other, policy.name), markup=False, soft_wrap=True)
+    differs = any(row.differ for row in result.rows)
+    return 1 if verdict.first or (asked.strict and differs) else 0
 
 
 def budget(asked: Asked, route: "Route", other: "Other", full: str, folder: Path, every: bool, as_json: bool) -> int:

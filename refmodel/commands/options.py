@@ -90,7 +90,7 @@ def token_ids(model: "Model", prompt: str, tokens: str, special: bool) -> list[i
 
 def whole_numbers(words: str) -> list[int]:
     """`1,2,3` as numbers."""
-    if not re.fullmatch(r"\s*[0-9]{1,18}\s*(,\s*[0-9]{1,18}\s*)*", words):
+    if not re.fullmatch(r"\s*[0-9]{1,99}\s*(,\s*[0-9]{1,99}\s*)*", words):
         raise TokenError(f"--tokens {shown(words)}: expected whole numbers between commas, such as 1,2,3")
     return [int(word) for word in words.split(",")]
 

@@ -25,7 +25,7 @@ def surgery(
     from ..gguf.writer import Limit
     from ..report.progress import copying
     from ..report.surgery import copied
-    from ..surgery.copy import operate
+    from ..surgery.make_copy import operate
 
     limit = Limit.of(split_max_size, split_max_tensors)
     with copying(err) as seen:

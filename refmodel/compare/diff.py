@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -12,8 +11,7 @@ from ..model.model import Model
 from ..model.route import Route
 from ..model.session import run_calls
 from ..numerics import Numerics
-from .rows import LogitRow, Row, compare, compare_logits, squeezed
-from .tolerance import Tolerance
+from .rows import LogitRow, Row, compare, compare_logits, squeezed, without_figures
 
 
 @dataclass(frozen=True)
@@ -22,11 +20,6 @@ class Diff:
 
     rows: list[Row]
     logits: list[LogitRow]
-    tolerance: Tolerance
-
-    @property
-    def first_wrong(self) -> Row | None:
-        return next((row for row in self.rows if not row.within), None)
 
 
 class Anchored:
@@ -59,8 +52,8 @@ class Anchored:
 class Comparing:
     """A tapper that measures every tap against theirs and keeps none of our arrays; what comes after it may be anchored."""
 
-    def __init__(self, theirs: Mapping[str, F], tolerance: Tolerance, anchored: Anchored, seen: Callable[[str], None]) -> None:
-        self.theirs, self.tolerance, self.anchored, self.seen = theirs, tolerance, anchored, seen
+    def __init__(self, theirs: Mapping[str, F], anchored: Anchored, seen: Callable[[str], None]) -> None:
+        self.theirs, self.anchored, self.seen = theirs, anchored, seen
         self.call, self.rows = 0, dict[str, Row]()
 
     def begin(self, call: int, fresh: int) -> None:
@@ -70,7 +63,7 @@ class Comparing:
         key = in_call(name, self.call)
         self.seen(name)
         if key in self.theirs:
-            self.rows[key] = compare(key, x, self.theirs[key], self.tolerance.of(key))
+            self.rows[key] = compare(key, x, self.theirs[key])
         return self.anchored(name, x)
 
 
@@ -105,33 +98,33 @@ def diff(
     theirs: Mapping[str, F],
     route: Route,
     numerics: Numerics,
-    tolerance: Tolerance,
-    anchor: str = "",
-    seen: Callable[[str], None] = lambda name: None,
+    anchor: str,
+    seen: Callable[[str], None],
+    start: Mapping[str, F] | None = None,
 ) -> Diff:
-    """Run the calls, one after another in one sequence, beside a recorded run of the same; with a draft head, if that had one.
+    """Run the calls, one after another in one sequence, against a recorded run of the same; with a draft head, if that had one.
 
     theirs  tap name -> array; call k >= 1 adds `@k`
-    anchor  "", "block" or "node": whose numbers the pass goes on with, see Anchored
+    anchor  "", "block" or "node": whether the pass goes on with recorded numbers, see Anchored
     seen    is told the name of every tap, for a progress bar
+    start   the recorded numbers that it goes on with, where they are not `theirs`
     """
-    anchored = Anchored(theirs, anchor)
-    comparing = Comparing(theirs, tolerance, anchored, seen)
-    session = model.session(route, numerics, comparing, any(name.startswith("mtp_") for name in theirs), shows_scores(theirs))
+    anchored = Anchored(theirs if start is None else start, anchor)
+    comparing = Comparing(theirs, anchored, seen)
+    session = model.session(route, numerics, comparing, has_draft(theirs), shows_scores(theirs))
     logits = list[LogitRow]()
     for call, ours in enumerate(run_calls(session, calls, comparing, anchored)):
         key = in_call("result_output", call)
         if key in theirs and theirs[key].size == ours.size and np.isfinite(ours).all() and np.isfinite(theirs[key]).all():
             logits += compare_logits(ours, theirs[key].reshape(ours.shape))
-    nan: dict[str, Any] = dict.fromkeys(("nmse", "nmse_var", "max_abs", "cosine"), np.nan)
-    missing = [
-        Row(
-            name=name, shape=(), allowed=tolerance.of(name), differ=theirs[name].size, problem="ours has no tap of this name", **nan
-        )
-        for name in theirs
-        if name not in comparing.rows
-    ]
-    return Diff([*comparing.rows.values(), *missing], logits, tolerance)
+    lacking = [name for name in theirs if name not in comparing.rows]
+    missing = [without_figures(name, (), theirs[name].size, "ours has no tap of this name") for name in lacking]
+    return Diff([*comparing.rows.values(), *missing], logits)
+
+
+def has_draft(names: Iterable[str]) -> bool:
+    """Whether a draft head's taps are among these."""
+    return any(name.startswith("mtp_") for name in names)
 
 
 def shows_scores(names: Iterable[str]) -> bool:

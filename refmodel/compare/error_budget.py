@@ -21,12 +21,12 @@ from ..forward.trace import Recorder, Spool, Trace
 from ..model.model import Model
 from ..model.route import Route
 from ..model.session import run_calls
-from ..numerics import ORACLE, Numerics, ladder, llamacpp
+from ..numerics import ORACLE, Numerics, ladder
 from ..ops.ggml_product import PATHS, QUANTIZERS
 from .diff import Anchored
-from .other_side import Other, compare
+from .other_side import Other
 from .rows import LogitRow, Row, compare_logits, ratio
-from .tolerance import EMULATED
+from .verdict import judge
 
 TRUTH, UNEXPLAINED = "truth", "unexplained"
 KEPT = r"^(l_out-\d+|result_output)$"
@@ -72,7 +72,7 @@ class Explanation:
     """budgets  of every block's output and of the logits, call by call
     tokens   llama.cpp's logits beside the truth's, token by token
     left     the unexplained NMSE of each of those tokens
-    first    the first operation that is out of tolerance when each starts from llama.cpp's own input, if any
+    first    the first operation that is wrong when each starts from llama.cpp's own input, if any
     flip     where the runs part, if each operation is right and yet something is left
     """
 
@@ -91,7 +91,7 @@ class Explanation:
         return [self._verdict(row, left) for row, left in zip(self.tokens, self.left, strict=True)]
 
     def _verdict(self, row: LogitRow, left: float) -> str:
-        if left > EMULATED.logits and not self.explained:
+        if left > 0 and not self.explained:
             return "UNEXPLAINED"
         return "NEAR TIE" if row.top1_ours != row.top1_theirs else "EXPLAINED"
 
@@ -114,8 +114,9 @@ def explain(
 
     TraceError if the other side is no llama.cpp whose arithmetic is known, or `full` is another model, or there are no logits.
     """
-    if other.profile is None or other.build is None:
-        raise TraceError(f"--explain: {other.who} is not a llama.cpp whose arithmetic is known here")
+    emulated = other.arithmetic.emulates
+    if emulated is None:
+        raise TraceError(f"--explain: {other.who} is not a llama.cpp; compare without --explain, or with a live llama.cpp")
     if any(in_call("result_output", call) not in other.taps for call in range(len(other.calls))):
         raise TraceError(f"--explain: {other.who} kept no logits; record them without --filter")
     if full is not None and (full.architecture, full.hp, full.n_vocab) != (model.architecture, model.hp, model.n_vocab):
@@ -123,7 +124,7 @@ def explain(
     steps: dict[str, tuple[Model, Numerics]] = {TRUTH: (full or model, ORACLE)}
     if full is not None:
         steps["weights"] = (model, ORACLE)
-    steps |= {name: (model, num) for name, num in ladder(other.profile, other.build).items()}
+    steps |= {name: (model, num) for name, num in ladder(emulated.profile, emulated.build).items()}
     traces = dict[str, Trace]()
     for name, (who, num) in steps.items():
         path = folder / f"{len(traces)}.safetensors"
@@ -135,10 +136,9 @@ def explain(
             raise TraceError(f"--explain: {name} of {other.who} has shape {other.taps[name].shape}, not that of this model")
     budgets = [budget(name, [trace[name] for trace in runs], [*list(steps)[1:], UNEXPLAINED]) for name in names]
     tokens, left = beside_the_truth(traces[TRUTH], traces["order"], other)
-    theirs = llamacpp(other.profile, other.build)
-    first = compare(model, route, other, theirs, "node", seen).first_wrong
+    first = judge(model, route, other, seen).first
     lost = max(b.parts[UNEXPLAINED].nmse for b in budgets) > 0
-    flip = first_flip(model, route, other, theirs) if first is None and lost else None
+    flip = first_flip(model, route, other) if first is None and lost else None
     return Explanation(budgets, tokens, left, first, flip)
 
 
@@ -214,8 +214,9 @@ class Watching:
         return self.num.linear(w, x)
 
 
-def first_flip(model: Model, route: Route, other: Other, num: Numerics) -> Flip | None:
+def first_flip(model: Model, route: Route, other: Other) -> Flip | None:
     """Where a run of ours, left to itself, first rounds an activation to another code than llama.cpp's run did."""
+    num = other.arithmetic
     watching = Watching(other.taps, num)
     session = model.session(route, replace(num, linear=watching.linear), watching)
     for _ in run_calls(session, other.calls, watching):

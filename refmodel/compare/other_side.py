@@ -6,19 +6,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gguf import GGMLQuantizationType
-
 from ..arrays import F
 from ..errors import TraceError
 from ..forward.taps import in_call
 from ..forward.trace import Trace
-from ..llamacpp.builds import BUILDS, Build
+from ..llamacpp.builds import BUILDS, JUDGE
 from ..llamacpp.profile import Profile
 from ..model.model import Model
 from ..model.route import Route
 from ..numerics import LLAMACPP, REFERENCE, Numerics, llamacpp, numerics_of
 from .diff import Diff, diff
-from .tolerance import tolerance_for
+
+ALL = frozenset({""})  # of the operations whose bits are not known: every one
 
 
 @dataclass(frozen=True)
@@ -30,11 +29,11 @@ class Other:
     route        the route it ran, in canonical notation
     sha256       of the file it was recorded for; empty if it does not say
     who          one phrase for the headline: build and profile
-    types        tensor types of the matrices that it multiplied
-    profile      how llama.cpp, or numerics llamacpp, ran; None for other numerics of ours
-    build        of llama.cpp; None for other numerics of ours, or if its arithmetic is not known
+    arithmetic   the numerics that computes as it does, or nearest to that
+    unknown      the operations whose bits are not known, "" for all of them; none for a llama.cpp that was tried on this machine
     emitted      how many nodes it computed, and why those were left out that are not compared: name -> reason
     operations   ggml's operation that computed a tap's numbers, where llama.cpp was recorded
+    ran          the file that it ran, where that has other weights than the user's
     """
 
     taps: Mapping[str, F]
@@ -42,23 +41,23 @@ class Other:
     route: str
     sha256: str
     who: str
-    types: set[GGMLQuantizationType]
-    profile: Profile | None
-    build: Build | None
+    arithmetic: Numerics
+    unknown: frozenset[str]
     emitted: int
     left_out: Mapping[str, str]
     operations: Mapping[str, str] = field(default_factory=dict)
+    ran: Path | None = None
 
-
-def matrix_types(model: Model) -> set[GGMLQuantizationType]:
-    return {w.type for w in model.weights.values() if len(w.shape) > 1}
+    def is_exact(self, tap: str) -> bool:
+        """Whether our arithmetic promises the bits of a tap, given its inputs."""
+        return "" not in self.unknown and self.operations.get(tap, "") not in self.unknown
 
 
 def recorded(model: Model, path: Path, calls: Sequence[Sequence[int]] | None = None, route: Route | None = None) -> Other:
     """A trace file, ours or llama.cpp's. It must be of this file, and of these tokens and this route where they are given."""
     trace = Trace(path)
     try:
-        other = from_trace(trace, matrix_types(model))
+        other = from_trace(trace)
     except (KeyError, ValueError, TypeError, AttributeError):
         raise TraceError(f"{path}: has no provenance that names its tokens; record it with `refmodel trace`") from None
     if not other.calls:
@@ -72,49 +71,48 @@ def recorded(model: Model, path: Path, calls: Sequence[Sequence[int]] | None = N
     return other
 
 
-def from_trace(trace: Trace, types: set[GGMLQuantizationType]) -> Other:
+def from_trace(trace: Trace, arithmetic: Numerics | None = None, unknown: frozenset[str] = ALL, ran: Path | None = None) -> Other:
+    """A recorded run.
+
+    arithmetic  computes as it did; None for what its provenance says
+    unknown     see Other
+    ran         see Other
+    """
     provenance: dict[str, Any] = json.loads(trace.metadata["provenance"])
     nodes = json.loads(trace.metadata.get("nodes", "[]"))
     flat = [node for call in nodes for node in call]
     named = [
         (in_call(node["tap"], k), node.get("source", node["op"])) for k, call in enumerate(nodes) for node in call if node["tap"]
     ]
-    profile, build = arithmetic(provenance)
     return Other(
         taps=trace,
         calls=[list(map(int, call)) for call in provenance["calls"]],
         route=str(provenance["route"]),
         sha256=str(provenance.get("sha256", "")),
         who=provenance.get("who", provenance.get("producer", str(trace.path))),
-        types=types if profile else {GGMLQuantizationType.F32},  # our other numerics round no activations
-        profile=profile,
-        build=build,
+        arithmetic=arithmetic or arithmetic_of(provenance),
+        unknown=unknown,
         emitted=len(flat) or len(trace),
         left_out={node["name"]: node["reason"] for node in flat if node.get("reason")},
         operations=dict(named),
+        ran=ran,
     )
 
 
-def arithmetic(provenance: Mapping[str, Any]) -> tuple[Profile | None, Build | None]:
-    """Under which profile and build a recorded run was computed; none for our float32 and float64."""
+def arithmetic_of(provenance: Mapping[str, Any]) -> Numerics:
+    """The numerics that computes as a recorded run did: that of the llama.cpp, or ours."""
     if "build" in provenance:
-        return Profile(**provenance["profile"]), BUILDS.get(provenance["build"]["commit"][:7])
-    emulated = numerics_of(str(provenance.get("numerics", REFERENCE.name))).emulates
-    return (emulated.profile, emulated.build) if emulated else (None, None)
+        return llamacpp(Profile(**provenance["profile"]), BUILDS.get(provenance["build"]["commit"][:7], JUDGE))
+    return numerics_of(str(provenance.get("numerics", REFERENCE.name)))
 
 
-def numerics_against(num: Numerics, other: Other) -> Numerics:
-    """The policy itself; but LLAMACPP, which names no profile, becomes the arithmetic with which the other side's llama.cpp ran."""
-    if num is not LLAMACPP or other.profile is None:
-        return num
-    if other.build is None:
-        raise TraceError(f"numerics llamacpp: the arithmetic of {other.who} is not known here; known are {', '.join(BUILDS)}")
-    return llamacpp(other.profile, other.build)
+def numerics_against(num: Numerics | None, other: Other) -> Numerics:
+    """The policy itself. None, and LLAMACPP, which names no profile, become the arithmetic of the other side."""
+    if num is None or (num is LLAMACPP and other.arithmetic.emulates):
+        return other.arithmetic
+    return num
 
 
 def compare(model: Model, route: Route, other: Other, num: Numerics, anchor: str, seen: Callable[[str], None]) -> Diff:
     """Run against the other side. `anchor` is "", "block" or "node", as in diff.Anchored."""
-    theirs = other.profile is None or (other.profile.kv == "f32" and other.profile.flash_attn == "off")
-    exact_cache = theirs and num.cache == num.dtype
-    tolerance = tolerance_for(num, other.types, exact_cache, len(route.layers), anchor, model.arch.FACTS.gelu_table)
-    return diff(model, other.calls, other.taps, route, num, tolerance, anchor, seen)
+    return diff(model, other.calls, other.taps, route, num, anchor, seen)

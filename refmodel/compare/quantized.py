@@ -20,12 +20,8 @@ from ..model.route import Route
 from ..numerics import REFERENCE
 from .diff import diff
 from .rows import compare, ratio
-from .tolerance import Tolerance
 
 KEPT = r"^(l_out-\d+|result_output)$"
-
-
-NOTHING = Tolerance(np.inf, np.inf, "a distance between two files is measured, not judged")
 
 
 ALIKE = 1.1  # a factor nearer to one than this says nothing
@@ -116,7 +112,7 @@ def trial(packed: Model, full: Model, words: str, tokens: Sequence[int], seen: C
             full.session(inner, REFERENCE, Recorder(spool, KEPT, seen)).forward(tokens)
         theirs = Trace(path)
         free, alone = (
-            {row.name: row.nmse for row in diff(packed, [tokens], theirs, inner, REFERENCE, NOTHING, anchor, seen).rows}
+            {row.name: row.nmse for row in diff(packed, [tokens], theirs, inner, REFERENCE, anchor, seen).rows}
             for anchor in ("", "block")
         )
     visits = named.visits
@@ -127,7 +123,7 @@ def trial(packed: Model, full: Model, words: str, tokens: Sequence[int], seen: C
 
 
 def distance(ours: F, theirs: F) -> float:
-    return compare("result_output", ours, theirs, np.inf).nmse
+    return compare("result_output", ours, theirs).nmse
 
 
 def routes(packed: Model, full: Model, words: str) -> tuple[Route, Route]:

@@ -17,8 +17,8 @@ class Row:
     max_abs   max |a−b|
     cosine    a·b / |a||b|
     differ    how many numbers have other bits, both as float32
-    allowed   the largest nmse within tolerance
     problem   why there are no figures: missing, not finite, another shape; empty otherwise
+    allowed   the largest nmse that rounding explains; infinite where that is not judged
     """
 
     name: str
@@ -28,8 +28,8 @@ class Row:
     max_abs: float
     cosine: float
     differ: int
-    allowed: float
     problem: str = ""
+    allowed: float = np.inf
 
     @property
     def within(self) -> bool:
@@ -56,7 +56,7 @@ class LogitRow:
     near_tie: bool
 
 
-def compare(name: str, ours: F, theirs: F, allowed: float) -> Row:
+def compare(name: str, ours: F, theirs: F) -> Row:
     """Measure one tensor. Axes of length 1 do not count as a difference of shape."""
     problem = ""
     if squeezed(ours.shape) != squeezed(theirs.shape):
@@ -68,7 +68,7 @@ def compare(name: str, ours: F, theirs: F, allowed: float) -> Row:
             if not np.isfinite(x).all()
         )
     if problem:
-        return without_figures(name, ours.shape, ours.size, allowed, problem)
+        return without_figures(name, ours.shape, ours.size, problem)
     a, b = ours.astype(np.float64).ravel(), theirs.astype(np.float64).ravel()
     error, energy = a - b, float(b @ b)
     lost = float(error @ error)
@@ -80,12 +80,11 @@ def compare(name: str, ours: F, theirs: F, allowed: float) -> Row:
         max_abs=float(np.abs(error).max(initial=0.0)),
         cosine=1.0 if lost == 0 else ratio(float(a @ b), float(np.sqrt(energy * (a @ a)))),
         differ=int((as_bits(ours) != as_bits(theirs)).sum()),
-        allowed=allowed,
     )
 
 
-def without_figures(name: str, shape: tuple[int, ...], size: int, allowed: float, problem: str) -> Row:
-    return Row(name, shape, np.nan, np.nan, np.nan, np.nan, size, allowed, problem)
+def without_figures(name: str, shape: tuple[int, ...], size: int, problem: str) -> Row:
+    return Row(name, shape, np.nan, np.nan, np.nan, np.nan, size, problem)
 
 
 def as_bits(x: F) -> NDInt:

@@ -1,11 +1,13 @@
 """`refmodel demo`: a trained hybrid writes, is routed, agrees with llama.cpp's record of that, is broken on purpose. Offline."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ..compare.diff import Diff
 from ..compare.other_side import Other, compare, numerics_against, recorded
+from ..compare.verdict import Verdict, judge, measured
 from ..model.model import Model, RouteLike, load
 from ..model.route import Route
 from ..numerics import LLAMACPP, Numerics
@@ -17,12 +19,13 @@ WRITTEN = 48  # tokens of each text
 
 @dataclass(frozen=True)
 class Case:
-    """The trained model, llama.cpp's record of it, and the record's route and arithmetic."""
+    """The trained model, llama.cpp's record of it, the record's route and arithmetic, and what rounding makes of each operation."""
 
     model: Model
     other: Other
     route: Route
     num: Numerics
+    noise: Mapping[str, float]
 
     @property
     def prompt(self) -> Sequence[int]:
@@ -32,9 +35,13 @@ class Case:
     def prompt_text(self) -> str:
         return self.model.tokenizer.decode([token for token in self.prompt if token not in self.model.tokenizer.eog])
 
-    def compared(self, anchor: str, seen: Callable[[str], None]) -> Diff:
+    def compared(self, seen: Callable[[str], None]) -> Diff:
         """Every tensor of a pass under the route against the record. `seen` is told the name of each."""
-        return compare(self.model, self.route, self.other, self.num, anchor, seen)
+        return compare(self.model, self.route, self.other, self.num, "", seen)
+
+    def judged(self, seen: Callable[[str], None]) -> Verdict:
+        """Every operation from the record's own inputs."""
+        return judge(self.model, self.route, self.other, seen, self.num, self.noise)
 
     def writes(self, route: RouteLike) -> str:
         """What the model writes greedily after the prompt."""
@@ -45,7 +52,10 @@ def case(path: Path, trace: Path) -> Case:
     """The model of that file, and llama.cpp's record of it."""
     model = load(path)
     other = recorded(model, trace)
-    return Case(model, other, model.route(other.route), numerics_against(LLAMACPP, other))
+    route = model.route(other.route)
+    with TemporaryDirectory(prefix="refmodel-") as folder:
+        noise = measured(model, route, other, Path(folder), lambda name: None)
+    return Case(model, other, route, numerics_against(LLAMACPP, other), noise)
 
 
 def without_gate(c: Case) -> Case:

@@ -148,12 +148,7 @@ def record(
     the source of its numbers.
     Raises OracleError if there is no llama.cpp, or it refuses or crashes; then there is no file.
     """
-    if not calls or not all(calls):
-        raise OracleError(f"{model}: llama.cpp needs a token in every call; given are calls of {list(map(len, calls))} tokens")
-    if last and taps:
-        raise OracleError(f"{model}: logits of the last token alone are recorded without taps")
-    if mtp and not taps:
-        raise OracleError(f"{model}: llama.cpp's draft head reads the trunk's taps; it cannot be recorded without them")
+    check_request(model, calls, taps, last, mtp)
     library = locate(lib)
     header = {
         "producer": library.describe(),
@@ -162,19 +157,21 @@ def record(
         "calls": [list(map(int, call)) for call in calls],
         **(provenance or {}),
     }
-    request = {
-        "model": str(Path(model).absolute()),
-        "out": str(Path(out).absolute()),
-        "calls": header["calls"],
-        "profile": header["profile"],
-        "provenance": header,
-        "taps": taps,
-        "last": last,
-        "keep": _checked(keep),
-        "mtp": mtp,
-    }
+    request: dict[str, Any] = {"model": str(Path(model).absolute()), "out": str(Path(out).absolute()), "provenance": header}
+    request |= {"calls": header["calls"], "profile": header["profile"]}
+    request |= {"taps": taps, "last": last, "keep": _checked(keep), "mtp": mtp}
     done = ask(library, request, str(model), PATIENCE, seen)
     return Recording(Path(out), done["build"], profile, done["tensors"])
+
+
+def check_request(model: Path, calls: Sequence[Sequence[int]], taps: bool, last: bool, mtp: bool) -> None:
+    """OracleError for what llama.cpp cannot be asked."""
+    if not calls or not all(calls):
+        raise OracleError(f"{model}: llama.cpp needs a token in every call; given are calls of {list(map(len, calls))} tokens")
+    if last and taps:
+        raise OracleError(f"{model}: logits of only the last token are recorded without taps; ask with taps=False")
+    if mtp and not taps:
+        raise OracleError(f"{model}: llama.cpp's draft head reads the trunk's taps; record with taps=True")
 
 
 def _checked(keep: str) -> str:

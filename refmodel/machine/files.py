@@ -136,5 +136,5 @@ def nearest(path: Path) -> Path | None:
     """The file or folder that a user who wrote this path most likely means; None if nothing there is like it."""
     folder = path.parent
     names = [found.name for found in folder.iterdir()] if folder.is_dir() else []
-    close = difflib.get_close_matches(path.name, names, n=1)
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
     return folder / close[0] if close else None

@@ -19,7 +19,7 @@ TILE = 64  # queries and keys of a tile; a call of fewer tokens goes row by row
 SPLIT = 512  # from so many cells on, the keys of a single token are split among the threads
 
 
-def without_flash(q: F32, k: F32, v: F32, scale: float, kq: F32, kq_soft_max: F32, window: int = 0, *, half_cache: bool) -> F32:
+def without_flash(q: F32, k: F32, v: F32, scale: float, kq: F32, kq_soft_max: F32, window: int, *, half_cache: bool) -> F32:
     """Scores, softmax, weighted values, each a matrix of its own. With a half cache, q and the weights are rounded to half too."""
     (T, H, D), (S, G, _) = q.shape, k.shape
     cells, out = -(-S // PAGE) * PAGE, np.empty_like(q)
@@ -73,7 +73,7 @@ def flash(
     scale: float,
     kq: F32,
     kq_soft_max: F32,
-    window: int = 0,
+    window: int,
     *,
     threads: int,
     fused_sum: bool,

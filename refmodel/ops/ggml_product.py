@@ -222,7 +222,7 @@ def lanes_of_16(codes: NDInt, w: Integers, a: Activations) -> NDInt:
     return fours.reshape(*fours.shape[:3], 8, 8).sum(axis=-2)
 
 
-def _over_blocks(w: Integers, a: Activations, lanes: NDInt, first: NDInt | None = None) -> F32:
+def _over_blocks(w: Integers, a: Activations, lanes: NDInt, first: NDInt | None) -> F32:
     """One register of 8 lanes over all blocks; `first` are the minima of Q2_K, which go into it before the products."""
     d, floats = both_scales(w, a), lanes.astype(f32)
     acc = np.zeros((*d.shape[:2], 8), f32)
@@ -235,7 +235,7 @@ def _over_blocks(w: Integers, a: Activations, lanes: NDInt, first: NDInt | None 
 
 def lanes_of_iq4_xs(w: Integers, a: Activations) -> F32:
     """Source: ggml_vec_dot_iq4_xs_q8_K."""
-    return _over_blocks(w, a, lanes_of_32(w, a))
+    return _over_blocks(w, a, lanes_of_32(w, a), None)
 
 
 def lanes_of_q4_k(w: Integers, a: Activations) -> F32:
@@ -244,7 +244,7 @@ def lanes_of_q4_k(w: Integers, a: Activations) -> F32:
     below = np.zeros((len(a.d), len(w.d), 4), f32)
     for n in range(w.d.shape[1]):
         below = fma(-(a.d[:, n, None] * w.dmin[:, n])[..., None], minima[:, :, n], below)
-    return _over_blocks(w, a, lanes_of_32(w, a)) + ((below[..., 0] + below[..., 2]) + (below[..., 1] + below[..., 3]))
+    return _over_blocks(w, a, lanes_of_32(w, a), None) + ((below[..., 0] + below[..., 2]) + (below[..., 1] + below[..., 3]))
 
 
 def lanes_of_q5_k(w: Integers, a: Activations) -> F32:
@@ -252,7 +252,7 @@ def lanes_of_q5_k(w: Integers, a: Activations) -> F32:
     minima, below = scaled_minima(w, a).sum(axis=-1).astype(f32), np.zeros((len(a.d), len(w.d)), f32)
     for n in range(w.d.shape[1]):
         below = fma(-(a.d[:, n, None] * w.dmin[:, n]), minima[:, :, n], below)
-    return _over_blocks(w, a, lanes_of_32(w, a)) + below
+    return _over_blocks(w, a, lanes_of_32(w, a), None) + below
 
 
 def lanes_of_q2_k(w: Integers, a: Activations) -> F32:
@@ -263,7 +263,7 @@ def lanes_of_q2_k(w: Integers, a: Activations) -> F32:
 
 def lanes_of_q3_k(w: Integers, a: Activations) -> F32:
     """Source: ggml_vec_dot_q3_K_q8_K."""
-    return _over_blocks(w, a, lanes_of_16(w.codes, w, a))
+    return _over_blocks(w, a, lanes_of_16(w.codes, w, a), None)
 
 
 def lanes_of_q6_k(w: Integers, a: Activations) -> F32:
@@ -272,4 +272,4 @@ def lanes_of_q6_k(w: Integers, a: Activations) -> F32:
     Source: ggml_vec_dot_q6_K_q8_K.
     """
     offset = (32 * w.scales.astype(np.int32) * a.sums[:, None]).reshape(len(a.d), *w.d.shape, 8, 2).sum(axis=-1)
-    return _over_blocks(w, a, lanes_of_16(w.codes + 32, w, a) - offset)
+    return _over_blocks(w, a, lanes_of_16(w.codes + 32, w, a) - offset, None)

@@ -1,4 +1,4 @@
-"""Rows -> rich tables and JSON. Nothing is computed here."""
+"""Rows of a difference and their verdict, as a table, as lines and as JSON. Nothing is computed here."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -7,57 +7,79 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
+from .tables import finite, plain_table
+
 if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
     from ..compare.diff import Diff
     from ..compare.other_side import Other
     from ..compare.rows import LogitRow, Row
-from .tables import plain_table
+    from ..compare.verdict import Verdict
+
+MOST = 20  # wrong rows that are shown
+JSON_WORDS = {"equal": "within", "explained": "explained", "wrong": "out"}
 
 
-def row_cells(row: "Row") -> list[str]:
-    verdict = "[green]ok[/]" if row.within else "[bold red]OUT[/]"
+def cells(row: "Row", judged: "Row | None") -> list[str]:
+    """One line of the table: the figures of the run, and what the operation is by itself."""
+    wrong = judged is not None and not judged.within
+    word = "[bold red]WRONG[/]" if wrong else "[green]same bits[/]" if not row.differ else "[green]explained[/]"
     if row.problem:
-        return [escape(row.name), "", "", "", "", verdict + " " + escape(row.problem)]
+        return [escape(row.name), "", "", "", "", f"{word} {escape(row.problem)}"]
     return [
         escape(row.name),
         str(list(row.shape)),
         f"{row.nmse:.1e}",
         f"{row.nmse_var:.1e}",
         f"{row.max_abs:.1e}",
-        verdict,
+        word,
     ]
 
 
-def chosen_rows(result: "Diff", every: bool) -> "list[Row]":
-    """All rows; or, of the first call, one for each block and the head, and those out of tolerance (the first twenty)."""
+def chosen_rows(result: "Diff", verdict: "Verdict", every: bool) -> "list[Row]":
+    """All rows; or, of the first call, one for each block and the head, and the wrong ones (the first twenty)."""
     if every:
         return result.rows
     ends = ("l_out", "result_norm", "result_output")
-    wrong = [row for row in result.rows if not row.within][:20]
-    return [row for row in result.rows if row in wrong or (row.name.startswith(ends) and "@" not in row.name)]
+    wrong = {row.name for row in [row for row in verdict.rows.values() if not row.within][:MOST]}
+    return [row for row in result.rows if row.name in wrong or (row.name.startswith(ends) and "@" not in row.name)]
 
 
-def diff_table(result: "Diff", every: bool) -> Table:
+def diff_table(result: "Diff", verdict: "Verdict", every: bool) -> Table:
+    """A row for each tensor."""
     table = plain_table("tensor", "shape", "NMSE", "NMSE (var)", "max |a-b|", "verdict")
-    for row in chosen_rows(result, every):
-        table.add_row(*row_cells(row))
+    for row in chosen_rows(result, verdict, every):
+        table.add_row(*cells(row, verdict.rows.get(row.name)))
     return table
 
 
-def diff_headline(result: "Diff", other: "Other", numerics: str) -> str:
-    first, t = result.first_wrong, result.tolerance
+def diff_headline(result: "Diff", verdict: "Verdict", other: "Other", numerics: str) -> str:
+    """What was compared with what, and what came of it."""
     compared = [row for row in result.rows if not row.problem]
-    worst = max(compared, key=lambda row: row.nmse, default=None)
-    lines = [f"{numerics} against {other.who}"]
-    lines.append(
-        f"compared {len(compared)} of {other.emitted} nodes; the others repeat or move numbers, golden/names has a reason for each"
-    )
-    lines.append(f"bit for bit equal: {sum(not row.differ for row in compared)} of {len(compared)}")
-    if worst:
-        lines.append(f"largest NMSE {worst.nmse:.1e} at {worst.name}; allowed {t.tensors:.0e}, logits {t.logits:.0e}: {t.reason}")
-    lines += logit_lines(result.logits)
-    lines.append("WITHIN TOLERANCE" if first is None else f"OUT OF TOLERANCE, first at {located(first, other)}")
+    lines = [
+        f"{numerics} against {other.who}",
+        f"compared {len(compared)} of {other.emitted} nodes; the others repeat or move numbers, golden/names has a reason for each",
+        f"bit for bit equal: {sum(not row.differ for row in compared)} of {len(compared)}",
+        *logit_lines(result.logits),
+        *unknown_lines(other),
+        verdict_line(verdict, other),
+    ]
     return "\n".join(lines)
+
+
+def unknown_lines(other: "Other") -> list[str]:
+    """Which operations of the other side are judged by measured rounding, because their bits are not known."""
+    if not other.unknown or "" in other.unknown:
+        return []
+    return [f"bits not known of {', '.join(sorted(other.unknown))}: judged by the rounding that was measured on this input"]
+
+
+def verdict_line(verdict: "Verdict", other: "Other") -> str:
+    """The last line."""
+    if verdict.first:
+        return f"WRONG, first at {located(verdict.first, other)}"
+    if verdict.word == "equal":
+        return "EQUAL: every operation gives the same bits from the same inputs"
+    return f"EXPLAINED: every operation is right; what differs is rounding, most of all in {', '.join(verdict.rounded[:3])}"
 
 
 def located(row: "Row", other: "Other") -> str:
@@ -66,19 +88,23 @@ def located(row: "Row", other: "Other") -> str:
     return f"{row.name}{operation}: {wrong_because(row)}"
 
 
-def faults(result: "Diff", other: "Other", most: int = 4) -> str:
-    """The wrong rows of a diff in which every operation started from the other side's numbers: the wrong operations."""
-    wrong = [row for row in result.rows if not row.within]
+def faults(verdict: "Verdict", other: "Other", most: int = 4) -> str:
+    """The wrong operations."""
+    wrong = [row for row in verdict.rows.values() if not row.within]
     shown = [f"  {located(row, other)}" for row in wrong[:most]] + ["  ..."] * (len(wrong) > most)
-    head = f"with every operation fed llama.cpp's own numbers (--anchor-nodes), {len(wrong)} of {len(result.rows)} rows are wrong:"
+    head = f"each operation started from llama.cpp's own numbers: {len(wrong)} of {len(verdict.rows)} are wrong"
     return "\n".join([head, *shown])
 
 
 def wrong_because(row: "Row") -> str:
-    return row.problem or f"NMSE {row.nmse:.1e}, allowed {row.allowed:.0e}"
+    """Why a row is wrong."""
+    if row.problem:
+        return row.problem
+    return f"NMSE {row.nmse:.1e} from the same inputs; rounding explains at most {row.allowed:.0e}"
 
 
 def logit_lines(rows: "Sequence[LogitRow]") -> list[str]:
+    """What became of the logits."""
     if not rows:
         return ["logits were not compared"]
     decided = [row for row in rows if not row.near_tie]
@@ -90,17 +116,22 @@ def logit_lines(rows: "Sequence[LogitRow]") -> list[str]:
     ]
 
 
-def diff_json(result: "Diff", other: "Other", numerics: str) -> dict[str, Any]:
-    first = result.first_wrong
-    return {
-        "verdict": "within" if first is None else "out",
-        "first": first and first.name,
+def diff_json(result: "Diff", verdict: "Verdict", other: "Other", numerics: str) -> dict[str, Any]:
+    """Everything, for scripts. `rows` are of the run; `operations` start from the other side's inputs."""
+    document = {
+        "verdict": JSON_WORDS[verdict.word],
+        "first": verdict.first and verdict.first.name,
+        "operation": verdict.first and other.operations.get(verdict.first.name),
         "numerics": numerics,
+        "arithmetic": verdict.arithmetic.name,
+        "unknown": sorted(other.unknown),
         "against": other.who,
         "compared": sum(not row.problem for row in result.rows),
         "emitted": other.emitted,
         "left_out": dict(other.left_out),
-        "tolerance": asdict(result.tolerance),
-        "rows": [{**asdict(row), "within": row.within} for row in result.rows],
+        "rows": [{**asdict(row), "within": verdict.is_right(row.name)} for row in result.rows],
+        "operations": [{**asdict(row), "within": row.within} for row in verdict.rows.values()],
         "logits": [asdict(row) for row in result.logits],
     }
+    found: dict[str, Any] = finite(document)
+    return found

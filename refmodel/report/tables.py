@@ -1,7 +1,8 @@
 """Tables that all reports share."""
 
+import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.markup import escape
@@ -25,3 +26,12 @@ def pairs(values: Mapping[str, str]) -> Table:
     for key, value in values.items():
         table.add_row(key, escape(value))
     return table
+
+
+def finite(value: Any) -> Any:
+    """The same for JSON, which knows no NaN and no infinity: they become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    return [finite(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -19,17 +19,14 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGUFValueType
 from gguf import GGMLQuantizationType as Q
 
-from ..arch import ARCHITECTURES, Keys
+from ..arch import ARCHITECTURES
 from ..arrays import F, Matrix
 from ..errors import RefmodelError
 from ..forward.weights import Rows
-from ..gguf.metadata import Metadata
-from ..gguf.reader import Tensor
-from ..gguf.writer import field, write
 from ..machine import kernel_cache
+from ..model.made import made, zeros_of
 from ..model.model import Model, load
 from ..numerics import Numerics, numerics_of
 
@@ -159,32 +156,4 @@ def ready_worker() -> None:
 def typical_models(types: Sequence[Q] = COMMON) -> Iterator[list[Path]]:
     """A small file of each architecture with matrices of these types, for a while."""
     with tempfile.TemporaryDirectory(prefix="refmodel-") as folder:
-        yield [typical(Path(folder) / f"{name}.gguf", name, types) for name in ARCHITECTURES]
-
-
-def typical(path: Path, architecture: str, types: Sequence[Q]) -> Path:
-    """A file of zeros: one period of blocks, heads as wide as usual, the types in turn."""
-    numbers = {
-        "block_count": 4, "context_length": 4096, "embedding_length": 512, "feed_forward_length": 512,
-        "attention.head_count": 4, "attention.head_count_kv": 2, "attention.key_length": 128, "attention.value_length": 128,
-        "ssm.conv_kernel": 4, "ssm.inner_size": 512, "ssm.state_size": 128, "ssm.time_step_rank": 4, "ssm.group_count": 2,
-    }  # fmt: skip
-    a, arch, count = architecture, ARCHITECTURES[architecture], 0
-    numbers |= arch.FACTS.typical
-    fields = {"general.architecture": field(GGUFValueType.STRING, a)}
-    fields |= {f"{a}.{key}": field(GGUFValueType.UINT32, value) for key, value in numbers.items()}
-    fields[f"{a}.attention.layer_norm_rms_epsilon"] = field(GGUFValueType.FLOAT32, 1e-6)
-    fields[f"{a}.rope.dimension_sections"] = field(GGUFValueType.ARRAY, [22, 22, 20, 0], GGUFValueType.INT32)
-    hp = arch.hparams(Keys(Metadata(path, fields), a, largest=1 << 32))
-    required, optional = arch.globals(hp, 64)
-    shapes = required | {name: shape for name, shape in optional.items() if name == "output.weight"}
-    for i in range(hp.n_layer):
-        shapes |= {f"blk.{i}.{name}": shape for name, shape in arch.shapes(hp, i).items()}
-    tensors = []
-    for name, shape in shapes.items():
-        kind = Q.F32
-        if len(shape) > 1 and shape[-2] > 1 and shape[-1] % 256 == 0:
-            kind, count = types[count % len(types)], count + 1
-        weights, size = GGML_QUANT_SIZES[kind]
-        tensors.append(Tensor(name, kind, shape, path, np.zeros(int(np.prod(shape)) // weights * size, np.uint8)))
-    return write(path, fields, tensors)
+        yield [made(Path(folder) / f"{name}.gguf", name, types, zeros_of) for name in ARCHITECTURES]

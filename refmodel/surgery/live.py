@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from gguf import GGMLQuantizationType
-
 from ..compare.dequantized import dequantized as dequantized_copy
-from ..compare.other_side import Other, from_trace, matrix_types
+from ..compare.other_side import Other, from_trace
+from ..compare.probes import known
 from ..forward.trace import Trace
 from ..gguf.reader import read
-from ..llamacpp.oracle import record
+from ..llamacpp.oracle import locate, record
 from ..llamacpp.profile import Profile
 from ..model.model import Model
 from ..model.route import Route
+from ..numerics import llamacpp
 from .gguf import routed
 
 
@@ -33,9 +33,29 @@ def live(
     path = model.path
     if not route.is_identity:
         path = routed(model, route, folder / "routed.gguf")
-    if dequantize:
-        path = dequantized_copy(read(path), folder / "dequantized.gguf")
-    provenance = {"route": route.canonical, "sha256": model.file.sha256()}
-    record(path, calls, profile, folder / "llamacpp.safetensors", lib, provenance, mtp=mtp)
-    types = {GGMLQuantizationType.F32} if dequantize else matrix_types(model)
-    return from_trace(Trace(folder / "llamacpp.safetensors"), types)
+    if not dequantize:
+        return of_file(path, model, route, calls, profile, lib, folder, mtp)
+    path = dequantized_copy(read(path), folder / "dequantized.gguf")
+    return of_file(path, model, route, calls, profile, lib, folder, mtp, ran=path)
+
+
+def of_file(
+    path: Path,
+    model: Model,
+    route: Route,
+    calls: Sequence[Sequence[int]],
+    profile: Profile,
+    lib: Path | None,
+    folder: Path,
+    mtp: bool = False,
+    ran: Path | None = None,
+) -> Other:
+    """Run llama.cpp on a file that computes a route of the model.
+
+    ran  that file, where its weights are others than the model's
+    """
+    library = locate(lib)
+    probed = known(library)
+    provenance = {"route": route.canonical, "sha256": model.file.sha256(), "oracle": probed.as_json()}
+    record(path, calls, profile, folder / "llamacpp.safetensors", library.path, provenance, mtp=mtp)
+    return from_trace(Trace(folder / "llamacpp.safetensors"), llamacpp(profile, probed.build), frozenset(probed.unknown), ran)

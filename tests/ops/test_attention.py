@@ -33,7 +33,7 @@ def whole_matrix(q, k, v, scale):
 def test_attention_is_a_masked_softmax(attention, seed, T, past):
     q, k, v = arguments(seed, T, T + past)
     kq, p = np.zeros((2, 6, T, T + past), np.float32)
-    out = attention(q, k, v, 0.4, kq, p)
+    out = attention(q, k, v, 0.4, kq, p, 0)
     for got, want in zip((out, kq, p), whole_matrix(q, k, v, 0.4), strict=True):
         near(got, want, ulps=8)  # exp of a score of size 4 carries its error times 4
 
@@ -43,9 +43,9 @@ def test_attention_is_a_masked_softmax(attention, seed, T, past):
 def test_any_split_and_any_onlooker_leave_the_bits(attention, seed, T, data):
     q, k, v = arguments(seed, T, T)
     cut = data.draw(st.integers(1, T - 1))
-    looked = attention(q, k, v, 0.4, *np.zeros((2, 6, T, T), np.float32))
-    first = attention(q[:cut], k[:cut], v[:cut], 0.4, NOBODY, NOBODY)
-    second = attention(q[cut:], k, v, 0.4, NOBODY, NOBODY)
+    looked = attention(q, k, v, 0.4, *np.zeros((2, 6, T, T), np.float32), 0)
+    first = attention(q[:cut], k[:cut], v[:cut], 0.4, NOBODY, NOBODY, 0)
+    second = attention(q[cut:], k, v, 0.4, NOBODY, NOBODY, 0)
     same_bits(np.concatenate([first, second]), looked)
 
 
@@ -58,7 +58,7 @@ def test_a_window_is_the_attention_of_each_token_over_its_newest_keys(attention,
     for t in range(T):
         first = max(0, t + 1 - window)
         alone = np.zeros((2, 6, 1, t + 1 - first), np.float32)
-        same_bits(out[t], attention(q[t : t + 1], k[first : t + 1], v[first : t + 1], 0.4, *alone)[0])
+        same_bits(out[t], attention(q[t : t + 1], k[first : t + 1], v[first : t + 1], 0.4, *alone, 0)[0])
         for seen, want in zip((kq, p), alone, strict=True):
             same_bits(seen[:, t, first : t + 1], want[:, 0])
             assert not seen[:, t, :first].any()
@@ -68,7 +68,7 @@ def test_a_window_is_the_attention_of_each_token_over_its_newest_keys(attention,
 @given(seed=seeds())
 def test_enormous_scores_do_not_overflow(attention, seed):
     q, k, v = arguments(seed, 3, 3)
-    assert np.isfinite(attention(q * 1e18, k * 1e18, v, 1.0, NOBODY, NOBODY)).all()
+    assert np.isfinite(attention(q * 1e18, k * 1e18, v, 1.0, NOBODY, NOBODY, 0)).all()
 
 
 @pytest.mark.parametrize("D", [16, 40])
@@ -78,10 +78,10 @@ def test_many_parts_of_keys_in_any_split_of_memory_and_tokens(D, H):
     T, S = 5, 515
     q, k, v = arguments(3, T, S, H=H, G=1, D=D)
     looked = np.zeros((2, H, T, S), np.float32)
-    out = kernel(q, k, v, 0.3, *looked)
+    out = kernel(q, k, v, 0.3, *looked, 0)
     for got, want in zip((out, *looked), whole_matrix(q, k, v, 0.3), strict=True):
         near(got, want, ulps=8)
-    one_by_one = [kernel(q[t : t + 1], k[: S - T + t + 1], v[: S - T + t + 1], 0.3, NOBODY, NOBODY) for t in range(T)]
+    one_by_one = [kernel(q[t : t + 1], k[: S - T + t + 1], v[: S - T + t + 1], 0.3, NOBODY, NOBODY, 0) for t in range(T)]
     same_bits(np.concatenate(one_by_one), out)
 
 
@@ -91,6 +91,6 @@ def test_a_cache_of_half_floats_is_read_exactly_and_wherever_it_lies(seed, T, pa
     k, v = k.astype(np.float16), v.astype(np.float16)
     by_head = [np.ascontiguousarray(np.pad(x, ((0, 3), (0, 0), (0, 0))).transpose(1, 0, 2)) for x in (k, v)]
     views = [x[:, : T + past].transpose(1, 0, 2) for x in by_head]
-    want = kernel(q, k.astype(np.float32), v.astype(np.float32), 0.4, NOBODY, NOBODY)
-    same_bits(kernel(q, k, v, 0.4, NOBODY, NOBODY), want)
-    same_bits(kernel(q, *views, 0.4, NOBODY, NOBODY), want)
+    want = kernel(q, k.astype(np.float32), v.astype(np.float32), 0.4, NOBODY, NOBODY, 0)
+    same_bits(kernel(q, k, v, 0.4, NOBODY, NOBODY, 0), want)
+    same_bits(kernel(q, *views, 0.4, NOBODY, NOBODY, 0), want)

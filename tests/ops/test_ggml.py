@@ -216,10 +216,10 @@ def test_flash_attention(seed, T, past, D, fused, window):
 def test_flash_attention_of_one_token_splits_its_keys_among_threads(threads):
     args = heads(1, 1, 700, 2, 1, 8)
     how = {"threads": threads, "fused_sum": True, "tiles_any_head": True}
-    got = attention_kernels.flash(*args, NONE, NONE, **how)
-    same_bits(got, attention_ops.flash(*args, NONE, NONE, **how))
+    got = attention_kernels.flash(*args, NONE, NONE, 0, **how)
+    same_bits(got, attention_ops.flash(*args, NONE, NONE, 0, **how))
     same_bits(attention_kernels.flash(*args, NONE, NONE, 350, **how), attention_ops.flash(*args, NONE, NONE, 350, **how))
-    alone = attention_kernels.flash(*args, NONE, NONE, threads=1, fused_sum=True, tiles_any_head=True)
+    alone = attention_kernels.flash(*args, NONE, NONE, 0, threads=1, fused_sum=True, tiles_any_head=True)
     assert (threads == 1) == bool((got == alone).all())
 
 

@@ -1,0 +1,33 @@
+"""`refmodel oracle`: which llama.cpp is this?"""
+
+import json
+
+from ..report.console import err, out
+from .options import AsJson, LlamaLib
+
+
+def oracle(llama_lib: LlamaLib = None, as_json: AsJson = False) -> None:
+    """Say what a llama.cpp is: its commit, what it uses of the processor, and whose bits it computes, operation by operation."""
+    from ..compare.probes import known
+    from ..llamacpp.oracle import locate
+    from ..report.progress import watching
+    from ..report.tables import pairs
+
+    library = locate(llama_lib)
+    with watching(err, "trying") as seen:
+        found = known(library, seen)
+    if as_json:
+        print(json.dumps({"library": str(library.path), **found.as_json()}, indent=1))
+        return
+    unknown = ", ".join(f"{name} (NMSE at most {nmse:.0e})" for name, nmse in sorted(found.unknown.items()))
+    out.print(
+        pairs(
+            {
+                "library": str(library.path),
+                "commit": found.commit,
+                "features": found.features,
+                "computes as": found.build.commit,
+                "other bits": unknown or "none: every operation that was tried has the same bits as ours",
+            }
+        )
+    )

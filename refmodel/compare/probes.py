@@ -1,0 +1,122 @@
+"""Which llama.cpp is this? It is known by what it computes, not by its name: small random models, every operation tried alone."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ..forward.trace import Trace
+from ..llamacpp.builds import BUILDS, JUDGE, Build
+from ..llamacpp.oracle import Library, record
+from ..llamacpp.profile import PROFILES
+from ..machine import kernel_cache
+from ..machine.files import user_folder, whole
+from ..machine.sha256 import sha256_of
+from ..model.made import made, random_of
+from ..model.model import load
+from ..numerics import llamacpp
+from ..ops.ggml_product import PATHS
+from ..quants import FLOATS
+from .diff import diff
+from .other_side import from_trace
+
+# Together these have every operation that decides bits: both ways to pair for RoPE, attention over all and over a window, GELU,
+# soft caps, the delta rule, its convolution, experts.
+ARCHITECTURES = ("llama", "qwen35", "qwen3moe", "gemma3")
+CALLS = [list(range(1, 10)), [11], list(range(20, 85))]  # a few tokens, one, many: they are multiplied in different ways
+
+
+@dataclass(frozen=True)
+class Known:
+    """A library that was tried.
+
+    commit    of llama.cpp, as the library says
+    features  what it says it uses of the processor
+    build     of those known here, the one whose bits agree with most of its operations
+    unknown   the operations that have other bits, with the largest NMSE to ours
+    """
+
+    commit: str
+    features: str
+    build: Build
+    unknown: dict[str, float] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "commit": self.commit,
+            "features": self.features.split(),
+            "build": self.build.commit,
+            "instructions": getattr(self.build, "instructions", "avx2"),
+            "unknown": self.unknown,
+        }
+
+
+def known(library: Library, seen: Callable[[str], None] = lambda what: None) -> Known:
+    """What the library is. It is tried once; the answer is kept in the user's cache folder under the hash of its files."""
+    path = answer_file(library)
+    try:
+        kept = json.loads(path.read_text())
+        return Known(kept["commit"], " ".join(kept["features"]), BUILDS[kept["build"]], dict(kept["unknown"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        found = tried(library, seen)
+    with suppress(OSError):  # without a cache it is tried again
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole([path]) as (out,):
+            out.write(json.dumps(found.as_json()).encode())
+    return found
+
+
+def answer_file(library: Library) -> Path:
+    """Where the answer is kept: it belongs to these libraries and this state of our kernels."""
+    files = sorted(path for path in {*library.path.parent.glob("lib*.so*"), library.path} if path.is_file())
+    name = f"{sha256_of(files)[:32]}-{library.variant.stem if library.variant else ''}"
+    return user_folder() / "oracles" / kernel_cache.digest()[:16] / f"{name}.json"
+
+
+def tried(library: Library, seen: Callable[[str], None]) -> Known:
+    """Run the probes in the library, and hold every operation against the builds that are known, the likeliest first."""
+    said = library.build
+    likeliest = BUILDS.get(said["commit"][:7], JUDGE)
+    builds = [likeliest, *(build for build in BUILDS.values() if build != likeliest)]
+    with TemporaryDirectory(prefix="refmodel-") as folder:
+        traces = dict(recorded(library, Path(folder), seen))
+        best: Known | None = None
+        for build in builds:
+            unknown = differing(traces, build, seen)
+            if best is None or len(unknown) < len(best.unknown):
+                best = Known(said["commit"], said["features"], build, unknown)
+            if not unknown:
+                break
+    assert best is not None
+    return best
+
+
+def recorded(library: Library, folder: Path, seen: Callable[[str], None]) -> Iterator[tuple[Path, Sequence[Path]]]:
+    """Each probe, a model's file, with what the library computes of it under each profile."""
+    types = [*FLOATS, *PATHS]
+    for architecture in ARCHITECTURES:
+        model = made(folder / f"{architecture}.gguf", architecture, types, random_of)
+        traces = []
+        for profile in PROFILES.values():
+            seen(f"{architecture} in llama.cpp, {profile.name}")
+            traces.append(folder / f"{architecture}-{profile.name}.safetensors")
+            record(model, CALLS, profile, traces[-1], library.path, {"route": "identity"})
+        yield model, traces
+
+
+def differing(traces: Mapping[Path, Sequence[Path]], build: Build, seen: Callable[[str], None]) -> dict[str, float]:
+    """The operations that have other bits than ours of that build, started from the library's own numbers; largest NMSE of each."""
+    found: dict[str, float] = {}
+    for path, runs in traces.items():
+        model = load(path)
+        for run, profile in zip(runs, PROFILES.values(), strict=True):
+            other = from_trace(Trace(run))
+            rows = diff(model, CALLS, other.taps, model.route(), llamacpp(profile, build), "node", seen).rows
+            for row in rows:
+                if row.differ and not row.problem:
+                    operation = other.operations.get(row.name, row.name)
+                    found[operation] = max(found.get(operation, 0.0), row.nmse)
+    return found

@@ -1,0 +1,142 @@
+"""What is wrong with the other side, if anything: each operation is started from the other side's own numbers and judged alone.
+
+A difference that arose earlier cannot grow or hide, so what is left at an operation is its own rounding or its own fault. How much
+rounding explains is measured on the same input: by how much this operation differs between two healthy runs of ours, one in the
+other side's arithmetic and one that rounds activations alike and does everything else in float64.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from ..arrays import F
+from ..forward.numerics import Numerics
+from ..forward.trace import Recorder, Spool, Trace
+from ..llamacpp.builds import JUDGE
+from ..llamacpp.profile import DEFAULT
+from ..model.model import Model, load
+from ..model.route import Route
+from ..model.session import run_calls
+from ..numerics import FAST, ORACLE, REFERENCE, ladder
+from .diff import Anchored, diff, has_draft, shows_scores
+from .other_side import Other
+from .rows import Row
+
+EQUAL, EXPLAINED, WRONG = "equal", "explained", "wrong"
+# Two roundings of one sum differ from each other as each differs from the exact one: NMSE 2, in units of the measured, on average.
+# Few numbers, or numbers near zero, scatter.
+FACTOR = 100.0
+FLOOR = 1e-12  # NMSE: some units in the last place of each number, where the measured rounding happens to be none
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """word        EQUAL: the same bits; EXPLAINED: each operation is right and rounding makes the difference; WRONG
+    arithmetic  the numerics that computes as the other side does
+    rows        every operation from the other side's inputs, by tap; `allowed` is what rounding explains
+    first       the first wrong one, None if there is none
+    """
+
+    word: str
+    arithmetic: Numerics
+    rows: Mapping[str, Row]
+    first: Row | None
+
+    def is_right(self, tap: str) -> bool:
+        """Whether nothing is wrong with a tap's operation by itself."""
+        return tap not in self.rows or self.rows[tap].within
+
+    @property
+    def rounded(self) -> Sequence[str]:
+        """The operations that round otherwise than ours, the one that differs most first, without their positions."""
+        found: dict[str, float] = {}
+        for row in self.rows.values():
+            if row.differ and row.within:
+                found[stem(row.name)] = max(found.get(stem(row.name), 0.0), row.nmse)
+        return sorted(found, key=lambda name: -found[name])
+
+
+def stem(tap: str) -> str:
+    """The operation of a tap, at whatever position and call: Kcur-3#1@2 -> Kcur#1."""
+    return re.sub(r"-\d+|@\d+", "", tap)
+
+
+def judge(
+    model: Model,
+    route: Route,
+    other: Other,
+    seen: Callable[[str], None],
+    arithmetic: Numerics | None = None,
+    noise: Mapping[str, float] | None = None,
+) -> Verdict:
+    """Hold every operation of a recorded run against ours.
+
+    arithmetic  computes as the other side does; None for what `other` is known to compute with
+    noise       what `measured` found for these; None to measure it if need be
+
+    An operation whose bits are known is wrong if one bit differs. Else it is wrong if it differs by more than rounding explains.
+    """
+    policy = arithmetic or other.arithmetic
+    if other.ran:
+        model = load(other.ran)
+        route = model.route()
+    with TemporaryDirectory(prefix="refmodel-") as folder:
+        run = diff(model, other.calls, other.taps, route, policy, "node", seen)
+        rows = {row.name: row for row in run.rows}
+        if any(row.differ and not other.is_exact(row.name) for row in run.rows):
+            floor = measured(model, route, other, Path(folder), seen) if noise is None else noise
+            rows = {name: replace(row, allowed=explained(name, floor)) for name, row in rows.items()}
+    rows = {name: replace(row, allowed=0.0) if other.is_exact(name) else row for name, row in rows.items()}
+    first = next((row for row in rows.values() if not row.within), None)
+    differs = any(row.differ for row in rows.values())
+    return Verdict(WRONG if first else EXPLAINED if differs else EQUAL, policy, rows, first)
+
+
+def equal(rows: Sequence[Row], other: Other) -> Verdict | None:
+    """The verdict on a run in the other side's arithmetic, if it has all its bits: no operation has to be looked at alone."""
+    if any(row.differ or row.problem for row in rows):
+        return None
+    return Verdict(EQUAL, other.arithmetic, {row.name: row for row in rows}, None)
+
+
+def explained(tap: str, noise: Mapping[str, float]) -> float:
+    """The largest NMSE that rounding explains at a tap."""
+    return FACTOR * noise.get(stem(tap), 0.0) + FLOOR
+
+
+def measured(model: Model, route: Route, other: Other, folder: Path, seen: Callable[[str], None]) -> dict[str, float]:
+    """The rounding of each operation on this input: NMSE between two runs of ours, the largest of all positions and calls."""
+    path = folder / "rounded.safetensors"
+    with Spool(path, {}) as spool:
+        recorder = Recorder(spool, "", seen)
+        anchored = Anchored(other.taps, "node")
+        both = lambda name, x: anchored(name, recorder(name, x))
+        session = model.session(route, other.arithmetic, both, has_draft(other.taps), shows_scores(other.taps))
+        for _ in run_calls(session, other.calls, recorder, anchored):
+            pass
+    found: dict[str, float] = {}
+    ours = Trace(path)
+    for row in diff(model, other.calls, ours, route, twin(other.arithmetic), "node", seen, start=other.taps).rows:
+        if not row.problem:
+            found[stem(row.name)] = max(found.get(stem(row.name), 0.0), row.nmse)
+    return found
+
+
+def twin(num: Numerics) -> Numerics:
+    """The same rounding of activations and of the cache as that numerics; everything else in float64 (of float64: in float32)."""
+    if num.emulates:
+        steps = ladder(num.emulates.profile, num.emulates.build)
+        return replace(steps["activations"], geglu=partial(in_float32, num.geglu), store=steps["attention"].store)
+    if num is FAST:
+        return ladder(DEFAULT, JUDGE)["activations"]
+    return REFERENCE if num is ORACLE else ORACLE
+
+
+def in_float32(function: Callable[..., F], *arrays: F) -> F:
+    """A function of float32 arrays, for float64 ones."""
+    return function(*(x.astype(np.float32) for x in arrays)).astype(arrays[0].dtype)

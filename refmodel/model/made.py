@@ -1,0 +1,90 @@
+"""Small files of an architecture: of zeros to compile kernels with, of random numbers to try another program with."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGUFValueType
+from gguf import GGMLQuantizationType as Q
+
+from ..arch import ARCHITECTURES, Keys
+from ..arrays import F32, Bytes
+from ..gguf.metadata import Metadata
+from ..gguf.reader import Tensor
+from ..gguf.writer import field, write
+from ..quants import FLOATS, LAYOUTS, dequantize
+
+Fill = Callable[[str, Q, tuple[int, ...]], Bytes]
+
+VOCABULARY = 96
+
+
+def made(path: Path, architecture: str, types: Sequence[Q], fill: Fill) -> Path:
+    """Write a file: one period of blocks, heads as wide as usual, the types in turn.
+
+    fill  name, type and shape of a tensor -> its bytes
+    """
+    numbers = {
+        "block_count": 4, "context_length": 4096, "embedding_length": 512, "feed_forward_length": 512,
+        "attention.head_count": 4, "attention.head_count_kv": 2, "attention.key_length": 128, "attention.value_length": 128,
+        "ssm.conv_kernel": 4, "ssm.inner_size": 512, "ssm.state_size": 128, "ssm.time_step_rank": 4, "ssm.group_count": 2,
+    }  # fmt: skip
+    a, arch, count = architecture, ARCHITECTURES[architecture], 0
+    numbers |= arch.FACTS.typical
+    fields = {"general.architecture": field(GGUFValueType.STRING, a), "tokenizer.ggml.model": field(GGUFValueType.STRING, "none")}
+    fields |= {f"{a}.{key}": field(GGUFValueType.UINT32, value) for key, value in numbers.items()}
+    fields[f"{a}.attention.layer_norm_rms_epsilon"] = field(GGUFValueType.FLOAT32, 1e-6)
+    fields[f"{a}.rope.dimension_sections"] = field(GGUFValueType.ARRAY, [22, 22, 20, 0], GGUFValueType.INT32)
+    fields[f"{a}.vocab_size"] = field(GGUFValueType.UINT32, VOCABULARY)
+    hp = arch.hparams(Keys(Metadata(path, fields), a, largest=1 << 32))
+    required, optional = arch.globals(hp, VOCABULARY)
+    shapes = required | {name: shape for name, shape in optional.items() if name == "output.weight"}
+    for i in range(hp.n_layer):
+        shapes |= {f"blk.{i}.{name}": shape for name, shape in arch.shapes(hp, i).items()}
+    tensors = []
+    for name, shape in shapes.items():
+        shape, kind = shape[len(shape) > 1 and shape[0] == 1 :], Q.F32  # a single row is a vector
+        if len(shape) > 1 and shape[-1] % 256 == 0:
+            kind, count = types[count % len(types)], count + 1
+        tensors.append(Tensor(name, kind, shape, path, fill(name, kind, shape)))
+    return write(path, fields, tensors)
+
+
+def zeros_of(name: str, kind: Q, shape: tuple[int, ...]) -> Bytes:
+    """A tensor of zero bytes."""
+    weights, size = GGML_QUANT_SIZES[kind]
+    return np.zeros(int(np.prod(shape)) // weights * size, np.uint8)
+
+
+def random_of(name: str, kind: Q, shape: tuple[int, ...]) -> Bytes:
+    """A random tensor, the same for the same name: every byte of its codes random, its values as large as in a trained model."""
+    r = np.random.default_rng([*name.encode(), int(kind)])
+    size = 1.0 if len(shape) == 1 or "conv1d" in name else shape[-1] ** -0.5
+    x = (size * r.standard_normal(shape)).astype(np.float32)
+    if name.endswith("norm.weight"):
+        x = 1 + x / 10
+    if name.endswith("ssm_a"):
+        x = -np.exp(x)
+    if kind in FLOATS:
+        return as_floats(kind, x)
+    weights, bytes_ = GGML_QUANT_SIZES[kind]
+    rows = r.integers(0, 256, (int(np.prod(shape[:-1])), shape[-1] // weights * bytes_), np.uint8)
+    blocks = rows.view(LAYOUTS[kind].BLOCK)
+    scales = [part for part in blocks.dtype.names or () if blocks.dtype[part] == "<f2"]
+    for part in scales:
+        blocks[part] = 1.0
+    if not scales:  # MXFP4: an exponent
+        blocks["e"] = 128
+    unit = float(np.sqrt(np.mean(np.square(dequantize(kind, rows[:64]))))) / size
+    for part in scales:
+        blocks[part] = r.uniform(0.5, 1.5, blocks.shape) / unit
+    if not scales:
+        blocks["e"] = np.rint(128 - np.log2(unit))
+    return rows.reshape(-1)
+
+
+def as_floats(kind: Q, x: F32) -> Bytes:
+    """Numbers as F32, F16 or BF16 (cut off)."""
+    if kind == Q.BF16:
+        return np.ascontiguousarray(x.view(np.uint16).reshape(*x.shape, 2)[..., 1]).reshape(-1).view(np.uint8)
+    return np.ascontiguousarray(x.astype(np.float16 if kind == Q.F16 else np.float32)).reshape(-1).view(np.uint8)
