@@ -184,7 +184,7 @@ def test_an_architecture_fits_in_a_head():
 def test_an_architecture_is_named_in_one_place_outside_of_its_file():
     """Its line in arch/__init__.py. Words of other files may cite an architecture; code that chooses by its name may not.
 
-    The tokenizer's `llama` and `qwen35` are kinds of vocabularies. compare/probes.py chooses architectures that have every operation.
+    The tokenizer's `llama` and `qwen35` are kinds of vocabularies. compare/probes.py chooses architectures that have all operations.
     """
     from refmodel.arch import ARCHITECTURES
 
