@@ -139,7 +139,7 @@ def test_every_kernel_has_a_twin_of_the_same_name_and_parameters(module):
         assert kernel == op, name
 
 
-@pytest.mark.parametrize("module", ["ggml", "ggml_attention"])
+@pytest.mark.parametrize("module", ["ggml", "ggml_attention", "ggml_floats"])
 def test_every_kernel_of_llama_cpps_arithmetic_has_a_definition_of_its_name(module):
     kernels, ops = import_module(f"refmodel.kernels.{module}"), import_module(f"refmodel.ops.{module}")
     own = {name for name, f in vars(kernels).items() if hasattr(f, "py_func") and f.py_func.__module__ == kernels.__name__}
@@ -184,7 +184,7 @@ def test_an_architecture_fits_in_a_head():
 def test_an_architecture_is_named_in_one_place_outside_of_its_file():
     """Its line in arch/__init__.py. Words of other files may cite an architecture; code that chooses by its name may not.
 
-    The tokenizer's `llama` and `qwen35` are kinds of vocabularies. compare/probes.py chooses architectures that have all operations.
+    The tokenizer's `llama` and `qwen35` are kinds of vocabularies. compare/probes.py chooses those that have all operations.
     """
     from refmodel.arch import ARCHITECTURES
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import MetadataError
 from ..gguf.metadata import REQUIRED, Metadata
-from ..ops.ggml import libm
+from ..ops.ieee import libm
 from ..ops.rope import Rope
 from .hparams import Hparams
 

@@ -36,7 +36,8 @@ class Model:
         if self.architecture not in ARCHITECTURES:
             known = ", ".join(ARCHITECTURES)
             raise MetadataError(
-                f"{self.path}: general.architecture is {self.architecture!r}; known are {known}: take a file of one of these"
+                f"{self.path}: general.architecture is {self.architecture!r}; known are {known}; `refmodel info` needs one "
+                "of these, or a converter that makes one"
             )
         self.arch = ARCHITECTURES[self.architecture]
         largest = max((prod(tensor.shape) for tensor in file.tensors.values()), default=0)

@@ -106,10 +106,13 @@ class Session:
 def checked_tokens(tokens: Sequence[int], n_vocab: int) -> Ints:
     """Token ids as an array, after the check that each names a row of the embedding."""
     if not len(tokens):
-        raise TokenError("expected at least one token id, found none")
+        raise TokenError("expected at least one token id, found none; give a text or ids")
     for i, token in enumerate(tokens):
         if not isinstance(token, int | np.integer) or not 0 <= token < n_vocab:
-            raise TokenError(f"token {token} at place {i} is outside the vocabulary; ids are whole numbers from 0 to {n_vocab - 1}")
+            raise TokenError(
+                f"token {token} at place {i} is outside the vocabulary; ids are whole numbers from 0 to {n_vocab - 1}; was "
+                "it made with another tokenizer?"
+            )
     return np.array(tokens, np.int64)
 
 
