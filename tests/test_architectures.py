@@ -17,7 +17,6 @@ from test_golden import GOLDEN, MODELS
 
 import refmodel
 from refmodel.arch import ARCHITECTURES, Architecture
-from refmodel.arch.kinds import KINDS
 from refmodel.info.meanings import tensor_meaning
 from refmodel.llamacpp.nodes import FOLDER, table
 
@@ -51,7 +50,7 @@ def test_it_has_a_table_of_names_a_tiny_model_and_a_golden_case(name):
 
 @each
 def test_a_model_with_kinds_of_blocks_says_so(name, models):
-    assert (len(set(models[name].kinds)) > 1) == (name in KINDS)
+    assert (len(set(models[name].kinds)) > 1) == bool(ARCHITECTURES[name].FACTS.kinds)
 
 
 @each
@@ -60,8 +59,8 @@ def test_info_says_of_every_tensor_what_it_is(name, models):
     for block, kind in enumerate(model.kinds):
         names = [*model.arch.shapes(model.hp, block), *(f"{matrix}.bias" for matrix in model.arch.BIASED)]
         names += [*(f"{whole}.weight" for whole in model.arch.FUSED), *(f"{matrix}.scale" for matrix in model.arch.SCALED)]
-        assert not [tensor for tensor in names if not tensor_meaning(name, model.hp, tensor, kind)], (
-            "say it in refmodel/meanings.py"
+        assert not [tensor for tensor in names if not tensor_meaning(model.arch, model.hp, tensor, kind)], (
+            "say it in FACTS.meanings of the architecture, or in refmodel/info/meanings.py"
         )
 
 

@@ -1,5 +1,7 @@
 """Files that are good GGUFs and bad models: the missing or contradicting key or tensor is named, and who needs it."""
 
+import tracemalloc
+
 import gguf
 import pytest
 import tiny
@@ -54,7 +56,7 @@ def test_a_tensor_that_would_be_ignored_is_refused(good, tmp_path):
         ("feed_forward_length", 30, r"ffn_gate\.weight has shape .28, 20.; .* needs .30, 20."),
         ("attention.head_count_kv", 3, r"attn_k\.weight has shape"),
         ("ssm.inner_size", 30, "inner_size is 30; .* only for 32"),
-        ("ssm.group_count", 3, "modulo"),
+        ("ssm.group_count", 3, "is 4; expected a multiple of .*group_count, which is 3"),
         ("ssm.group_count", 0, "group_count"),
         ("attention.head_count", 0, "head_count"),
         ("attention.head_count_kv", 0, "head_count_kv"),
@@ -88,8 +90,96 @@ def test_a_list_of_kinds_has_one_value_for_each_block(good, tmp_path, length):
 @pytest.mark.parametrize("base", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_rope_base_is_a_positive_number(good, tmp_path, base):
     fields = dict(good.metadata.fields) | {"qwen35.rope.freq_base": field(gguf.GGUFValueType.FLOAT32, base)}
-    with pytest.raises(RefmodelError, match=r"rope\.freq_base is .*; expected positive numbers"):
+    with pytest.raises(RefmodelError, match=r"rope\.freq_base is .*; expected 1e-06 to 1e\+30: correct the key"):
         loaded(tmp_path, fields, good.tensors)
+
+
+NAN, INF, HUGE = float("nan"), float("inf"), [2**27, 2**28, 2**31 - 1, 2**31, 2**32 - 1]
+YARN = {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 64}
+# key -> values outside its range
+NUMBERS = {
+    "rope.freq_base": [0.0, -1.0, 1e-300, 1e300, NAN, INF],
+    "rope.scaling.factor": [-1.0, 1e-300, 1e300, NAN, INF, -INF],
+    "rope.scale_linear": [-1.0, 1e-300, NAN, INF],
+    "rope.scaling.attn_factor": [0.0, -1.0, 1e-300, NAN, INF],
+    "rope.scaling.original_context_length": [2**31],
+    "attention.layer_norm_rms_epsilon": [0.0, -1e-6, 1e-300, 2.0, NAN, INF],
+    "attention.key_length": [0, *HUGE],
+    "rope.dimension_count": [0, *HUGE],
+    "embedding_length": HUGE,
+    "attention.head_count": HUGE,
+    "attention.head_count_kv": HUGE,
+    "context_length": [0, 2**31],
+    "ssm.state_size": [0, *HUGE],
+    "ssm.time_step_rank": [0, *HUGE],
+    "ssm.group_count": HUGE,
+    "ssm.conv_kernel": [1, *HUGE],
+    "ssm.inner_size": [0, *HUGE],
+    "full_attention_interval": [0, 2**31],
+    "feed_forward_length": HUGE,
+}
+
+
+def number(value):
+    """As a file has it: a whole number of 32 bits, or a float of 32 bits, or of 64 if it needs them."""
+    if isinstance(value, str):
+        return field(gguf.GGUFValueType.STRING, value)
+    if isinstance(value, int):
+        return field(gguf.GGUFValueType.UINT32, value)
+    wide = value == value and 0 < abs(value) < INF and not 1e-38 < abs(value) < 1e38
+    return field(gguf.GGUFValueType.FLOAT64 if wide else gguf.GGUFValueType.FLOAT32, value)
+
+
+@pytest.mark.parametrize("yarn", [False, True])
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in NUMBERS.items() for value in values])
+def test_a_number_is_in_its_range_before_anything_is_made_of_it(good, tmp_path, key, value, yarn):
+    fields = dict(good.metadata.fields) | {f"qwen35.{name}": number(v) for name, v in (YARN if yarn else {}).items()}
+    tracemalloc.start()
+    with pytest.raises(RefmodelError, match=r"bad\.gguf: qwen35\.[a-z_.]+ is \S+; .*: correct the key") as caught:
+        loaded(tmp_path, fields | {f"qwen35.{key}": number(value)}, good.tensors)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    tracemalloc.stop()
+    assert "True" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("rope.freq_base_swa", 0.0),
+        ("rope.freq_base_swa", NAN),
+        ("attention.sliding_window", 2**31),
+        ("final_logit_softcapping", -1.0),
+        ("final_logit_softcapping", 1e-300),
+        ("final_logit_softcapping", NAN),
+    ],
+)
+def test_a_number_of_gemma3_is_in_its_range(key, value, tmp_path):
+    good = read(tiny.build(tmp_path / "m.gguf", "gemma3", seed=1))
+    with pytest.raises(RefmodelError, match=rf"gemma3\.{key} is \S+; expected .*: correct the key"):
+        loaded(tmp_path, dict(good.metadata.fields) | {f"gemma3.{key}": number(value)}, good.tensors)
+
+
+@pytest.mark.parametrize(("arch", "key"), [("qwen35", "rope.freq_base"), ("gemma3", "rope.freq_base_swa")])
+def test_yarn_needs_a_base_above_1(arch, key, tmp_path):
+    """Its pairs are found by the logarithm of the base."""
+    good = read(tiny.build(tmp_path / "m.gguf", arch, seed=1, scaling={"type": "yarn", "factor": 4.0}))
+    with pytest.raises(RefmodelError, match=rf"{key} is 1\.0; expected 1\.001 to 1e\+30: correct the key"):
+        loaded(tmp_path, dict(good.metadata.fields) | {f"{arch}.{key}": number(1.0)}, good.tensors)
+
+
+@pytest.mark.parametrize("sections", [[0, 0, 0, 3], [0, 0, 0, 0], [-1, 2, 2, 0], [9, 9, 9, 0]])
+def test_sections_turn_some_pair_and_not_more_than_there_are(good, tmp_path, sections):
+    fields = {"qwen35.rope.dimension_sections": field(gguf.GGUFValueType.ARRAY, sections, gguf.GGUFValueType.INT32)}
+    with pytest.raises(RefmodelError, match=r"dimension_sections is \[.*\]; expected numbers of pairs, at most 10 in all"):
+        loaded(tmp_path, dict(good.metadata.fields) | fields, good.tensors)
+
+
+def test_what_is_said_names_the_file_the_key_what_was_found_what_is_expected_and_what_to_do(good, tmp_path):
+    with pytest.raises(RefmodelError) as caught:
+        loaded(tmp_path, dict(good.metadata.fields) | {"qwen35.attention.key_length": number(2**27)}, good.tensors)
+    found, expected = "attention.key_length is 134217728", "expected 1 to 45"
+    assert str(caught.value) == f"{tmp_path}/bad.gguf: qwen35.{found}; {expected}: correct the key, or convert the model again"
 
 
 SCALES = {"qwen2": ["ffn_up"], "gemma3": ["ffn_down"], "qwen3next": ["attn_qkv", "ssm_out"], "qwen3moe": ["ffn_gate_inp"]}

@@ -12,7 +12,7 @@ from near import nmse, same_bits
 from typer.testing import CliRunner
 
 import refmodel
-from refmodel.arch.kinds import HYBRID
+from refmodel.arch import HYBRID
 from refmodel.cli import app
 from refmodel.errors import RefmodelError
 from refmodel.gguf.writer import write

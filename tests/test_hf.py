@@ -14,7 +14,7 @@ from safetensors import safe_open
 from refmodel.errors import FileError, MetadataError, OracleError, RefmodelError
 from refmodel.gguf.writer import Limit
 from refmodel.model.route import Route
-from refmodel.surgery.hf_read import Stored as T
+from refmodel.surgery.hf_read import FolderTensor as T
 from refmodel.surgery.hf_read import read_folder
 from refmodel.surgery.hf_run import run_folders
 from refmodel.surgery.hf_write import routed_folder, write_safetensors

@@ -153,6 +153,15 @@ def test_a_decay_that_is_not_below_zero_is_an_inconsistency(tmp_path):
     assert "blk.1.ssm_a is not below zero everywhere" in inconsistencies(refmodel.load(path))[0]
 
 
+def test_a_key_of_yarn_that_llama_cpp_does_not_read_is_an_inconsistency(tmp_path):
+    scaling = {"type": "yarn", "factor": 4.0, "yarn_beta_fast": 64.0, "yarn_beta_slow": 1.0}
+    model = refmodel.load(tiny.build(tmp_path / "m.gguf", "gemma3", seed=1, window=0, scaling=scaling))
+    key = "gemma3.rope.scaling.yarn_beta_fast"
+    assert inconsistencies(model) == [f"{key} is 64.0: llama.cpp does not read it for gemma3 and computes with 32"]
+    plain = refmodel.load(tiny.build(tmp_path / "n.gguf", "gemma3", seed=1, scaling=scaling | {"type": "linear"}))
+    assert inconsistencies(plain) == []
+
+
 def test_ranges_of_numbers():
     assert ranges([0, 1, 2, 4, 7, 8]) == "0-2, 4, 7-8"
     assert ranges([]) == ""

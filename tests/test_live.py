@@ -14,8 +14,7 @@ from near import FLOAT_ORDER, nmse, same_bits
 from strategies import examples
 
 import refmodel
-from refmodel.arch import ARCHITECTURES
-from refmodel.arch.kinds import HYBRID
+from refmodel.arch import ARCHITECTURES, HYBRID
 from refmodel.compare.dequantized import dequantized
 from refmodel.compare.other_side import compare, from_trace
 from refmodel.compare.verdict import judge
@@ -69,6 +68,9 @@ def test_every_node_of_prefill_and_eight_steps(model, numerics, anchor, tmp_path
 
 
 YARN = {"type": "yarn", "factor": 4.0, "original_context_length": 64}
+# Rnj-1's: llama.cpp reads the last four for other architectures only
+RNJ = {"type": "yarn", "factor": 4.0, "original_context_length": 8192}
+RNJ |= {"yarn_ext_factor": 1.0, "yarn_attn_factor": 1.0, "yarn_beta_fast": 64.0, "yarn_beta_slow": 1.0}
 VARIANTS = {
     **{f"{arch}, biases": (arch, {"biases": module.BIASED}) for arch, module in ARCHITECTURES.items()},
     **{f"{arch}, scales and biases": (arch, {"scales": True, "biases": tiny.QKV}) for arch in sorted(HYBRID)},
@@ -78,7 +80,13 @@ VARIANTS = {
     "llama, linear": ("llama", {"scaling": {"type": "linear", "factor": 3.0, "attn_factor": 1.25}}),
     "llama, yarn": ("llama", {"scaling": YARN}),
     "qwen2, yarn": ("qwen2", {"scaling": YARN | {"attn_factor": 0.75}}),
+    "llama, yarn and a short context of the training": ("llama", {"scaling": YARN | {"factor": 3.7, "original_context_length": 0}}),
+    "llama, yarn by half": ("llama", {"scaling": YARN | {"factor": 0.5}}),
+    "qwen35, yarn": ("qwen35", {"scaling": YARN | {"factor": 2.9}, "D": 40, "n_rot": 18}),
+    "qwen3next, yarn": ("qwen3next", {"scaling": YARN | {"factor": 11.1}, "D": 40, "n_rot": 18}),
     "gemma3, no window": ("gemma3", {"window": 0, "n_layer": 2}),
+    "gemma3, yarn and no window": ("gemma3", {"window": 0, "n_layer": 2, "D": 32, "n_rot": 32, "softcap": 1.5, "scaling": RNJ}),
+    "gemma3, yarn": ("gemma3", {"D": 32, "n_rot": 32, "scaling": YARN | {"factor": 7.3, "attn_factor": 1.3}}),
     "gemma3, linear": ("gemma3", {"scaling": {"type": "linear", "factor": 8.0}}),
     "gemma3, capped logits": ("gemma3", {"softcap": 1.5}),
     "qwen3moe, one expert": ("qwen3moe", {"used": 1}),

@@ -18,8 +18,7 @@ from near import same_bits
 from strategies import examples, seeds
 
 import refmodel
-from refmodel.arch import ARCHITECTURES
-from refmodel.arch.kinds import HYBRID
+from refmodel.arch import ARCHITECTURES, HYBRID
 from refmodel.compare.other_side import compare, numerics_against
 from refmodel.compare.verdict import judge
 from refmodel.llamacpp.profile import profile_of

@@ -5,7 +5,7 @@ import tiny
 from gguf import GGMLQuantizationType as Type
 
 import refmodel
-from refmodel.arch.kinds import HYBRID
+from refmodel.arch import HYBRID
 from refmodel.compare.other_side import compare
 from refmodel.compare.verdict import judge
 from refmodel.errors import OracleError

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from strategies import examples, routes
 
 import refmodel
-from refmodel.arch import ARCHITECTURES
-from refmodel.arch.kinds import HYBRID
+from refmodel.arch import ARCHITECTURES, HYBRID
 from refmodel.errors import OracleError, RouteError
 from refmodel.gguf.reader import read
 from refmodel.gguf.writer import Limit, write

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from near import same_bits
 
 import refmodel
-from refmodel.arch import ARCHITECTURES
-from refmodel.arch.kinds import HYBRID
+from refmodel.arch import ARCHITECTURES, HYBRID
 from refmodel.compare.dequantized import dequantized
 from refmodel.errors import FileError, MetadataError, RouteError
 from refmodel.gguf.metadata import Metadata
@@ -97,7 +96,7 @@ def test_four_sections_are_not_four_blocks(tmp_path):
 
 
 def test_a_per_block_array_of_another_length_stops_the_copy(model, tmp_path):
-    unread = "attention.sliding_window_pattern" if hasattr(model.hp, "n_expert") else "expert_feed_forward_length"
+    unread = "attention.sliding_window_pattern" if model.hp.n_expert else "expert_feed_forward_length"
     extra = {f"{model.architecture}.{unread}": per_block([3] * (model.n_layer + model.hp.n_nextn + 1))}
     with pytest.raises(MetadataError, match=rf"{unread} has \d+ values; expected \d+ numbers, one for each block"):
         routed(with_fields(model, extra), model.route([1, 0, 2]), tmp_path / "r.gguf")

@@ -8,7 +8,7 @@ import tiny
 
 import refmodel
 from refmodel.compare.dequantized import dequantized
-from refmodel.compare.quantized import Step, Trial, distance, trial
+from refmodel.compare.quantized import Position, Trial, distance, trial
 from refmodel.errors import MetadataError
 from refmodel.model.route import Route
 from refmodel.report.plots import plot
@@ -74,7 +74,7 @@ def test_files_of_another_route_or_model_are_refused(pair, tmp_path):
 
 def test_the_sentences_say_which_way_it_went():
     def steps(*accumulated):
-        return [Step(p, s, v, 1e-4, a) for p, (s, v, a) in enumerate(zip([0, 1, 2, 1, 2, 3], [0, 0, 0, 1, 1, 0], accumulated))]
+        return [Position(p, s, v, 1e-4, a) for p, (s, v, a) in enumerate(zip([0, 1, 2, 1, 2, 3], [0, 0, 0, 1, 1, 0], accumulated))]
 
     route = Route.of(ROUTE, 4)
     up = Trial(route, steps(1e-4, 2e-4, 2e-4, 6e-4, 8e-4, 8e-4), 8e-4, 4e-4)

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from strategies import examples, routes
 
 import refmodel
-from refmodel.arch import ARCHITECTURES
-from refmodel.arch.kinds import HYBRID
+from refmodel.arch import ARCHITECTURES, HYBRID
 from refmodel.errors import FileError, RouteError
 from refmodel.gguf.reader import Tensor, read
 from refmodel.gguf.writer import field, write

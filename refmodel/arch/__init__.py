@@ -2,24 +2,25 @@
 
 from typing import Any, Protocol
 
-from ..arrays import DType, F, Matrix
+from ..arrays import DType, F
 from ..forward.call import Call
 from ..forward.state import State
-from ..forward.weights import Block, Weight
-from ..gguf.metadata import Metadata
+from ..forward.weights import Block, Output, Weight
 from . import gemma3, llama, qwen2, qwen3, qwen3moe, qwen3next, qwen35, qwen35moe
-
-Shape = tuple[int, ...]
+from .facts import Facts
+from .hparams import Hparams
+from .metadata import Keys
+from .shapes import Shape, Shapes
 
 
 class Architecture(Protocol):
     """What a module in this folder provides.
 
     BIASED         the matrices of a block whose product may have a bias in the file, as llama.cpp lets it
-    SCALED         the matrices of a block that may have a `.scale` beside them, as llama.cpp multiplies by it
+    SCALED         the matrices of a block that may have a `.scale`, as llama.cpp multiplies by it
     FUSED          the tensors that hold several matrices of a block in some files, names of fused.PARTS
-    hparams        metadata and the values of rope_freqs.weight (or none) -> Hparams; MetadataError names what is missing.
-                   n_layer are the trunk's blocks, those a route may name, n_nextn the prediction blocks behind them
+    FACTS          what tools want to know besides
+    hparams        metadata -> Hparams; MetadataError names what is missing or wrong
     globals        Hparams, V -> the required and the optional tensors outside of blocks, with their shapes
     shapes         Hparams, block -> the tensors of a block, without blk.N., with their shapes
     kind           Hparams, block -> a word for the kind of a block
@@ -33,16 +34,17 @@ class Architecture(Protocol):
     BIASED: tuple[str, ...]
     SCALED: tuple[str, ...]
     FUSED: tuple[str, ...]
+    FACTS: Facts
 
-    def hparams(self, md: Metadata, rope_freqs: tuple[float, ...]) -> Any: ...
-    def globals(self, hp: Any, n_vocab: int) -> tuple[dict[str, Shape], dict[str, Shape]]: ...
-    def shapes(self, hp: Any, index: int) -> dict[str, Shape]: ...
-    def kind(self, hp: Any, index: int) -> str: ...
-    def new_state(self, hp: Any, index: int, dtype: DType) -> State: ...
+    def hparams(self, k: Keys) -> Hparams: ...
+    def globals(self, hp: Hparams, n_vocab: int) -> tuple[Shapes, Shapes]: ...
+    def shapes(self, hp: Hparams, index: int) -> Shapes: ...
+    def kind(self, hp: Hparams, index: int) -> str: ...
+    def new_state(self, hp: Hparams, index: int, dtype: DType) -> State: ...
     def embed(self, x: F, c: Call) -> F: ...
     def block(self, x: F, w: Block, s: Any, c: Call) -> F: ...
     def final_norm(self, x: F, output_norm: Weight, c: Call) -> F: ...
-    def head(self, h: F, output: Matrix, c: Call) -> F: ...
+    def head(self, h: F, output: Output, c: Call) -> F: ...
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -55,3 +57,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "qwen3next": qwen3next,
     "gemma3": gemma3,
 }
+# Those that llama.cpp runs only with blocks of two kinds
+HYBRID = {name for name, arch in ARCHITECTURES.items() if arch.FACTS.kinds and arch.FACTS.kinds.both}
+
+__all__ = ["ARCHITECTURES", "HYBRID", "Architecture", "Hparams", "Keys", "Shape", "Shapes"]

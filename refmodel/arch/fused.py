@@ -3,21 +3,21 @@
 Source: llama.cpp src/llama-model.cpp, create_tensor_qkv and create_tensor_gate_up_exps; src/models/qwen3next.cpp, build_qkvz.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
 from ..arrays import Ints
+from .hparams import Hparams
+from .shapes import Shapes
 
-Shapes = Mapping[str, tuple[int, ...]]
 Parts = dict[str, Ints]
 
 
-def behind_each_other(*names: str) -> Callable[[Any, Shapes], Parts]:
-    """One matrix behind another; none if the block has not all of them."""
+def one_after_another(*names: str) -> Callable[[Hparams, Shapes], Parts]:
+    """The rows of matrices that follow each other in one tensor; none if the block has not all of them."""
 
-    def parts(hp: Any, shapes: Shapes) -> Parts:
+    def parts(hp: Hparams, shapes: Shapes) -> Parts:
         if any(f"{name}.weight" not in shapes for name in names):
             return {}
         ends = np.cumsum([shapes[f"{name}.weight"][-2] for name in names])
@@ -27,7 +27,7 @@ def behind_each_other(*names: str) -> Callable[[Any, Shapes], Parts]:
     return parts
 
 
-def by_key_head(hp: Any, shapes: Shapes) -> Parts:
+def by_key_head(hp: Hparams, shapes: Shapes) -> Parts:
     """For each key head its query, key, values and gates, in the old files of qwen3next."""
     if "attn_gate.weight" not in shapes:
         return {}
@@ -37,8 +37,8 @@ def by_key_head(hp: Any, shapes: Shapes) -> Parts:
     return {"attn_qkv": np.concatenate([q, k, v]), "attn_gate": z}
 
 
-PARTS: dict[str, Callable[[Any, Shapes], Parts]] = {
-    "attn_qkv": behind_each_other("attn_q", "attn_k", "attn_v"),
-    "ffn_gate_up_exps": behind_each_other("ffn_gate_exps", "ffn_up_exps"),
+PARTS: dict[str, Callable[[Hparams, Shapes], Parts]] = {
+    "attn_qkv": one_after_another("attn_q", "attn_k", "attn_v"),
+    "ffn_gate_up_exps": one_after_another("ffn_gate_exps", "ffn_up_exps"),
     "ssm_in": by_key_head,
 }

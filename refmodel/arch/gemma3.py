@@ -4,108 +4,76 @@ Source: arXiv:2503.19786; llama.cpp src/models/gemma3.cpp.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from ..arrays import DType, F, Matrix
+from ..arrays import F
 from ..forward.call import Call
 from ..forward.state import KeyValues
-from ..forward.weights import Block, Weight
-from ..gguf.metadata import Metadata
-from ..ops.rope import Rope
-from .metadata import ATTENTION, MAX_BLOCKS, counted, head_counts, require, rotation
+from ..forward.weights import Block, Output, Weight
+from .facts import Facts
+from .hparams import Hparams
+from .kinds import Kinds, keys_and_values
+from .metadata import Keys, common, rotation, with_dense
+from .shapes import ATTENTION, QKV, Shapes, dense, normed_attention, norms, outside
 
-BIASED: tuple[str, ...] = ("attn_q", "attn_k", "attn_v")
+BIASED: tuple[str, ...] = QKV
 SCALED: tuple[str, ...] = ATTENTION  # its graph reads none of the FFN
 FUSED: tuple[str, ...] = ("attn_qkv",)
+PATTERN = "attention.sliding_window_pattern"  # a list, or the interval itself
+FACTS = Facts(
+    kinds=Kinds(
+        listed=PATTERN,
+        kind="sliding",
+        interval=PATTERN,
+        default=6,
+        both=False,
+        reader="0c1e570 (llama-cpp-python 0.3.36) reads the list; up to 4df29be (0.3.35) a list is passed over and the "
+        "interval is 6",
+        only="attention.sliding_window",
+    ),
+    typical={"attention.sliding_window": 512, PATTERN: 2},
+    meanings={
+        "attn_norm.weight": "RMS norm of the block's input; the file has 1 + w already",
+        "post_attention_norm.weight": "RMS norm of what attention gives, before it is added to the residual sum",
+        "post_ffw_norm.weight": "RMS norm of what the feed-forward part gives, before it is added to the residual sum",
+        "ffn_gate.weight": "its GELU multiplies ffn_up",
+    },
+    kind_meanings={"sliding": "attention to the last {window} tokens, RoPE base {rope_sliding.base:g}"},
+)
+new_state, globals = keys_and_values, outside
 
 
-@dataclass(frozen=True)
-class Hparams:
-    n_layer: int
-    n_nextn: int
-    n_embd: int
-    n_ff: int
-    n_head: int
-    n_head_kv: int
-    head_dim: int
-    eps: float
-    window: int  # tokens that a query sees in a sliding block, itself among them; 0 if no block slides
-    sliding: tuple[bool, ...]  # by the block's index in the file
-    rope: Rope
-    rope_sliding: Rope
-    query_dim: int  # the query's scale is query_dim^-0.5
-    softcap: float  # of the logits; 0 for none
-
-
-def hparams(md: Metadata, rope_freqs: tuple[float, ...]) -> Hparams:
-    a = "gemma3"
-    n_layer = counted(md, f"{a}.block_count", md.int(f"{a}.block_count"), most=MAX_BLOCKS)
-    n_embd = counted(md, f"{a}.embedding_length", md.int(f"{a}.embedding_length"))
-    n_head, n_head_kv = head_counts(md, a, n_layer)
-    head_dim = counted(md, f"{a}.attention.key_length", md.int(f"{a}.attention.key_length", n_embd // n_head))
-    md.int(f"{a}.context_length")
-    require(md, f"{a}.attention.value_length", md.int(f"{a}.attention.value_length", head_dim), head_dim)
-    require(md, f"{a}.rope.dimension_count", md.int(f"{a}.rope.dimension_count", head_dim), head_dim)
-    window = counted(md, f"{a}.attention.sliding_window", md.int(f"{a}.attention.sliding_window", 0), 0)
-    rope = rotation(md, a, head_dim, adjacent=False, factors=())
-    require(md, f"{a}.rope.scaling.type is 'yarn'", bool(rope.unscaled), False)
-    return Hparams(
-        n_layer=n_layer,
-        n_nextn=0,
-        n_embd=n_embd,
-        n_ff=md.per_block(f"{a}.feed_forward_length", n_layer)[0],
-        n_head=n_head,
-        n_head_kv=n_head_kv,
-        head_dim=head_dim,
-        eps=md.float(f"{a}.attention.layer_norm_rms_epsilon"),
+def hparams(k: Keys) -> Hparams:
+    """The sizes of the model. MetadataError names a key that is missing or out of its range."""
+    hp = with_dense(k, common(k))
+    window = k.count("attention.sliding_window", 0, 0)
+    return replace(
+        hp,
         window=window,
-        sliding=sliding_blocks(md, n_layer) if window else (False,) * n_layer,
-        rope=rope,
-        rope_sliding=replace(rope, base=md.float(f"{a}.rope.freq_base_swa", 10000.0), scale=1.0),
-        query_dim=n_embd // n_head if n_layer == 62 else head_dim,  # 62 blocks: the 27B
-        softcap=md.float(f"{a}.final_logit_softcapping", 0.0),
+        sliding=sliding_blocks(k, hp.n_layer) if window else (False,) * hp.n_layer,
+        rope_sliding=rotation(k, hp.head_dim, False, "rope.freq_base_swa", scaled=False) if window else None,
+        query_dim=hp.n_embd // hp.n_head if hp.n_layer == 62 else hp.head_dim,  # 62 blocks: the 27B
+        softcap=k.real("final_logit_softcapping", 0.0, 1e-6, 1e6, none=True),
     )
 
 
-def sliding_blocks(md: Metadata, n_layer: int) -> tuple[bool, ...]:
+def sliding_blocks(k: Keys, n_layer: int) -> tuple[bool, ...]:
     """The file's own list, else all blocks but each sixth (or whatever period it names). Source: load_swa_pattern."""
-    key = "gemma3.attention.sliding_window_pattern"
-    if key in md and md.fields[key].item is not None:
-        return tuple(bool(slides) for slides in md.per_block(key, n_layer))
-    period = md.int(key, 6)
+    if PATTERN in k and k.md.fields[k.full(PATTERN)].item is not None:
+        return tuple(bool(slides) for slides in k.md.per_block(k.full(PATTERN), n_layer))
+    period = k.count(PATTERN, 6, 0)
     return tuple(period == 0 or i % period < period - 1 for i in range(n_layer))
 
 
-def globals(hp: Hparams, n_vocab: int) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
-    required = {"token_embd.weight": (n_vocab, hp.n_embd), "output_norm.weight": (hp.n_embd,)}
-    return required, {"output.weight": (n_vocab, hp.n_embd)}
-
-
-def shapes(hp: Hparams, index: int) -> dict[str, tuple[int, ...]]:
-    E, Q, KV = hp.n_embd, hp.n_head * hp.head_dim, hp.n_head_kv * hp.head_dim
-    return {
-        "attn_norm.weight": (E,),
-        "attn_q.weight": (Q, E),
-        "attn_k.weight": (KV, E),
-        "attn_v.weight": (KV, E),
-        "attn_q_norm.weight": (hp.head_dim,),
-        "attn_k_norm.weight": (hp.head_dim,),
-        "attn_output.weight": (E, Q),
-        "post_attention_norm.weight": (E,),
-        "ffn_norm.weight": (E,),
-        "ffn_gate.weight": (hp.n_ff, E),
-        "ffn_up.weight": (hp.n_ff, E),
-        "ffn_down.weight": (E, hp.n_ff),
-        "post_ffw_norm.weight": (E,),
-    }
+def shapes(hp: Hparams, index: int) -> Shapes:
+    """The tensors of a block, without blk.N., with their shapes."""
+    own = norms(hp, "attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
+    return own | normed_attention(hp) | dense(hp)
 
 
 def kind(hp: Hparams, index: int) -> str:
+    """A word for the kind of a block, by its index in the file."""
     return "sliding" if hp.sliding[index] else "attention"
-
-
-def new_state(hp: Hparams, index: int, dtype: DType) -> KeyValues:
-    return KeyValues(hp.n_head_kv, hp.head_dim)
 
 
 def embed(x: F, c: Call) -> F:
@@ -117,7 +85,7 @@ def block(x: F, w: Block, s: KeyValues, c: Call) -> F:
     """One decoder block, [T, E] -> [T, E]."""
     h = attention(c.norm("attn_norm", x, w.attn_norm), w, s, c)
     x = c.tap("sa_out", x + c.norm("attn_post_norm", h, w.post_attention_norm, normed="norm#3"))
-    h = c.tap("ffn_out", geglu(c.norm("ffn_norm", x, w.ffn_norm, normed="norm#4"), w, c))
+    h = geglu(c.norm("ffn_norm", x, w.ffn_norm, normed="norm#4"), w, c)
     return c.tap("l_out", x + c.norm("ffn_post_norm", h, w.post_ffw_norm, normed="norm#5"))
 
 
@@ -125,22 +93,22 @@ def attention(h: F, w: Block, s: KeyValues, c: Call) -> F:
     """Grouped-query attention with normed, then rotated heads, in a sliding block over a window. [T, E] -> [T, E]"""
     hp, num, T, slides = c.hp, c.num, len(h), c.hp.sliding[w.index]
     rope, window = (hp.rope_sliding, hp.window) if slides else (hp.rope, 0)
-    q = c.linear("Qcur", h, w, "attn_q").reshape(T, hp.n_head, hp.head_dim)  # [T, H, D]
+    q = c.linear("Qcur", h, w.attn_q).reshape(T, hp.n_head, hp.head_dim)  # [T, H, D]
     q = c.tap("Qcur#2", num.rope(c.norm("Qcur_normed", q, w.attn_q_norm, normed="norm#1"), c.pos, rope))
-    k = c.linear("Kcur", h, w, "attn_k").reshape(T, hp.n_head_kv, hp.head_dim)  # [T, G, D]
+    k = c.linear("Kcur", h, w.attn_k).reshape(T, hp.n_head_kv, hp.head_dim)  # [T, G, D]
     k = c.tap("Kcur#2", num.rope(c.norm("Kcur_normed", k, w.attn_k_norm, normed="norm#2"), c.pos, rope))
-    v = c.linear("Vcur", h, w, "attn_v").reshape(k.shape)
+    v = c.linear("Vcur", h, w.attn_v).reshape(k.shape)
     q = c.tap("scale", q * num.inverse_root(hp.query_dim))
     k, v = s.append(num.store(k), num.store(v))  # [S, G, D]
     o = c.tap("kqv_out", c.attention(q, k, v, 1.0, window))  # [T, H*D]
-    return c.tap("mul_mat", num.linear(w.attn_output, o))
+    return c.linear("mul_mat", o, w.attn_output)
 
 
 def geglu(h: F, w: Block, c: Call) -> F:
     """down(gelu(gate(h)) · up(h)). [T, E] -> [T, E]"""
-    gate = c.tap("ffn_gate", c.num.linear(w.ffn_gate, h))
-    up = c.tap("ffn_up", c.num.linear(w.ffn_up, h))
-    return c.num.linear(w.ffn_down, c.tap("ffn_geglu", c.num.geglu(gate, up)))
+    gate = c.linear("ffn_gate", h, w.ffn_gate)
+    up = c.linear("ffn_up", h, w.ffn_up)
+    return c.linear("ffn_out", c.tap("ffn_geglu", c.num.geglu(gate, up)), w.ffn_down)
 
 
 def final_norm(x: F, output_norm: Weight, c: Call) -> F:
@@ -148,9 +116,9 @@ def final_norm(x: F, output_norm: Weight, c: Call) -> F:
     return c.norm("result_norm", x, output_norm)
 
 
-def head(h: F, output: Matrix, c: Call) -> F:
+def head(h: F, output: Output, c: Call) -> F:
     """Logits, [T, E] -> [T, V]."""
-    logits = c.num.linear(output, h)
+    logits = c.logits(h, output)
     if c.hp.softcap:
         logits = c.num.softcap(c.tap("mul_mat", logits), c.hp.softcap)
     return c.tap("result_output", logits)

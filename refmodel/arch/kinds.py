@@ -1,9 +1,14 @@
-"""The kinds of blocks of a hybrid, and the metadata that says which block is of which kind."""
+"""The kinds of blocks: what a kind is called, what it remembers, and the metadata that says which block is of which kind."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from ..arrays import DType
+from ..forward.state import KeyValues, Recurrent, State
 from ..gguf.metadata import Metadata
+from .hparams import Hparams
 
 
 @dataclass(frozen=True)
@@ -16,7 +21,7 @@ class Kinds:
     default    the interval where the key is absent
     both       whether llama.cpp needs blocks of both kinds
     reader     which llama.cpp reads the list; found in the sources that llama-cpp-python's releases carry
-    only       key of a number for blocks of the listed kind alone; where there are none it becomes 0, or llama.cpp aborts
+    only       key of a number for blocks of the listed kind only; where there are none it becomes 0, or llama.cpp aborts
     """
 
     listed: str
@@ -28,35 +33,27 @@ class Kinds:
     only: str = ""
 
 
-DELTA_NET = Kinds(
-    "attention.recurrent_layers",
-    "delta",
-    "full_attention_interval",
-    4,
-    both=True,
-    reader="7c158fb (build 9518, llama-cpp-python 0.3.26) and later read the list, 210a657 (0.3.25) does not; "
-    "their converter writes it since pull request 28208",
-)
+def always_attention(hp: Hparams, index: int) -> str:
+    """The kind of a block where all are alike."""
+    return "attention"
 
 
-PATTERN = "attention.sliding_window_pattern"  # a list, or the interval itself
+def delta_or_attention(hp: Hparams, index: int) -> str:
+    """The kind of a block of a hybrid, by its index in the file."""
+    return "delta" if hp.recurrent[index] else "attention"
 
 
-SLIDING = Kinds(
-    PATTERN,
-    "sliding",
-    PATTERN,
-    6,
-    both=False,
-    reader="0c1e570 (llama-cpp-python 0.3.36) reads the list; up to 4df29be (0.3.35) a list is passed over and the interval is 6",
-    only="attention.sliding_window",
-)
+def keys_and_values(hp: Hparams, index: int, dtype: DType) -> KeyValues:
+    """What a position with a block of attention remembers before the first token."""
+    return KeyValues(hp.n_head_kv, hp.head_dim)
 
 
-KINDS = {"qwen35": DELTA_NET, "qwen35moe": DELTA_NET, "qwen3next": DELTA_NET, "gemma3": SLIDING}
-
-
-HYBRID = {name for name, how in KINDS.items() if how.both}
+def recurrent_or_keys_and_values(hp: Hparams, index: int, dtype: DType) -> State:
+    """What a position with a block of a hybrid remembers before the first token; a recurrent state has that dtype."""
+    if not hp.recurrent[index]:
+        return keys_and_values(hp, index, dtype)
+    conv = np.zeros((hp.d_conv - 1, hp.conv_dim), dtype)
+    return Recurrent(conv, np.zeros((hp.n_v_head, hp.d_state, hp.d_state), dtype))
 
 
 def interval_of(kinds: Sequence[str], kind: str, preferred: int) -> int | None:
@@ -67,13 +64,12 @@ def interval_of(kinds: Sequence[str], kind: str, preferred: int) -> int | None:
     return None
 
 
-def interval_without_list(md: Metadata, arch: str) -> int:
-    """What a runtime that reads no list takes for the interval of a copy, in which the list may stand in the interval's place."""
-    how = KINDS[arch]
-    return how.default if how.listed == how.interval else interval_in(md, arch)
+def interval_without_list(md: Metadata, arch: str, how: Kinds) -> int:
+    """What a runtime that reads no list takes for the interval of a copy, in which the list may take the interval's place."""
+    return how.default if how.listed == how.interval else interval_in(md, arch, how)
 
 
-def interval_in(md: Metadata, arch: str) -> int:
+def interval_in(md: Metadata, arch: str, how: Kinds) -> int:
     """The interval that the metadata states, or the default where it states none, or has a list under that key."""
-    how, key = KINDS[arch], f"{arch}.{KINDS[arch].interval}"
+    key = f"{arch}.{how.interval}"
     return how.default if key in md and md.fields[key].item is not None else md.int(key, how.default)

@@ -1,133 +1,222 @@
-"""Metadata that several architectures read the same way."""
+"""The metadata of a model, read the same way for all architectures. Every number passes one gate, which states its range.
+
+Source: llama_model_base::load_hparams in llama.cpp src/llama-model.cpp.
+"""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..errors import MetadataError
-from ..gguf.metadata import Metadata
+from ..gguf.metadata import REQUIRED, Metadata
+from ..ops.ieee import libm
 from ..ops.rope import Rope
-
-ATTENTION = ("attn_q", "attn_k", "attn_v", "attn_output")
-DELTA = ("attn_qkv", "attn_gate", "ssm_beta", "ssm_alpha", "ssm_out")
-FFN = ("ffn_gate", "ffn_up", "ffn_down")
-EXPERTS = ("ffn_gate_exps", "ffn_up_exps", "ffn_down_exps")
-SHARED_EXPERT = ("ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp")
-
-
-def require(md: Metadata, key: str, found: Any, expected: Any) -> None:
-    """A value on which llama.cpp insists, and so do we."""
-    if found != expected:
-        raise MetadataError(f"{md.path}: {key} is {found}; this architecture is defined only for {expected}")
-
+from .hparams import Hparams
 
 MAX_BLOCKS = 512  # LLAMA_MAX_LAYERS
+MAX_COUNT = (1 << 31) - 1  # of what no tensor has to hold: tokens of a context or a window
+CURE = "correct the key, or convert the model again"
 
 
-def counted(md: Metadata, key: str, value: int, least: int = 1, most: int = 1 << 31) -> int:
-    """A size that the metadata states, between its bounds: whatever is made of it is made of a sane number."""
-    if not least <= value <= most:
-        raise MetadataError(f"{md.path}: {key} is {value}; expected {least} to {most}")
-    return value
+@dataclass(frozen=True)
+class Keys:
+    """The keys of one architecture, without the `architecture.` before each name.
+
+    md          all metadata of the file
+    arch        the architecture's name
+    largest     weights of the file's largest tensor: no width is more
+    rope_freqs  the values of rope_freqs.weight, or none
+    """
+
+    md: Metadata
+    arch: str
+    largest: int
+    rope_freqs: tuple[float, ...] = ()
+
+    def full(self, name: str) -> str:
+        """The key as the file has it."""
+        return f"{self.arch}.{name}"
+
+    def __contains__(self, name: str) -> bool:
+        return self.full(name) in self.md
+
+    def refused(self, name: str, found: Any, expected: str) -> MetadataError:
+        """The one error of this file: where, what was found, what was expected, what to do."""
+        return MetadataError(f"{self.md.path}: {self.full(name)} is {found}; {expected}: {CURE}")
+
+    def count(self, name: str, default: Any = REQUIRED, least: int = 1, most: int = MAX_COUNT) -> int:
+        """A whole number between its bounds. MetadataError if it is not, or is missing and has no default."""
+        return self.checked(name, self.md.int(self.full(name), default), least, most)
+
+    def width(self, name: str, per: int, default: Any = REQUIRED, least: int = 1) -> int:
+        """A whole number of which some tensor has `per` weights each: no more than the file's largest has room for."""
+        return self.count(name, default, least, self.room(per))
+
+    def first(self, name: str, n_blocks: int, default: Any = REQUIRED, most: int = MAX_COUNT) -> int:
+        """A whole number that a file may state once or block by block; llama.cpp reads block 0's. The list has n_blocks values."""
+        return self.checked(name, int(self.md.per_block(self.full(name), n_blocks, default)[0]), 1, most)
+
+    def real(self, name: str, default: Any, least: float, most: float, none: bool = False) -> float:
+        """A finite number between its bounds, or with `none` a 0, which stands for nothing."""
+        value = self.md.float(self.full(name), default)
+        if not (least <= value <= most or (none and value == 0)):
+            raise self.refused(name, value, f"expected {'0 for none, or ' * none}{least:g} to {most:g}")
+        return value
+
+    def only(self, name: str, expected: int) -> None:
+        """A number on which llama.cpp insists, and so do we; it may be missing."""
+        if (found := self.md.int(self.full(name), expected)) != expected:
+            raise self.refused(name, found, f"this architecture is defined only for {expected}")
+
+    def multiple(self, name: str, value: int, of_name: str, of: int) -> None:
+        """Of two numbers the first is a multiple of the second."""
+        if value % of:
+            raise self.refused(name, value, f"expected a multiple of {self.full(of_name)}, which is {of}")
+
+    def checked(self, name: str, value: int, least: int, most: int) -> int:
+        """The number itself, if it is between its bounds."""
+        if not least <= value <= most:
+            raise self.refused(name, value, f"expected {least} to {most}")
+        return value
+
+    def room(self, per: int) -> int:
+        """How often the file's largest tensor holds `per` weights, at least once."""
+        return max(self.largest // per, 1)
 
 
-def head_counts(md: Metadata, arch: str, n_all: int) -> tuple[int, int]:
-    """Query heads and key/value heads, those of block 0 as llama.cpp reads them; the former a multiple of the latter."""
-    n_head = counted(md, f"{arch}.attention.head_count", md.per_block(f"{arch}.attention.head_count", n_all)[0])
-    key = f"{arch}.attention.head_count_kv"
-    n_head_kv = counted(md, key, md.per_block(key, n_all, n_head)[0], most=n_head)
-    require(md, f"{arch}.attention.head_count modulo {key}", n_head % n_head_kv, 0)
+def common(k: Keys, adjacent: bool = False, hybrid: bool = False) -> Hparams:
+    """What every architecture has.
+
+    adjacent  whether a head's pairs are its neighbours, see ops.rope.Rope
+    hybrid    whether there may be prediction blocks after the trunk, and heads that are rotated only in part
+    """
+    n_all = k.count("block_count", most=MAX_BLOCKS)
+    n_nextn = k.count("nextn_predict_layers", 0, 0, n_all - 1) if hybrid else 0
+    n_embd = k.width("embedding_length", 1)
+    n_head, n_head_kv = head_counts(k, n_all, n_embd)
+    head_dim = k.width("attention.key_length", n_head * n_embd, n_embd // n_head)
+    k.only("attention.value_length", head_dim)
+    if not hybrid:
+        k.only("rope.dimension_count", head_dim)
+    n_rot = k.count("rope.dimension_count", head_dim, 2, head_dim)
+    return Hparams(
+        n_layer=n_all - n_nextn,
+        n_nextn=n_nextn,
+        n_embd=n_embd,
+        n_head=n_head,
+        n_head_kv=n_head_kv,
+        head_dim=head_dim,
+        eps=k.real("attention.layer_norm_rms_epsilon", REQUIRED, 1e-20, 1),  # at 0 a row of zeros would be 0 / 0
+        rope=rotation(k, n_rot, adjacent),
+    )
+
+
+def head_counts(k: Keys, n_all: int, n_embd: int) -> tuple[int, int]:
+    """Query heads and key/value heads; the former a multiple of the latter."""
+    n_head = k.first("attention.head_count", n_all, most=k.room(n_embd))
+    n_head_kv = k.first("attention.head_count_kv", n_all, n_head, most=n_head)
+    k.multiple("attention.head_count", n_head, "attention.head_count_kv", n_head_kv)
     return n_head, n_head_kv
 
 
-def expert_sizes(md: Metadata, arch: str, n_all: int) -> tuple[int, int, int]:
-    """How many experts a block has, how many a token goes to, and the inner width of one."""
-    n_expert = counted(md, f"{arch}.expert_count", md.int(f"{arch}.expert_count"))
-    key = f"{arch}.expert_used_count"
-    n_used = counted(md, key, md.per_block(key, n_all)[0], most=n_expert)
-    require(md, f"{arch}.expert_group_count", md.int(f"{arch}.expert_group_count", 0), 0)
-    key = f"{arch}.expert_feed_forward_length"
-    n_ff = md.per_block(key, n_all)[0] if key in md else md.per_block(f"{arch}.feed_forward_length", n_all)[0] // n_used
-    return n_expert, n_used, counted(md, key, n_ff)
+def with_dense(k: Keys, hp: Hparams) -> Hparams:
+    """The same sizes, and the inner width of a feed-forward part."""
+    return replace(hp, n_ff=k.first("feed_forward_length", hp.n_all, most=k.room(hp.n_embd)))
 
 
-def delta_sizes(md: Metadata, arch: str) -> tuple[int, int, int, int]:
-    """Sizes of the gated delta rule: taps of the convolution, width of a head, key heads, value heads."""
-    d_conv, d_state, n_k_head, n_v_head = (
-        counted(md, f"{arch}.ssm.{key}", md.int(f"{arch}.ssm.{key}"), least)
-        for key, least in (("conv_kernel", 2), ("state_size", 1), ("group_count", 1), ("time_step_rank", 1))
-    )
-    require(md, f"{arch}.ssm.inner_size", md.int(f"{arch}.ssm.inner_size"), d_state * n_v_head)
-    require(md, f"{arch}.ssm.time_step_rank modulo {arch}.ssm.group_count", n_v_head % n_k_head, 0)
-    return d_conv, d_state, n_k_head, n_v_head
+def with_experts(k: Keys, hp: Hparams) -> Hparams:
+    """The same sizes, and how many experts a block has, how many a token goes to, and the inner width of one."""
+    n_expert = k.width("expert_count", hp.n_embd)
+    n_used = k.first("expert_used_count", hp.n_all, most=n_expert)
+    k.only("expert_group_count", 0)
+    most = k.room(hp.n_embd * n_expert)
+    if "expert_feed_forward_length" in k:
+        n_ff = k.first("expert_feed_forward_length", hp.n_all, most=most)
+    else:
+        each = k.first("feed_forward_length", hp.n_all) // n_used
+        n_ff = k.checked("feed_forward_length / expert_used_count", each, 1, most)
+    return replace(hp, n_expert=n_expert, n_used=n_used, n_ff=n_ff)
 
 
-def recurrent_blocks(md: Metadata, arch: str, n_all: int, n_nextn: int) -> tuple[bool, ...]:
-    """Which of all blocks are recurrent: the file's own list, else every block but each interval-th; no prediction block is.
+def with_shared_expert(k: Keys, hp: Hparams) -> Hparams:
+    """The same sizes, and the inner width of the expert that every token goes to."""
+    name = "expert_shared_feed_forward_length"
+    if name in k:
+        return replace(hp, n_ff_shared=k.width(name, hp.n_embd))
+    return replace(hp, n_ff_shared=with_dense(k, hp).n_ff)
 
-    Source: load_arch_hparams.
+
+def rotation(k: Keys, n_rot: int, adjacent: bool, base_name: str = "rope.freq_base", scaled: bool = True) -> Rope:
+    """The rotary embedding of n_rot numbers of a head with no scaling, a linear one, or YaRN. Longrope is refused by name.
+
+    base_name  the key of the base; sliding blocks have their own
+    scaled     whether angles are scaled at all; in sliding blocks they are not
     """
-    if f"{arch}.attention.recurrent_layers" in md:
-        listed = md.per_block(f"{arch}.attention.recurrent_layers", n_all)
-        return tuple(i < n_all - n_nextn and bool(kind) for i, kind in enumerate(listed))
-    interval = md.int(f"{arch}.full_attention_interval", 4)
-    require(md, f"{arch}.full_attention_interval > 0", interval > 0, True)
-    return tuple(i < n_all - n_nextn and (i + 1) % interval != 0 for i in range(n_all))
-
-
-def rotation(md: Metadata, arch: str, n_rot: int, adjacent: bool, factors: tuple[float, ...]) -> Rope:
-    """The rotary embedding of an architecture with no scaling, a linear one, or YaRN; `factors` is empty for all ones.
-
-    Source: llama_model_base::load_hparams. Longrope is refused by name.
-    """
-    how = md.str(f"{arch}.rope.scaling.type", "linear")
+    how = k.md.str(k.full("rope.scaling.type"), "linear")
     if how not in ("none", "linear", "yarn"):
-        raise MetadataError(f"{md.path}: {arch}.rope.scaling.type is {how!r}; known are 'none', 'linear' and 'yarn'")
-    if n_rot <= 0 or n_rot % 2:
-        raise MetadataError(f"{md.path}: {arch}.rope.dimension_count is {n_rot}; expected a positive even number")
-    if factors and len(factors) != n_rot // 2:
-        raise MetadataError(f"{md.path}: rope_freqs.weight has {len(factors)} values; expected {n_rot // 2}, one a pair")
-    base = md.float(f"{arch}.rope.freq_base", 10000.0)
-    if not (math.isfinite(base) and base > 0 and all(f > 0 for f in factors)):
-        raise MetadataError(f"{md.path}: {arch}.rope.freq_base is {base} and the divisors {factors}; expected positive numbers")
-    factor = md.float(f"{arch}.rope.scaling.factor", md.float(f"{arch}.rope.scale_linear", 0.0))
-    rope = Rope(
-        base=base,
-        n_rot=n_rot,
-        adjacent=adjacent,
-        scale=1 / factor if factor and how != "none" else 1.0,
-        factors=factors or (1.0,) * (n_rot // 2),
-        magnitude=md.float(f"{arch}.rope.scaling.attn_factor", 1.0),
-    )
-    context = md.int(f"{arch}.rope.scaling.original_context_length", md.int(f"{arch}.context_length"))
-    return yarn(rope, context) if how == "yarn" else rope
+        raise k.refused("rope.scaling.type", repr(how), "expected 'none', 'linear' or 'yarn'")
+    if n_rot % 2:
+        raise k.refused("rope.dimension_count", n_rot, "expected an even number")
+    base = k.real(base_name, 10000.0, 1e-6 if how != "yarn" else 1.001, 1e30)
+    old = k.real("rope.scale_linear", 0.0, 1e-3, 1e6, none=True)  # the key of old files
+    factor = k.real("rope.scaling.factor", old, 1e-3, 1e6, none=True) or 1.0
+    magnitude = k.real("rope.scaling.attn_factor", 1.0, 1e-6, 1e6)
+    factor = 1.0 if how == "none" else factor
+    rope = Rope(base, n_rot, adjacent, 1 / factor if scaled else 1.0, (1.0,) * (n_rot // 2), magnitude=magnitude)
+    context = k.count("context_length")
+    trained = k.count("rope.scaling.original_context_length", 0, 0) or context
+    return yarn(rope, factor, trained) if how == "yarn" else rope
 
 
-def yarn(rope: Rope, context: int) -> Rope:
+BETA_FAST, BETA_SLOW = 32, 1  # turns within the context of the training. llama.cpp reads no key for them in these architectures
+
+
+def yarn(rope: Rope, factor: float, context: int) -> Rope:
     """YaRN: pairs that turn 32 times and more within the context of the training keep their angle, those that turn once or less
     are scaled, and those between them a part; what is rotated grows with the logarithm of the factor.
 
+    factor   that of the whole context. A sliding block has rope.scale 1, and then what is rotated does not grow
+    context  tokens of the training
+
     Source: arXiv:2309.00071; ggml_rope_yarn_corr_dims and rope_yarn in float32, llama_context for the magnitude.
     """
-    n, f32 = rope.n_rot, np.float32
-    kept, scaled = (n * math.log(context / (turns * 2 * math.pi)) / (2 * math.log(rope.base)) for turns in (32, 1))
-    low, high = f32(max(0, math.floor(kept))), f32(min(n - 1, math.ceil(scaled)))
+    n, f32, log = rope.n_rot, np.float32, libm("logf")
+    turns = (f32(context) / (f32(beta) * f32(2) * f32(math.pi)) for beta in (BETA_FAST, BETA_SLOW))
+    kept, scaled = (f32(n) * log(turn) / (f32(2) * log(f32(rope.base))) for turn in turns)
+    low, high = f32(max(0, np.floor(kept))), f32(min(n - 1, np.ceil(scaled)))
     ramp = f32(1) - np.clip((np.arange(n // 2, dtype=f32) - low) / max(f32(0.001), high - low), 0, 1)
-    factor = f32(1) / f32(rope.scale)
-    growth = f32(1) + f32(0.1) * f32(math.log(factor))
-    context_factor = (growth if factor > 1 else f32(1)) * (f32(1) / growth) * f32(rope.magnitude)
-    return replace(rope, unscaled=tuple(map(float, ramp)), magnitude=float(context_factor * growth))
+    whole, own = (f32(1) + f32(0.1) * log(f32(1) / f32(scale)) for scale in (1 / factor, rope.scale))
+    of_context = (whole if factor > 1 else f32(1)) * (f32(1) / whole) * f32(rope.magnitude)
+    return replace(rope, unscaled=tuple(map(float, ramp)), magnitude=float(of_context * own))
 
 
-def turned_by_text(sections: tuple[int, ...], pairs: int) -> tuple[float, ...]:
-    """Divisors of the angles under IMROPE: text turns the pairs of its time, height and width sections alike, the others never.
+def turned_by_text(k: Keys, hp: Hparams) -> Hparams:
+    """The same sizes with the divisors of IMROPE's angles: text turns the pairs of its time, height and width sections alike,
+    the others never.
 
-    sections  how many pairs read the t, h, w and e position of a token, dealt out in turns t, h, w; text has e = 0.
-    Source: ggml_mrope_cache_init with is_imrope.
+    rope.dimension_sections says how many pairs read the t, h, w and e position of a token, dealt out in turns t, h, w; e is 0.
+    Source: ggml_mrope_cache_init with is_imrope, and ggml_compute_forward_rope, which insists on one of the first three.
     """
-    t, h, w, _ = sections
-    limit = {0: 3 * t, 1: 3 * h, 2: 3 * w}
-    sectors = [i % max(sum(sections), 1) for i in range(pairs)]
-    return tuple(1.0 if sector < limit[sector % 3] else math.inf for sector in sectors)
+    name = "rope.dimension_sections"
+    sections = k.md.ints(k.full(name), 4)
+    if min(sections) < 0 or not any(sections[:3]) or sum(sections) > hp.head_dim:
+        raise k.refused(name, list(sections), f"expected numbers of pairs, at most {hp.head_dim} in all, not only the last")
+    limit = {axis: 3 * pairs for axis, pairs in enumerate(sections[:3])}
+    sectors = [i % sum(sections) for i in range(hp.rope.n_rot // 2)]
+    factors = tuple(1.0 if sector < limit[sector % 3] else math.inf for sector in sectors)
+    return replace(hp, rope=replace(hp.rope, factors=factors))
+
+
+def divided(k: Keys, hp: Hparams) -> Hparams:
+    """The same sizes with the divisors of the angles that the tensor rope_freqs.weight holds, if the file has it."""
+    if not k.rope_freqs:
+        return hp
+    n = hp.rope.n_rot // 2
+    if len(k.rope_freqs) != n or not all(divisor > 0 for divisor in k.rope_freqs):
+        raise MetadataError(
+            f"{k.md.path}: rope_freqs.weight has {len(k.rope_freqs)} values, the least is {min(k.rope_freqs)}; "
+            f"expected {n} positive numbers, one for each pair: convert the model again"
+        )
+    return replace(hp, rope=replace(hp.rope, factors=k.rope_freqs))

@@ -6,13 +6,14 @@ Source: arXiv:2412.19437, section 2.2; llama.cpp src/models/qwen35.cpp, graph_mt
 """
 
 import re
-from typing import Any
 
 import numpy as np
 
-from ..arrays import F, Matrix
+from ..arrays import F
 from ..forward.call import Call
-from ..forward.weights import Block, Weight
+from ..forward.weights import Block, Output, Weight
+from .hparams import Hparams
+from .shapes import Shapes, norms
 
 # Nodes that llama.cpp calls otherwise than `mtp_` and their name in the trunk. Two norms come before the block's own.
 NAMES = {
@@ -33,19 +34,19 @@ def named(name: str) -> str:
     return NAMES.get(name) or (name if SHARED.match(name) else f"mtp_{name}")
 
 
-def shapes(hp: Any, n_vocab: int) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
-    """The tensors that the block has beside those of a decoder block: required, and such as may be the trunk's."""
+def shapes(hp: Hparams, n_vocab: int) -> tuple[Shapes, Shapes]:
+    """The tensors that the block has besides those of a decoder block: required, and such as may be the trunk's."""
     E = hp.n_embd
-    required = {"nextn.eh_proj.weight": (E, 2 * E), "nextn.enorm.weight": (E,), "nextn.hnorm.weight": (E,)}
+    required = {"nextn.eh_proj.weight": (E, 2 * E), **norms(hp, "nextn.enorm", "nextn.hnorm")}
     optional = {f"nextn.{name}.weight": (n_vocab, E) for name in ("embed_tokens", "shared_head_head")}
-    return required, optional | {"nextn.shared_head_norm.weight": (E,)}
+    return required, optional | norms(hp, "nextn.shared_head_norm")
 
 
 def enter(e: F, h: F, w: Block, c: Call) -> F:
     """What the block reads: of embedded tokens e and the hidden states h before each, both [T, E], one row [T, E]."""
     e = c.norm("mtp_enorm", c.tap("mtp_tok_embd", e), w.nextn_enorm)
     h = c.norm("mtp_hnorm", h, w.nextn_hnorm, normed="norm#1")
-    return c.tap("mtp_eh_proj", c.num.linear(w.nextn_eh_proj, c.tap("mtp_concat", np.concatenate([e, h], axis=1))))
+    return c.linear("mtp_eh_proj", c.tap("mtp_concat", np.concatenate([e, h], axis=1)), w.nextn_eh_proj)
 
 
 def leave(x: F, head_norm: Weight, c: Call) -> F:
@@ -53,6 +54,6 @@ def leave(x: F, head_norm: Weight, c: Call) -> F:
     return c.norm("mtp_h_nextn", x, head_norm, normed="mtp_norm")
 
 
-def head(h: F, output: Matrix, c: Call) -> F:
+def head(h: F, output: Output, c: Call) -> F:
     """Logits of the draft, [T, E] -> [T, V]."""
-    return c.tap("mtp_result_output", c.num.linear(output, h))
+    return c.tap("mtp_result_output", c.logits(h, output))

@@ -3,83 +3,40 @@
 Source: arXiv:2407.10671; llama.cpp src/models/qwen2.cpp.
 """
 
-from dataclasses import dataclass
-
-from ..arrays import DType, F, Matrix
+from ..arrays import F
 from ..forward.call import Call
 from ..forward.state import KeyValues
-from ..forward.weights import Block, Weight, bias_of
-from ..gguf.metadata import Metadata
-from ..ops.rope import Rope
-from .metadata import ATTENTION, MAX_BLOCKS, counted, head_counts, require, rotation
+from ..forward.weights import Block, Output, Weight
+from .facts import Facts
+from .hparams import Hparams
+from .kinds import always_attention, keys_and_values
+from .metadata import Keys, common, with_dense
+from .shapes import ATTENTION, QKV, Shapes, attention_shapes, dense, norms, outside
 
-BIASED: tuple[str, ...] = ("attn_q", "attn_k", "attn_v")
+BIASED: tuple[str, ...] = QKV
 SCALED: tuple[str, ...] = ATTENTION  # its graph reads none of the FFN
 FUSED: tuple[str, ...] = ("attn_qkv",)
+FACTS = Facts()
+kind, new_state = always_attention, keys_and_values
 
 
-@dataclass(frozen=True)
-class Hparams:
-    n_layer: int
-    n_nextn: int
-    n_embd: int
-    n_ff: int
-    n_head: int
-    n_head_kv: int
-    head_dim: int
-    eps: float
-    rope: Rope
+def hparams(k: Keys) -> Hparams:
+    """The sizes of the model. MetadataError names a key that is missing or out of its range."""
+    hp = with_dense(k, common(k))
+    k.multiple("embedding_length", hp.n_embd, "attention.head_count", hp.n_head)
+    k.only("attention.key_length", hp.n_embd // hp.n_head)
+    return hp
 
 
-def hparams(md: Metadata, rope_freqs: tuple[float, ...]) -> Hparams:
-    a = "qwen2"
-    n_layer = counted(md, f"{a}.block_count", md.int(f"{a}.block_count"), most=MAX_BLOCKS)
-    n_embd = counted(md, f"{a}.embedding_length", md.int(f"{a}.embedding_length"))
-    n_head, n_head_kv = head_counts(md, a, n_layer)
-    require(md, f"{a}.embedding_length modulo {a}.attention.head_count", n_embd % n_head, 0)
-    head_dim = n_embd // n_head
-    md.int(f"{a}.context_length")
-    for key in ("attention.key_length", "attention.value_length", "rope.dimension_count"):
-        require(md, f"{a}.{key}", md.int(f"{a}.{key}", head_dim), head_dim)
-    return Hparams(
-        n_layer=n_layer,
-        n_nextn=0,
-        n_embd=n_embd,
-        n_ff=md.per_block(f"{a}.feed_forward_length", n_layer)[0],
-        n_head=n_head,
-        n_head_kv=n_head_kv,
-        head_dim=head_dim,
-        eps=md.float(f"{a}.attention.layer_norm_rms_epsilon"),
-        rope=rotation(md, a, head_dim, adjacent=False, factors=()),
-    )
+def globals(hp: Hparams, n_vocab: int) -> tuple[Shapes, Shapes]:
+    """The tensors outside of blocks for V = n_vocab tokens: the required ones, and those that a file may have."""
+    required, optional = outside(hp, n_vocab)
+    return required, optional | {"output.bias": (n_vocab,)}
 
 
-def globals(hp: Hparams, n_vocab: int) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
-    required = {"token_embd.weight": (n_vocab, hp.n_embd), "output_norm.weight": (hp.n_embd,)}
-    return required, {"output.weight": (n_vocab, hp.n_embd), "output.bias": (n_vocab,)}
-
-
-def shapes(hp: Hparams, index: int) -> dict[str, tuple[int, ...]]:
-    E, KV = hp.n_embd, hp.n_head_kv * hp.head_dim
-    return {
-        "attn_norm.weight": (E,),
-        "attn_q.weight": (E, E),
-        "attn_k.weight": (KV, E),
-        "attn_v.weight": (KV, E),
-        "attn_output.weight": (E, E),
-        "ffn_norm.weight": (E,),
-        "ffn_gate.weight": (hp.n_ff, E),
-        "ffn_up.weight": (hp.n_ff, E),
-        "ffn_down.weight": (E, hp.n_ff),
-    }
-
-
-def kind(hp: Hparams, index: int) -> str:
-    return "attention"
-
-
-def new_state(hp: Hparams, index: int, dtype: DType) -> KeyValues:
-    return KeyValues(hp.n_head_kv, hp.head_dim)
+def shapes(hp: Hparams, index: int) -> Shapes:
+    """The tensors of a block, without blk.N., with their shapes."""
+    return norms(hp, "attn_norm", "ffn_norm") | attention_shapes(hp) | dense(hp)
 
 
 def embed(x: F, c: Call) -> F:
@@ -92,27 +49,27 @@ def block(x: F, w: Block, s: KeyValues, c: Call) -> F:
     h = c.norm("attn_norm", x, w.attn_norm)
     x = c.tap("ffn_inp", x + attention(h, w, s, c))
     h = c.norm("ffn_norm", x, w.ffn_norm, normed="norm#1")
-    return c.tap("l_out", x + c.tap("ffn_out", swiglu(h, w, c)))
+    return c.tap("l_out", x + swiglu(h, w, c))
 
 
 def attention(h: F, w: Block, s: KeyValues, c: Call) -> F:
     """Grouped-query attention with rotated heads. [T, E] -> [T, E]"""
     hp, num, T = c.hp, c.num, len(h)
-    q = c.linear("Qcur", h, w, "attn_q").reshape(T, hp.n_head, hp.head_dim)  # [T, H, D]
-    v = c.linear("Vcur", h, w, "attn_v").reshape(T, hp.n_head_kv, hp.head_dim)  # [T, G, D]
-    k = c.linear("Kcur", h, w, "attn_k").reshape(v.shape)
+    q = c.linear("Qcur", h, w.attn_q).reshape(T, hp.n_head, hp.head_dim)  # [T, H, D]
+    v = c.linear("Vcur", h, w.attn_v).reshape(T, hp.n_head_kv, hp.head_dim)  # [T, G, D]
+    k = c.linear("Kcur", h, w.attn_k).reshape(v.shape)
     q = c.tap("Qcur#2", num.rope(q, c.pos, hp.rope))
     k = c.tap("Kcur#2", num.rope(k, c.pos, hp.rope))
     k, v = s.append(num.store(k), num.store(v))  # [S, G, D]
     o = c.tap("kqv_out", c.attention(q, k, v, num.inverse_root(hp.head_dim)))  # [T, H*D]
-    return c.tap("mul_mat", num.linear(w.attn_output, o))
+    return c.linear("mul_mat", o, w.attn_output)
 
 
 def swiglu(h: F, w: Block, c: Call) -> F:
     """down(silu(gate(h)) · up(h)). [T, E] -> [T, E]"""
-    gate = c.tap("ffn_gate", c.num.linear(w.ffn_gate, h))
-    up = c.tap("ffn_up", c.num.linear(w.ffn_up, h))
-    return c.num.linear(w.ffn_down, c.tap("ffn_swiglu", c.num.swiglu(gate, up)))
+    gate = c.linear("ffn_gate", h, w.ffn_gate)
+    up = c.linear("ffn_up", h, w.ffn_up)
+    return c.linear("ffn_out", c.tap("ffn_swiglu", c.num.swiglu(gate, up)), w.ffn_down)
 
 
 def final_norm(x: F, output_norm: Weight, c: Call) -> F:
@@ -120,7 +77,6 @@ def final_norm(x: F, output_norm: Weight, c: Call) -> F:
     return c.norm("result_norm", x, output_norm)
 
 
-def head(h: F, output: Matrix, c: Call) -> F:
+def head(h: F, output: Output, c: Call) -> F:
     """Logits, [T, E] -> [T, V]."""
-    logits, bias = c.num.linear(output, h), bias_of(output)
-    return c.tap("result_output", logits if bias is None else logits + bias.dense(c.num.dtype))
+    return c.tap("result_output", c.logits(h, output))

@@ -33,7 +33,7 @@ KEPT = r"^(l_out-\d+|result_output)$"
 
 
 @dataclass(frozen=True)
-class Part:
+class Contribution:
     """nmse is the part's own size, Σ part² / Σ truth²; share is how much of the distance it makes, part·distance / distance²."""
 
     nmse: float
@@ -46,7 +46,7 @@ class Budget:
 
     name: str
     distance: float
-    parts: Mapping[str, Part]
+    parts: Mapping[str, Contribution]
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,10 @@ def budget(name: str, runs: Sequence[F], steps: Sequence[str]) -> Budget:
     truth, distance = flat[0], flat[-1] - flat[0]
     energy, length = float(truth @ truth), float(distance @ distance)
     taken = {step: b - a for step, (a, b) in zip(steps, pairwise(flat), strict=True)}
-    parts = {step: Part(ratio(float(x @ x), energy), float(x @ distance) / length if length else 0.0) for step, x in taken.items()}
+    parts = {
+        step: Contribution(ratio(float(x @ x), energy), float(x @ distance) / length if length else 0.0)
+        for step, x in taken.items()
+    }
     return Budget(name, ratio(length, energy), parts)
 
 

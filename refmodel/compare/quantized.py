@@ -28,7 +28,7 @@ ALIKE = 1.1  # a factor nearer to one than this says nothing
 
 
 @dataclass(frozen=True)
-class Step:
+class Position:
     """One position of the route.
 
     source       the block of the unrouted model
@@ -49,7 +49,7 @@ class Trial:
     """All positions, and NMSE of the logits under the route and without it (None where the copy lacks a block)."""
 
     route: Route
-    steps: Sequence[Step]
+    steps: Sequence[Position]
     logits: float
     unrouted: float | None
 
@@ -116,7 +116,7 @@ def trial(packed: Model, full: Model, words: str, tokens: Sequence[int], seen: C
             for anchor in ("", "block")
         )
     visits = named.visits
-    steps = [Step(p, s, visits[p], alone[f"l_out-{p}"], free[f"l_out-{p}"]) for p, s in enumerate(named.layers)]
+    steps = [Position(p, s, visits[p], alone[f"l_out-{p}"], free[f"l_out-{p}"]) for p, s in enumerate(named.layers)]
     plain = unrouted(inner, named)
     without = None if plain is None else distance(packed.forward(tokens, plain), full.forward(tokens, plain))
     return Trial(named, steps, free["result_output"], without)

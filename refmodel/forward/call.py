@@ -11,7 +11,7 @@ from ..arrays import F, Ints
 from ..machine.threads import computing
 from .numerics import Numerics
 from .taps import Tapper, silent
-from .weights import Block, Weight
+from .weights import Output, Share, Weight
 
 
 @contextmanager
@@ -43,26 +43,38 @@ class Call:
     named: Callable[[str], str] = str
 
     def at(self, position: int) -> "Call":
+        """The same call at a position of the route."""
         return replace(self, position=position)
 
-    def tap(self, name: str, x: F) -> F:
-        """Show x under llama.cpp's name; the pass goes on with what comes back. `name#k` becomes `name-N#k`."""
-        return x if self.tapper is silent else self.tapper(self.full_name(name), x)
+    def tap(self, name: str, x: F, transposed: bool = False) -> F:
+        """Show x under llama.cpp's name; the pass goes on with what comes back. `name#k` becomes `name-N#k`.
+
+        transposed  show it with rows and columns exchanged, as llama.cpp has it; what comes back is turned back
+        """
+        if self.tapper is silent:
+            return x
+        return self.tapper(self.full_name(name), x.T).T if transposed else self.tapper(self.full_name(name), x)
 
     def full_name(self, name: str) -> str:
+        """llama.cpp's name of a tap at this position: `Qcur#2` is `Qcur-3#2`."""
         name = self.named(name)
         if self.position < 0:
             return name
         stem, mark, count = name.partition("#")
         return f"{stem}-{self.position}{mark}{count}"
 
-    def linear(self, name: str, x: F, w: Block, what: str) -> F:
-        """x times the block's matrix `what`, plus the bias of that name where the file has one (tap `name#bias`)."""
-        y = self.tap(name, self.num.linear(getattr(w, what), x))
-        return self.tap(f"{name}#bias", y + getattr(w, f"{what}_bias").dense(self.num.dtype)) if f"{what}_bias" in w else y
+    def linear(self, name: str, x: F, w: Weight | Share) -> F:
+        """x [T, I] times the matrix w [O, I], tapped, plus its bias where the file has one (tap `name#bias`): [T, O]."""
+        y = self.tap(name, self.num.linear(w, x))
+        return y if w.bias is None else self.tap(f"{name}#bias", y + w.bias.dense(self.num.dtype))
+
+    def logits(self, h: F, output: Output) -> F:
+        """h [T, E] times the head [V, E], plus its bias where the file has one: [T, V]. llama.cpp names nothing but the sum."""
+        y = self.num.linear(output, h)
+        return y if output.bias is None else y + output.bias.dense(self.num.dtype)
 
     def norm(self, name: str, x: F, weight: Weight, normed: str = "norm") -> F:
-        """RMS norm times its weight; `normed` is the tap in between."""
+        """The RMS norm of x over its last axis times a weight of that length, x's shape; `normed` is the tap in between."""
         return self.tap(name, self.tap(normed, self.num.rms_norm(x, self.hp.eps)) * weight.dense(self.num.dtype))
 
     def attention(self, q: F, k: F, v: F, scale: float, window: int = 0) -> F:

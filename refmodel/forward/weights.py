@@ -18,7 +18,7 @@ class Weight:
     """One tensor of the file. A matrix stays packed (`rows`); a vector is decoded once for each dtype (`dense`).
 
     scale  its companion `.scale`, if it has one: a factor [1] of its products, of experts one for each [X]
-    bias   of the head alone: what is added to its products [O]. A block has its biases beside its matrices
+    bias   its companion `.bias`, if it has one: what is added to its products, [O]
     """
 
     tensor: Tensor
@@ -28,26 +28,30 @@ class Weight:
 
     @property
     def name(self) -> str:
+        """The tensor's name in the file."""
         return self.tensor.name
 
     @property
     def type(self) -> GGMLQuantizationType:
+        """Its tensor type."""
         return self.tensor.type
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Of a matrix (rows, columns), of experts' matrices (X, rows, columns)."""
         return self.tensor.shape
 
     @property
     def rows(self) -> Bytes:
+        """The packed rows, one after another: [O, bytes per row]."""
         return self.tensor.rows
 
-    def matrix(self, number: int) -> "Part":
+    def matrix(self, number: int) -> "Expert":
         """One expert's matrix: a view of its own rows."""
-        return Part(self.tensor, number)
+        return Expert(self.tensor, number)
 
     def dense(self, dtype: DType) -> F:
-        """The whole tensor in its shape; kept, so meant for norms, biases and convolution kernels."""
+        """The whole tensor in its shape, read-only; kept, so meant for norms, biases and convolution kernels."""
         if dtype not in self._decoded:
             value = dequantize(self.type, self.rows).reshape(self.shape).astype(dtype)
             value.setflags(write=False)
@@ -56,26 +60,30 @@ class Weight:
 
 
 @dataclass(frozen=True)
-class Part:
-    """One matrix [O, I] of a tensor [X, O, I]; a vector [I] is a matrix of one row."""
+class Expert:
+    """One matrix [O, I] of a tensor [X, O, I]."""
 
     whole: Tensor
     number: int
 
     @property
     def name(self) -> str:
+        """The tensor's name and the expert's number."""
         return f"{self.whole.name}[{self.number}]"
 
     @property
     def type(self) -> GGMLQuantizationType:
+        """The type of the whole tensor."""
         return self.whole.type
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (1, *self.whole.shape)[-2:]
+        """(rows, columns)."""
+        return self.whole.shape[-2:]
 
     @property
     def rows(self) -> Bytes:
+        """Its own packed rows; no byte of another expert is touched."""
         O, _ = self.shape
         return self.whole.rows[self.number * O : (self.number + 1) * O]
 
@@ -85,32 +93,40 @@ class Share:
     """A matrix, experts' matrices or a vector that are some rows of one tensor: a product is made whole and then shared out.
 
     rows_of  which rows, of experts for each alike
+    bias     what is added to its products: a share of the whole's bias, or a tensor of its own
     """
 
     whole: Weight
     rows_of: Ints
+    bias: "Weight | Share | None" = None
 
     @property
     def name(self) -> str:
+        """The name of the whole tensor."""
         return self.whole.name
 
     @property
     def type(self) -> GGMLQuantizationType:
+        """The type of the whole tensor."""
         return self.whole.type
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """(rows, columns), of experts' matrices (X, rows, columns)."""
         *experts, _, width = self.whole.shape
         return (*experts, len(self.rows_of), width)
 
     @property
     def rows(self) -> Bytes:
+        """Its packed rows, copied."""
         return self.whole.rows[self.rows_of]
 
-    def matrix(self, number: int) -> Part:
+    def matrix(self, number: int) -> Expert:
+        """Never asked for: experts that are stored together are multiplied together."""
         raise NotImplementedError("experts that are stored together are multiplied together")
 
     def dense(self, dtype: DType) -> F:
+        """Its part of the whole vector, decoded."""
         return self.whole.dense(dtype)[self.rows_of]
 
 
@@ -118,44 +134,48 @@ class Share:
 class Rows:
     """Some rows of a matrix, as a matrix; nothing is copied."""
 
-    whole: Matrix
+    whole: Weight
     start: int
     stop: int
 
     @property
     def name(self) -> str:
+        """The name of the whole tensor."""
         return self.whole.name
 
     @property
     def type(self) -> GGMLQuantizationType:
+        """The type of the whole tensor."""
         return self.whole.type
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """(rows, columns)."""
         return (self.stop - self.start, *self.whole.shape[1:])
 
     @property
     def rows(self) -> Bytes:
+        """Its packed rows, a view."""
         return self.whole.rows[self.start : self.stop]
 
     @property
     def scale(self) -> Weight | None:
-        return scale_of(self.whole)
+        """The whole's factor."""
+        return self.whole.scale
 
     @property
     def bias(self) -> Share | None:
-        whole = bias_of(self.whole)
-        return Share(whole, np.arange(self.start, self.stop)) if isinstance(whole, Weight) else None
+        """Its part of the whole's bias, if there is one."""
+        return Share(self.whole.bias, np.arange(self.start, self.stop)) if self.whole.bias else None
+
+
+Output = Weight | Rows
+"""The matrix of the head, or some of its rows: logits may be made a part at a time."""
 
 
 def scale_of(w: Matrix | Matrices) -> Weight | None:
-    """The companion of a matrix, if it is one that has companions."""
+    """The companion `.scale` of a matrix, if it is one that has companions."""
     return getattr(w, "scale", None)
-
-
-def bias_of(w: Matrix) -> Weight | Share | None:
-    """What is added to the products of the head, or of some of its rows, if there is anything."""
-    return getattr(w, "bias", None)
 
 
 class Block:
@@ -166,10 +186,7 @@ class Block:
         prefix = f"blk.{index}."
         self._weights = {attribute(name.removeprefix(prefix)): w for name, w in weights.items() if name.startswith(prefix)}
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._weights
-
-    def __getattr__(self, name: str) -> Any:  # a Weight, or the Share that stands for one
+    def __getattr__(self, name: str) -> Any:  # a Weight, or a Share
         try:
             return self.__dict__["_weights"][name]
         except KeyError:
@@ -177,5 +194,5 @@ class Block:
 
 
 def attribute(name: str) -> str:
-    """The attribute that stands for a tensor: attn_q.weight -> attn_q, ssm_dt.bias -> ssm_dt_bias, ssm_a -> ssm_a."""
+    """The attribute that a tensor is: attn_q.weight -> attn_q, ssm_dt.bias -> ssm_dt_bias, ssm_a -> ssm_a."""
     return name.removesuffix(".weight").replace(".", "_")

@@ -71,7 +71,7 @@ class GgufFile:
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """One line of a tensor directory: `offset` counts from the start of the data section."""
 
     name: str
@@ -81,7 +81,7 @@ class Entry:
     nbytes: int
 
 
-def read_entry(cursor: Cursor) -> Entry:
+def read_entry(cursor: Cursor) -> TensorEntry:
     name = cursor.text("a tensor's name", MAX_NAME)
     n_dims = cursor.u32(f"the number of dimensions of {name}")
     if not 1 <= n_dims <= MAX_DIMS:
@@ -96,7 +96,7 @@ def read_entry(cursor: Cursor) -> Entry:
         cursor.fail(f"{name} has shape {ne[::-1]}")
     if ne[0] % weights:
         raise FileError(f"{cursor.path}: {name} is {kind.name} with rows of {ne[0]}; {kind.name} needs a multiple of {weights}")
-    return Entry(name, kind, tuple(ne[::-1]), offset, prod(ne) // weights * size)
+    return TensorEntry(name, kind, tuple(ne[::-1]), offset, prod(ne) // weights * size)
 
 
 def mapped(path: Path) -> Bytes:
@@ -154,7 +154,7 @@ def read_part(path: Path) -> GgufFile:
     return GgufFile(path, version, metadata, placed(path, data, entries, start, alignment), (path,))
 
 
-def placed(path: Path, data: Bytes, entries: list[Entry], start: int, alignment: int) -> dict[str, Tensor]:
+def placed(path: Path, data: Bytes, entries: list[TensorEntry], start: int, alignment: int) -> dict[str, Tensor]:
     """Tensors with their bytes, after the checks that need the whole directory: inside the file, aligned, apart, once each."""
     end, before, tensors = 0, "", dict[str, Tensor]()
     for e in sorted(entries, key=lambda e: e.offset):

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ..arch.kinds import HYBRID
+from ..arch import HYBRID
+from ..arch.metadata import BETA_FAST, BETA_SLOW
 from ..model.model import Model
 from ..quants import LAYOUTS
 
@@ -28,10 +29,12 @@ def _special_tokens(model: Model) -> Iterator[str]:
 
 
 def _interval(model: Model) -> Iterator[str]:
-    md, arch = model.file.metadata, model.architecture
-    listed, interval = f"{arch}.attention.recurrent_layers", f"{arch}.full_attention_interval"
+    md, arch, how = model.file.metadata, model.architecture, model.arch.FACTS.kinds
+    if how is None or how.listed == how.interval:
+        return
+    listed, interval = f"{arch}.{how.listed}", f"{arch}.{how.interval}"
     if listed in md and interval in md and md.int(interval) > 0:
-        wrong = [i for i, kind in enumerate(model.kinds) if (kind == "delta") != ((i + 1) % md.int(interval) != 0)]
+        wrong = [i for i, kind in enumerate(model.kinds) if (kind == how.kind) != ((i + 1) % md.int(interval) != 0)]
         if wrong:
             yield f"{listed} and {interval} = {md.int(interval)} disagree at blocks {wrong}: older runtimes read the interval"
 
@@ -58,6 +61,16 @@ def _decays(model: Model) -> Iterator[str]:
             yield f"{name} is not below zero everywhere: it holds -exp(A_log), and this may be A_log itself"
 
 
+def _unread_scaling(model: Model) -> Iterator[str]:
+    """Keys of YaRN that llama.cpp reads only for grok and mistral3."""
+    md, start = model.file.metadata, f"{model.architecture}.rope.scaling."
+    used = {"yarn_ext_factor": 1.0, "yarn_attn_factor": 1.0, "yarn_beta_fast": BETA_FAST, "yarn_beta_slow": BETA_SLOW}
+    for name, value in used.items():
+        if model.hp.rope.unscaled and start + name in md and md[start + name] != value:
+            words = f"llama.cpp does not read it for {model.architecture} and computes with {value:g}"
+            yield f"{start}{name} is {md[start + name]}: {words}"
+
+
 CHECKS: list[Callable[[Model], Iterator[str]]] = [
     _vocabulary,
     _special_tokens,
@@ -66,4 +79,5 @@ CHECKS: list[Callable[[Model], Iterator[str]]] = [
     _unbalanced_route,
     _types,
     _decays,
+    _unread_scaling,
 ]

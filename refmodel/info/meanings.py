@@ -1,9 +1,11 @@
 """What each tensor of a block is, in words with the file's own sizes: names alone mislead (attn_gate, attn_qkv, ssm_norm).
 
-Source: llama.cpp src/models/*.cpp, as refmodel/arch/ computes it. A name that an architecture uses in its own way stands in OWN.
+Source: llama.cpp src/models/*.cpp, as refmodel/arch/ computes it. What an architecture uses in its own way, it says in its FACTS.
 """
 
 from typing import Any
+
+from ..arch import Architecture, Hparams
 
 # The words are str.format patterns over the fields of Hparams.
 COMMON = {
@@ -34,46 +36,9 @@ COMMON = {
     "ffn_up_shexp.weight": "of the shared expert: multiplied by the gate",
     "ffn_down_shexp.weight": "of the shared expert: back to {n_embd}",
 }
-DELTA_NET = {
-    "attn_norm.weight": "RMS norm of the block's input; the file has 1 + w already",
-    "attn_q.weight": "head by head {head_dim} rows of a query, then {head_dim} of its gate (not all queries, then all gates), "
-    "whose sigmoid multiplies what attention gives, before attn_output",
-    "post_attention_norm.weight": "RMS norm of the residual sum, before the feed-forward part; what is added to the sum is "
-    "not normed",
-    "attn_qkv.weight": "{n_k_head} queries, {n_k_head} keys and {n_v_head} values of {d_state}, in this order; "
-    "all pass the convolution",
-    "attn_gate.weight": "z, whose SiLU multiplies the normed output of the delta rule; attention's gate is another, in attn_q",
-    "ssm_conv1d.weight": "causal, {d_conv} taps for each channel, the last one for the token itself; SiLU follows",
-    "ssm_alpha.weight": "a state is multiplied by exp(ssm_a · softplus(this + ssm_dt)) at each token",
-    "ssm_beta.weight": "its sigmoid is how far a state is corrected at each token",
-    "ssm_dt.bias": "added before the softplus",
-    "ssm_a": "-exp(A_log), below zero",
-    "ssm_norm.weight": "RMS norm of each head's output, the same for all heads; not of the values",
-    "ssm_out.weight": "from {n_v_head} heads of {d_state} back to {n_embd}, in place of attn_output",
-}
-OWN: dict[str, dict[str, str]] = {
-    "qwen35": DELTA_NET,
-    "qwen35moe": DELTA_NET,
-    "qwen3next": DELTA_NET
-    | {"ssm_ba.weight": "for each key head the betas of its value heads, then their alphas: ssm_beta and ssm_alpha of qwen35"},
-    "gemma3": {
-        "attn_norm.weight": "RMS norm of the block's input; the file has 1 + w already",
-        "post_attention_norm.weight": "RMS norm of what attention gives, before it is added to the residual sum",
-        "post_ffw_norm.weight": "RMS norm of what the feed-forward part gives, before it is added to the residual sum",
-        "ffn_gate.weight": "its GELU multiplies ffn_up",
-    },
-}
-SHARED = "{n_v_head} value heads of {d_state} share {n_k_head} query and key heads: value head h uses "
-# A kind of block -> what is to be known of it
-KIND: dict[str, dict[str, str]] = {
-    "qwen35": {"delta": SHARED + "h mod {n_k_head}"},
-    "qwen35moe": {"delta": SHARED + "h mod {n_k_head}"},
-    "qwen3next": {"delta": SHARED + "h // {shared}"},
-    "gemma3": {"sliding": "attention to the last {window} tokens, RoPE base {rope_sliding.base:g}"},
-}
 
 
-# What a file may have beside or instead of an architecture's own; attn_qkv of a delta block is another tensor.
+# What a file may have besides or instead of an architecture's own; attn_qkv of a delta block is another tensor.
 STORED = {
     "attn_qkv.weight": "attn_q, attn_k and attn_v, one after another",
     "attn_qkv.bias": "added to queries, keys and values, one after another",
@@ -82,22 +47,21 @@ STORED = {
 }
 
 
-def tensor_meaning(architecture: str, hp: Any, name: str, kind: str) -> str:
+def tensor_meaning(arch: Architecture, hp: Hparams, name: str, kind: str) -> str:
     """Of a tensor, without its blk.N., of a kind of block; empty if nothing is known of the name."""
     matrix, _, end = name.rpartition(".")
     if end in ("scale", "input_scale"):
         return f"multiplies what {matrix} gives" if end == "scale" else "read by no graph of llama.cpp"
-    own = COMMON | STORED | (OWN.get(architecture, {}) if kind == "delta" else OWN.get(architecture, {}) | STORED)
-    return own.get(name, "").format(**sizes(hp))
+    words = {**COMMON, **STORED, **arch.FACTS.meanings, **({} if kind == "delta" else STORED)}
+    return words.get(name, "").format(**sizes(hp))
 
 
-def kind_meaning(architecture: str, hp: Any, kind: str) -> str:
+def kind_meaning(arch: Architecture, hp: Hparams, kind: str) -> str:
     """Of a kind of block; empty if there is nothing to say."""
-    return KIND.get(architecture, {}).get(kind, "").format(**sizes(hp))
+    return arch.FACTS.kind_meanings.get(kind, "").format(**sizes(hp))
 
 
-def sizes(hp: Any) -> dict[str, Any]:
+def sizes(hp: Hparams) -> dict[str, Any]:
     """The fields of Hparams, and how many heads share one."""
-    fields = vars(hp)
-    shared = {"shared": fields["n_v_head"] // fields["n_k_head"]} if "n_v_head" in fields else {}
-    return fields | shared | {"group": hp.n_head // hp.n_head_kv}
+    shared = {"shared": hp.n_v_head // hp.n_k_head} if hp.n_k_head else {}
+    return vars(hp) | shared | {"group": hp.n_head // hp.n_head_kv}

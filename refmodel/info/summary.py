@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from ..arch.kinds import KINDS, interval_in
+from ..arch.kinds import Kinds, interval_in
 from ..machine.memory import anonymous
 from ..model.model import Model
 from .meanings import kind_meaning, tensor_meaning
@@ -44,7 +44,7 @@ def summary(model: Model) -> dict[str, str]:
         "kinds": kinds(model),
         "E, vocabulary": f"{hp.n_embd}, {model.n_vocab}",
         "heads": heads(model),
-        **{kind: words for kind in dict.fromkeys(model.kinds) if (words := kind_meaning(model.architecture, hp, kind))},
+        **{kind: words for kind in dict.fromkeys(model.kinds) if (words := kind_meaning(model.arch, hp, kind))},
         "RoPE": rope(model),
         "head": "its own matrix" if "output.weight" in model.weights else "tied to the embedding",
         "weights": f"{sum(t.data.size for t in model.file.tensors.values()):,} bytes: "
@@ -57,24 +57,25 @@ def summary(model: Model) -> dict[str, str]:
 def kinds(model: Model) -> str:
     """How many blocks of each kind, which ones, and what says so."""
     kinds = dict.fromkeys(model.kinds)
-    if model.architecture not in KINDS:
+    how = model.arch.FACTS.kinds
+    if how is None:
         return f"{model.n_layer} {', '.join(kinds)}"
     found = [f"{model.kinds.count(kind)} {kind} ({ranges(blocks_of(model, kind))})" for kind in kinds]
-    return ", ".join(found) + f"; {kinds_from(model)}"
+    return ", ".join(found) + f"; {kinds_from(model, how)}"
 
 
 def blocks_of(model: Model, kind: str) -> list[int]:
     return [i for i, found in enumerate(model.kinds) if found == kind]
 
 
-def kinds_from(model: Model) -> str:
+def kinds_from(model: Model, how: Kinds) -> str:
     """The key, or the rule, that says which block is of which kind."""
-    md, arch, how = model.file.metadata, model.architecture, KINDS[model.architecture]
+    md, arch = model.file.metadata, model.architecture
     listed, interval = f"{arch}.{how.listed}", f"{arch}.{how.interval}"
     if listed in md and md.fields[listed].item is not None:
         return f"as {listed} lists them"
     if interval in md:
-        return f"by {interval} = {interval_in(model.file.metadata, model.architecture)}"
+        return f"by {interval} = {interval_in(md, arch, how)}"
     return f"the file does not say; without {interval} it is {how.default}"
 
 
@@ -120,7 +121,7 @@ def kind_table(model: Model) -> list[KindRow]:
                 found.setdefault((kind, name.removeprefix(start), tensor.shape), Counter())[tensor.type.name] += 1
     rows = sorted(found.items(), key=lambda item: list(dict.fromkeys(model.kinds)).index(item[0][0]))
     return [
-        KindRow(kind, name, counted(types), list(shape), tensor_meaning(model.architecture, model.hp, name, kind))
+        KindRow(kind, name, counted(types), list(shape), tensor_meaning(model.arch, model.hp, name, kind))
         for (kind, name, shape), types in rows
     ]
 

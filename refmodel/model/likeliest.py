@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ..arrays import F, Ints, Matrix
-from ..forward.weights import Rows
+from ..arrays import F, Ints
+from ..forward.weights import Rows, Weight
 
 AT_ONCE = 1 << 18  # rows, a multiple of 8: 1 MB of logits at most. Each part costs a start of all threads
 FIRST = 1 << 12  # logits that are ranked on their own: few of the others are better than the best of these
@@ -23,7 +23,7 @@ def parts(rows: int) -> Iterator[tuple[int, int]]:
         yield min(start, rows - size), min(start + size, rows)
 
 
-def likeliest(logits: Callable[[Matrix], F], output: Matrix, k: int) -> tuple[Ints, F]:
+def likeliest(logits: Callable[[Rows], F], output: Weight, k: int) -> tuple[Ints, F]:
     """The k largest logits and their token ids, both [k], the largest first; of equals the smaller id. NaN is less than any number.
 
     logits  rows of the head [O, E] -> their logits [1, O]

@@ -7,7 +7,7 @@ import numpy as np
 from gguf import GGMLQuantizationType as Q
 from gguf import GGUFValueType
 
-from ..arch import ARCHITECTURES
+from ..arch import ARCHITECTURES, Keys
 from ..arrays import F32, Bytes
 from ..gguf.metadata import Metadata
 from ..gguf.reader import Tensor
@@ -18,14 +18,6 @@ from ..quants.types import SIZES
 Fill = Callable[[str, Q, tuple[int, ...]], Bytes]
 
 VOCABULARY = 96
-EXPERTS = {"expert_count": 4, "expert_used_count": 2, "expert_feed_forward_length": 512, "expert_shared_feed_forward_length": 512}
-# what a typical file of these architectures needs beside the sizes that all have
-MORE = {
-    "qwen3moe": EXPERTS,
-    "qwen35moe": EXPERTS,
-    "qwen3next": EXPERTS,
-    "gemma3": {"attention.sliding_window": 512, "attention.sliding_window_pattern": 2},
-}
 
 
 def made(path: Path, architecture: str, types: Sequence[Q], fill: Fill) -> Path:
@@ -38,22 +30,21 @@ def made(path: Path, architecture: str, types: Sequence[Q], fill: Fill) -> Path:
         "attention.head_count": 4, "attention.head_count_kv": 2, "attention.key_length": 128, "attention.value_length": 128,
         "ssm.conv_kernel": 4, "ssm.inner_size": 512, "ssm.state_size": 128, "ssm.time_step_rank": 4, "ssm.group_count": 2,
     }  # fmt: skip
-    a = architecture
-    numbers |= MORE.get(a, {})
+    a, arch, count = architecture, ARCHITECTURES[architecture], 0
+    numbers |= arch.FACTS.typical
     fields = {"general.architecture": field(GGUFValueType.STRING, a), "tokenizer.ggml.model": field(GGUFValueType.STRING, "none")}
     fields |= {f"{a}.{key}": field(GGUFValueType.UINT32, value) for key, value in numbers.items()}
     fields[f"{a}.attention.layer_norm_rms_epsilon"] = field(GGUFValueType.FLOAT32, 1e-6)
     fields[f"{a}.rope.dimension_sections"] = field(GGUFValueType.ARRAY, [22, 22, 20, 0], GGUFValueType.INT32)
     fields[f"{a}.vocab_size"] = field(GGUFValueType.UINT32, VOCABULARY)
-    arch, count = ARCHITECTURES[a], 0
-    hp = arch.hparams(Metadata(path, fields), ())
+    hp = arch.hparams(Keys(Metadata(path, fields), a, largest=1 << 32))
     required, optional = arch.globals(hp, VOCABULARY)
     shapes = required | {name: shape for name, shape in optional.items() if name == "output.weight"}
     for i in range(hp.n_layer):
         shapes |= {f"blk.{i}.{name}": shape for name, shape in arch.shapes(hp, i).items()}
     tensors = []
     for name, shape in shapes.items():
-        kind = Q.F32
+        shape, kind = shape[len(shape) > 1 and shape[0] == 1 :], Q.F32  # a single row is a vector
         if len(shape) > 1 and shape[-1] % 256 == 0:
             kind, count = types[count % len(types)], count + 1
         tensors.append(Tensor(name, kind, shape, path, fill(name, kind, shape)))

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arch import ARCHITECTURES
+from ..arch import ARCHITECTURES, Hparams, Keys
 from ..arrays import F
 from ..errors import MetadataError, TensorError
 from ..forward.taps import Tapper, silent
@@ -53,10 +54,12 @@ class Model:
                 "of these, or a converter that makes one"
             )
         self.arch = ARCHITECTURES[self.architecture]
-        self.tensors = Tensors(file, self.architecture, self.arch, self.arch.hparams(md, rope_freqs(file)))
+        largest = max((prod(tensor.shape) for tensor in file.tensors.values()), default=0)
+        keys = Keys(md, self.architecture, largest, rope_freqs(file))
+        self.tensors = Tensors(file, self.architecture, self.arch, self.arch.hparams(keys))
 
     @property
-    def hp(self) -> Any:
+    def hp(self) -> Hparams:
         """The hyperparameters, as the architecture reads them from the metadata."""
         return self.tensors.hp
 
@@ -100,11 +103,11 @@ class Model:
     @property
     def n_layer(self) -> int:
         """Blocks of the trunk: those that a route may name."""
-        return int(self.hp.n_layer)
+        return self.hp.n_layer
 
     @property
     def kinds(self) -> list[str]:
-        """The kind of each block, in the file's order: attention or delta."""
+        """The kind of each block of the trunk, by its number."""
         return [self.arch.kind(self.hp, i) for i in range(self.n_layer)]
 
     @cached_property

@@ -1,13 +1,13 @@
 """The tensors of a file, held against what its architecture reads: every one there, in its shape, and none ignored."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from ..arch import Architecture, Shape, nextn
+from ..arch import Architecture, Hparams, Shape, Shapes, nextn
 from ..arch.fused import PARTS
-from ..arch.metadata import FFN
+from ..arch.shapes import FFN, same
 from ..arrays import Ints
 from ..errors import MetadataError, TensorError
 from ..forward.weights import Block, Share, Weight
@@ -15,26 +15,36 @@ from ..gguf.reader import GgufFile
 from ..quants import LAYOUTS, not_decoded
 from .draft_head import Prediction
 
+Expected = dict[str, tuple[Shape, str]]
+"""Tensor -> its shape, and who needs it."""
+
+Parts = dict[str, tuple[str, Ints]]
+"""Matrix -> the one tensor that holds it together with others, and which of its rows; both without `.weight`."""
+
 
 class Tensors:
-    """The weights of a checked file.
+    """The weights of a checked file. TensorError if one is missing, has a wrong shape, or would be ignored.
 
-    weights     tensor name -> Weight, as the file has them
+    weights     tensor name -> Weight, in the shape that its architecture gives it, with its scale and its bias
     blocks      of the trunk, by number
     shares      block number -> the matrices that are stored in one with others
     has_scales  whether any matrix has a `.scale`
     """
 
-    def __init__(self, file: GgufFile, architecture: str, arch: Architecture, hp: Any) -> None:
+    def __init__(self, file: GgufFile, architecture: str, arch: Architecture, hp: Hparams) -> None:
         self.path: Path = file.path
-        self.architecture, self.arch, self.hp, self.n_layer = architecture, arch, hp, int(hp.n_layer)
-        plain = {name: Weight(tensor) for name, tensor in file.tensors.items()}
-        scales = {name.removesuffix(".scale") + ".weight": w for name, w in plain.items() if name.endswith(".scale")}
-        self.has_scales = bool(scales)
-        self.weights = plain | {name: Weight(plain[name].tensor, scale) for name, scale in scales.items() if name in plain}
-        self.n_vocab = int(self._known("token_embd.weight", "the whole model").shape[0])
-        self.shares: dict[int, dict[str, Share]] = {}
-        self._check_shapes()
+        self.architecture, self.arch, self.hp, self.n_layer = architecture, arch, hp, hp.n_layer
+        self.tensors = file.tensors
+        self.has_scales = any(name.endswith(".scale") for name in file.tensors)
+        self._known("token_embd.weight", "the whole model")
+        self.n_vocab = int((1, *file.tensors["token_embd.weight"].shape)[-2])
+        expected, parts = self._outside(), dict[int, Parts]()
+        for i in range(self.n_layer):
+            block, parts[i] = self._in_block(i, arch.shapes(hp, i), f"block {i} ({arch.kind(hp, i)})")
+            expected |= block
+        self.weights = {name: Weight(tensor) for name, tensor in file.tensors.items()} | self._checked(expected)
+        self._refuse_unread(expected)
+        self.shares = {i: shares(f"blk.{i}.", self.weights, parts[i]) for i in range(self.n_layer)}
         self.blocks = [Block(i, {**self.weights, **self.shares[i]}) for i in range(self.n_layer)]
 
     @cached_property
@@ -48,17 +58,21 @@ class Tensors:
         """The prediction block. MetadataError if there is none, or several, which llama.cpp refuses; TensorError as at loading."""
         if self.hp.n_nextn != 1:
             key = f"{self.architecture}.nextn_predict_layers"
-            raise MetadataError(f"{self.path}: {key} is {self.hp.n_nextn}; a draft head needs exactly one prediction block")
+            raise MetadataError(
+                f"{self.path}: {key} is {self.hp.n_nextn}; a draft head needs exactly one prediction block: leave out --mtp"
+            )
         i, own = self.n_layer, f"blk.{self.n_layer}.nextn"
         required, optional = nextn.shapes(self.hp, self.n_vocab)
-        there = {name: shape for name, shape in optional.items() if f"blk.{i}.{name}" in self.weights}
-        self._check(self._block(i, self.arch.shapes(self.hp, i) | required | there, "the prediction block"))
+        there = {name: shape for name, shape in optional.items() if f"blk.{i}.{name}" in self.tensors}
+        expected, parts = self._in_block(i, self.arch.shapes(self.hp, i) | required | there, "the prediction block")
+        weights = self.weights | self._checked(expected)
+        self.shares[i] = shares(f"blk.{i}.", weights, parts)
         return Prediction(
             arch=self.arch,
-            block=Block(i, {**self.weights, **self.shares[i]}),
-            embedding=self.weights.get(f"{own}.embed_tokens.weight", self.weights["token_embd.weight"]),
-            norm=self.weights.get(f"{own}.shared_head_norm.weight", self.weights["output_norm.weight"]),
-            output=self.weights.get(f"{own}.shared_head_head.weight", self.output),
+            block=Block(i, {**weights, **self.shares[i]}),
+            embedding=weights.get(f"{own}.embed_tokens.weight", weights["token_embd.weight"]),
+            norm=weights.get(f"{own}.shared_head_norm.weight", weights["output_norm.weight"]),
+            output=weights.get(f"{own}.shared_head_head.weight", self.output),
         )
 
     @cached_property
@@ -66,63 +80,111 @@ class Tensors:
         """A line for each tensor of a type that cannot be run: whole numbers, float64, and what only products round to."""
         return [not_decoded(name, w.type) for name, w in self.weights.items() if w.type not in LAYOUTS]
 
-    def _known(self, name: str, who: str) -> Weight:
-        if name not in self.weights:
-            raise TensorError(f"{self.path}: tensor {name} is missing; {who} needs it")
-        return self.weights[name]
-
-    def _check_shapes(self) -> None:
-        """Every tensor that the architecture reads is there in its shape, and there is no tensor that it would ignore."""
+    def _outside(self) -> Expected:
+        """What this file should have outside of blocks."""
         required, optional = self.arch.globals(self.hp, self.n_vocab)
-        expected = {name: (shape, "the whole model") for name, shape in required.items()}
-        optional |= {"output.scale": (1,), "output.input_scale": (1,)}
-        expected |= {name: (shape, "the whole model") for name, shape in optional.items() if name in self.weights}
-        for i in range(self.n_layer):
-            who = f"block {i} ({self.arch.kind(self.hp, i)})"
-            expected |= self._block(i, self.arch.shapes(self.hp, i), who)
-        self._check(expected)
+        optional = optional | {"output.scale": (1,), "output.input_scale": (1,)}
+        there = {name: shape for name, shape in optional.items() if name in self.tensors}
+        return {name: (shape, "the whole model") for name, shape in (required | there).items()}
+
+    def _in_block(self, i: int, shapes: Shapes, who: str) -> tuple[Expected, Parts]:
+        """What this file should have of block i, which reads `shapes`; and which of those it keeps in one with others."""
+        prefix = f"blk.{i}."
+        here = {name.removeprefix(prefix) for name in self.tensors if name.startswith(prefix)}
+        shapes = with_biases(shapes, self.arch, here)
+        self._refuse_scaled_biases(prefix, shapes, here)
+        shapes, parts = fused(shapes, self.arch, self.hp, here)
+        shapes = with_scales(shapes, self.arch, here, parts)
+        return {prefix + name: (shape, who) for name, shape in shapes.items()}, parts
+
+    def _checked(self, expected: Expected) -> dict[str, Weight]:
+        """The expected tensors in their expected shapes, each matrix with its companions."""
+        plain = dict[str, Weight]()
+        for name, (shape, who) in expected.items():
+            self._known(name, who)
+            tensor = self.tensors[name]
+            if not same(tensor.shape, shape):
+                raise TensorError(
+                    f"{self.path}: {name} has shape {tensor.shape}; {who} of this {self.architecture} needs {shape} "
+                    "(rows, columns): convert the model again"
+                )
+            plain[name] = Weight(tensor if tensor.shape == shape else replace(tensor, shape=shape))
+        return {name: with_companions(name, w, plain) for name, w in plain.items()}
+
+    def _known(self, name: str, who: str) -> None:
+        if name not in self.tensors:
+            raise TensorError(
+                f"{self.path}: tensor {name} is missing; {who} needs it: convert the model again, or download it whole"
+            )
+
+    def _refuse_scaled_biases(self, prefix: str, shapes: Shapes, here: set[str]) -> None:
+        both = [prefix + name for name in FFN if f"{name}.bias" in shapes and f"{name}.scale" in here]
+        if both:
+            raise TensorError(
+                f"{self.path}: {both[0]} has a bias and a scale; in a feed-forward part llama.cpp scales the bias too, "
+                f"which its source calls incorrect: remove one of {both[0]}.bias and {both[0]}.scale"
+            )
+
+    def _refuse_unread(self, expected: Expected) -> None:
         skipped = tuple(f"blk.{self.n_layer + i}." for i in range(self.hp.n_nextn))
-        for name in self.weights:
+        for name in self.tensors:
             if name not in expected and not name.startswith(skipped or "\0"):
                 raise TensorError(
-                    f"{self.path}: {name} is a tensor that {self.architecture} does not read; ignoring it would be wrong"
+                    f"{self.path}: {name} is a tensor that {self.architecture} does not read; ignoring it would be wrong: "
+                    "remove it, or convert the model again"
                 )
 
-    def _block(self, i: int, shapes: Mapping[str, Shape], who: str) -> dict[str, tuple[Shape, str]]:
-        """The tensors that block i has in this file, `shapes` those that it reads; `shares` learns which are parts of one."""
-        prefix, arch, found, parts = f"blk.{i}.", self.arch, dict(shapes), dict[str, tuple[str, Ints]]()
-        here = {name.removeprefix(prefix) for name in self.weights if name.startswith(prefix)}
-        biased = [name for name in arch.BIASED if f"{name}.bias" in here and f"{name}.weight" in shapes]
-        if both := [name for name in biased if name in FFN and f"{name}.scale" in here]:
-            raise TensorError(
-                f"{self.path}: {prefix}{both[0]} has a bias and a scale; in a feed-forward part llama.cpp scales the bias too, "
-                f"which its source calls incorrect: remove one of {prefix}{both[0]}.bias and {prefix}{both[0]}.scale"
-            )
-        found |= {f"{name}.bias": shapes[f"{name}.weight"][:1] for name in biased}
-        for whole in arch.FUSED:
-            rows = PARTS[whole](self.hp, shapes) if f"{whole}.weight" in here else {}
-            if not (alone := {f"{part}.bias" for part in rows}) <= set(found):  # llama.cpp adds the biases of all, or none
-                found = {name: s for name, s in found.items() if name not in alone}
-            for end in ("weight", "bias") if set(rows) <= set(arch.BIASED) else ("weight",):
-                if rows and f"{whole}.{end}" in here:
-                    *experts, _, width = shapes[f"{next(iter(rows))}.weight"]
-                    shape = (*experts, sum(map(len, rows.values())), width)
-                    found = {name: s for name, s in found.items() if name not in {f"{part}.{end}" for part in rows}}
-                    found[f"{whole}.{end}"] = shape if end == "weight" else shape[:1]
-                    parts |= {f"{part}.{end}": (f"{whole}.{end}", own) for part, own in rows.items()}
-        qkv = ("attn_qkv",) if "attn_q.weight" in parts else ()
-        for name in (*arch.SCALED, *nextn.SCALED, *qkv):
-            if len(matrix := found.get(f"{name}.weight", ())) > 1:  # no graph of llama.cpp reads an input_scale
-                found |= {f"{name}.{s}": matrix[:-2] or (1,) for s in ("scale", "input_scale") if f"{name}.{s}" in here}
-        expected = {prefix + name: (shape, who) for name, shape in found.items()}
-        self._check({prefix + whole: expected[prefix + whole] for whole, _ in parts.values()})
-        self.shares[i] = {prefix + name: Share(self.weights[prefix + whole], rows) for name, (whole, rows) in parts.items()}
-        return expected
 
-    def _check(self, expected: Mapping[str, tuple[Shape, str]]) -> None:
-        for name, (shape, who) in expected.items():
-            found = self._known(name, who).shape
-            if found != shape:
-                raise TensorError(
-                    f"{self.path}: {name} has shape {found}; {who} of this {self.architecture} needs {shape} (rows, columns)"
-                )
+def with_biases(shapes: Shapes, arch: Architecture, here: set[str]) -> Shapes:
+    """The tensors of a block, and the biases that the file has of its matrices. `here` are the names in the file."""
+    biased = [name for name in arch.BIASED if f"{name}.bias" in here and f"{name}.weight" in shapes]
+    return shapes | {f"{name}.bias": shapes[f"{name}.weight"][:1] for name in biased}
+
+
+def fused(shapes: Shapes, arch: Architecture, hp: Hparams, here: set[str]) -> tuple[Shapes, Parts]:
+    """The tensors of a block with one in place of those that the file keeps in one; and what that one holds."""
+    parts = Parts()
+    for whole in arch.FUSED:
+        rows = PARTS[whole](hp, shapes) if f"{whole}.weight" in here else {}
+        if rows:
+            bias = f"{whole}.bias" in here and set(rows) <= set(arch.BIASED)
+            shapes = joined(shapes, whole, rows, bias)
+            parts |= {name: (whole, own) for name, own in rows.items()}
+    return shapes, parts
+
+
+def joined(shapes: Shapes, whole: str, rows: Mapping[str, Ints], bias: bool) -> Shapes:
+    """One matrix in place of several, with one bias if there is `bias`. Biases apart are of all parts, or llama.cpp adds none."""
+    *experts, _, width = shapes[f"{next(iter(rows))}.weight"]
+    shape = (*experts, sum(map(len, rows.values())), width)
+    gone, apart = {f"{name}.weight" for name in rows}, {f"{name}.bias" for name in rows}
+    if bias or not apart <= shapes.keys():
+        gone |= apart
+    own = {f"{whole}.weight": shape} | ({f"{whole}.bias": shape[:1]} if bias else {})
+    return {name: shape for name, shape in shapes.items() if name not in gone} | own
+
+
+def with_scales(shapes: Shapes, arch: Architecture, here: set[str], parts: Parts) -> Shapes:
+    """The tensors of a block, and the factors that the file has of its matrices. No graph of llama.cpp reads an input_scale."""
+    names = (*arch.SCALED, *nextn.SCALED, *(("attn_qkv",) if "attn_q" in parts else ()))
+    matrices = {name: shapes[f"{name}.weight"] for name in names if len(shapes.get(f"{name}.weight", ())) > 1}
+    ends = ("scale", "input_scale")
+    return shapes | {f"{name}.{end}": m[:-2] or (1,) for name, m in matrices.items() for end in ends if f"{name}.{end}" in here}
+
+
+def with_companions(name: str, w: Weight, plain: Mapping[str, Weight]) -> Weight:
+    """A matrix with its scale and its bias, where there are any; any other tensor as it is."""
+    if not name.endswith(".weight"):
+        return w
+    stem = name.removesuffix("weight")
+    return Weight(w.tensor, plain.get(f"{stem}scale"), plain.get(f"{stem}bias"))
+
+
+def shares(prefix: str, weights: Mapping[str, Weight], parts: Parts) -> dict[str, Share]:
+    """The matrices of a block that are stored in one with others, by the names that they would have alone."""
+    out = dict[str, Share]()
+    for name, (whole, rows) in parts.items():
+        of = weights[f"{prefix}{whole}.weight"]
+        bias = Share(of.bias, rows) if of.bias else weights.get(f"{prefix}{name}.bias")
+        out[f"{prefix}{name}.weight"] = Share(of, rows, bias)
+    return out

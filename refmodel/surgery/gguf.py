@@ -7,7 +7,7 @@ from pathlib import Path
 from gguf import GGUFValueType
 
 from .. import __version__
-from ..arch.kinds import KINDS, interval_in, interval_of
+from ..arch.kinds import Kinds, interval_in, interval_of
 from ..arch.metadata import MAX_BLOCKS
 from ..errors import MetadataError, RouteError
 from ..gguf.format import OURS, SCALARS
@@ -90,18 +90,19 @@ def check_plan(model: Model, plan: Plan, layout: str) -> None:
         )
     if layout not in LAYOUTS:
         raise RouteError(f"--layout {layout}: expected {' or '.join(LAYOUTS)}")
-    if layout == "interval" and model.architecture in KINDS and written_interval(model, plan) is None:
+    how = model.arch.FACTS.kinds
+    if layout == "interval" and how and written_interval(model, plan, how) is None:
         kinds = " ".join(model.kinds[layer][0].upper() for layer in plan.route.layers)
         raise RouteError(
             f"--layout interval: no interval makes the kinds of route {name} ({kinds}), so runtimes without "
-            f"{KINDS[model.architecture].listed} cannot load it; leave --layout out for those that read the list"
+            f"{how.listed} cannot load it; leave --layout out for those that read the list"
         )
 
 
-def written_interval(model: Model, plan: Plan) -> int | None:
+def written_interval(model: Model, plan: Plan, how: Kinds) -> int | None:
     """The interval by which the kinds of the copy's blocks arise, the source's own where it does; None if there is none."""
     kinds = [model.kinds[layer] for layer in plan.route.layers]
-    return interval_of(kinds, KINDS[model.architecture].kind, interval_in(model.file.metadata, model.architecture))
+    return interval_of(kinds, how.kind, interval_in(model.file.metadata, model.architecture, how))
 
 
 def routed_tensors(file: GgufFile, plan: Plan) -> Iterator[Tensor]:
@@ -117,14 +118,13 @@ def routed_fields(model: Model, plan: Plan, layout: str = "list") -> dict[str, F
     for key, value in source.fields.items():
         if not key.startswith(("split.", OURS)):
             out[key] = routed_field(key, value, model, plan)
-    if arch in KINDS:
-        how = KINDS[arch]
+    if how := model.arch.FACTS.kinds:
         listed = plan.follow([*model.kinds, *[""] * plan.behind])
         out[f"{arch}.{how.listed}"] = field(GGUFValueType.ARRAY, [kind == how.kind for kind in listed], GGUFValueType.BOOL)
         if how.only and how.kind not in listed and f"{arch}.{how.only}" in out:
             out[f"{arch}.{how.only}"] = field(GGUFValueType.UINT32, 0)
         if layout == "interval":
-            out[f"{arch}.{how.interval}"] = field(GGUFValueType.UINT32, written_interval(model, plan))
+            out[f"{arch}.{how.interval}"] = field(GGUFValueType.UINT32, written_interval(model, plan, how))
     return out | provenance(plan, "0" * 64)
 
 
@@ -135,7 +135,7 @@ def routed_field(key: str, value: Field, model: Model, plan: Plan) -> Field:
     if name == "block_count":
         return field(GGUFValueType.UINT32, len(plan.blocks))
     if value.item is None:
-        if name in NUMBERS - listed_kinds(arch) and not plan.route.is_identity:
+        if name in NUMBERS - listed_kinds(model) and not plan.route.is_identity:
             raise MetadataError(f"{where}: {key} says what a block is by its place in the file; a route would make it wrong")
         return value
     if name in PER_BLOCK:
@@ -149,9 +149,10 @@ def routed_field(key: str, value: Field, model: Model, plan: Plan) -> Field:
     raise MetadataError(f"{where}: {key} has {about}, but its meaning is not known here, so it cannot follow the route")
 
 
-def listed_kinds(arch: str) -> set[str]:
+def listed_kinds(model: Model) -> set[str]:
     """The key in which a copy lists the kinds of its blocks, whatever the source has under it."""
-    return {KINDS[arch].listed} if arch in KINDS else set()
+    how = model.arch.FACTS.kinds
+    return {how.listed} if how else set()
 
 
 def provenance(plan: Plan, sha256: str) -> dict[str, Field]:

@@ -41,7 +41,7 @@ ELSEWHERE = re.compile(r"(^|\.)(visual|vision\w*|audio\w*|mtp|encoder)\.")  # to
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
+class FolderTensor:
     """One tensor: `type` is the format's word (BF16), `data` the bytes, a read-only view of the file's mapping."""
 
     name: str
@@ -57,7 +57,7 @@ class Folder:
     path: Path
     config: Mapping[str, Any]
     shards: tuple[Path, ...]
-    tensors: Mapping[str, Stored]
+    tensors: Mapping[str, FolderTensor]
 
     @cached_property
     def homes(self) -> list[Mapping[str, Any]]:
@@ -110,7 +110,7 @@ def read_folder(path: Path) -> Folder:
         shards, placed = sorted(path.glob("*.safetensors")), None
     if not shards:
         raise FileError(f"{path}: holds no .safetensors files")
-    tensors: dict[str, Stored] = {}
+    tensors: dict[str, FolderTensor] = {}
     where: dict[str, str] = {}
     for shard in shards:
         for t in read_safetensors(shard):
@@ -133,7 +133,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_safetensors(path: Path) -> list[Stored]:
+def read_safetensors(path: Path) -> list[FolderTensor]:
     """The tensors of one file, in the order of their data."""
     data = mapped(path)
     length = int.from_bytes(data[:8].tobytes(), "little")
@@ -153,7 +153,7 @@ def read_safetensors(path: Path) -> list[Stored]:
             raise FileError(
                 f"{path}: {name} should end at byte {end} of the data, which ends at {body.size}; was it downloaded whole?"
             )
-        out.append(Stored(name, kind, shape, body[start:end]))
+        out.append(FolderTensor(name, kind, shape, body[start:end]))
         at = end
     if at != body.size:
         raise FileError(f"{path}: {body.size - at} bytes stand behind the last tensor")

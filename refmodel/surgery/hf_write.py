@@ -21,7 +21,7 @@ from ..gguf.writer import Limit, copy, parted
 from ..machine.files import Beside, not_written, sync_folder
 from ..model.route import Route
 from .hf_config import routed_config
-from .hf_read import CONFIG, INDEX, OTHER_WEIGHTS, Folder, Stored
+from .hf_read import CONFIG, INDEX, OTHER_WEIGHTS, Folder, FolderTensor
 
 SHARD = Limit(size=5e9)
 
@@ -82,7 +82,7 @@ def check_apart(folder: Folder, out: Path) -> None:
         raise FileError(f"{out}: lies in the folder being copied; give the copy another place")
 
 
-def write_safetensors(out: BinaryIO, tensors: Sequence[Stored], seen: Callable[[int], None]) -> None:
+def write_safetensors(out: BinaryIO, tensors: Sequence[FolderTensor], seen: Callable[[int], None]) -> None:
     """Each tensor under a name and with bytes of its own: a layer that runs twice is stored twice."""
     ends = np.cumsum([t.data.size for t in tensors]).tolist()
     entries = {

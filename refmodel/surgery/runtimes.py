@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..arch.kinds import HYBRID, KINDS, interval_of, interval_without_list
+from ..arch import HYBRID
+from ..arch.kinds import interval_of, interval_without_list
 from ..arch.metadata import MAX_BLOCKS
 from ..forward.state import KeyValues
 from ..model.model import Model
@@ -45,14 +46,14 @@ def runners(model: Model, plan: Plan) -> list[Runner]:
         return [Runner("llama.cpp", False, too_many), Runner("refmodel", True, "runs the route itself")]
     if lost := lost_by_count(model, plan):
         return [Runner("llama.cpp", False, lost), Runner("refmodel", True, "runs the route itself")]
-    if model.architecture not in KINDS:
+    how, kinds = model.arch.FACTS.kinds, [model.kinds[layer] for layer in plan.route.layers]
+    if how is None:
         alike = "all blocks are of one kind, so their number is all that changes"
         return [Runner(name, True, alike) for name in ("llama.cpp", "Hugging Face transformers", "any runtime that counts blocks")]
-    how, kinds = KINDS[model.architecture], [model.kinds[layer] for layer in plan.route.layers]
     if kind := one_kind(model, plan):
         abort = f"llama.cpp aborts on a hybrid model with blocks of one kind only, and this has only {kind} blocks"
         return [Runner("llama.cpp", False, abort), Runner("refmodel", True, "runs the route itself")]
-    stated = interval_without_list(model.file.metadata, model.architecture)
+    stated = interval_without_list(model.file.metadata, model.architecture, how)
     fits = interval_of(kinds, how.kind, stated)
     wrong = [i for i, found in enumerate(kinds) if (found == how.kind) != ((i + 1) % stated != 0)]
     rule = f"by {how.interval} = {stated} "

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...arch.kinds import KINDS, interval_in, interval_of
+from ...arch.kinds import Kinds, interval_in, interval_of
 from ...errors import MetadataError, RefmodelError
 from ...gguf.format import OURS
 from ...gguf.metadata import Field
@@ -94,11 +94,11 @@ def check_gguf_metadata(check: Check, report: Report, file: GgufFile, model: Mod
     """Every key as a copy would have it: per-block values by block, kinds as the file would be read, all others to the byte."""
     arch = model.architecture
     expected, found = routed_fields(model, plan), file.metadata.fields
-    kinds = KINDS.get(arch)
+    kinds = model.arch.FACTS.kinds
     special = {f"{arch}.block_count", f"{arch}.nextn_predict_layers", f"{OURS}route", f"{OURS}map"}  # checked elsewhere
     if kinds:
         special |= {f"{arch}.{kinds.interval}", f"{arch}.{kinds.listed}"}
-        check_kinds(check, report, file, model, plan)
+        check_kinds(check, report, file, model, plan, kinds)
     for key, value in expected.items():
         if key in special:
             continue
@@ -147,16 +147,16 @@ def check_per_block(check: Check, key: str, file: GgufFile, model: Model, plan: 
             )
 
 
-def check_kinds(check: Check, report: Report, file: GgufFile, model: Model, plan: Plan) -> None:
+def check_kinds(check: Check, report: Report, file: GgufFile, model: Model, plan: Plan, how: Kinds) -> None:
     """The kind of each block as a runtime would read it, from the list or else from the interval, is its source block's."""
-    arch, how = model.architecture, KINDS[model.architecture]
+    arch = model.architecture
     listed, interval = f"{arch}.{how.listed}", f"{arch}.{how.interval}"
     expected = [kind == how.kind for kind in plan.follow([*model.kinds, *[""] * plan.behind])]
     trunk = [model.kinds[layer] for layer in plan.route.layers]
     md, n = file.metadata, len(plan.blocks)
     check.compared += n
     try:
-        stated, has_list = interval_in(md, arch), listed in md and md.fields[listed].item is not None
+        stated, has_list = interval_in(md, arch, how), listed in md and md.fields[listed].item is not None
         if has_list:
             read_as, source = [bool(v) for v in md.per_block(listed, n)], listed
         else:
@@ -170,10 +170,10 @@ def check_kinds(check: Check, report: Report, file: GgufFile, model: Model, plan
             of = f"source block {plan.blocks[position]}"
             is_, not_ = (how.kind, f"no {how.kind}") if found else (f"no {how.kind}", how.kind)
             check.found(f"{listed}[{position}]", f"by {source} block {position} is {is_}; it is {of}, which is {not_}")
-    known = {interval_in(model.file.metadata, model.architecture), interval_of(trunk, how.kind, stated)}
+    known = {interval_in(model.file.metadata, arch, how), interval_of(trunk, how.kind, stated)}
     in_its_place = has_list and listed == interval  # then no interval is stated
     if stated not in known and not in_its_place:
-        check.found(interval, f"is {stated}; the source has {interval_in(model.file.metadata, model.architecture)}")
+        check.found(interval, f"is {stated}; the source has {interval_in(model.file.metadata, arch, how)}")
     if has_list and interval_of(trunk, how.kind, stated) != stated:
         report.notes.append(
             f"runtimes that derive kinds from {how.interval} = {stated} cannot run this file; those that read the list can"

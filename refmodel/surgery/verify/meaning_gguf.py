@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from gguf import GGUFValueType
 
-from ...arch.kinds import KINDS
 from ...gguf.metadata import Field
 from ...model.model import Model
 
@@ -17,7 +16,7 @@ DEFAULTS: dict[str, Callable[[Model], Any]] = {
     "attention.sliding_window": lambda model: 0,
     "attention.value_length": lambda model: model.hp.n_embd // model.hp.n_head,
     "final_logit_softcapping": lambda model: 0.0,
-    "full_attention_interval": lambda model: KINDS[model.architecture].default if model.architecture in KINDS else 0,
+    "full_attention_interval": lambda model: model.arch.FACTS.kinds.default if model.arch.FACTS.kinds else 0,
     "nextn_predict_layers": lambda model: 0,
     "rope.dimension_count": lambda model: model.hp.head_dim,
     "rope.freq_base": lambda model: 10000.0,

@@ -1,0 +1,28 @@
+"""What tools want to know of an architecture beside its mathematics. Most architectures need none of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .kinds import Kinds
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The facts of one architecture; each has a value that says nothing.
+
+    kinds          how its files say which block is of which kind; None where all blocks are alike
+    typical        keys that a typical file needs besides the sizes that all have, with small values: model/made writes one
+    meanings       tensor, without blk.N. -> what it is, where info/meanings.py would say something else. A pattern of str.format
+                   over the fields of Hparams
+    kind_meanings  kind of a block -> what is to be known of it, the same kind of pattern
+    """
+
+    kinds: Kinds | None = None
+    typical: Mapping[str, int] = field(default_factory=dict)
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    kind_meanings: Mapping[str, str] = field(default_factory=dict)
+
+
+# Of a typical file with experts
+TYPICAL_EXPERTS = {"expert_count": 4, "expert_used_count": 2, "expert_feed_forward_length": 512}
+TYPICAL_SHARED = {"expert_shared_feed_forward_length": 512}

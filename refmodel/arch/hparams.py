@@ -1,0 +1,59 @@
+"""The sizes of a model: one record for all architectures."""
+
+from dataclasses import dataclass
+
+from ..ops.rope import Rope
+
+
+@dataclass(frozen=True)
+class Hparams:
+    """What the metadata of a file says of its model. A field that an architecture has not is 0, () or None.
+
+    Counts are plain numbers, widths are numbers of floats. `metadata.common` makes the record, the architecture adds its own.
+    """
+
+    n_layer: int  # blocks of the trunk, those that a route may name
+    n_nextn: int  # prediction blocks after them
+    n_embd: int  # E
+    n_head: int  # H
+    n_head_kv: int  # G
+    head_dim: int  # D
+    eps: float  # added to the mean square in every norm
+    rope: Rope
+
+    n_ff: int = 0  # inner width of the feed-forward part, or of one expert
+    n_expert: int = 0  # X
+    n_used: int = 0  # U, experts of a token
+    n_ff_shared: int = 0  # inner width of the expert that every token goes to
+
+    window: int = 0  # tokens that a query sees in a sliding block, itself among them; 0 if no block slides
+    sliding: tuple[bool, ...] = ()  # by the block's index in the file
+    rope_sliding: Rope | None = None
+    query_dim: int = 0  # the query's scale is query_dim^-0.5, where it is not that of a head
+    softcap: float = 0.0  # of the logits; 0 for none
+
+    recurrent: tuple[bool, ...] = ()  # by the block's index in the file
+    d_conv: int = 0  # K, taps of the convolution
+    d_state: int = 0  # Dk = Dv
+    n_k_head: int = 0  # Hk
+    n_v_head: int = 0  # Hv
+
+    @property
+    def n_all(self) -> int:
+        """Blocks of the file, the prediction blocks among them."""
+        return self.n_layer + self.n_nextn
+
+    @property
+    def key_dim(self) -> int:
+        """All keys of the delta rule side by side, Hk · Dk."""
+        return self.d_state * self.n_k_head
+
+    @property
+    def value_dim(self) -> int:
+        """All values of the delta rule side by side, Hv · Dv."""
+        return self.d_state * self.n_v_head
+
+    @property
+    def conv_dim(self) -> int:
+        """C: the convolution runs over q, k and v side by side."""
+        return 2 * self.key_dim + self.value_dim
