@@ -132,6 +132,8 @@ def main(only: set[str]) -> None:
         notes[f"hf/{path.name}"] = {"producer": "golden/make_hf.py, transformers 5.23.0, torch 2.13.0"}
     for path in sorted((HERE / AUSTEN).glob("*[!d]")):
         notes[f"{AUSTEN}/{path.name}"] = {"producer": "golden/train/, golden/windows.py"}
+    for path in sorted((HERE / "pre").glob("*")):
+        notes[f"pre/{path.name}"] = {"producer": "golden/make_pre.py, llama_tokenize"}
     notes["models/qwen35-hf.gguf"] = {"producer": "golden/make_hf.py, gguf package"}
     if only:
         write_manifest(notes, keep=True)

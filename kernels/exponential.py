@@ -1,8 +1,8 @@
-"""e^x of lanes of float32: ggml's polynomial, whose definition is ops.ggml.exp8."""
+"""e^x of lanes of float32: ggml's polynomials, whose definitions are ops.ggml.exp8 and exp16."""
 
 import numpy as np
 
-from .simd import Vec, bitcast, f32, fma, splat, u32, where_less
+from .simd import Vec, bitcast, convert, f32, fma, i32, splat, u32, where_less
 from .static import inline
 
 f32xL, u32xL = Vec("f", 32, 16), Vec("u", 32, 16)
@@ -31,3 +31,21 @@ def exp(x):
     s1, s2 = bitcast(f32, below + 0x7F000000), bitcast(f32, rest)
     far = where_less(splat(f32xL, np.float32(192)), size, s1 * s1, fma(s2, j, s2) * s1)
     return where_less(splat(f32xL, np.float32(126)), size, far, fma(j, k, k))
+
+
+@inline
+def exp_of_16(x):
+    """ops.ggml.exp16. A power of two multiplies in two steps, of which the first is exact."""
+    shift = splat(f32xL, SHIFT)
+    n = fma(x, splat(f32xL, E), shift) - shift
+    b = fma(n, splat(f32xL, LN2_LOW), fma(n, splat(f32xL, LN2_HIGH), x))
+    u = b * b
+    low = fma(splat(f32xL, P5), b, splat(f32xL, P4))
+    j = fma(fma(low, u, fma(splat(f32xL, P3), b, splat(f32xL, P2))), u, fma(splat(f32xL, P1), b, splat(f32xL, np.float32(1))))
+    size = bitcast(f32, bitcast(u32, n) & 0x7FFFFFFF)
+    limit = splat(f32xL, np.float32(192))
+    power = convert(i32, where_less(limit, size, splat(f32xL, 0), n))
+    half = power >> 1
+    near = j * bitcast(f32, (half + 127) << 23) * bitcast(f32, (power - half + 127) << 23)
+    far = where_less(splat(f32xL, 0), n, splat(f32xL, np.float32(np.inf)), splat(f32xL, 0))
+    return where_less(limit, size, far, near)

@@ -3,75 +3,20 @@
 import numpy as np
 from numba import njit, prange
 
+from .exponential import exp_of_16
+from .ggml_floats import added_as_compiled, dot_f32, hsum
 from .ieee import bits_of, cosf, expf, float_of, fma, half_bits, logf, sinf
-from .simd import Vec, halves_added, load, neighbours_added, splat
-from .simd import fma as fma_lanes
+from .simd import Vec, load, splat, store
 from .simd import hsum as hsum_lanes
-from .static import inline, within
+from .static import within
 
-f32x8, f32x32 = Vec("f", 32, 8), Vec("f", 32, 32)
+f32x16 = Vec("f", 32, 16)
 ONE = np.float32(1)
 E, LN2_HIGH, LN2_LOW = (np.float32(float.fromhex(x)) for x in ("0x1.715476p+0", "0x1.62e4p-1", "0x1.7f7d1cp-20"))
 SHIFT = np.float32(float.fromhex("0x1.8p23"))
 P1, P2, P3, P4, P5 = (
     np.float32(float.fromhex(x)) for x in ("0x1.ffffecp-1", "0x1.fffdb6p-2", "0x1.555e66p-3", "0x1.573e2ep-5", "0x1.0e4020p-7")
 )
-
-
-@within
-def hsum(x):
-    """8 lanes: the upper half is added to the lower until one is left."""
-    return ((x[7] + x[3]) + (x[5] + x[1])) + ((x[6] + x[2]) + (x[4] + x[0]))
-
-
-@inline
-def _four_registers(x, y):
-    """8 lanes; the numbers of x and y [n] lie side by side."""
-    acc = splat(f32x32, 0)
-    for i in range(0, x.size // 32 * 32, 32):
-        acc = fma_lanes(load(f32x32, x, 4 * i), load(f32x32, y, 4 * i), acc)
-    return halves_added(halves_added(acc, 32), 16)
-
-
-@inline
-def _pairwise(lanes):
-    return neighbours_added(neighbours_added(halves_added(lanes, 8)))[0]
-
-
-@within
-def _added_in_double(x, y, main):
-    total = np.float64(main)
-    for i in range(x.size // 32 * 32, x.size):
-        total += np.float64(x[i] * y[i])
-    return np.float32(total)
-
-
-@within
-def dot_f32(x, y):
-    total, n = _pairwise(_four_registers(x, y)), x.size
-    for i in range(n // 32 * 32, n // 4 * 4):
-        total += x[i] * y[i]
-    for i in range(n // 4 * 4, n):
-        total = fma(x[i], y[i], total)
-    return total
-
-
-@within
-def dot_f16(x, y):
-    return _added_in_double(x, y, _pairwise(_four_registers(x, y)))
-
-
-@within
-def dot_bf16(x, y):
-    return _added_in_double(x, y, hsum_lanes(_four_registers(x, y)))
-
-
-@within
-def dot_sgemm(x, y):
-    acc = splat(f32x8, 0)
-    for i in range(0, x.size, 8):
-        acc = fma_lanes(load(f32x8, x, 4 * i), load(f32x8, y, 4 * i), acc)
-    return hsum_lanes(acc)
 
 
 @within
@@ -95,30 +40,40 @@ def exp8(x):
 
 
 @within
-def _silu(x, in_eight):
-    """One number; whole groups of 8 have the polynomial, the rest of a row the C library."""
-    return x / (ONE + (exp8(-x) if in_eight else expf(-x)))
+def _exp_row(x, top, lanes, out):
+    """e^(x − top) of a row: whole registers have the polynomial, the rest of a row the C library."""
+    whole = x.size // lanes * lanes
+    if lanes == 16:
+        for i in range(0, whole, 16):
+            store(out, 4 * i, exp_of_16(load(f32x16, x, 4 * i) - splat(f32x16, top)))
+    else:
+        for i in range(whole):
+            out[i] = exp8(x[i] - top)
+    for i in range(whole, x.size):
+        out[i] = expf(x[i] - top)
 
 
 @njit(parallel=True, cache=True)
-def silu(x):
+def silu(x, lanes):
     """x [R, n]."""
     R, n = x.shape
     out = np.empty_like(x)
     for r in prange(R):
+        _exp_row(-x[r], np.float32(0), lanes, out[r])
         for i in range(n):
-            out[r, i] = _silu(x[r, i], i < n // 8 * 8)
+            out[r, i] = x[r, i] / (ONE + out[r, i])
     return out
 
 
 @njit(parallel=True, cache=True)
-def swiglu(gate, up):
+def swiglu(gate, up, lanes):
     """gate, up [R, n]."""
     R, n = gate.shape
     out = np.empty_like(gate)
     for r in prange(R):
+        _exp_row(-gate[r], np.float32(0), lanes, out[r])
         for i in range(n):
-            out[r, i] = _silu(gate[r, i], i < n // 8 * 8) * up[r, i]
+            out[r, i] = gate[r, i] / (ONE + out[r, i]) * up[r, i]
     return out
 
 
@@ -156,19 +111,24 @@ def softplus(x):
     return out
 
 
+@within
+def sum_of(p, lanes):
+    """Whole registers of p are summed in float32; their sums in float64, in order."""
+    total = 0.0
+    for i in range(0, p.size // lanes * lanes, lanes):
+        total += np.float64(hsum_lanes(load(f32x16, p, 4 * i)) if lanes == 16 else hsum(p[i : i + 8]))
+    return total
+
+
 @njit(parallel=True, cache=True)
-def soft_max(x):
+def soft_max(x, lanes):
     """x [R, n]."""
     R, n = x.shape
     out = np.empty_like(x)
     for r in prange(R):
-        top, total = x[r].max(), 0.0
-        for i in range(0, n // 8 * 8, 8):
-            for j in range(i, i + 8):
-                out[r, j] = exp8(x[r, j] - top)
-            total += np.float64(hsum(out[r, i : i + 8]))
-        for i in range(n // 8 * 8, n):
-            out[r, i] = expf(x[r, i] - top)
+        _exp_row(x[r], x[r].max(), lanes, out[r])
+        total = sum_of(out[r], lanes)
+        for i in range(n // lanes * lanes, n):
             total += np.float64(out[r, i])
         factor = np.float32(1.0 / total)
         for i in range(n):
@@ -192,7 +152,7 @@ def rms_norm(x, eps):
 
 
 @njit(parallel=True, cache=True)
-def rope(x, pos, step, scale, factors, unscaled, magnitude, adjacent, plain_last):
+def rope(x, pos, step, scale, factors, unscaled, magnitude, adjacent, at_once):
     """x [T, H, D] at pos [T]; step, scale, magnitude float32; factors, unscaled [n_rot / 2] float32."""
     T, H, _ = x.shape
     pairs, out = factors.size, x.copy()
@@ -203,7 +163,7 @@ def rope(x, pos, step, scale, factors, unscaled, magnitude, adjacent, plain_last
             angle = fma(scale * whole, ONE - unscaled[i], whole * unscaled[i])
             c, s = cosf(angle) * magnitude, sinf(angle) * magnitude
             first, second = (2 * i, 2 * i + 1) if adjacent else (i, i + pairs)
-            left_over = plain_last and i == pairs - 1 and pairs % 2 == 1
+            left_over = i >= pairs // at_once * at_once
             for h in range(H):
                 a, b = x[t, h, first], x[t, h, second]
                 out[t, h, first] = a * c - b * s if left_over else fma(a, c, -(b * s))
@@ -213,16 +173,29 @@ def rope(x, pos, step, scale, factors, unscaled, magnitude, adjacent, plain_last
 
 
 @njit(parallel=True, cache=True)
-def causal_conv1d(x, w):
+def causal_conv1d(x, w, lanes):
     C, K = w.shape
     T = x.shape[0] - K + 1
     out = np.empty((T, C), np.float32)
     for t in prange(T):
         for c in range(C):
-            total = np.float32(0)
-            for j in range(K // 4 * 4):
-                total += x[t + j, c] * w[c, j]
-            for j in range(K // 4 * 4, K):
-                total = fma(x[t + j, c], w[c, j], total)
-            out[t, c] = total
+            out[t, c] = added_as_compiled(x[t : t + K, c], w[c], 0, np.float32(0), lanes)
+    return out
+
+
+@njit(parallel=True, cache=True)
+def gated_delta_rule(q, k, v, log_decay, beta, before, after, lanes):
+    """Rows of a state are independent; `after` is written. The kernel of deltanet.py is faster, and has the sums of 8 lanes."""
+    (T, Hv, Dv), Hk = v.shape, k.shape[1]
+    out = np.empty_like(v)
+    for row in prange(Hv * Dv):
+        h, i = row // Dv, row % Dv
+        S = after[h, i]
+        S[:] = before[h, i]
+        for t in range(T):
+            S *= expf(log_decay[t, h])
+            delta = beta[t, h] * (v[t, h, i] - dot_f32(S, k[t, h % Hk], lanes))
+            for j in range(S.size):
+                S[j] = fma(k[t, h % Hk, j], delta, S[j])
+            out[t, h, i] = dot_f32(S, q[t, h % Hk], lanes)
     return out

@@ -3,8 +3,9 @@
 import numpy as np
 from numba import njit, prange
 
-from .exponential import exp
-from .ggml import dot_f16, dot_f32, dot_sgemm, exp8, hsum
+from .exponential import exp, exp_of_16
+from .ggml import exp8, sum_of
+from .ggml_floats import dot_f16, dot_f32, dot_sgemm
 from .ieee import expf, fma, to_half
 from .simd import Vec, load, rounded_to_half, splat, store
 from .simd import fma as fma_lanes
@@ -17,12 +18,12 @@ f32x8, f32x16, f32xT = Vec("f", 32, 8), Vec("f", 32, 16), Vec("f", 32, TILE)
 
 
 @within
-def _dot(which, x, y):
+def _dot(which, x, y, lanes):
     if which == SGEMM:
-        return dot_sgemm(x, y)
+        return dot_sgemm(x, y, lanes)
     if which == HALF:
-        return dot_f16(x, y)
-    return dot_f32(x, y)
+        return dot_f16(x, y, lanes)
+    return dot_f32(x, y, lanes)
 
 
 @within
@@ -63,31 +64,29 @@ def _with(acc, v, weight):
 
 
 @within
-def _sum_in_eights(p):
-    total = 0.0
-    for i in range(0, p.size, 8):
-        total += np.float64(hsum(p[i : i + 8]))
-    return total
-
-
-@within
-def _soft_max(x, weights):
-    """e^(x − max) / Σ into weights, whose length is a multiple of 8; zeros behind x."""
+def _soft_max(x, weights, lanes):
+    """e^(x − max) / Σ into weights, whose length is a multiple of 16; zeros behind x."""
     top = x.max()
     weights[:] = 0
-    for i in range(x.size):
-        weights[i] = exp8(x[i] - top)
-    factor = np.float32(1.0 / _sum_in_eights(weights))
+    if lanes == 16:
+        weights[: x.size] = x
+        weights[x.size :] = LEAST
+        for i in range(0, weights.size, 16):
+            store(weights, 4 * i, exp_of_16(load(f32x16, weights, 4 * i) - top))
+    else:
+        for i in range(x.size):
+            weights[i] = exp8(x[i] - top)
+    factor = np.float32(1.0 / sum_of(weights, lanes))
     for i in range(x.size):
         weights[i] *= factor
 
 
 @njit(parallel=True, cache=True)
-def without_flash(q, k, v, scale, kq, kq_soft_max, window, half_cache):
+def without_flash(q, k, v, scale, kq, kq_soft_max, window, half_cache, lanes):
     T, H, D = q.shape
     S, G, _ = k.shape
     alone = HALF if half_cache else FLOAT
-    scores_dot = SGEMM if T > 1 and D % 8 == 0 and (half_cache or H == 1) else alone
+    scores_dot = SGEMM if T > 1 and D % lanes == 0 and (half_cache or H == 1) else alone
     values_dot = SGEMM if T > 1 and D % 4 == 0 else alone
     factor, out = np.float32(scale), np.empty_like(q)
     values = np.zeros((G, D, (S + PAGE - 1) // PAGE * PAGE), np.float32)
@@ -102,25 +101,25 @@ def without_flash(q, k, v, scale, kq, kq_soft_max, window, half_cache):
         query = _halves(q[t, h]) if half_cache else q[t, h].copy()
         raw, scaled, weights = np.empty(seen, np.float32), np.empty(seen, np.float32), np.empty(values.shape[2], np.float32)
         for s in range(seen):
-            raw[s] = _dot(scores_dot, k[s, g], query)
+            raw[s] = _dot(scores_dot, k[s, g], query, lanes)
             scaled[s] = raw[s] * factor if s >= first else LEAST
-        _soft_max(scaled, weights)
+        _soft_max(scaled, weights, lanes)
         if kq.size:
             kq[h, t, first:seen], kq_soft_max[h, t, first:seen] = raw[first:], weights[first:seen]
         if half_cache:
             weights = _halves(weights)
         for d in range(D):
-            out[t, h, d] = _dot(values_dot, values[g, d], weights)
+            out[t, h, d] = _dot(values_dot, values[g, d], weights, lanes)
     return out
 
 
 @within
-def _one_row(q, k, v, first, last, factor, fused_sum, acc):
+def _one_row(q, k, v, first, last, factor, fused_sum, lanes, acc):
     """Keys first to last for one query; leaves the sum of values in acc and returns the largest score and the sum of weights."""
     top, total = LEAST, ZERO
     acc[:] = 0
     for s in range(first, last):
-        score = dot_f16(k[s], q) * factor
+        score = dot_f16(k[s], q, lanes) * factor
         fade, weight = ONE, ONE
         if score > top:
             fade = expf(top - score)
@@ -134,12 +133,13 @@ def _one_row(q, k, v, first, last, factor, fused_sum, acc):
 
 
 @within
-def _row(q, k, v, begin, seen, step, factor, fused_sum, out):
+def _row(q, k, v, begin, seen, step, factor, fused_sum, lanes, out):
     """One query [D] over the keys that it sees, `begin` to `seen`, in parts of `step` keys that are merged in order."""
     query, part, top, total = _halves(q), np.empty_like(out), LEAST, ZERO
     out[:] = 0
     for first in range(begin // step * step, seen, step):
-        part_top, part_total = _one_row(query, k, v, max(first, begin), min(first + step, seen), factor, fused_sum, part)
+        last = min(first + step, seen)
+        part_top, part_total = _one_row(query, k, v, max(first, begin), last, factor, fused_sum, lanes, part)
         new = max(top, part_top)
         fade, weight = expf(top - new), expf(part_top - new)
         for d in range(out.size):
@@ -152,7 +152,7 @@ def _row(q, k, v, begin, seen, step, factor, fused_sum, out):
 
 
 @within
-def _in_tiles(q, turned, v, begin, seen, factor, out):
+def _in_tiles(q, turned, v, begin, seen, factor, lanes, out):
     """One query [D] over the keys that it sees, 64 at a time, in float32; turned [D, keys], so that keys are lanes."""
     D, top, total = q.size, LEAST, ZERO
     p = np.empty(TILE, np.float32)
@@ -173,9 +173,10 @@ def _in_tiles(q, turned, v, begin, seen, factor, out):
             total *= fade
             top = highest
         for i in range(0, 4 * TILE, 64):
-            store(p, i, exp(load(f32x16, p, i) - top))
+            below = load(f32x16, p, i) - top
+            store(p, i, exp_of_16(below) if lanes == 16 else exp(below))
         p[n:] = 0
-        total = np.float32(np.float64(total) + _sum_in_eights(p))
+        total = np.float32(np.float64(total) + sum_of(p, lanes))
         for s in range(n):
             for d in range(D):
                 out[d] = fma(p[s], v[first + s, d], out[d])
@@ -185,10 +186,10 @@ def _in_tiles(q, turned, v, begin, seen, factor, out):
 
 
 @njit(parallel=True, cache=True)
-def flash(q, k, v, scale, kq, kq_soft_max, window, threads, fused_sum, tiles_any_head):
+def flash(q, k, v, scale, kq, kq_soft_max, window, threads, fused_sum, tiles_any_head, lanes):
     T, H, D = q.shape
     S, G, _ = k.shape
-    tiles = T >= TILE and (tiles_any_head or D % 8 == 0)
+    tiles = T >= TILE and (tiles_any_head or D % lanes == 0)
     cells = (S + PAGE - 1) // PAGE * PAGE
     step = (cells + threads - 1) // threads if T == 1 and cells >= SPLIT else cells
     factor, out = np.float32(scale), np.empty_like(q)
@@ -205,7 +206,7 @@ def flash(q, k, v, scale, kq, kq_soft_max, window, threads, fused_sum, tiles_any
         g, seen = h // (H // G), S - T + t + 1
         begin = max(0, seen - window) if window else 0
         if tiles:
-            _in_tiles(q[t, h], turned[g], values[g], begin, seen, factor, out[t, h])
+            _in_tiles(q[t, h], turned[g], values[g], begin, seen, factor, lanes, out[t, h])
         else:
-            _row(q[t, h], keys[g], values[g], begin, seen, step, factor, fused_sum, out[t, h])
+            _row(q[t, h], keys[g], values[g], begin, seen, step, factor, fused_sum, lanes, out[t, h])
     return out

@@ -142,7 +142,7 @@ def eight_lanes_and_minima(kind, path):
 
 
 def alternating_lanes(kind, path):
-    size = TYPES[kind].BLOCK
+    size, fused = TYPES[kind].BLOCK, path == "alternating_lanes"
 
     def body(way, kind, path, rows, at, stride, tokens, scratch, result):
         q, d, _, _ = tokens
@@ -159,7 +159,8 @@ def alternating_lanes(kind, path):
             total = hsums(even + odd, 4)
             if N % 2:
                 dots = hsums(_dots(kind, rows, last, stride, q, (N - 1) * T + t), 4)
-                total = fma(delta(kind, FOUR_ROWS, rows, last, stride) * d[N - 1, t], convert(f32, dots), total)
+                both, sums = delta(kind, FOUR_ROWS, rows, last, stride) * d[N - 1, t], convert(f32, dots)
+                total = fma(both, sums, total) if fused else both * sums + total
             store(result, 16 * t, total)
 
     return body
@@ -270,6 +271,7 @@ DRIVERS = {
     "eight_lanes": eight_lanes,
     "eight_lanes_and_minima": eight_lanes_and_minima,
     "alternating_lanes": alternating_lanes,
+    "alternating_lanes_rounded": alternating_lanes,
 }
 
 

@@ -11,9 +11,9 @@ from .simd import fma
 from .static import INLINE, for_kernels
 
 # groups whose products are added up as whole numbers, where these are not all of a block
-STRETCH = {"pairs_of_q4_k": 2}
+STRETCH = {"pairs_of_q4_k": 2, "halves_of_q2_k": 8}
 # paths that sum up what is taken away on its own
-APART = {"sums_of_q4_k", "pairs_of_q4_k"}
+APART = {"sums_of_q4_k", "pairs_of_q4_k", "halves_of_q2_k"}
 
 
 @for_kernels
@@ -44,4 +44,5 @@ def _added(path, dot, below, d, dmin, factor, total, under):
         "whole_super_blocks": whole_blocks,
         "sums_of_q4_k": sums_of_q4_k,
         "pairs_of_q4_k": sums_of_q4_k,
+        "halves_of_q2_k": sums_of_q4_k,
     }[path.value]

@@ -8,9 +8,12 @@ from typer.testing import CliRunner
 import refmodel
 from refmodel.cli import app
 from refmodel.errors import MemoryLimitError, RefmodelError, TokenError
+from refmodel.gguf.metadata import Metadata
 from refmodel.gguf.writer import field, write
-from refmodel.text.chat import ChatError, Conversation, Dialogue, TemplateLimits, ThinkingBudget, render, template_of
+from refmodel.text.chat import Conversation, Dialogue, TemplateLimits, ThinkingBudget, render
 from refmodel.text.generate import generate
+from refmodel.text.templates import CHATML as OURS
+from refmodel.text.templates import ChatError, Template, kwargs_of, template_of
 
 CHATML = """{% for message in messages %}
 {{ '<|im_start|>' + message['role'] + '\n' + message.content + '<|im_end|>' }}
@@ -109,9 +112,65 @@ def chatting(path, template):
 
 
 def test_the_template_is_the_files_own(model, tmp_path):
-    assert template_of(model.file.metadata) == CHATML
-    with pytest.raises(ChatError, match=r"has no chat template \(tokenizer.chat_template\)"):
-        template_of(refmodel.load(tiny.build(tmp_path / "m.gguf", "qwen35")).file.metadata)
+    assert template_of(model.file.metadata, "") == Template(CHATML, "")
+    found = template_of(refmodel.load(tiny.build(tmp_path / "m.gguf", "qwen35")).file.metadata, "")
+    assert found.text == OURS
+    assert "no chat template (tokenizer.chat_template)" in found.note
+
+
+def test_chatml_is_chatml():
+    assert render(OURS, {"messages": [SYSTEM, A, B], "add_generation_prompt": True}) == (
+        "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+NAMED = {"tokenizer.chat_template.tool_use": "tools {{ messages }}", "tokenizer.chat_template.default": "plain {{ messages }}"}
+
+
+def test_templates_by_name_by_file_and_as_they_are(model, tmp_path):
+    plain = model.file.metadata.fields
+    fields = {k: v for k, v in plain.items() if k != "tokenizer.chat_template"}
+    named = {key: field(GGUFValueType.STRING, text) for key, text in NAMED.items()}
+    md = Metadata(tmp_path / "m.gguf", fields | named)
+    assert template_of(md, "").text == "plain {{ messages }}"
+    assert "the chat template is tokenizer.chat_template.default" in template_of(md, "").note
+    assert template_of(md, "tool_use") == Template("tools {{ messages }}", "")
+    assert template_of(md, "chatml").text == OURS
+    assert template_of(Metadata(md.path, plain | named), "default").text == CHATML
+    (tmp_path / "t.jinja").write_text("from a file")
+    assert template_of(md, str(tmp_path / "t.jinja")).text == "from a file"
+    assert template_of(md, "{{ 1 }}").text == "{{ 1 }}"
+    with pytest.raises(ChatError, match=r"--chat-template zephyr: expected one of .*default.*chatml, a file"):
+        template_of(md, "zephyr")
+    (tmp_path / "bad").write_bytes(b"\xff\xfe")
+    with pytest.raises(ChatError, match="bad: is not UTF-8"):
+        template_of(md, str(tmp_path / "bad"))
+
+
+def test_kwargs_are_a_json_object_that_the_template_sees(model):
+    talk = Conversation(model.tokenizer, "{{ effort }} {{ messages[0].content }}", kwargs=kwargs_of('{"effort": "high"}'))
+    assert talk.ask("hi") == "high hi"
+    assert kwargs_of("") == {}
+    for text, message in (("[1]", "a JSON object"), ("{", "is not JSON"), ('{"messages": []}', "messages is what")):
+        with pytest.raises(ChatError, match=message):
+            kwargs_of(text)
+
+
+@pytest.mark.parametrize(
+    ("template", "message", "lost"),
+    [
+        (CHATML, "a", False),
+        (TURNS, "  spaces around  ", False),
+        ("assistant", "a", True),  # it is there by chance
+        ("{{ messages[0].text }}", "a question of some length", True),
+        ("{% for m in messages if m.role == 'system' %}{{ m.content }}{% endfor %}", "hello there", True),
+        ("{{ messages[-1].content[:5] }}", "a question of some length", True),
+        ("{{ messages[-1].content | upper }}", "shout", True),
+    ],
+)
+def test_a_message_that_does_not_reach_the_prompt_is_noticed(model, template, message, lost):
+    talk = Conversation(model.tokenizer, template)
+    assert talk.leaves_out(talk.ask(message)) is lost
 
 
 def test_there_is_one_begin_token(model):
@@ -240,12 +299,24 @@ def test_the_command_talks_line_by_line_until_the_input_ends(model):
         (["--chat", "--tokens", "1,2"], "--chat takes text"),
         (["-p", "a", "--system", "S"], "need --chat"),
         (["-p", "a", "--no-think"], "need --chat"),
+        (["-p", "a", "--chat-template", "chatml"], "need --chat"),
+        (["--chat", "--chat-template", "chatml", "--chat-template-file", "x"], "leave one out"),
+        (["--chat", "--chat-template-file", "nowhere.jinja"], "nowhere.jinja: cannot be read"),
         (["-p", "one two three four", "--ctx", "3"], "--ctx 3 leaves no room"),
     ],
 )
 def test_options_that_do_not_fit_are_said(model, words, message):
     with pytest.raises(RefmodelError, match=message):
         raise run(model, *words).exception
+
+
+def test_the_command_says_what_it_does_with_templates(model):
+    done = run(model, "--chat", "--chat-template", "{{ messages[0].text }}nothing", "-p", "one")
+    assert done.exit_code == 0, done.output
+    assert done.stderr.count("leaves your message out of the prompt") == 1
+    kwargs = ["--chat-template-kwargs", '{"x": 1}']
+    done = run(model, "--chat", "--chat-template", "{{ messages[0].content }}{{ x }}", *kwargs, "-p", "one")
+    assert "leaves your message" not in done.stderr
 
 
 def test_a_reply_stops_before_a_stop_string(model):
@@ -258,7 +329,9 @@ def test_a_reply_stops_before_a_stop_string(model):
 def test_live_a_trained_model_answers_its_own_template_as_in_llama_cpp(smollm2):
     """llama.cpp's chat of the same file, greedily: a prompt of 37 tokens, then "L'Étoile, la Marseillaise,". It is small."""
     trained = refmodel.load(smollm2)
-    talk = Dialogue(trained, None, "llamacpp", Conversation(trained.tokenizer, template_of(trained.file.metadata)), count=4)
+    talk = Dialogue(
+        trained, None, "llamacpp", Conversation(trained.tokenizer, template_of(trained.file.metadata, "").text), count=4
+    )
     first = talk.turn("What is the capital of France?")
     assert first.read == 37
     assert "".join(first.reply.read(first.tokens)).startswith("L'Éto")

@@ -128,7 +128,7 @@ def test_every_kernel_has_a_twin_of_the_same_name_and_parameters(module):
         assert kernel == op, name
 
 
-@pytest.mark.parametrize("module", ["ggml", "ggml_attention"])
+@pytest.mark.parametrize("module", ["ggml", "ggml_attention", "ggml_floats"])
 def test_every_kernel_of_llama_cpps_arithmetic_has_a_definition_of_its_name(module):
     kernels, ops = import_module(f"refmodel.kernels.{module}"), import_module(f"refmodel.ops.{module}")
     own = {name for name, f in vars(kernels).items() if hasattr(f, "py_func") and f.py_func.__module__ == kernels.__name__}

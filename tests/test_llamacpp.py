@@ -81,6 +81,8 @@ def test_one_library_for_each_level_of_processor_is_loaded_in_order_with_haswell
     found = library(tmp_path, "--llama-lib")
     assert [p.name for p in (*found.before, found.path)] == ["libggml-base.so", "libggml.v1.so", "libllama.v1.so"]
     assert found.variant == folder / "libggml-cpu-haswell.so"
+    chosen = library(folder / "libggml-cpu-zen4.so", "--llama-lib")
+    assert (chosen.before, chosen.path, chosen.variant) == (found.before, found.path, folder / "libggml-cpu-zen4.so")
 
 
 def test_a_library_of_something_else_is_refused():

@@ -269,7 +269,11 @@ CORRUPTIONS: dict[str, tuple[Corruption, str, str]] = {
     "the last byte": (lambda c: c.edit("output.weight", zero_last), BYTES, "output.weight has bytes that no tensor"),
     "a tensor of zeros": (lambda c: c.edit("blk.2.attn_k.weight", lambda d: d.fill(0)), BYTES, "blk.2.attn_k.weight"),
     "half a tensor": (lambda c: c.edit("blk.7.ffn_up.weight", lambda d: d[len(d) // 2 :].fill(0)), BYTES, "blk.7.ffn_up.weight"),
-    "another precision": (lambda c: as_half(c, "blk.0.ffn_up.weight"), STRUCTURE, "blk.0.ffn_up.weight has type F16"),
+    "another precision, another tensor": (
+        lambda c: (c.put("blk.0.ffn_up.weight", c.source["blk.1.ffn_up.weight"]), as_half(c, "blk.0.ffn_up.weight")),
+        STRUCTURE,
+        "blk.0.ffn_up.weight has type F16; blk.0.ffn_up.weight has F32, and its values are not those",
+    ),
     "rows for columns": (lambda c: reshaped(c, "blk.0.ffn_up.weight"), STRUCTURE, r"blk.0.ffn_up.weight has shape \(20, 28\)"),
 }
 

@@ -204,7 +204,10 @@ def rows(asked: Asked, against: str, route: "Route", other: "Other", every: bool
     with watching(err, "comparing") as seen:
         result = compare(asked.model, route, other, policy, asked.anchor, seen)
         if not any(not row.problem for row in result.rows):
-            raise TraceError(f"--against {against}: has no tensor of a name that a pass of this model has; nothing was compared")
+            raise TraceError(
+                f"--against {against}: has no tensor of a name that a pass of this model has; nothing was compared; record "
+                "it without --filter, or rename its tensors as `refmodel trace` names them"
+            )
         verdict = equal(result.rows, other) if policy is other.arithmetic else None
         verdict = verdict or judge(asked.model, route, other, seen)
     if as_json:
@@ -240,7 +243,7 @@ def two_files(model: "Model", full: "Model", route: str, ids: list[int], plot: P
     from ..report.progress import watching
 
     if plot and plot.suffix != ".png":
-        raise RefmodelError(f"--plot {plot}: expected a name ending in .png")
+        raise RefmodelError(f"--plot {plot}: expected a name ending in .png; call it {plot.stem}.png")
     with watching(err, "comparing") as seen:
         done = trial(model, full, route, ids, seen)
     if plot:

@@ -26,7 +26,7 @@ def oracle(llama_lib: LlamaLib = None, as_json: AsJson = False) -> None:
                 "library": str(library.path),
                 "commit": found.commit,
                 "features": found.features,
-                "computes as": found.build.commit,
+                "computes as": f"{found.build.commit} compiled for {found.build.instructions.name}",
                 "other bits": unknown or "none: every operation that was tried has the same bits as ours",
             }
         )

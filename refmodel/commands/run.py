@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
     from ..model.model import Model
     from ..model.session import Session
     from ..speed.timing import Timing
-    from ..text.chat import Dialogue
+    from ..text.chat import Conversation, Dialogue
     from ..text.sampling import Sampling
 
+LOST = "warning: the chat template leaves your message out of the prompt; the model does not see it. See --chat-template"
 COMMON_CALLS = [[0], [0] * 7, [0] * 8]  # calls of one token, of a few, of many: what a chat will have
 
 MaxTokens = Annotated[
@@ -54,6 +56,11 @@ Ctx = Annotated[
 ]
 Chat = Annotated[bool, typer.Option("--chat", help="Chat: -p is your message; without it each line of standard input is one.")]
 System = Annotated[str, typer.Option(help="With --chat: the system prompt.")]
+ChatTemplate = Annotated[
+    str, typer.Option(help="With --chat: a template's name in the file, chatml, a file, or Jinja itself.", metavar="NAME")
+]
+ChatTemplateFile = Annotated[str, typer.Option(help="With --chat: the chat template in a file.", metavar="FILE")]
+ChatTemplateKwargs = Annotated[str, typer.Option(help="With --chat: values that the template may name.", metavar="JSON")]
 Think = Annotated[bool | None, typer.Option("--think/--no-think", help="With --chat: the template's enable_thinking.")]
 ThinkBudget = Annotated[int | None, typer.Option(min=0, help="With --chat: end the thinking after N tokens.", metavar="N")]
 ShowTiming = Annotated[bool, typer.Option("--timing", help="Show where the time went, next to the machine's limits.")]
@@ -78,6 +85,9 @@ def run(
     system: System = "",
     think: Think = None,
     think_budget: ThinkBudget = None,
+    chat_template: ChatTemplate = "",
+    chat_template_file: ChatTemplateFile = "",
+    chat_template_kwargs: ChatTemplateKwargs = "",
     special: Special = False,
     mtp: Mtp = False,
     timing: ShowTiming = False,
@@ -95,10 +105,12 @@ def run(
     if chat:
         refuse(bool(tokens), "--chat takes text, by -p or line by line; leave out --tokens")
         refuse(timing or as_json or mtp, "--timing, --json and --mtp are for one reply; leave them out, or leave out --chat")
-        talk(dialogue_of(loaded, route, policy, how, n, ctx, stops, system, think, think_budget), prompt)
+        conversation = conversation_of(loaded, chat_template, chat_template_file, chat_template_kwargs, system, think)
+        talk(dialogue_of(loaded, route, policy, how, n, ctx, stops, conversation, think_budget), prompt)
         return
     refuse(timing and mtp, "--timing is about the trunk; leave out --mtp")
     refuse(bool(system) or think is not None or think_budget is not None, "--system, --think and --think-budget need --chat")
+    refuse(bool(chat_template or chat_template_file or chat_template_kwargs), "--chat-template and its like need --chat")
     ids = token_ids(loaded, prompt, tokens, special)
     session, timed = session_of(loaded, route, policy, timing, mtp)
     count = room(ctx, len(ids), n or 64)
@@ -145,6 +157,20 @@ def drafted(draft: "DraftHead") -> str:
     return f"the draft head guessed {draft.right} of {draft.guessed} tokens before the trunk computed them ({share} accepted)"
 
 
+def conversation_of(
+    model: "Model", template: str, template_file: str, kwargs: str, system: str, think: bool | None
+) -> "Conversation":
+    """What the options make of the file's chat template; where it is not the file's own, stderr says so."""
+    from ..text.chat import Conversation
+    from ..text.templates import Template, from_file, kwargs_of, template_of
+
+    refuse(bool(template and template_file), "--chat-template and --chat-template-file name two templates; leave one out")
+    chosen = Template(from_file(Path(template_file)), "") if template_file else template_of(model.file.metadata, template)
+    if chosen.note:
+        err.print(chosen.note, style="dim")
+    return Conversation(model.tokenizer, chosen.text, system, think, kwargs=kwargs_of(kwargs))
+
+
 def dialogue_of(
     model: "Model",
     route: str,
@@ -153,14 +179,12 @@ def dialogue_of(
     n: int | None,
     ctx: int,
     stops: Sequence[str],
-    system: str,
-    think: bool | None,
+    conversation: "Conversation",
     budget: int | None,
 ) -> "Dialogue":
     """A conversation with the model, ready to begin."""
-    from ..text.chat import Conversation, Dialogue, template_of
+    from ..text.chat import Dialogue
 
-    conversation = Conversation(model.tokenizer, template_of(model.file.metadata), system, think)
     prepare(model, policy, COMMON_CALLS)
     return Dialogue(model, model.route(route), policy, conversation, how, n or 1024, ctx, stops, budget)
 
@@ -172,5 +196,7 @@ def talk(dialogue: "Dialogue", message: str) -> None:
         err.print("one message a line; /no_think and /think switch the thinking; Ctrl-D ends", style="dim")
     for text in filter(None, map(str.strip, lines)):
         turn = dialogue.turn(text)
+        if turn.lost:
+            err.print(LOST)
         write(turn.reply, turn.tokens, turn.read, dialogue.numerics.name)
         dialogue.done(turn.reply)

@@ -30,7 +30,9 @@ def verify(
     from ..surgery.verify import verify as prove
 
     if against not in ("", "llamacpp", "transformers"):
-        raise RefmodelError(f"--against {against}: expected llamacpp, or for folders transformers")
+        raise RefmodelError(
+            f"--against {against}: expected llamacpp, or for folders transformers; leave it out to compare with the source only"
+        )
     with watching(err, "proving") as seen:
         ids = whole_numbers(tokens) if tokens else []
         options = Options(ids, forward, against == "llamacpp", llama_lib, against == "transformers", seen)

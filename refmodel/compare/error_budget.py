@@ -120,7 +120,10 @@ def explain(
     if any(in_call("result_output", call) not in other.taps for call in range(len(other.calls))):
         raise TraceError(f"--explain: {other.who} kept no logits; record them without --filter")
     if full is not None and (full.architecture, full.hp, full.n_vocab) != (model.architecture, model.hp, model.n_vocab):
-        raise TraceError(f"--full {full.path}: is not the same model as {model.path}; its hyperparameters differ")
+        raise TraceError(
+            f"--full {full.path}: is not the same model as {model.path}; its hyperparameters differ; give the file that it "
+            "was quantized from"
+        )
     steps: dict[str, tuple[Model, Numerics]] = {TRUTH: (full or model, ORACLE)}
     if full is not None:
         steps["weights"] = (model, ORACLE)
@@ -133,7 +136,10 @@ def explain(
     names = [name for name in traces[TRUTH] if name in other.taps]
     for name in names:
         if other.taps[name].size != traces[TRUTH][name].size:
-            raise TraceError(f"--explain: {name} of {other.who} has shape {other.taps[name].shape}, not that of this model")
+            raise TraceError(
+                f"--explain: {name} of {other.who} has shape {other.taps[name].shape}, not that of this model; record it "
+                "again with this file"
+            )
     budgets = [budget(name, [trace[name] for trace in runs], [*list(steps)[1:], UNEXPLAINED]) for name in names]
     tokens, left = beside_the_truth(traces[TRUTH], traces["order"], other)
     first = judge(model, route, other, seen).first

@@ -10,7 +10,7 @@ from ..arrays import F
 from ..errors import TraceError
 from ..forward.taps import in_call
 from ..forward.trace import Trace
-from ..llamacpp.builds import BUILDS, JUDGE
+from ..llamacpp.builds import JUDGE, build_of
 from ..llamacpp.profile import Profile
 from ..model.model import Model
 from ..model.route import Route
@@ -61,13 +61,19 @@ def recorded(model: Model, path: Path, calls: Sequence[Sequence[int]] | None = N
     except (KeyError, ValueError, TypeError, AttributeError):
         raise TraceError(f"{path}: has no provenance that names its tokens; record it with `refmodel trace`") from None
     if not other.calls:
-        raise TraceError(f"{path}: was recorded for no tokens at all")
+        raise TraceError(f"{path}: was recorded for no tokens at all; record it again with -p or --tokens")
     if calls is not None and [list(call) for call in calls] != other.calls:
         raise TraceError(f"{path}: was recorded for other tokens, {other.calls}; leave out -p and --tokens to use those")
     if route is not None and other.route != route.canonical:
-        raise TraceError(f"{path}: was recorded for route {other.route}, this run has {route.canonical}")
+        raise TraceError(
+            f"{path}: was recorded for route {other.route}, this run has {route.canonical}; leave out --route to use the "
+            "recorded one"
+        )
     if other.sha256 not in ("", ours := model.file.sha256()):
-        raise TraceError(f"{path}: was recorded for another file, sha256 {other.sha256[:12]}…; {model.path} has {ours[:12]}…")
+        raise TraceError(
+            f"{path}: was recorded for another file, sha256 {other.sha256[:12]}…; {model.path} has {ours[:12]}…; give the "
+            "file that it was recorded for"
+        )
     return other
 
 
@@ -102,7 +108,7 @@ def from_trace(trace: Trace, arithmetic: Numerics | None = None, unknown: frozen
 def arithmetic_of(provenance: Mapping[str, Any]) -> Numerics:
     """The numerics that computes as a recorded run did: that of the llama.cpp, or ours."""
     if "build" in provenance:
-        return llamacpp(Profile(**provenance["profile"]), BUILDS.get(provenance["build"]["commit"][:7], JUDGE))
+        return llamacpp(Profile(**provenance["profile"]), build_of(provenance["build"]) or JUDGE)
     return numerics_of(str(provenance.get("numerics", REFERENCE.name)))
 
 

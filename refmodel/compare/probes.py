@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..forward.trace import Trace
-from ..llamacpp.builds import BUILDS, JUDGE, Build
+from ..llamacpp.builds import BUILDS, INSTRUCTIONS, JUDGE, Build, build_of, compiled_for
 from ..llamacpp.oracle import Library, record
 from ..llamacpp.profile import PROFILES
 from ..machine import kernel_cache
@@ -49,7 +49,7 @@ class Known:
             "commit": self.commit,
             "features": self.features.split(),
             "build": self.build.commit,
-            "instructions": getattr(self.build, "instructions", "avx2"),
+            "cpu": self.build.instructions.name,
             "unknown": self.unknown,
         }
 
@@ -59,7 +59,8 @@ def known(library: Library, seen: Callable[[str], None] = lambda what: None) -> 
     path = answer_file(library)
     try:
         kept = json.loads(path.read_text())
-        return Known(kept["commit"], " ".join(kept["features"]), BUILDS[kept["build"]], dict(kept["unknown"]))
+        build = compiled_for(BUILDS[kept["build"]], INSTRUCTIONS[kept["cpu"]])
+        return Known(kept["commit"], " ".join(kept["features"]), build, dict(kept["unknown"]))
     except (OSError, ValueError, KeyError, TypeError):
         found = tried(library, seen)
     with suppress(OSError):  # without a cache it is tried again
@@ -79,8 +80,9 @@ def answer_file(library: Library) -> Path:
 def tried(library: Library, seen: Callable[[str], None]) -> Known:
     """Run the probes in the library, and hold every operation against the builds that are known, the likeliest first."""
     said = library.build
-    likeliest = BUILDS.get(said["commit"][:7], JUDGE)
-    builds = [likeliest, *(build for build in BUILDS.values() if build != likeliest)]
+    likeliest = build_of(said) or BUILDS.get(said["commit"][:7], JUDGE)
+    every = [compiled_for(build, cpu) for build in BUILDS.values() for cpu in INSTRUCTIONS.values()]
+    builds = [likeliest, *(build for build in every if build != likeliest)]
     with TemporaryDirectory(prefix="refmodel-") as folder:
         traces = dict(recorded(library, Path(folder), seen))
         best: Known | None = None
@@ -103,7 +105,7 @@ def recorded(library: Library, folder: Path, seen: Callable[[str], None]) -> Ite
         for profile in PROFILES.values():
             seen(f"{architecture} in llama.cpp, {profile.name}")
             traces.append(folder / f"{architecture}-{profile.name}.safetensors")
-            record(model, CALLS, profile, traces[-1], library.path, {"route": "identity"})
+            record(model, CALLS, profile, traces[-1], library.variant or library.path, {"route": "identity"})
         yield model, traces
 
 

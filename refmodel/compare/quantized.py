@@ -131,7 +131,9 @@ def routes(packed: Model, full: Model, words: str) -> tuple[Route, Route]:
     alike = [(m.architecture, m.n_vocab, m.kinds, m.hp.n_embd) for m in (packed, full)]
     maps = [m.file.metadata.ints(f"{OURS}map", m.n_layer) if f"{OURS}map" in m.file.metadata else None for m in (packed, full)]
     if alike[0] != alike[1] or maps[0] != maps[1]:
-        raise MetadataError(f"{packed.path} and {full.path} are not two files of one model and one route")
+        raise MetadataError(
+            f"{packed.path} and {full.path} are not two files of one model and one route; give two quantizations of the same model"
+        )
     inner = packed.route(words)
     if maps[0] is None:
         return inner, inner

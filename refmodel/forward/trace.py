@@ -32,11 +32,14 @@ class Spool:
 
     def __init__(self, path: Path, metadata: Mapping[str, str]) -> None:
         if path.suffix not in ASSEMBLERS:
-            raise TraceError(f"{path}: expected a name ending in {' or '.join(ASSEMBLERS)}")
+            raise TraceError(f"{path}: expected a name ending in {' or '.join(ASSEMBLERS)}; rename it")
         self.path, self.metadata, self.assemble = path, dict(metadata), ASSEMBLERS[path.suffix]
         self.entries: dict[str, dict[str, Any]] = {}
         if not path.parent.is_dir() or path.is_dir():
-            raise TraceError(f"{path}: " + ("is a folder" if path.is_dir() else f"the folder {path.parent} does not exist"))
+            raise TraceError(
+                f"{path}: "
+                + ("is a folder; name a file in it" if path.is_dir() else f"the folder {path.parent} does not exist; make it first")
+            )
         self.data = tempfile.TemporaryFile(dir=path.parent)
 
     def add(self, name: str, x: F) -> None:
@@ -110,7 +113,7 @@ class Trace(Mapping[str, F]):
                 (length,) = struct.unpack("<Q", f.read(8))
                 entries = json.loads(f.read(length))
         except (OSError, SafetensorError, ValueError, struct.error) as error:
-            raise TraceError(f"{path}: not a readable safetensors trace ({error})") from None
+            raise TraceError(f"{path}: not a readable safetensors trace ({error}); record it with `refmodel trace`") from None
         self.metadata: dict[str, str] = entries.pop("__metadata__", None) or {}
         self._names = dict.fromkeys(sorted(entries, key=lambda name: entries[name]["data_offsets"]))
 

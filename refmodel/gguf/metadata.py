@@ -128,7 +128,10 @@ class Metadata(Mapping[Key, Any]):
 
     def _field(self, key: Key) -> Field:
         if key not in self.fields:
-            raise MetadataError(f"{self.path}: metadata key {key} is missing; this model needs it")
+            raise MetadataError(
+                f"{self.path}: metadata key {key} is missing; this model needs it; convert the model anew, or add it with "
+                "an editor of GGUF metadata"
+            )
         return self.fields[key]
 
     def _wrong(self, key: Key, expected: Key) -> MetadataError:

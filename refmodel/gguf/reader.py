@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
+from gguf import GGMLQuantizationType, GGUFValueType
 
 from ..arrays import Bytes
 from ..errors import FileError
 from ..machine.sha256 import sha256_of
+from ..quants.types import SIZES, missing, tensor_type
 from .format import ALIGNMENT, MAGIC, MAX_ALIGNMENT, MAX_COUNT, MAX_DEPTH, MAX_DIMS, MAX_KEY, MAX_NAME, SCALARS, VERSIONS
 from .metadata import Field, Metadata
 
@@ -179,12 +180,10 @@ def read_entry(cursor: Cursor) -> Entry:
         cursor.fail(f"{name} has {n_dims} dimensions; expected 1 to {MAX_DIMS}")
     ne = [cursor.u64(f"the shape of {name}") for _ in range(n_dims)]
     number, offset = cursor.u32(f"the type of {name}"), cursor.u64(f"the offset of {name}")
-    if number not in GGMLQuantizationType.__members__.values():
-        raise FileError(
-            f"{cursor.path}: {name} has tensor type {number}, which the installed gguf package does not know; upgrade it"
-        )
-    kind = GGMLQuantizationType(number)
-    weights, size = GGML_QUANT_SIZES[kind]
+    kind = tensor_type(number)
+    if kind is None:
+        raise FileError(f"{cursor.path}: {name} has tensor type {number}: {missing(number)}")
+    weights, size = SIZES[number]
     if min(ne) < 1 or prod(ne) >= 1 << 63:
         cursor.fail(f"{name} has shape {ne[::-1]}")
     if ne[0] % weights:
@@ -196,10 +195,10 @@ def mapped(path: Path) -> Bytes:
     """The bytes of a file, read-only; the mapping lives as long as views of it."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
-            raise FileError(f"{path}: cannot be opened: it is not a regular file; expected a GGUF")
+            raise FileError(f"{path}: cannot be opened: it is not a regular file; expected a GGUF; give the path of a .gguf file")
         with path.open("rb") as f:
             if not (size := os.fstat(f.fileno()).st_size):
-                raise FileError(f"{path}: the file is empty; expected a GGUF")
+                raise FileError(f"{path}: the file is empty; expected a GGUF; give the path of a .gguf file")
             return np.frombuffer(mmap.mmap(f.fileno(), size, access=mmap.ACCESS_READ), np.uint8)
     except (OSError, ValueError) as error:
         raise FileError(f"{path}: cannot be opened: {getattr(error, 'strerror', None) or error}") from None
@@ -211,14 +210,19 @@ def read_part(path: Path) -> GgufFile:
     cursor = Cursor(path, data.data)
     magic = bytes(cursor.take(4, "the magic"))
     if magic != MAGIC:
-        raise FileError(f"{path}: starts with {magic!r}, not with {MAGIC!r}; this is not a GGUF")
+        raise FileError(
+            f"{path}: starts with {magic!r}, not with {MAGIC!r}; this is not a GGUF: convert the model, or give another file"
+        )
     version = cursor.u32("the version")
     if version and version & 0xFFFFFF == 0:
         raise FileError(
             f"{path}: is a big-endian GGUF (version {version >> 24} read backwards); only little-endian files are supported"
         )
     if version not in VERSIONS:
-        raise FileError(f"{path}: is GGUF version {version}; versions {' and '.join(map(str, VERSIONS))} are supported")
+        raise FileError(
+            f"{path}: is GGUF version {version}; versions {' and '.join(map(str, VERSIONS))} are supported; write it anew "
+            "with a current converter"
+        )
     n_tensors, n_fields = cursor.u64("the tensor count"), cursor.u64("the metadata count")
     cursor.claim("the header", n_tensors, "tensors", 33)  # the shortest entries: a name of one byte, one dimension
     cursor.claim("the header", n_fields, "metadata keys", 14)
@@ -233,7 +237,10 @@ def read_part(path: Path) -> GgufFile:
 
     alignment = metadata.int("general.alignment", ALIGNMENT)
     if not 1 <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
-        raise FileError(f"{path}: general.alignment is {alignment}; expected a power of two up to {MAX_ALIGNMENT}")
+        raise FileError(
+            f"{path}: general.alignment is {alignment}; expected a power of two up to {MAX_ALIGNMENT}; the file is "
+            "damaged: get it again"
+        )
     entries = [read_entry(cursor) for _ in range(n_tensors)]
     start = -(-cursor.at // alignment) * alignment
     return GgufFile(path, version, metadata, placed(path, data, entries, start, alignment), (path,))
@@ -245,17 +252,23 @@ def placed(path: Path, data: Bytes, entries: list[Entry], start: int, alignment:
     for e in sorted(entries, key=lambda e: e.offset):
         first = start + e.offset
         if e.offset % alignment:
-            raise FileError(f"{path}: {e.name} starts at offset {e.offset}, which is not a multiple of {alignment}")
+            raise FileError(
+                f"{path}: {e.name} starts at offset {e.offset}, which is not a multiple of {alignment}; the file is "
+                "damaged: get it again"
+            )
         if first + e.nbytes > data.size:
             raise FileError(
                 f"{path}: {e.name} should end at byte {first + e.nbytes}, the file ends at {data.size}; was it downloaded whole?"
             )
         if first < end:
-            raise FileError(f"{path}: {e.name} overlaps {before}: it starts at byte {first}, {before} ends at byte {end}")
+            raise FileError(
+                f"{path}: {e.name} overlaps {before}: it starts at byte {first}, {before} ends at byte {end}; the file is "
+                "damaged: get it again"
+            )
         end, before = first + e.nbytes, e.name
     for e in entries:
         if e.name in tensors:
-            raise FileError(f"{path}: tensor {e.name} stands twice in the directory")
+            raise FileError(f"{path}: tensor {e.name} is listed twice; whoever wrote the file has to remove one")
         tensors[e.name] = Tensor(e.name, e.type, e.shape, path, data[start + e.offset : start + e.offset + e.nbytes])
     return tensors
 
@@ -268,7 +281,7 @@ def read(path: str | Path) -> GgufFile:
     first = read_part(Path(path))
     count = first.metadata.int("split.count", 1)
     if count < 0:
-        raise FileError(f"{path}: split.count is {count}; expected the number of parts")
+        raise FileError(f"{path}: split.count is {count}; expected the number of parts; split the model anew")
     return first if count <= 1 else joined(first, count)
 
 
@@ -284,7 +297,7 @@ def joined(first: GgufFile, count: int) -> GgufFile:
         part = read_part(first.path.with_name(f"{name[1]}-{i + 1:05}-of-{count:05}.gguf"))
         number, total = part.metadata.int("split.no"), part.metadata.int("split.count", count)
         if number != i:
-            raise FileError(f"{part.path}: split.no is {number}; expected {i}")
+            raise FileError(f"{part.path}: split.no is {number}; expected {i}; were parts renamed? Give each its own name again")
         if total != count:
             raise FileError(
                 f"{part.path}: split.count is {total}, in the first part it is {count}; these are not parts of one model"
@@ -293,8 +306,13 @@ def joined(first: GgufFile, count: int) -> GgufFile:
     tensors: dict[str, Tensor] = {}
     for part in parts:
         if again := tensors.keys() & part.tensors.keys():
-            raise FileError(f"{part.path}: tensor {min(again)} stands in an earlier part too")
+            raise FileError(
+                f"{part.path}: tensor {min(again)} is in an earlier part too; parts of two models are mixed: get all of one"
+            )
         tensors |= part.tensors
     if (stated := first.metadata.int("split.tensors.count", len(tensors))) != len(tensors):
-        raise FileError(f"{first.path}: split.tensors.count is {stated}, the {count} parts hold {len(tensors)}")
+        raise FileError(
+            f"{first.path}: split.tensors.count is {stated}, the {count} parts hold {len(tensors)}; get all parts of the "
+            "same upload"
+        )
     return GgufFile(first.path, first.version, first.metadata, tensors, tuple(part.path for part in parts))

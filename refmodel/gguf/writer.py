@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
+from gguf import GGMLQuantizationType, GGUFValueType
 
 from ..arrays import Bytes
 from ..errors import FileError
 from ..machine.files import check_target, synced, whole
+from ..quants.types import SIZES
 from .format import ALIGNMENT, MAGIC, SCALARS
 from .metadata import Field
 
@@ -56,7 +57,7 @@ PIECE = 1 << 24
 
 def nbytes(t: Packed) -> int:
     """The size of its data, from type and shape alone."""
-    weights, size = GGML_QUANT_SIZES[t.type]
+    weights, size = SIZES[t.type]
     return prod(t.shape) // weights * size
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..arch.kinds import HYBRID
 from ..model.model import Model
+from ..quants import LAYOUTS
 
 
 def inconsistencies(model: Model) -> list[str]:
@@ -47,10 +48,22 @@ def _unbalanced_route(model: Model) -> Iterator[str]:
         yield f"all blocks are of kind {kinds.pop()}: llama.cpp aborts on a hybrid model with only one kind of block"
 
 
+def _types(model: Model) -> Iterator[str]:
+    yield from model.tensors.not_decoded
+
+
 def _decays(model: Model) -> Iterator[str]:
     for name, weight in model.weights.items():
-        if name.endswith(".ssm_a") and (weight.dense(np.float32) >= 0).any():
+        if weight.type in LAYOUTS and name.endswith(".ssm_a") and (weight.dense(np.float32) >= 0).any():
             yield f"{name} is not below zero everywhere: it holds -exp(A_log), and this may be A_log itself"
 
 
-CHECKS: list[Callable[[Model], Iterator[str]]] = [_vocabulary, _special_tokens, _interval, _unturned, _unbalanced_route, _decays]
+CHECKS: list[Callable[[Model], Iterator[str]]] = [
+    _vocabulary,
+    _special_tokens,
+    _interval,
+    _unturned,
+    _unbalanced_route,
+    _types,
+    _decays,
+]

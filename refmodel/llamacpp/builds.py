@@ -1,6 +1,44 @@
-"""The builds of llama.cpp whose arithmetic is known."""
+"""The builds of llama.cpp whose arithmetic is known, and the processors that their kernels are compiled for."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """What kernels do differently that are compiled for some kind of x86-64 processors: facts about sums, not about speed.
+
+    name      of the first that has them, as llama.cpp calls it when it builds kernels for several kinds
+    features  that such a build reports about itself, of those that change bits
+    lanes     floats of a register: so many are summed side by side, and are one argument of its e^x
+    floats    which of ops.ggml_floats.FLOAT_PATHS multiply matrices of floats
+    repacked  quantized types that are rearranged for faster kernels
+    """
+
+    name: str
+    features: frozenset[str]
+    lanes: int = 8
+    floats: str = "avx2"
+    repacked: frozenset[str] = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"})
+
+
+AVX2 = Instructions("avx2", frozenset({"AVX2"}))
+SKYLAKEX = Instructions("skylakex", frozenset({"AVX2", "AVX512"}), 16, "avx512", AVX2.repacked | {"Q2_K"})
+ZEN4 = replace(SKYLAKEX, name="zen4", features=SKYLAKEX.features | {"AVX512_BF16"}, floats="avx512bf16")
+INSTRUCTIONS = {which.name: which for which in (AVX2, SKYLAKEX, ZEN4)}
+FEATURES = frozenset({"AVX2", "AVX512", "AVX512_BF16", "AMX_INT8"})  # that are looked at
+
+# all kinds of processors that llama.cpp builds kernels for, and whose arithmetic is one of the three
+KINDS = {
+    "haswell": AVX2,
+    "skylakex": SKYLAKEX,
+    "cannonlake": SKYLAKEX,
+    "cascadelake": SKYLAKEX,
+    "icelake": SKYLAKEX,
+    "cooperlake": ZEN4,
+    "zen4": ZEN4,
+}
 
 
 @dataclass(frozen=True)
@@ -10,9 +48,11 @@ class Build:
     tiles            has tiled products
     panels_of_iq4    has a path of its own for 8 and more tokens with IQ4_XS and a multiple of 8 rows
     fused_sum        flash attention, one row: the sum of weights takes a product by fma, not by two roundings
-    tiles_any_head   flash attention in tiles also where the size of a head is no multiple of 8
-    fuses_left_over  RoPE of neighbours, odd number of pairs: the last pair is computed as the others are
+    tiles_any_head   flash attention in tiles also where the size of a head is no whole number of registers
+    fuses_left_over  RoPE of neighbours: pairs that do not fill a register are computed as the others are
     pads_rows        sgemm of F32 also for rows that are no multiple of 8
+    fuses_block      IQ4_NL and MXFP4, one dot product over an odd number of blocks: the last one is added by fma
+    instructions     that its kernels were compiled for
     """
 
     commit: str
@@ -22,11 +62,11 @@ class Build:
     tiles_any_head: bool = True
     fuses_left_over: bool = False
     pads_rows: bool = False
+    fuses_block: bool = True
+    instructions: Instructions = AVX2
 
 
 JUDGE = Build("0c1e570")  # llama-cpp-python 0.3.36, of which golden/ speaks
-
-
 BUILDS = {
     build.commit: build
     for build in (
@@ -37,3 +77,23 @@ BUILDS = {
         ),
     )
 }
+
+
+# what the compiler made otherwise of the same source for registers of so many lanes
+COMPILED: Mapping[tuple[str, int], Mapping[str, Any]] = {(JUDGE.commit, 16): {"fuses_block": False}}
+
+
+def compiled_for(build: Build, instructions: Instructions) -> Build:
+    """The build, with kernels that were compiled for other processors."""
+    return replace(build, instructions=instructions, **COMPILED.get((build.commit, instructions.lanes), {}))
+
+
+def build_of(reported: Mapping[str, str]) -> Build | None:
+    """The build that says so about itself: its commit, and the features that its kernels use. None if it is not known.
+
+    A trace of earlier versions says nothing about features: it was recorded with kernels for AVX2, as no others were known.
+    """
+    features = frozenset(reported.get("features", "AVX2").split()) & FEATURES
+    instructions = next((which for which in INSTRUCTIONS.values() if which.features == features), None)
+    build = BUILDS.get(reported["commit"][:7])
+    return compiled_for(build, instructions) if build and instructions else None

@@ -91,7 +91,10 @@ def array(tensor: Tensor) -> F:
     """A view of the tensor's memory, slowest axis first; f32 or f16. OracleError for anything else."""
     shape, strides = tuple(tensor.ne)[::-1], tuple(tensor.nb)[::-1]
     if tensor.type not in FLOATS or not tensor.data or 0 in shape:
-        raise OracleError(f"node {tensor.name.decode()} holds no floats (type {tensor.type}, shape {shape}) and cannot be compared")
+        raise OracleError(
+            f"node {tensor.name.decode()} holds no floats (type {tensor.type}, shape {shape}) and cannot be compared; "
+            "leave it out with --filter"
+        )
     dtype = FLOATS[tensor.type]
     extent = dtype.itemsize + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     return np.ndarray(shape, dtype, (c_char * extent).from_address(tensor.data), strides=strides)

@@ -69,7 +69,10 @@ def table(architecture: str) -> Table:
     path = FOLDER / f"{architecture}.txt"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.txt"))) or f"none, {FOLDER} is missing"
-        raise OracleError(f"no table of llama.cpp's node names for architecture {architecture!r}; known: {known}")
+        raise OracleError(
+            f"no table of llama.cpp's node names for architecture {architecture!r}; known: {known}; llama.cpp's graph of "
+            "another architecture cannot be compared node by node"
+        )
     return Table(architecture, parse(path.read_text().splitlines(), path))
 
 

@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from ..errors import OracleError
 from ..machine.files import PACKAGE
+from .builds import FEATURES
 from .profile import Profile
 
 ENV = "REFMODEL_LLAMA_LIB"
@@ -28,6 +29,7 @@ THREE_WAYS = f"give a libllama or its folder with --llama-lib PATH, or in {ENV},
 FOLDERS = ("", "lib", "bin", "build/bin", "bins/linux-x64")  # where a given folder may hold it
 LIBLLAMA = re.compile(r"libllama(\.v[\d.]+)?\.so(\.\d+)*")
 VARIANT = "libggml-cpu-haswell.so"  # of builds with one library for each CPU level: the same AVX2 bits on all newer machines
+KERNELS = re.compile(r"libggml-cpu-\w+\.so")  # who gives one of them instead of libllama chooses it
 PATIENCE = 600.0  # seconds without a sign of life; the longest silence is the loading of a file from a slow disk
 
 
@@ -57,7 +59,8 @@ def build_of(library: Library, modified: int) -> Mapping[str, str]:
 
 
 def describe(build: Mapping[str, str]) -> str:
-    kernels = f", {build['kernels']} kernels" if "kernels" in build else ""
+    features = " ".join(name for name in build.get("features", "AVX2").split() if name in FEATURES)
+    kernels = f", {build['kernels']} kernels" if "kernels" in build else "" if features == "AVX2" else f", {features}"
     return f"llama.cpp {build['commit']} ({build['name']}, ggml {build['ggml']}{kernels})"
 
 
@@ -90,18 +93,22 @@ def locate(lib: Path | None = None) -> Library:
 
 
 def library(path: Path, origin: str) -> Library:
-    """The libllama that is `path` or lies in it, with its neighbours."""
+    """The libllama that is `path` or is in it, with its neighbours; or that of the CPU kernels that `path` is."""
     if not path.exists():
         raise OracleError(f"{path} (from {origin}) does not exist: {THREE_WAYS}")
-    found = path if path.is_file() else next(_libllamas(path), None)
+    chosen = KERNELS.fullmatch(path.name) is not None
+    found = path if path.is_file() and not chosen else next(_libllamas(path.parent if chosen else path), None)
     if found is None:
         raise OracleError(f"{path} (from {origin}) holds no libllama.so: {THREE_WAYS}")
     found = found.absolute()
     if not list(found.parent.glob("libggml-cpu-*.so")):
         return Library(found)  # its own references lead to its neighbours
-    variant = found.with_name(VARIANT)
+    variant = path.absolute() if chosen else found.with_name(VARIANT)
     if not variant.is_file():
-        raise OracleError(f"{found.parent} has kernels for several CPU levels, but not {VARIANT}, the one that is known here")
+        raise OracleError(
+            f"{found.parent} has kernels for several CPU levels, but not {VARIANT}, the one that is known here; give a "
+            "build with that, or one with a single libggml-cpu.so"
+        )
     return Library(found, tuple(_neighbour(found, stem) for stem in ("libggml-base", "libggml")), variant)
 
 
@@ -115,7 +122,7 @@ def _neighbour(libllama: Path, stem: str) -> Path:
     pattern = re.compile(rf"{stem}(\.v[\d.]+)?\.so")
     found = sorted(p for p in libllama.parent.iterdir() if pattern.fullmatch(p.name))
     if not found:
-        raise OracleError(f"{libllama} has no {stem}.so beside it")
+        raise OracleError(f"{libllama} has no {stem}.so in its folder; give the folder of a whole llama.cpp")
     return found[0]
 
 
@@ -236,7 +243,10 @@ def _messages(child: "subprocess.Popen[bytes]", patience: float, subject: str) -
         selector.register(descriptor, selectors.EVENT_READ)
         while True:
             if not selector.select(patience):
-                raise OracleError(f"{subject}: llama.cpp gave no sign of life for {patience:g} s and was ended")
+                raise OracleError(
+                    f"{subject}: llama.cpp gave no sign of life for {patience:g} s and was ended; try fewer tokens, or a "
+                    "smaller model"
+                )
             chunk = os.read(descriptor, 1 << 16)
             if not chunk:
                 return

@@ -172,13 +172,15 @@ class Api:
             self.lib = [ctypes.CDLL(file, mode=ctypes.RTLD_GLOBAL) for file in files][-1]
             self._declare(SIGNATURES)
         except (OSError, AttributeError) as error:
-            raise OracleError(f"{self.path}: cannot be loaded as a llama.cpp ({error})") from None
+            raise OracleError(
+                f"{self.path}: cannot be loaded as a llama.cpp ({error}); give the libllama.so of a whole build"
+            ) from None
         version, commit = self.lib.ggml_version().decode(), self.lib.ggml_commit().decode()
         layout = LAYOUTS.get((version, commit[:7]))
         if layout is None:
             known = ", ".join(f"{layout.name} (ggml {v}, commit {c})" for (v, c), layout in LAYOUTS.items())
             found = f"ggml {version}, commit {commit}"
-            raise OracleError(f"{self.path}: is {found}, whose structures are not known here; known: {known}")
+            raise OracleError(f"{self.path}: is {found}, whose structures are not known here; known: {known}; install one of these")
         self.build = {"name": layout.name, "ggml": version, "commit": commit}
         by_value = layout.context
         self._declare({"llama_context_default_params": (by_value, []), "llama_init_from_model": (c_void_p, [c_void_p, by_value])})
@@ -199,10 +201,16 @@ class Api:
         wrong = {name: getattr(params, name) for name, value in CONTEXT_DEFAULTS.items() if getattr(params, name) != value}
         overhead = self.lib.ggml_tensor_overhead()
         if wrong or overhead != TENSOR_OVERHEAD:
-            raise OracleError(f"{self.path}: is not laid out like {layout.name}: defaults {wrong}, {overhead} bytes for a tensor")
+            raise OracleError(
+                f"{self.path}: is not laid out like {layout.name}: defaults {wrong}, {overhead} bytes for a tensor; "
+                "install a build that is not patched"
+            )
 
     def _load_kernels(self, variant: str) -> None:
         """The first kernels that are registered do all the work, so this comes before llama_backend_init."""
         if not self.lib.ggml_backend_load(os.fsencode(variant)):
-            raise OracleError(f"{variant}: this processor lacks what these kernels need, or they are of another llama.cpp")
+            raise OracleError(
+                f"{variant}: this processor lacks what these kernels need, or they are of another llama.cpp; give a build "
+                "for this processor"
+            )
         self.build["kernels"] = Path(variant).stem.removeprefix("libggml-cpu-")

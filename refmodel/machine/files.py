@@ -94,7 +94,7 @@ def sync_folder(folder: Path) -> None:
 def check_target(path: Path, sources: Iterable[Path]) -> None:
     """FileError if `path` cannot be written, or is a source under whatever name: itself, a link to it, a hard link."""
     if not path.parent.is_dir():
-        raise FileError(f"{path}: the folder {path.parent} does not exist")
+        raise FileError(f"{path}: the folder {path.parent} does not exist; make it first")
     try:
         found = path.stat()
     except OSError:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGUFValueType
 from gguf import GGMLQuantizationType as Q
+from gguf import GGUFValueType
 
 from ..arch import ARCHITECTURES
 from ..arrays import F32, Bytes
@@ -13,6 +13,7 @@ from ..gguf.metadata import Metadata
 from ..gguf.reader import Tensor
 from ..gguf.writer import field, write
 from ..quants import FLOATS, LAYOUTS, dequantize
+from ..quants.types import SIZES
 
 Fill = Callable[[str, Q, tuple[int, ...]], Bytes]
 
@@ -61,7 +62,7 @@ def made(path: Path, architecture: str, types: Sequence[Q], fill: Fill) -> Path:
 
 def zeros_of(name: str, kind: Q, shape: tuple[int, ...]) -> Bytes:
     """A tensor of zero bytes."""
-    weights, size = GGML_QUANT_SIZES[kind]
+    weights, size = SIZES[kind]
     return np.zeros(int(np.prod(shape)) // weights * size, np.uint8)
 
 
@@ -76,7 +77,7 @@ def random_of(name: str, kind: Q, shape: tuple[int, ...]) -> Bytes:
         x = -np.exp(x)
     if kind in FLOATS:
         return as_floats(kind, x)
-    weights, bytes_ = GGML_QUANT_SIZES[kind]
+    weights, bytes_ = SIZES[kind]
     rows = r.integers(0, 256, (int(np.prod(shape[:-1])), shape[-1] // weights * bytes_), np.uint8)
     blocks = rows.view(LAYOUTS[kind].BLOCK)
     scales = [part for part in blocks.dtype.names or () if blocks.dtype[part] == "<f2"]

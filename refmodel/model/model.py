@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..arch import ARCHITECTURES
 from ..arrays import F
-from ..errors import MetadataError
+from ..errors import MetadataError, TensorError
 from ..forward.taps import Tapper, silent
 from ..forward.weights import Block, Weight
 from ..gguf.reader import GgufFile, read
-from ..quants import dequantize
+from ..quants import LAYOUTS, dequantize, not_decoded
 from ..tokenizer import Tokenizer
 from .draft_head import Prediction
+from .file_kind import refuse_other_kinds
 from .route import Route
 from .session import Session
 from .tensors import Tensors
@@ -43,10 +44,14 @@ class Model:
 
     def __init__(self, file: GgufFile) -> None:
         self.file, self.path, md = file, file.path, file.metadata
+        refuse_other_kinds(file)
         self.architecture = md.str("general.architecture")
         if self.architecture not in ARCHITECTURES:
             known = ", ".join(ARCHITECTURES)
-            raise MetadataError(f"{self.path}: general.architecture is {self.architecture!r}; known are {known}")
+            raise MetadataError(
+                f"{self.path}: general.architecture is {self.architecture!r}; known are {known}; `refmodel info` needs one "
+                "of these, or a converter that makes one"
+            )
         self.arch = ARCHITECTURES[self.architecture]
         self.tensors = Tensors(file, self.architecture, self.arch, self.arch.hparams(md, rope_freqs(file)))
 
@@ -169,6 +174,8 @@ def rope_freqs(file: GgufFile) -> tuple[float, ...]:
     if "rope_freqs.weight" not in file.tensors:
         return ()
     tensor = file.tensors["rope_freqs.weight"]
+    if tensor.type not in LAYOUTS:
+        raise TensorError(f"{file.path}: {not_decoded(tensor.name, tensor.type)}")
     return tuple(map(float, dequantize(tensor.type, tensor.rows).ravel()))
 
 

@@ -50,12 +50,15 @@ class Route:
             return cls.parse(value, n_layer)
         if isinstance(value, Route):
             if value.n_layer != n_layer:
-                raise RouteError(f"route {value.canonical} is for {value.n_layer} blocks, the model has {n_layer}")
+                raise RouteError(
+                    f"route {value.canonical} is for {value.n_layer} blocks, the model has {n_layer}; make a route for "
+                    "this model, or name the model it is for"
+                )
             return value
         try:
             layers = [operator.index(layer) for layer in islice(value, MAX_POSITIONS + 1)]
         except TypeError:
-            raise RouteError(f"route {shown(str(value))}: expected a text or a list of whole numbers") from None
+            raise RouteError(f"route {shown(str(value))}: expected a text such as blocks:1,3, or a list of whole numbers") from None
         return checked(layers, n_layer, shown(str(layers)))
 
     @classmethod
@@ -174,7 +177,9 @@ def both_readings(i: int, j: int) -> str:
 def in_order(n_layer: int) -> list[int]:
     """The source blocks one after another."""
     if not 1 <= n_layer <= MAX_POSITIONS:
-        raise RouteError(f"a model of {n_layer} blocks has no routes; expected 1 to {MAX_POSITIONS}")
+        raise RouteError(
+            f"a model of {n_layer} blocks has no routes; expected 1 to {MAX_POSITIONS}; check the number of blocks, or --layers"
+        )
     return list(range(n_layer))
 
 
@@ -200,12 +205,19 @@ def windows(body: str, n_layer: int, text: str) -> list[int]:
             hint = f"; did you mean blocks:{j},{i}?" if j < i else ""
             raise RouteError(f"--route {text}: {i} is not before {j}. A pair i,j runs blocks i to j-1 twice{hint}")
         if j > n_layer:
-            raise RouteError(f"--route {text}: block {j - 1} is out of range; the model has blocks 0 to {n_layer - 1}")
+            raise RouteError(
+                f"--route {text}: block {j - 1} is out of range; the model has blocks 0 to {n_layer - 1}; choose among these"
+            )
         if j - 1 not in layers:
-            raise RouteError(f"--route {text}: block {j - 1} is not in the route before this window, so it cannot be inserted")
+            raise RouteError(
+                f"--route {text}: block {j - 1} is not in the route before this window, so it cannot be inserted; put this "
+                "window first, or list the blocks with layers:"
+            )
         layers = inserted(layers, i, j)
         if len(layers) > MAX_POSITIONS:
-            raise RouteError(f"--route {text}: makes more than {MAX_POSITIONS} positions")
+            raise RouteError(
+                f"--route {text}: makes more than {MAX_POSITIONS} positions, the most that is run; repeat fewer blocks"
+            )
     return layers
 
 
@@ -222,10 +234,14 @@ def listed(body: str, n_layer: int, text: str) -> list[int]:
         if b < a:
             raise RouteError(f"--route {text}: the range {a}..{b} falls; list its blocks one by one to run them backwards")
         if max(a, b) >= n_layer:
-            raise RouteError(f"--route {text}: block {max(a, b)} is out of range; the model has blocks 0 to {n_layer - 1}")
+            raise RouteError(
+                f"--route {text}: block {max(a, b)} is out of range; the model has blocks 0 to {n_layer - 1}; choose among these"
+            )
         layers += range(a, b + 1)
         if len(layers) > MAX_POSITIONS:
-            raise RouteError(f"--route {text}: makes more than {MAX_POSITIONS} positions")
+            raise RouteError(
+                f"--route {text}: makes more than {MAX_POSITIONS} positions, the most that is run; repeat fewer blocks"
+            )
     return layers
 
 
@@ -235,10 +251,15 @@ NOTATIONS = {"blocks": windows, "layers": listed}
 def checked(layers: list[int], n_layer: int, text: str) -> Route:
     in_order(n_layer)
     if not layers or len(layers) > MAX_POSITIONS:
-        raise RouteError(f"route {text}: has {len(layers)} positions; expected 1 to {MAX_POSITIONS}")
+        raise RouteError(
+            f"route {text}: has {len(layers)} positions; expected 1 to {MAX_POSITIONS}; name at least one block and not "
+            "more positions"
+        )
     for layer in layers:
         if not 0 <= layer < n_layer:
-            raise RouteError(f"route {text}: block {layer} is out of range; the model has blocks 0 to {n_layer - 1}")
+            raise RouteError(
+                f"route {text}: block {layer} is out of range; the model has blocks 0 to {n_layer - 1}; choose among these"
+            )
     return Route(tuple(layers), n_layer)
 
 

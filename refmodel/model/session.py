@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from ..arrays import F, Ints, keep_pages
-from ..errors import MemoryLimitError, RefmodelError, TokenError
+from ..errors import MemoryLimitError, RefmodelError, TensorError, TokenError
 from ..forward.call import Call, passing
 from ..forward.numerics import Numerics
 from ..forward.taps import Tapper, silent
@@ -41,6 +41,8 @@ class Session:
     ) -> None:
         self.tensors, self.route, self.num, self.tapper, self.scores = tensors, route, num, tapper, scores
         self.n_vocab = tensors.n_vocab
+        if tensors.not_decoded:
+            raise TensorError(f"{tensors.path}: {tensors.not_decoded[0]}")
         self.n_past = self.room = 0
         keep_pages()
         self.states = [tensors.arch.new_state(tensors.hp, source, num.dtype) for source in route.layers]
@@ -120,10 +122,13 @@ class Session:
 def checked_tokens(tokens: Sequence[int], n_vocab: int) -> Ints:
     """Token ids as an array, after the check that each names a row of the embedding."""
     if not len(tokens):
-        raise TokenError("expected at least one token id, found none")
+        raise TokenError("expected at least one token id, found none; give a text or ids")
     for i, token in enumerate(tokens):
         if not isinstance(token, int | np.integer) or not 0 <= token < n_vocab:
-            raise TokenError(f"token {token} at place {i} is outside the vocabulary; ids are whole numbers from 0 to {n_vocab - 1}")
+            raise TokenError(
+                f"token {token} at place {i} is outside the vocabulary; ids are whole numbers from 0 to {n_vocab - 1}; was "
+                "it made with another tokenizer?"
+            )
     return np.array(tokens, np.int64)
 
 

@@ -12,6 +12,7 @@ from ..arrays import Ints
 from ..errors import MetadataError, TensorError
 from ..forward.weights import Block, Share, Weight
 from ..gguf.reader import GgufFile
+from ..quants import LAYOUTS, not_decoded
 from .draft_head import Prediction
 
 
@@ -59,6 +60,11 @@ class Tensors:
             norm=self.weights.get(f"{own}.shared_head_norm.weight", self.weights["output_norm.weight"]),
             output=self.weights.get(f"{own}.shared_head_head.weight", self.output),
         )
+
+    @cached_property
+    def not_decoded(self) -> list[str]:
+        """A line for each tensor of a type that cannot be run: whole numbers, float64, and what only products round to."""
+        return [not_decoded(name, w.type) for name, w in self.weights.items() if w.type not in LAYOUTS]
 
     def _known(self, name: str, who: str) -> Weight:
         if name not in self.weights:

@@ -7,6 +7,7 @@ import numpy as np
 from gguf import GGMLQuantizationType as Q
 
 from ..arrays import F, Matrix
+from ..llamacpp.builds import AVX2
 from ..ops.experts import by_expert
 from ..ops.ggml_product import PATHS, plan
 from . import packed
@@ -34,7 +35,7 @@ def linear(w: Matrix, x: F) -> F:
 @cache
 def path_of_one(kind: Q, O: int) -> str:
     """llama.cpp's path for O rows of a type and a single token."""
-    return plan(kind, O, 1, repack=True, tiled=True, panels=False)[0].path
+    return plan(kind, O, 1, AVX2.repacked, tiled=True, panels=False)[0].path
 
 
 def store(x: F) -> F:

@@ -1,4 +1,4 @@
-"""Numerics `llamacpp`: llama.cpp's own arithmetic on a CPU with AVX2, FMA and F16C, bit for bit."""
+"""Numerics `llamacpp`: llama.cpp's own arithmetic on a CPU with AVX2, FMA and F16C, or with AVX-512 too, bit for bit."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,26 +10,30 @@ from gguf import GGMLQuantizationType as Q
 from ..arrays import F32, F, Ints, Matrix
 from ..errors import RefmodelError, TensorError
 from ..forward.numerics import Emulated, Numerics
-from ..kernels import activation, deltanet, ggml, ggml_attention
+from ..kernels import activation, deltanet, ggml, ggml_attention, ggml_floats
 from ..kernels.linear import product
-from ..llamacpp.builds import BUILDS, JUDGE, Build
+from ..llamacpp.builds import AVX2, BUILDS, INSTRUCTIONS, JUDGE, Build, compiled_for
 from ..llamacpp.profile import DEFAULT, Profile, profile_of
 from ..ops import ggml as ops
 from ..ops.attention import as_it_is
 from ..ops.experts import by_expert
+from ..ops.ggml_floats import FLOAT_PATHS
 from ..ops.ggml_product import PATHS, QUANTIZERS, Step, plan, plan_of_expert
+from ..ops.ieee import bfloat, half
 from ..ops.rope import Rope
 from ..quants import FLOATS, integers
 from . import packed
 from .oracle import ORACLE
-from .reference import REFERENCE, panels
+from .reference import REFERENCE, decoded, panels
 from .reference import linear as plain_linear
 
 
 def llamacpp(profile: Profile, build: Build = JUDGE) -> Numerics:
     """What a llama.cpp of that build computes when it runs with that profile."""
-    flash = partial(ggml_attention.flash, threads=profile.threads, fused_sum=build.fused_sum, tiles_any_head=build.tiles_any_head)
-    off = partial(ggml_attention.without_flash, half_cache=profile.kv == "f16")
+    lanes = build.instructions.lanes
+    how = {"fused_sum": build.fused_sum, "tiles_any_head": build.tiles_any_head}
+    flash = partial(ggml_attention.flash, threads=profile.threads, lanes=lanes, **how)
+    off = partial(ggml_attention.without_flash, half_cache=profile.kv == "f16", lanes=lanes)
     return replace(
         REFERENCE,
         name=name(profile, build),
@@ -39,17 +43,18 @@ def llamacpp(profile: Profile, build: Build = JUDGE) -> Numerics:
         inverse_root=ops.inverse_root,
         rms_norm=lambda x, eps: by_row(partial(ggml.rms_norm, eps=np.float32(eps)), x),
         sigmoid=partial(by_row, ggml.sigmoid),
-        silu=silu,
-        swiglu=swiglu,
+        silu=partial(silu, lanes),
+        swiglu=partial(swiglu, lanes),
         geglu=partial(by_row, lambda gate, up: ggml.geglu(gate, up, ops.gelu_table())),
         softcap=ops.softcap,
         softplus=partial(by_row, ggml.softplus),
-        soft_max=partial(by_row, ggml.soft_max),
+        soft_max=partial(by_row, lambda x: ggml.soft_max(x, lanes)),
         rope=partial(rope, build),
-        store=ops.half if profile.kv == "f16" else as_it_is,
+        store=half if profile.kv == "f16" else as_it_is,
         scores=profile.flash_attn == "off",
         attention=off if profile.flash_attn == "off" else flash,
-        causal_conv1d=causal_conv1d,
+        causal_conv1d=partial(causal_conv1d, lanes),
+        gated_delta_rule=deltanet.gated_delta_rule if lanes == 8 else partial(ggml.gated_delta_rule, lanes=lanes),
     )
 
 
@@ -99,86 +104,104 @@ def in_float32(attention: Callable[..., F], q: F, k: F, v: F, scale: float, kq: 
 
 
 def name(profile: Profile, build: Build) -> str:
-    """`llamacpp`, `llamacpp:exact`, `llamacpp:fa=off,build=0ad4a86`; policy_of reads it."""
-    options = [profile.name] * (profile != DEFAULT) + [f"build={build.commit}"] * (build != JUDGE)
+    """`llamacpp`, `llamacpp:exact`, `llamacpp:fa=off,build=0ad4a86,cpu=zen4`; policy_of reads it."""
+    options = [profile.name] * (profile != DEFAULT) + [f"build={build.commit}"] * (build.commit != JUDGE.commit)
+    options += [f"cpu={build.instructions.name}"] * (build.instructions != AVX2)
     return ":".join(["llamacpp", *[",".join(options)] * bool(options)])
 
 
 def policy_of(options: str) -> Numerics:
-    """What follows `llamacpp:` in a name: a profile, and `build=COMMIT` for another build. RefmodelError for anything else."""
+    """What follows `llamacpp:` in a name: a profile, `build=COMMIT` for another build, `cpu=NAME` for kernels of other processors.
+
+    RefmodelError for anything else.
+    """
     words = options.split(",")
-    builds = [word.removeprefix("build=") for word in words if word.startswith("build=")]
-    if len(builds) > 1 or any(build not in BUILDS for build in builds):
-        raise RefmodelError(f"--numerics llamacpp:{options}: expected at most one build, of {', '.join(BUILDS)}")
-    how = ",".join(word for word in words if not word.startswith("build="))
-    return llamacpp(profile_of(how) if how else DEFAULT, BUILDS[builds[0]] if builds else JUDGE)
+    chosen = dict(word.split("=", 1) for word in words if word.startswith(("build=", "cpu=")))
+    commit, cpu = chosen.get("build", JUDGE.commit), chosen.get("cpu", AVX2.name)
+    if commit not in BUILDS or cpu not in INSTRUCTIONS:
+        known = f"build={'|'.join(BUILDS)}, cpu={'|'.join(INSTRUCTIONS)}"
+        raise RefmodelError(f"--numerics llamacpp:{options[:60]}: that build is not known here; known are {known}")
+    how = ",".join(word for word in words if not word.startswith(("build=", "cpu=")))
+    return llamacpp(profile_of(how) if how else DEFAULT, compiled_for(BUILDS[commit], INSTRUCTIONS[cpu]))
 
 
 def linear(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
     """llama.cpp's product, by the path that it takes for this type and these sizes. TensorError for a type without a known path."""
-    return of_floats(build, w, x) if w.type in FLOATS else by_plan(plan(*sizes(w, x), *paths_of(profile, build)), w, x)
+    return of_floats(build, w, x) if w.type in FLOATS else by_plan(build, plan(*sizes(w, x), *paths_of(profile, build)), w, x)
 
 
 def linear_of_expert(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
     """The same for one expert of many, whose paths are others. Source: ggml_compute_forward_mul_mat_id."""
     if w.type in FLOATS:
         return of_floats(build, w, x, sgemm=False)
-    repack, tiled, _ = paths_of(profile, build)
-    return by_plan(plan_of_expert(*sizes(w, x), repack, tiled), w, x)
+    repacked, tiled, _ = paths_of(profile, build)
+    return by_plan(build, plan_of_expert(*sizes(w, x), repacked, tiled), w, x)
 
 
 def sizes(w: Matrix, x: F32) -> tuple[Q, int, int]:
     if w.type not in PATHS:
         known = ", ".join(kind.name for kind in (*FLOATS, *PATHS))
-        raise TensorError(f"{w.name}: how llama.cpp multiplies {w.type.name} is not known here; numerics llamacpp has {known}")
+        raise TensorError(
+            f"{w.name}: how llama.cpp multiplies {w.type.name} is not known here; numerics llamacpp has {known}. "
+            "Take --numerics reference, or --dequantized"
+        )
     return w.type, w.shape[0], len(x)
 
 
-def paths_of(profile: Profile, build: Build) -> tuple[bool, bool, bool]:
-    """Whether weights are repacked, products tiled, and IQ4_XS has panels."""
-    return profile.repack, profile.tiled and build.tiles, build.panels_of_iq4
+def paths_of(profile: Profile, build: Build) -> tuple[frozenset[str], bool, bool]:
+    """Which types are repacked, and whether products are tiled, and IQ4_XS has panels."""
+    return build.instructions.repacked if profile.repack else frozenset(), profile.tiled and build.tiles, build.panels_of_iq4
 
 
-def by_plan(steps: list[Step], w: Matrix, x: F32) -> F32:
+NOT_FUSED = {"alternating_lanes": "alternating_lanes_rounded"}
+
+
+def by_plan(build: Build, steps: list[Step], w: Matrix, x: F32) -> F32:
     x, out = np.ascontiguousarray(x), np.empty((len(x), w.shape[0]), np.float32)
     for step in steps:
-        packed.multiply(w, step.path, x[step.tokens], out[step.tokens])
+        path = step.path if build.fuses_block else NOT_FUSED.get(step.path, step.path)
+        packed.multiply(w, path, x[step.tokens], out[step.tokens])
     return out
 
 
-ROUNDED: dict[Q, Callable[[F32], F32]] = {Q.F32: as_it_is, Q.F16: ops.half, Q.BF16: ops.bfloat}
+ROUNDED: dict[Q, Callable[[F32], F32]] = {Q.F32: as_it_is, Q.F16: half, Q.BF16: bfloat}
 
 
 def of_floats(build: Build, w: Matrix, x: F32, sgemm: bool = True) -> F32:
     """The product with a matrix of floats: sgemm wants several tokens, rows in fours, and rows of whole registers."""
     x, (O, I), out = np.ascontiguousarray(x), w.shape, np.empty((len(x), w.shape[0]), np.float32)
-    whole = I % 8 == 0 or (build.pads_rows and w.type == Q.F32)
-    order = "dot_sgemm" if sgemm and len(x) > 1 and O % 4 == 0 and whole else f"dot_{w.type.name.lower()}"
-    product(w.type.name, order, w.rows, ROUNDED[w.type](x), out)
+    paths, x = FLOAT_PATHS[w.type, build.instructions.floats], ROUNDED[w.type](x)
+    whole = I % paths.whole == 0 or (build.pads_rows and w.type == Q.F32)
+    order = paths.sgemm if sgemm and len(x) > 1 and O % 4 == 0 and whole else paths.alone
+    if order in ggml_floats.DOTS:
+        for start, rows in panels(w):
+            ggml_floats.product(order, decoded(w.type, rows), x, out[:, start : start + len(rows)])
+    else:
+        product(w.type.name, order, w.rows, x, out)
     return out
 
 
 def rope(build: Build, x: F32, pos: Ints, how: Rope) -> F32:
     factors, scale, magnitude = np.array(how.factors, np.float32), np.float32(how.scale), np.float32(how.magnitude)
     unscaled = np.array(how.unscaled or (0.0,) * len(how.factors), np.float32)
-    plain_last = how.adjacent and not build.fuses_left_over
-    return ggml.rope(
-        np.ascontiguousarray(x), pos, ops.rope_step(how), scale, factors, unscaled, magnitude, how.adjacent, plain_last
-    )
+    at_once = build.instructions.lanes // 4 if how.adjacent and not build.fuses_left_over else 1
+    return ggml.rope(np.ascontiguousarray(x), pos, ops.rope_step(how), scale, factors, unscaled, magnitude, how.adjacent, at_once)
 
 
-def causal_conv1d(x: F32, w: F32) -> F32:
-    """Whole fours of taps are added without fusing, as the plain kernel adds them."""
-    return ggml.causal_conv1d(x, w) if w.shape[1] % 4 else deltanet.causal_conv1d(x, w)
+def causal_conv1d(lanes: int, x: F32, w: F32) -> F32:
+    """Whole halves of a register of taps are added without fusing, as the plain kernel adds them."""
+    return ggml.causal_conv1d(x, w, lanes) if w.shape[1] % (lanes // 2) else deltanet.causal_conv1d(x, w)
 
 
-def silu(x: F32) -> F32:
+def silu(lanes: int, x: F32) -> F32:
     """Rows of whole eights have the polynomial alone, and so their bits from the kernel of any shape."""
-    return by_row(ggml.silu, x) if x.shape[-1] % 8 else activation.silu(x)
+    return activation.silu(x) if lanes == 8 and x.shape[-1] % 8 == 0 else by_row(lambda rows: ggml.silu(rows, lanes), x)
 
 
-def swiglu(gate: F32, up: F32) -> F32:
-    return by_row(ggml.swiglu, gate, up) if gate.shape[-1] % 8 else activation.swiglu(gate, up)
+def swiglu(lanes: int, gate: F32, up: F32) -> F32:
+    if lanes == 8 and gate.shape[-1] % 8 == 0:
+        return activation.swiglu(gate, up)
+    return by_row(lambda *rows: ggml.swiglu(*rows, lanes), gate, up)
 
 
 def by_row(function: Callable[..., F32], *arrays: F32) -> F32:

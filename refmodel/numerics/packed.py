@@ -11,6 +11,7 @@ ONE_NUMBER = {
     "whole_super_blocks": ("columns", "panels"),
     "sums_of_q4_k": ("columns", "panels"),
     "pairs_of_q4_k": ("panels", "panels"),
+    "halves_of_q2_k": ("panels", "panels"),
 }
 
 

@@ -5,23 +5,30 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf import GGMLQuantizationType
 
 from ..arrays import F32, Bytes, F, Matrix
-from ..kernels import activation, attention, deltanet, norm
+from ..kernels import activation, attention, deltanet, grids, norm
 from ..kernels.decode import KINDS, LARGE
 from ..kernels.decode import dequantize as decode
+from ..kernels.grids import BLOCKS
 from ..kernels.linear import product
 from ..kernels.rope import rope
 from ..ops.experts import by_expert
 from ..quants import dequantize
+from ..quants.grids import tables
+from ..quants.types import SIZES
 from .numpy import NUMPY
 
 
 def decoded(kind: GGMLQuantizationType, rows: Bytes) -> F32:
     """quants.dequantize, with kernels where a tensor is large: then its address is a multiple of 32, so that it may be streamed."""
-    weights, size = GGML_QUANT_SIZES[kind]
+    weights, size = SIZES[kind]
     shape = len(rows), rows.shape[1] // size * weights
+    if kind.name in BLOCKS:
+        out = np.empty(shape, np.float32)
+        grids.dequantize(kind.name, rows, *tables(kind.name), out)
+        return out
     if kind.name not in KINDS or 4 * shape[0] * shape[1] < LARGE:
         return dequantize(kind, rows)
     space = np.empty(shape[0] * shape[1] + 8, np.float32)
@@ -30,7 +37,7 @@ def decoded(kind: GGMLQuantizationType, rows: Bytes) -> F32:
     return out
 
 
-PANEL = 1 << 18  # weights decoded at once where no kernel multiplies what is packed: 1 MB of float32
+PANEL = 1 << 20  # weights decoded at once where no kernel multiplies what is packed: 4 MB of float32
 
 
 def panels(w: Matrix) -> Iterator[tuple[int, Bytes]]:
@@ -48,7 +55,7 @@ def linear(w: Matrix, x: F) -> F:
         return out
     for start, rows in panels(w):
         part = np.empty((len(x), len(rows)), x.dtype)
-        product("F32", "dot_sgemm", dequantize(w.type, rows).view(np.uint8), x, part)
+        product("F32", "dot_sgemm", decoded(w.type, rows).view(np.uint8), x, part)
         out[:, start : start + len(rows)] = part
     return out
 

@@ -1,128 +1,19 @@
-"""ggml's own float arithmetic on x86-64 with AVX2, FMA and F16C: the order of every sum and the place of every rounding.
+"""ggml's own float arithmetic on x86-64: the order of every sum and the place of every rounding.
 
-Everything is float32. These definitions are written to be read; the kernels of the same names are the ones that run.
+Everything is float32. `lanes` are the floats of a register: 8 of AVX2, 16 of AVX-512. These definitions are written to be read;
+the kernels of the same names are the ones that run.
 Source: llama.cpp 0c1e57098, ggml/src/ggml-cpu: vec.cpp, vec.h, ops.cpp, llamafile/sgemm.cpp.
 """
 
 import ctypes
-import ctypes.util
 from functools import cache
 
 import numpy as np
 
-from ..arrays import F32, Ints
+from ..arrays import F32, F, Ints
+from .ggml_floats import added_as_compiled, dot_f32, hsum
+from .ieee import c_library, f32, fma, half, libm
 from .rope import Rope
-
-f32 = np.float32
-Number = F32 | np.float32
-
-
-def fma(a: Number, b: Number, c: Number) -> F32:
-    """a · b + c, rounded once.
-
-    The product is exact in float64. Its sum with c is rounded to odd there, which keeps the second rounding from seeing a tie
-    that is none (Boldo and Melquiond, 2008).
-    """
-    product, c64 = np.multiply(a, b, dtype=np.float64), np.asarray(c, np.float64)
-    total = np.asarray(product + c64)
-    part = total - product
-    lost = (product - (total - part)) + (c64 - part)
-    even = total.view(np.int64) & 1 == 0
-    odd = np.nextafter(total, np.where(lost > 0, np.inf, -np.inf))
-    return np.where((lost != 0) & even & np.isfinite(total), odd, total).astype(f32)
-
-
-def half(x: F32) -> F32:
-    """x rounded to the nearest half float."""
-    return x.astype(np.float16).astype(f32)
-
-
-def bfloat(x: F32) -> F32:
-    """x rounded to the nearest bfloat16, ties to even. Source: ggml_compute_fp32_to_bf16."""
-    bits = np.ascontiguousarray(x).view(np.uint32)
-    return ((bits + (0x7FFF + (bits >> 16 & 1))) & 0xFFFF0000).astype(np.uint32).view(f32)
-
-
-@cache
-def c_library() -> ctypes.CDLL:
-    """The process's mathematical library; finding it takes milliseconds, so it is found once."""
-    return ctypes.CDLL(ctypes.util.find_library("m"))
-
-
-@cache
-def libm(name: str) -> np.vectorize:
-    """A float32 function of the C library, which llama.cpp calls and NumPy does not: theirs differ in the last place."""
-    function = getattr(c_library(), name)
-    function.restype, function.argtypes = ctypes.c_float, [ctypes.c_float]
-    return np.vectorize(function, otypes=[f32])
-
-
-def hsum(lanes: F32) -> F32:
-    """The sum of 8 lanes [..., 8] -> [...]: the upper half is added to the lower until one lane is left."""
-    four = lanes[..., 4:] + lanes[..., :4]
-    two = four[..., 2:] + four[..., :2]
-    return two[..., 1] + two[..., 0]
-
-
-# ---- products of floats. A float is cut from the front of x and y [..., n] -> [...]; what is in a tail is added one by one.
-
-
-def lanes_of(x: F32, y: F32, width: int) -> F32:
-    """`width` accumulators over the whole steps of x and y: lane l sums the products of elements l, l + width, ... by fma."""
-    acc = np.zeros((*np.broadcast_shapes(x.shape, y.shape)[:-1], width), f32)
-    for start in range(0, x.shape[-1] // width * width, width):
-        acc = fma(x[..., start : start + width], y[..., start : start + width], acc)
-    return acc
-
-
-def four_registers(x: F32, y: F32) -> F32:
-    """The main part of ggml's vec_dot functions: four registers of 8 lanes, (0 + 2) + (1 + 3), as one register [..., 8]."""
-    acc = lanes_of(x, y, 32)
-    return (acc[..., :8] + acc[..., 16:24]) + (acc[..., 8:16] + acc[..., 24:])
-
-
-def pairwise(lanes: F32) -> F32:
-    """The sum of 8 lanes [..., 8] -> [...]: halves as in hsum, then neighbours. Source: GGML_F32x8_REDUCE."""
-    four = lanes[..., :4] + lanes[..., 4:]
-    return (four[..., 0] + four[..., 1]) + (four[..., 2] + four[..., 3])
-
-
-def dot_f32(x: F32, y: F32) -> F32:
-    """ggml_vec_dot_f32."""
-    start = x.shape[-1] // 32 * 32
-    return added_as_compiled(x[..., start:], y[..., start:], pairwise(four_registers(x, y)))
-
-
-def added_as_compiled(x: F32, y: F32, total: F32) -> F32:
-    """total + Σ x · y in order: what the compiler makes of a plain loop. Whole fours have two roundings, the last three one."""
-    n = x.shape[-1]
-    for i in range(n):
-        total = total + x[..., i] * y[..., i] if i < n // 4 * 4 else fma(x[..., i], y[..., i], total)
-    return total
-
-
-def dot_f16(x: F32, y: F32) -> F32:
-    """ggml_vec_dot_f16 of half floats."""
-    return added_in_double(x, y, pairwise(four_registers(x, y)))
-
-
-def dot_bf16(x: F32, y: F32) -> F32:
-    """ggml_vec_dot_bf16 of bfloats."""
-    return added_in_double(x, y, hsum(four_registers(x, y)))
-
-
-def added_in_double(x: F32, y: F32, main: F32) -> F32:
-    """main + the tail of a vec_dot: products are rounded to float32 and added in float64."""
-    total, n = main.astype(np.float64), x.shape[-1]
-    for i in range(n // 32 * 32, n):
-        total = total + (x[..., i] * y[..., i]).astype(np.float64)
-    return total.astype(f32)
-
-
-def dot_sgemm(x: F32, y: F32) -> F32:
-    """llamafile_sgemm: one register of 8 lanes; the length is a multiple of 8."""
-    return hsum(lanes_of(x, y, 8))
-
 
 # ---- functions of one number
 
@@ -148,21 +39,40 @@ def exp8(x: F32) -> F32:
         return np.where(np.abs(n) > 126, far, fma(j, k, k))
 
 
-def exp_rows(x: F32) -> F32:
-    """e^x of rows [..., n]: exp8 for whole groups of 8, the C library for the rest."""
-    whole = x.shape[-1] // 8 * 8
+def exp16(x: F32) -> F32:
+    """The same for registers of 16: 1 is added inside the polynomial, and the power of two multiplies it in the end."""
+    c = float.fromhex
+    with np.errstate(all="ignore"):
+        n = fma(x, f32(c("0x1.715476p+0")), f32(c("0x1.8p23"))) - f32(c("0x1.8p23"))
+        b = fma(-n, f32(c("0x1.7f7d1cp-20")), fma(-n, f32(c("0x1.62e4p-1")), x))
+        u, far = b * b, np.abs(n) > 192
+        low, high = (
+            fma(f32(c("0x1.0e4020p-7")), b, f32(c("0x1.573e2ep-5"))),
+            fma(f32(c("0x1.555e66p-3")), b, f32(c("0x1.fffdb6p-2"))),
+        )
+        j = fma(fma(low, u, high), u, fma(f32(c("0x1.ffffecp-1")), b, f32(1)))
+        power = np.where(far | np.isnan(n), f32(0), n).astype(np.int32)
+        return np.where(far, np.where(n <= 0, f32(0), f32(np.inf)), np.ldexp(j, power))
+
+
+EXP = {8: exp8, 16: exp16}
+
+
+def exp_rows(x: F32, lanes: int) -> F32:
+    """e^x of rows [..., n]: EXP for whole registers, the C library for the rest."""
+    whole = x.shape[-1] // lanes * lanes
     with np.errstate(over="ignore", under="ignore"):
-        return np.concatenate([exp8(x[..., :whole]), libm("expf")(x[..., whole:])], axis=-1)
+        return np.concatenate([EXP[lanes](x[..., :whole]), libm("expf")(x[..., whole:])], axis=-1)
 
 
-def silu(x: F32) -> F32:
+def silu(x: F32, lanes: int) -> F32:
     """x / (1 + e^-x) of rows [..., n]. Source: ggml_vec_silu_f32."""
-    return x / (1 + exp_rows(-x))
+    return x / (1 + exp_rows(-x, lanes))
 
 
-def swiglu(gate: F32, up: F32) -> F32:
+def swiglu(gate: F32, up: F32, lanes: int) -> F32:
     """silu(gate) · up. Source: ggml_vec_swiglu_f32."""
-    return silu(gate) * up
+    return silu(gate, lanes) * up
 
 
 def sigmoid(x: F32) -> F32:
@@ -202,18 +112,24 @@ def softcap(x: F32, cap: float) -> F32:
 # ---- operations on rows
 
 
-def soft_max(x: F32) -> F32:
-    """e^(x − max) / Σ of rows [..., n]: eights are summed in float32 as hsum does, and then, with the rest of a row, in float64.
+def soft_max(x: F32, lanes: int) -> F32:
+    """e^(x − max) / Σ of rows [..., n]: registers are summed in float32 as hsum does, and then, with the rest of a row, in float64.
 
     Source: ggml_vec_soft_max_f32, ggml_compute_forward_soft_max_f32.
     """
-    weights, whole = exp_rows(x - x.max(axis=-1, keepdims=True)), x.shape[-1] // 8 * 8
-    total = np.zeros(x.shape[:-1])
-    for i in range(0, whole, 8):
-        total += hsum(weights[..., i : i + 8]).astype(np.float64)
-    for i in range(whole, x.shape[-1]):
+    weights = exp_rows(x - x.max(axis=-1, keepdims=True), lanes)
+    total = sum_of(weights, lanes)
+    for i in range(x.shape[-1] // lanes * lanes, x.shape[-1]):
         total += weights[..., i].astype(np.float64)
     return weights * (1 / total).astype(f32)[..., None]
+
+
+def sum_of(p: F32, lanes: int) -> F:
+    """Whole registers of rows [..., n] are summed in float32, their sums in float64, in order."""
+    total = np.zeros(p.shape[:-1])
+    for i in range(0, p.shape[-1] // lanes * lanes, lanes):
+        total += hsum(p[..., i : i + lanes]).astype(np.float64)
+    return total
 
 
 def inverse_root(n: int) -> float:
@@ -233,11 +149,11 @@ def rms_norm(x: F32, eps: float) -> F32:
     return x * (f32(1) / np.sqrt(mean + f32(eps)))[..., None]
 
 
-def rope(x: F32, pos: Ints, how: Rope, plain_last: bool) -> F32:
+def rope(x: F32, pos: Ints, how: Rope, at_once: int) -> F32:
     """Rotate heads x [T, H, D]; the angle of the next pair is the last one's times a factor, so its rounding accumulates.
 
-    Source: ggml_rope_cache_init, rope_yarn, rotate_pairs. The compiler fuses the first product of each sum; where pairs are
-    neighbours it takes them two by two, and with `plain_last` rounds both products of a last one that has no second.
+    Source: ggml_rope_cache_init, rope_yarn, rotate_pairs. The compiler fuses the first product of each sum. Where pairs are
+    neighbours it takes so many `at_once`, and rounds both products of those that are left over.
     """
     half_n, out = how.n_rot // 2, x.copy()
     first = np.arange(half_n) * (2 if how.adjacent else 1)
@@ -251,7 +167,7 @@ def rope(x: F32, pos: Ints, how: Rope, plain_last: bool) -> F32:
             angle = fma(angle, f32(1) - kept, (theta / factor) * kept)
         c, s = (libm(f)(angle)[:, None] * f32(how.magnitude) for f in ("cosf", "sinf"))  # [T, 1]
         a, b = x[:, :, first[i]], x[:, :, second[i]]
-        left_over = plain_last and i == half_n - 1 and half_n % 2 == 1
+        left_over = i >= half_n // at_once * at_once
         out[:, :, first[i]] = a * c - b * s if left_over else fma(a, c, -(b * s))
         out[:, :, second[i]] = a * s + b * c if left_over else fma(a, s, b * c)
         theta = theta * step
@@ -266,21 +182,21 @@ def rope_step(how: Rope) -> np.float32:
     return f32(power(how.base, float(f32(-2) / f32(how.n_rot))))
 
 
-def causal_conv1d(x: F32, w: F32) -> F32:
+def causal_conv1d(x: F32, w: F32, lanes: int) -> F32:
     """ops.deltanet.causal_conv1d. Source: ggml_compute_forward_ssm_conv_f32."""
     T = len(x) - w.shape[1] + 1
     windows = np.stack([x[j : j + T] for j in range(w.shape[1])], axis=-1)  # [T, C, K]
-    return added_as_compiled(windows, w, np.zeros(windows.shape[:-1], f32))
+    return added_as_compiled(windows, w, np.zeros(windows.shape[:-1], f32), lanes)
 
 
-def gated_delta_rule(q: F32, k: F32, v: F32, log_decay: F32, beta: F32, before: F32, after: F32) -> F32:
+def gated_delta_rule(q: F32, k: F32, v: F32, log_decay: F32, beta: F32, before: F32, after: F32, lanes: int) -> F32:
     """ops.deltanet.gated_delta_rule in ggml's order. Source: ggml_compute_forward_gated_delta_net_one_chunk."""
     S, out, repeat = before, np.empty_like(v), len(before) // k.shape[1]
     q, k = np.tile(q, (1, repeat, 1)), np.tile(k, (1, repeat, 1))  # [T, Hv, Dk]
     for t in range(len(v)):
         S = S * libm("expf")(log_decay[t])[:, None, None]
-        delta = beta[t][:, None] * (v[t] - dot_f32(S, k[t][:, None, :]))
+        delta = beta[t][:, None] * (v[t] - dot_f32(S, k[t][:, None, :], lanes))
         S = fma(k[t][:, None, :], delta[:, :, None], S)
-        out[t] = dot_f32(S, q[t][:, None, :])
+        out[t] = dot_f32(S, q[t][:, None, :], lanes)
     after[:] = S
     return out

@@ -5,25 +5,29 @@ choice of a path and add zeros to sums. Source: build_attn_mha; ggml_compute_for
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from ..arrays import F32
 from .attention import first_seen
-from .ggml import Number, dot_f16, dot_f32, dot_sgemm, exp8, fma, half, hsum, libm
+from .ggml import EXP, sum_of
+from .ggml_floats import dot_f16, dot_f32, dot_sgemm
+from .ieee import Number, f32, fma, half, libm
 
-f32 = np.float32
 Part = tuple[Number, Number, F32]  # the largest score, the sum of weights, the sum of values [D]
 PAGE = 256  # cells
 TILE = 64  # queries and keys of a tile; a call of fewer tokens goes row by row
 SPLIT = 512  # from so many cells on, the keys of a single token are split among the threads
 
 
-def without_flash(q: F32, k: F32, v: F32, scale: float, kq: F32, kq_soft_max: F32, window: int, *, half_cache: bool) -> F32:
+def without_flash(
+    q: F32, k: F32, v: F32, scale: float, kq: F32, kq_soft_max: F32, window: int, *, half_cache: bool, lanes: int
+) -> F32:
     """Scores, softmax, weighted values, each a matrix of its own. With a half cache, q and the weights are rounded to half too."""
     (T, H, D), (S, G, _) = q.shape, k.shape
     cells, out = -(-S // PAGE) * PAGE, np.empty_like(q)
-    scores_dot, values_dot = dots(T, H, D, half_cache)
+    scores_dot, values_dot = dots(T, H, D, half_cache, lanes)
     stored = half if half_cache else np.asarray
     for h in range(H):
         g = h // (H // G)
@@ -35,35 +39,28 @@ def without_flash(q: F32, k: F32, v: F32, scale: float, kq: F32, kq_soft_max: F3
             first = first_seen(seen, window)
             weights, scaled = np.zeros(cells, f32), raw[t, :seen] * f32(scale)
             scaled[:first] = -np.inf
-            weights[:seen] = soft_max(scaled)
+            weights[:seen] = soft_max(scaled, lanes)
             out[t, h] = values_dot(values, stored(weights))
             if kq.size:
                 kq[h, t, first:seen], kq_soft_max[h, t, first:seen] = raw[t, first:seen], weights[first:seen]
     return out
 
 
-def dots(T: int, H: int, D: int, half_cache: bool) -> tuple[Callable[[F32, F32], F32], Callable[[F32, F32], F32]]:
+def dots(T: int, H: int, D: int, half_cache: bool, lanes: int) -> tuple[Callable[[F32, F32], F32], Callable[[F32, F32], F32]]:
     """How scores and values are summed. A product of several tokens goes to sgemm if its lengths allow it, and if the queries
     lie one behind the other: converted ones always do, float ones of several heads do not."""
-    alone = dot_f16 if half_cache else dot_f32
-    scores = dot_sgemm if T > 1 and D % 8 == 0 and (half_cache or H == 1) else alone
-    return scores, dot_sgemm if T > 1 and D % 4 == 0 else alone
+    alone = partial(dot_f16 if half_cache else dot_f32, lanes=lanes)
+    sgemm = partial(dot_sgemm, lanes=lanes)
+    scores = sgemm if T > 1 and D % lanes == 0 and (half_cache or H == 1) else alone
+    return scores, sgemm if T > 1 and D % 4 == 0 else alone
 
 
-def soft_max(x: F32) -> F32:
+def soft_max(x: F32, lanes: int) -> F32:
     """e^(x − max) / Σ of one row [S]. Source: ggml_compute_forward_soft_max_f32, ggml_vec_soft_max_f32."""
-    groups = np.full(-(-len(x) // 8) * 8, -np.inf, f32)
-    groups[: len(x)] = x
-    p = exp8(groups - x.max())
-    return (p * f32(1 / sum_in_eights(p)))[: len(x)]
-
-
-def sum_in_eights(p: F32) -> float:
-    """Groups of 8 are summed in float32, their sums in float64, in order."""
-    total = 0.0
-    for eight in hsum(p.reshape(-1, 8)):
-        total += float(eight)
-    return total
+    registers = np.full(-(-len(x) // lanes) * lanes, -np.inf, f32)
+    registers[: len(x)] = x
+    p = EXP[lanes](registers - x.max())
+    return (p * f32(1 / sum_of(p, lanes)))[: len(x)]
 
 
 def flash(
@@ -78,10 +75,12 @@ def flash(
     threads: int,
     fused_sum: bool,
     tiles_any_head: bool,
+    lanes: int,
 ) -> F32:
     """Flash attention: keys and values are read as half floats; scores and weights are never a matrix (kq is left alone).
 
     fused_sum, tiles_any_head  as in profile.Build
+    lanes  of a register, 8 or 16
     """
     (T, H, D), (S, G, _) = q.shape, k.shape
     k, v, out = half(k), half(v), np.empty_like(q)
@@ -89,8 +88,8 @@ def flash(
     step = -(-cells // threads) if T == 1 and cells >= SPLIT else cells
     for h in range(H):
         keys, values = k[:, h // (H // G)], v[:, h // (H // G)]
-        if T >= TILE and (tiles_any_head or D % 8 == 0):
-            out[:, h] = in_tiles(q[:, h], keys, values, scale, window)
+        if T >= TILE and (tiles_any_head or D % lanes == 0):
+            out[:, h] = in_tiles(q[:, h], keys, values, scale, window, lanes)
             continue
         for t in range(T):
             seen = S - T + t + 1
@@ -102,6 +101,7 @@ def flash(
                     values[max(i, first) : min(i + step, seen)],
                     scale,
                     fused_sum,
+                    lanes,
                 )
                 for i in range(first // step * step, seen, step)
             ]
@@ -109,7 +109,7 @@ def flash(
     return out
 
 
-def one_row(q: F32, k: F32, v: F32, scale: float, fused_sum: bool) -> Part:
+def one_row(q: F32, k: F32, v: F32, scale: float, fused_sum: bool, lanes: int) -> Part:
     """One query [D] over keys and values [S, D], key by key. The sum of values is kept as half floats.
 
     Returns the largest score, the sum of weights, and the sum of values [D].
@@ -118,7 +118,7 @@ def one_row(q: F32, k: F32, v: F32, scale: float, fused_sum: bool) -> Part:
     top: Number = f32(-np.inf)
     total: Number = f32(0)
     for key, value in zip(k, v, strict=True):
-        s = dot_f16(key, q) * f32(scale)
+        s = dot_f16(key, q, lanes) * f32(scale)
         if s > top:
             fade, weight = exp(top - s), f32(1)
             top, acc = s, half(acc * fade)
@@ -141,7 +141,7 @@ def merged(parts: list[Part]) -> F32:
     return acc * (f32(1) / total)
 
 
-def in_tiles(q: F32, k: F32, v: F32, scale: float, window: int) -> F32:
+def in_tiles(q: F32, k: F32, v: F32, scale: float, window: int, lanes: int) -> F32:
     """All queries of one head [T, D] over keys and values [S, D], 64 keys at a time, in float32.
 
     Source: ggml_compute_forward_flash_attn_ext_tiled, simd_gemm.
@@ -159,8 +159,8 @@ def in_tiles(q: F32, k: F32, v: F32, scale: float, window: int) -> F32:
             if new > top[t]:
                 fade = exp(top[t] - new)
                 acc[t], total[t], top[t] = acc[t] * fade, total[t] * fade, new
-            p = exp8(scores[t] - new)
-            total[t] = f32(np.float64(total[t]) + sum_in_eights(p))
+            p = EXP[lanes](scores[t] - new)
+            total[t] = f32(np.float64(total[t]) + sum_of(p, lanes))
             acc[t] = added_in_order(p[None, : len(values)], values, acc[t][None])[0]
     return acc * (f32(1) / total)[:, None]
 

@@ -6,6 +6,7 @@ scales is rounded before it multiplies a sum. Kernels of the same names run in t
 Source: llama.cpp 0c1e57098, ggml/src/ggml-cpu: arch/x86/quants.c, arch/x86/repack.cpp, tiled/, llamafile/sgemm.cpp.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,14 +15,15 @@ from gguf import GGMLQuantizationType as Q
 from ..arrays import F32, NDInt
 from ..quants import q8_0, q8_1, q8_k
 from ..quants.integers import Activations, Integers
-from .ggml import fma, hsum
-
-f32 = np.float32
+from .ggml_floats import hsum
+from .ieee import f32, fma
 
 
 @dataclass(frozen=True)
 class Paths:
     """The names of the paths of one type. Empty: it does not have that path and falls to the next one.
+
+    Which types are repacked also depends on the processor (profile.Instructions).
 
     partner  what activations become: a key of QUANTIZERS
     vec_dot  row by row, token by token
@@ -47,7 +49,7 @@ PATHS = {
     Q.MXFP4: Paths("q8_0", "alternating_lanes", gemv="whole_blocks", gemm="whole_blocks"),
     Q.Q4_1: Paths("q8_1", "eight_lanes_and_minima"),
     Q.Q5_1: Paths("q8_1", "eight_lanes_and_minima"),
-    Q.Q2_K: Paths("q8_k", "lanes_of_q2_k", tiled="super_blocks"),
+    Q.Q2_K: Paths("q8_k", "lanes_of_q2_k", gemv="sums_of_q4_k", gemm="halves_of_q2_k", tiled="super_blocks"),
     Q.Q3_K: Paths("q8_k", "lanes_of_q3_k", tiled="super_blocks"),
     Q.Q4_K: Paths("q8_k", "lanes_of_q4_k", gemv="sums_of_q4_k", gemm="pairs_of_q4_k", tiled="super_blocks"),
     Q.Q5_K: Paths("q8_k", "lanes_of_q5_k", tiled="super_blocks"),
@@ -67,13 +69,17 @@ class Step:
 QUANTIZERS = {"q8_0": q8_0.quantize, "q8_1": q8_1.quantize, "q8_k": q8_k.quantize}
 
 
-def plan(kind: Q, O: int, T: int, repack: bool, tiled: bool, panels: bool) -> list[Step]:
-    """How llama.cpp multiplies O rows of a quantized type with T tokens; with `panels`, IQ4_XS has a path of its own.
+def plan(kind: Q, O: int, T: int, repacked: Collection[str], tiled: bool, panels: bool) -> list[Step]:
+    """How llama.cpp multiplies O rows of a quantized type with T tokens.
+
+    repacked  names of the types that are rearranged
+    tiled     whether products of 8 tokens and more are
+    panels    whether IQ4_XS has a path of its own
 
     Source: ggml_repack_get_optimal_repack_type and forward_mul_mat in repack.cpp; ggml_compute_forward_mul_mat.
     """
     paths, everything = PATHS[kind], slice(0, T)
-    if repack and paths.gemm and O % 8 == 0:
+    if kind.name in repacked and O % 8 == 0:
         fours = T // 4 * 4
         steps = Step(slice(0, fours), paths.gemm), Step(slice(fours, T), paths.gemv)
         return [step for step in steps if step.tokens.start < step.tokens.stop]
@@ -86,13 +92,13 @@ def plan(kind: Q, O: int, T: int, repack: bool, tiled: bool, panels: bool) -> li
     return [Step(everything, paths.vec_dot)]
 
 
-def plan_of_expert(kind: Q, O: int, T: int, repack: bool, tiled: bool) -> list[Step]:
+def plan_of_expert(kind: Q, O: int, T: int, repacked: Collection[str], tiled: bool) -> list[Step]:
     """The same for T tokens routed to one expert: repacked rows are multiplied with one token at a time, and there is no sgemm.
 
     Source: forward_mul_mat_id in repack.cpp; ggml_compute_forward_mul_mat_id.
     """
     paths, everything = PATHS[kind], slice(0, T)
-    if repack and paths.gemv and O % 8 == 0:
+    if kind.name in repacked and O % 8 == 0:
         return [Step(everything, paths.gemv)]
     return [Step(everything, paths.tiled if tiled and paths.tiled and T >= 8 else paths.vec_dot)]
 
@@ -125,12 +131,23 @@ def alternating_lanes(w: Integers, a: Activations) -> F32:
 
     Source: ggml_vec_dot_iq4_nl_q8_0, ggml_vec_dot_mxfp4_q8_0.
     """
+    total, last, d = _alternating(w, a)
+    return fma(d, last, total) if w.d.shape[1] % 2 else total
+
+
+def alternating_lanes_rounded(w: Integers, a: Activations) -> F32:
+    """The same, where the compiler does not fuse the last addition."""
+    total, last, d = _alternating(w, a)
+    return d * last + total if w.d.shape[1] % 2 else total
+
+
+def _alternating(w: Integers, a: Activations) -> tuple[F32, F32, F32]:
+    """The sum of whole pairs of blocks; of the last block the sum of its products, and the scale."""
     dots, d = dots_of_four(w, a), both_scales(w, a)
     acc = [np.zeros((*d.shape[:2], 8), f32), np.zeros((*d.shape[:2], 8), f32)]
     for n in range(d.shape[2] // 2 * 2):
         acc[n % 2] = fma(d[:, :, n, None], dots[:, :, n].astype(f32), acc[n % 2])
-    total = hsum(acc[0] + acc[1])
-    return fma(d[:, :, -1], dots[:, :, -1].sum(axis=-1).astype(f32), total) if d.shape[2] % 2 else total
+    return hsum(acc[0] + acc[1]), dots[:, :, -1].sum(axis=-1).astype(f32), d[:, :, -1]
 
 
 def eight_lanes_and_minima(w: Integers, a: Activations) -> F32:
@@ -188,7 +205,7 @@ def whole_super_blocks(w: Integers, a: Activations) -> F32:
 
 
 def sums_of_q4_k(w: Integers, a: Activations) -> F32:
-    """One number for the products and one for the minima. Source: ggml_gemv_q4_K_8x8_q8_K."""
+    """One number for the products and one for the minima. Source: ggml_gemv_q4_K_8x8_q8_K, ggml_gemv_q2_K_8x8_q8_K."""
     return _in_parts(w, a, parts=1)
 
 
@@ -197,8 +214,13 @@ def pairs_of_q4_k(w: Integers, a: Activations) -> F32:
     return _in_parts(w, a, parts=4)
 
 
+def halves_of_q2_k(w: Integers, a: Activations) -> F32:
+    """The same, half a block at a time. Source: ggml_gemm_q2_K_8x8_q8_K."""
+    return _in_parts(w, a, parts=2)
+
+
 def _in_parts(w: Integers, a: Activations, parts: int) -> F32:
-    shape = (len(a.d), *w.d.shape, parts, 8 // parts)
+    shape = (len(a.d), *w.d.shape, parts, w.scales.shape[-1] // parts)
     sums, minima = (x.reshape(shape).sum(axis=-1).astype(f32) for x in (scaled_sums(w, a), scaled_minima(w, a)))
     d, dmin = both_scales(w, a), w.dmin * a.d[:, None]
     acc, below = np.zeros(d.shape[:2], f32), np.zeros(d.shape[:2], f32)

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..arrays import F32, DType, F, Ints, Matrix
 from ..quants import QUANTS, dequantize
-from .ggml import dot_sgemm
+from .ggml_floats import dot_sgemm
 
 PANEL = 1 << 22  # weights decoded at once: 16 MB of float32
 
@@ -25,7 +25,7 @@ def linear(w: Matrix, x: F) -> F:
 def eight_lanes(w: Matrix, x: F32) -> F32:
     """`linear` of float32 in the kernels' order: that of dot_sgemm, where packed rows and their tokens are turned before."""
     lay = turned if w.type in QUANTS else filled_up
-    return dot_sgemm(lay(dequantize(w.type, w.rows))[None], lay(x)[:, None])
+    return dot_sgemm(lay(dequantize(w.type, w.rows))[None], lay(x)[:, None], lanes=8)
 
 
 def turned(x: F) -> F:

@@ -66,9 +66,11 @@ def foreseen(console: Console, described: Mapping[str, Any]) -> None:
 
 
 VERDICTS = {
-    0: "PROVED: the copy is the source under {route}",
-    1: "WRONG: the copy is not the source under {route}; {count} found, first: {first}",
-    2: "NOT PROVED: nothing is wrong, but a check that was asked for could not be done",
+    "proved": "PROVED: the copy is the source under {route}",
+    "proved except forward": "PROVED EXCEPT FORWARD: the copy is the source under {route}",
+    "recovered": "RECOVERED: the copy is the source under {route}, which nobody claims; --route says what it should be",
+    "wrong": "WRONG: the copy is not the source under {route}; {count} found, first: {first}",
+    "not proved": "NOT PROVED: nothing is wrong, but a check that was asked for could not be done",
 }
 
 
@@ -106,13 +108,13 @@ def proof(console: Console, report: "Report") -> None:
     words = {"route": report.route or "any route", "count": len(found), "first": first}
     skipped = [check.name for check in report.checks if check.skipped]
     not_done = f" (not done: {', '.join(skipped)})" if skipped else ""
-    console.print(VERDICTS[report.status].format(**words) + not_done, markup=False, soft_wrap=True)
+    console.print(VERDICTS[report.verdict].format(**words) + not_done, markup=False, soft_wrap=True)
 
 
 def recovery(console: Console, found: "Recovered") -> None:
     """What the hashes say, and what the file says."""
     route_ = found.recovery.route
-    layers_ = " ".join(map(str, route_.layers)) if route_ else "-"
+    layers_ = " ".join("?" if layer is None else str(layer) for layer in found.recovery.partial)
     console.print(pairs({"route": route_.canonical if route_ else "none", "map": layers_}))
     for line in found.lines:
         console.print(line, markup=False, soft_wrap=True)

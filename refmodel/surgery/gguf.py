@@ -17,8 +17,9 @@ from ..gguf.writer import NO_LIMIT, Limit, field, write
 from ..machine.files import Beside
 from ..model.model import Model
 from ..model.route import Route
+from .by_place.llamacpp import NUMBERS
 from .copy_map import Plan
-from .runtimes import one_kind
+from .runtimes import lost_by_count, one_kind
 
 # What is known of the arrays below general.architecture. Any other stops the copy: it might belong to the blocks.
 PER_BLOCK = {  # one value for each block, or one number for all
@@ -33,16 +34,6 @@ PER_BLOCK = {  # one value for each block, or one number for all
 
 
 OF_THE_MODEL = {"rope.dimension_sections", "classifier.output_labels"}  # arrays of another meaning, whatever their length
-
-
-# Numbers from which a runtime works out what a block is by its place in the file; a route would make them lie.
-BY_PLACE = {
-    "attention.shared_kv_layers",
-    "attention.sliding_window_pattern",
-    "interleave_moe_layer_step",
-    "leading_dense_block_count",
-    "moe_every_n_layers",
-}
 
 
 GLOBAL_PREFIXES = ("general.", "tokenizer.", "quantize.")  # their arrays never belong to blocks
@@ -92,6 +83,11 @@ def check_plan(model: Model, plan: Plan, layout: str) -> None:
             f"route {name} keeps only {kind} blocks: llama.cpp aborts on a hybrid model with one kind of block, "
             "so there is nothing to compare with; the route itself runs here"
         )
+    if lost := lost_by_count(model, plan):
+        raise RouteError(
+            f"route {name}: {lost}. refmodel runs the route itself; for a copy take a route of {plan.n_source} blocks, "
+            "which leaves out as many as it repeats"
+        )
     if layout not in LAYOUTS:
         raise RouteError(f"--layout {layout}: expected {' or '.join(LAYOUTS)}")
     if layout == "interval" and model.architecture in KINDS and written_interval(model, plan) is None:
@@ -139,7 +135,7 @@ def routed_field(key: str, value: Field, model: Model, plan: Plan) -> Field:
     if name == "block_count":
         return field(GGUFValueType.UINT32, len(plan.blocks))
     if value.item is None:
-        if name in BY_PLACE - listed_kinds(arch) and not plan.route.is_identity:
+        if name in NUMBERS - listed_kinds(arch) and not plan.route.is_identity:
             raise MetadataError(f"{where}: {key} says what a block is by its place in the file; a route would make it wrong")
         return value
     if name in PER_BLOCK:

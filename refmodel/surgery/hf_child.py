@@ -3,9 +3,10 @@
     PYTHON -I hf_child.py < request
 
 The Python is one that has torch and transformers. The request (JSON): `source` and `copy`, two folders; `map`, which layer of the
-source stands at each position; `calls`, token ids; `out`, a folder. It gets source.npz and copy.npz: the output of each layer
-(l_out-P) and the logits (result_output) of every call (@1 and so on behind the first), as float32. stdout has one JSON object a
-line: {"done": what} as it goes, and where something fails {"error": whose, "why": words}.
+source is at each position; `calls`, token ids; `out`, a folder; `dtype`, the type in which both are computed, or auto. It gets
+source.npz and copy.npz: the output of each layer (l_out-P) and the logits (result_output) of every call (@1 and so on after the
+first), as float32. stdout has one JSON object a line: {"done": what} as it goes, and where something fails {"error": whose,
+"why": words}.
 """
 
 import copy
@@ -31,38 +32,52 @@ def at_position(module: Any, position: int) -> Any:
     return twin
 
 
+def trunk_of(model: Any) -> Any:
+    """The part of a model that holds its layers."""
+    found = model.get_decoder()
+    return found if hasattr(found, "layers") else found.model
+
+
+PER_LAYER = ("layer_types", "layers_block_type", "layer_rope_theta", "num_attention_heads_per_layer")
+
+
 def rearrange(model: Any, layers: list[int]) -> None:
-    """Let the model run these of its layers in this order."""
+    """Let the model run these of its layers in this order; what its configuration lists for each layer goes with it."""
     import torch
 
-    trunk = model.get_decoder()
+    trunk = trunk_of(model)
+    config, n = trunk.config, len(trunk.layers)
     trunk.layers = torch.nn.ModuleList(at_position(trunk.layers[layer], position) for position, layer in enumerate(layers))
-    kinds = getattr(trunk.config, "layer_types", None)
-    if kinds:
-        trunk.config.layer_types = [kinds[layer] for layer in layers]
-    trunk.config.num_hidden_layers = len(layers)
+    lists = {name: getattr(config, name, None) for name in PER_LAYER}
+    moved = {k: [v[layer] for layer in layers] for k, v in lists.items() if isinstance(v, (list, tuple)) and len(v) == n}
+    fixed = {k: v for k, v in moved.items() if isinstance(getattr(type(config), k, None), property)}
+    if fixed:  # what a class derives from other values
+        config.__class__ = type(type(config).__name__, (type(config),), fixed)
+    for name in moved.keys() - fixed.keys():
+        setattr(config, name, moved[name])
+    config.num_hidden_layers = len(layers)
 
 
-def loaded(folder: str) -> Any:
+def loaded(folder: str, dtype: str) -> Any:
     """The model that the checkpoint's configuration names, its numbers as they are; ValueError for weights that are not there."""
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     named = [getattr(transformers, name) for name in config.architectures or () if hasattr(transformers, name)]
     kind = (named or [transformers.AutoModelForCausalLM])[0]
-    how = {"dtype": "auto", "attn_implementation": "eager", "local_files_only": True, "output_loading_info": True}
+    how = {"dtype": dtype, "attn_implementation": "eager", "local_files_only": True, "output_loading_info": True}
     model, info = kind.from_pretrained(folder, config=config, **how)
     if absent := sorted(info["missing_keys"]):
         raise ValueError(f"its configuration needs {absent[0]} and {len(absent) - 1} more tensors, which are not there")
     return model.eval()
 
 
-def run(folder: str, layers: list[int] | None, calls: list[list[int]], out: Path) -> None:
+def run(folder: str, layers: list[int] | None, calls: list[list[int]], out: Path, dtype: str) -> None:
     """Run the calls one after another, and keep what each layer gives on and the logits."""
     import numpy as np
     import torch
 
-    model, kept, state = loaded(folder), {}, None
+    model, kept, state = loaded(folder, dtype), {}, None
     if layers is not None:
         rearrange(model, layers)
 
@@ -71,7 +86,7 @@ def run(folder: str, layers: list[int] | None, calls: list[list[int]], out: Path
         kept[name] = x.detach().float().numpy().reshape(-1, x.shape[-1])
 
     call = 0
-    for position, layer in enumerate(model.get_decoder().layers):
+    for position, layer in enumerate(trunk_of(model).layers):
         layer.register_forward_hook(lambda module, given, x, p=position: keep(f"l_out-{p}" + (f"@{call}" if call else ""), x))
     with torch.inference_mode():
         for call, tokens in enumerate(calls):
@@ -90,7 +105,7 @@ def answer(request: dict[str, Any]) -> None:
 
         say(done=f"transformers {transformers.__version__}, torch {torch.__version__}")
         for whose, layers in (("source", request["map"]), ("copy", None)):
-            run(request[whose], layers, request["calls"], Path(request["out"]) / f"{whose}.npz")
+            run(request[whose], layers, request["calls"], Path(request["out"]) / f"{whose}.npz", request.get("dtype", "auto"))
             say(done=whose)
     except Exception as error:  # whatever it is, it is theirs
         lines = str(error).strip().splitlines() or [type(error).__name__]

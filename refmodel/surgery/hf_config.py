@@ -8,24 +8,27 @@ from typing import Any
 
 from .. import __version__
 from ..errors import MetadataError
+from .by_place.folders import FACTS
+from .by_place.model_types import model_type, objection
+from .by_place.rules import Fact, settled
 from .copy_map import Plan
 from .hf_read import CONFIG, ELSEWHERE, LAYER, LAYER_NUMBERS, Folder
 
 # Lists in a configuration, by name. A list of any other name stops the copy if it could belong to the layers.
 PER_LAYER = {
-    "activation_sparsity_pattern", "attn_type_list", "block_configs", "ffn_multipliers", "intermediate_size", "layer_types",
-    "layers_block_type", "mlp_layer_types", "no_rope_layers", "num_attention_heads", "num_key_value_heads", "num_kv_heads",
-    "num_query_heads", "sliding_window_pattern",
+    "activation_sparsity_pattern", "attn_type_list", "block_configs", "ffn_multipliers", "intermediate_size", "layer_rope_theta",
+    "layer_types", "layers_block_type", "mlp_layer_types", "no_rope_layers", "num_attention_heads", "num_attention_heads_per_layer",
+    "num_key_value_heads", "num_kv_heads", "num_query_heads", "sliding_window_pattern",
 }  # fmt: skip
 
 
 OF_THE_MODEL = {
-    "architectures", "bad_words_ids", "bos_token_id", "eos_token_id", "keys_to_ignore_at_inference", "long_factor",
-    "mrope_section", "pad_token_id", "short_factor", "suppress_tokens",
+    "architectures", "bad_words_ids", "block_types", "bos_token_id", "eos_token_id", "keys_to_ignore_at_inference",
+    "long_factor", "mrope_section", "pad_token_id", "short_factor", "suppress_tokens",
 }  # fmt: skip
 
 
-# Numbers from which a layer's nature follows by its place. With layer_types in the file, those of the second table do not count.
+# Numbers from which a layer's nature follows by its place, where the model type's facts do not account for them.
 BY_PLACE = {
     "decoder_sparse_step": 1,
     "first_k_dense_replace": 0,
@@ -34,18 +37,18 @@ BY_PLACE = {
     "moe_layer_freq": 1,
     "no_rope_layer_interval": 0,
     "num_kv_shared_layers": 0,
+    "scale_attn_by_inverse_layer_idx": False,
 }  # with the value that has no effect
 
 
 BY_PLACE_WITHOUT_LIST = {"attn_layer_offset", "attn_layer_period", "sliding_window_pattern"}
 
 
-# Models whose layers' kinds follow from an interval where layer_types is absent, as transformers derives them.
-INTERVAL = {"qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text"}
-
-
 def routed_config(folder: Folder, plan: Plan) -> dict[str, Any]:
     """The configuration of the copy: the count of layers, every per-layer list along the map, and where the copy comes from."""
+    name = model_type(folder.config, folder.homes[-1])
+    if not plan.route.is_identity and (why := objection(folder.path, name, folder.homes[-1])):
+        raise MetadataError(f"{folder.path / CONFIG}: {why}. A route would change that; nothing was written.")
     out = routed_home(folder, folder.config, plan, "")
     out["rys_relayer"] = {
         "source_repo_id": folder.config.get("_name_or_path") or folder.path.resolve().name,
@@ -62,7 +65,8 @@ def routed_config(folder: Folder, plan: Plan) -> dict[str, Any]:
 def routed_home(folder: Folder, home: Mapping[str, Any], plan: Plan, where: str) -> dict[str, Any]:
     """One level of the configuration as the copy has it."""
     out: dict[str, Any] = {}
-    counted = "num_hidden_layers" in home
+    facts = facts_of(folder) if home is folder.homes[-1] else ()
+    accounted = {key for fact in facts for key in (fact.name, *fact.keys)}
     for key, value in home.items():
         name = f"{where}{key}"
         if key == "rys_relayer":
@@ -77,13 +81,15 @@ def routed_home(folder: Folder, home: Mapping[str, Any], plan: Plan, where: str)
         elif isinstance(value, list):
             out[key] = routed_list(folder, key, value, plan, name)
         else:
-            check_place(folder, home, key, value, plan, name)
+            if key not in accounted:
+                check_place(folder, home, key, value, plan, name)
             out[key] = value
-    if counted and "layer_types" not in home and home.get("model_type") in INTERVAL and home is folder.homes[-1]:
-        interval = int(home.get("full_attention_interval", 4))
-        derived = ["full_attention" if (i + 1) % interval == 0 else "linear_attention" for i in range(folder.n_layer)]
-        out["layer_types"] = plan.follow(derived)
-    return out
+    return settled(str(folder.path / CONFIG), out, facts, [plan.follow(fact.read(home, folder.n_layer)) for fact in facts])
+
+
+def facts_of(folder: Folder) -> tuple[Fact, ...]:
+    """What the layers of this model differ in, as far as its type is known."""
+    return FACTS.get(model_type(folder.config, folder.homes[-1]), ())
 
 
 def routed_list(folder: Folder, key: str, value: list[Any], plan: Plan, name: str) -> list[Any]:
@@ -110,8 +116,7 @@ def routed_list(folder: Folder, key: str, value: list[Any], plan: Plan, name: st
 def check_place(folder: Folder, home: Mapping[str, Any], key: str, value: Any, plan: Plan, name: str) -> None:
     neutral = key not in BY_PLACE or value in (None, BY_PLACE[key])
     unlisted = key in BY_PLACE_WITHOUT_LIST and "layer_types" not in home and value is not None
-    windowed = key == "max_window_layers" and "layer_types" not in home and home.get("use_sliding_window")
-    if (not neutral or unlisted or windowed) and not plan.route.is_identity:
+    if (not neutral or unlisted) and not plan.route.is_identity:
         raise MetadataError(f"{folder.path / CONFIG}: {name} says what a layer is by its place; a route would make it wrong")
 
 

@@ -24,7 +24,14 @@ MAX_HEADER = 100_000_000  # bytes; the format's own bound
 OTHER_WEIGHTS = {".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf", ".ot", ".safetensors"}
 
 
-LAYER_NUMBERS = {"cross_attention_layers", "full_attn_idxs", "hybrid_layer_ids", "mlp_only_layers", "moe_layers"}
+LAYER_NUMBERS = {
+    "attn_layer_indices",
+    "cross_attention_layers",
+    "full_attn_idxs",
+    "hybrid_layer_ids",
+    "mlp_only_layers",
+    "moe_layers",
+}
 
 
 LAYER = re.compile(r"((?:.*?\.)?(?:layers|h)\.)(\d+)(?=\.|$)")  # the prefix and the number in a tensor's or module's name

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
+from typing import Any
 
 import numpy as np
 
@@ -33,12 +34,18 @@ class Runs:
 
 
 def run_folders(
-    source: Path, copy: Path, layers: Sequence[int], calls: Sequence[Sequence[int]], seen: Callable[[str], None] = lambda what: None
+    source: Path,
+    copy: Path,
+    layers: Sequence[int],
+    calls: Sequence[Sequence[int]],
+    seen: Callable[[str], None] = lambda what: None,
+    dtype: str = "auto",
 ) -> Runs:
     """Run both in the Python that REFMODEL_HF_PYTHON names, else in this one.
 
     layers  which layer of the source runs at each position
     calls   token ids: the prompt, then what is read after it
+    dtype   in which both are computed; auto: as each folder says
 
     OracleError if that Python has no transformers, or transformers cannot run the source.
     """
@@ -50,6 +57,7 @@ def run_folders(
             "map": list(layers),
             "calls": [list(c) for c in calls],
             "out": out,
+            "dtype": dtype,
         }
         try:
             child = subprocess.Popen(
@@ -57,18 +65,7 @@ def run_folders(
             )
         except OSError as error:
             raise OracleError(f"{python} (from {ENV}) cannot be started: {error.strerror}") from None
-        with child:
-            assert child.stdin
-            assert child.stdout
-            try:
-                with suppress(BrokenPipeError), child.stdin:  # a child that died at once is reported below
-                    child.stdin.write(json.dumps(request))
-                said = []
-                for line in child.stdout:
-                    said.append(json.loads(line))
-                    seen(said[-1].get("done", ""))
-            finally:
-                child.kill()  # on Ctrl-C too; a child that has ended does not mind
+        said = answers(child, request, seen)
         failed = said[-1] if said and "error" in said[-1] else None
         if failed and failed["error"] == "python":
             raise OracleError(f"{python} cannot run transformers ({failed['why']}); name a Python that can in {ENV}")
@@ -80,3 +77,20 @@ def run_folders(
             raise OracleError(f"{python} ended with status {child.returncode} while it ran transformers: {last}")
         held = {name: dict(np.load(Path(out) / f"{name}.npz")) for name in ("source", *(() if failed else ("copy",)))}
     return Runs(said[0]["done"], held["source"], held.get("copy", {}), failed["why"] if failed else "")
+
+
+def answers(child: "subprocess.Popen[str]", request: Mapping[str, Any], seen: Callable[[str], None]) -> list[dict[str, Any]]:
+    """What a child says to a request, one JSON object a line, until it ends; it does not outlive this call."""
+    said: list[dict[str, Any]] = []
+    with child:
+        assert child.stdin
+        assert child.stdout
+        try:
+            with suppress(BrokenPipeError), child.stdin:  # a child that died at once has not said much, which the caller sees
+                child.stdin.write(json.dumps(request))
+            for line in child.stdout:
+                said.append(json.loads(line))
+                seen(said[-1].get("done", ""))
+        finally:
+            child.kill()  # on Ctrl-C too; a child that has ended does not mind
+    return said

@@ -1,10 +1,13 @@
 """Who can run a routed folder, and what it costs."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..model.route import Route
+from .by_place.llamacpp import conversion
+from .by_place.model_types import TABLES, model_type
 from .copy_map import Plan
-from .hf_config import routed_config
+from .hf_config import facts_of, routed_config
 from .hf_read import Folder
 from .runtimes import Runner
 
@@ -12,11 +15,19 @@ from .runtimes import Runner
 def runners(folder: Folder, plan: Plan) -> list[Runner]:
     """Who can run the copy; its layers' kinds are listed, if there are several."""
     home = routed_config(folder, plan)
-    home = home if "layer_types" in home else home.get("text_config", home)
+    home = home if "num_hidden_layers" in home else home["text_config"]
+    name = model_type(folder.config, folder.homes[-1])
+    return [*readers(folder, plan, home, name), *converters(folder, plan, home, name)]
+
+
+def readers(folder: Folder, plan: Plan, home: Mapping[str, Any], name: str) -> list[Runner]:
+    """Who reads the folder itself."""
     kinds, interval = home.get("layer_types") or [], home.get("full_attention_interval")
-    if len(set(folder_kinds(folder))) < 2:
+    if len(set(folder_kinds(folder))) < 2 and not any(fact.name in home for fact in facts_of(folder)):
         alike = "all layers are of one kind, so their number is all that changes"
-        return [Runner(name, True, alike) for name in ("Hugging Face transformers", "any runtime that counts layers")]
+        unknown = f"; model type {name or '(none)'} is not known here, transformers tells: verify --against transformers"
+        why = alike if name in TABLES else f"nothing in its configuration hangs on a layer's place{unknown}"
+        return [Runner(who, True, why) for who in ("Hugging Face transformers", "any runtime that counts layers")]
     listed = Runner("Hugging Face transformers, and runtimes that read layer_types", True, "layer_types is written")
     if not isinstance(interval, int) or interval < 1:
         return [listed]
@@ -24,6 +35,16 @@ def runners(folder: Folder, plan: Plan) -> list[Runner]:
     rule = f"by full_attention_interval = {interval} "
     why = rule + (f"layer {wrong[0]} would be of the other kind" if wrong else "all kinds are right")
     return [listed, Runner("runtimes that derive kinds from the interval", not wrong, why)]
+
+
+def converters(folder: Folder, plan: Plan, home: Mapping[str, Any], name: str) -> list[Runner]:
+    """Whether llama.cpp computes the same after its converter, where that is known and not plain."""
+    layers, facts = len(plan.route.layers), facts_of(folder)
+    kinds = facts[0].read(home, layers) if facts else []
+    heads, width = home.get("num_attention_heads") or 1, home.get("hidden_size") or 0
+    widths = (width // heads if isinstance(heads, int) and isinstance(width, int) else 0, home.get("head_dim") or 0)
+    said = conversion(name, kinds, (folder.n_layer, layers), widths)
+    return [] if said is None else [Runner("llama.cpp, after convert_hf_to_gguf.py", *said)]
 
 
 def folder_kinds(folder: Folder) -> list[Any]:

@@ -57,5 +57,5 @@ def of_file(
     library = locate(lib)
     probed = known(library)
     provenance = {"route": route.canonical, "sha256": model.file.sha256(), "oracle": probed.as_json()}
-    record(path, calls, profile, folder / "llamacpp.safetensors", library.path, provenance, mtp=mtp)
+    record(path, calls, profile, folder / "llamacpp.safetensors", library.variant or library.path, provenance, mtp=mtp)
     return from_trace(Trace(folder / "llamacpp.safetensors"), llamacpp(profile, probed.build), frozenset(probed.unknown), ran)

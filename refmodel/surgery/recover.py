@@ -5,37 +5,34 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from ..arrays import Bytes
+import numpy as np
+
 from ..errors import RouteError
 from ..model.route import Route
 from .copy_map import block_of
+from .values import FLOATS, Stored, decodes, difference, flat, floats, word
 
 THREADS = 2  # hashing is as fast as reading with two
 
 
-class Stored(Protocol):
-    """A tensor of a file, GGUF or safetensors."""
-
-    @property
-    def type(self) -> Any: ...
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def data(self) -> Bytes: ...
-
-
-def digests(tensors: Mapping[str, Stored], seen: Callable[[int], None] = lambda count: None) -> dict[str, str]:
-    """The sha256 of the bytes of every tensor, by its name."""
+def digests(
+    tensors: Mapping[str, Stored], seen: Callable[[int], None] = lambda count: None, by_value: bool = False
+) -> dict[str, str]:
+    """The sha256 of the bytes of every tensor, by its name; `by_value`: of floats the values as float32."""
 
     def digest(name: str) -> tuple[str, str]:
-        data = tensors[name].data
-        found = hashlib.sha256(data.data).hexdigest()
-        seen(data.size)
-        return name, found
+        t, found = tensors[name], hashlib.sha256()
+        if by_value and word(t.type) in FLOATS:
+            for rows in floats(t):
+                found.update(rows.data)
+        else:
+            found.update(t.data.data)
+        seen(t.data.size)
+        return name, found.hexdigest()
 
     with ThreadPoolExecutor(THREADS) as pool:
         try:
@@ -43,6 +40,12 @@ def digests(tensors: Mapping[str, Stored], seen: Callable[[int], None] = lambda 
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def compared(copy: Mapping[str, Stored], source: Mapping[str, Stored]) -> tuple[dict[str, str], dict[str, str]]:
+    """The digests of both; of the values where floats were saved again in another type."""
+    kinds = [{word(t.type) for t in tensors.values()} & FLOATS for tensors in (copy, source)]
+    return digests(copy, by_value=kinds[0] != kinds[1]), digests(source, by_value=kinds[0] != kinds[1])
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Match:
     nearest  the source block that has most of its tensors; None where none or several have
     common   how many tensors it shares with the nearest
     total    how many tensors it has
+    values   whether the nearest is known by the values of its small tensors only
     """
 
     block: int
@@ -60,6 +64,7 @@ class Match:
     nearest: int | None
     common: int
     total: int
+    values: bool = False
 
     @property
     def likely(self) -> Sequence[int]:
@@ -69,6 +74,10 @@ class Match:
     def describe(self) -> str:
         if self.sources:
             return f"block {self.block} is source block {' or '.join(map(str, self.sources))}"
+        if self.values:
+            return (
+                f"block {self.block} has no tensor of the source; by the values of its norms it is nearest to block {self.nearest}"
+            )
         if self.nearest is None:
             return f"block {self.block} is no block of the source: none of its {self.total} tensors tells which"
         return f"block {self.block} has {self.common} of {self.total} tensors of source block {self.nearest}, and no block has all"
@@ -102,13 +111,19 @@ class Recovery:
 
         Of equal source blocks it takes the one behind the block before, else the first.
         """
-        layers: list[int] = []
+        found = self.partial
+        known = [layer for layer in found if layer is not None]
+        return Route.of(known, self.n_layer) if found and len(known) == len(found) else None
+
+    @property
+    def partial(self) -> list[int | None]:
+        """The source block of each block of the trunk, None where that is not known."""
+        layers: list[int | None] = []
         for match in self.trunk:
             known = [source for source in match.likely if source < self.n_layer]
-            if not known:
-                return None
-            layers.append(layers[-1] + 1 if layers and layers[-1] + 1 in known else known[0])
-        return Route.of(layers, self.n_layer) if layers else None
+            after = (layers[-1] + 1) if layers and layers[-1] is not None else -1
+            layers.append(after if after in known else known[0] if known else None)
+        return layers
 
     def fits(self, route: Route) -> bool:
         """Whether the hashes allow this route: the same blocks, or blocks equal to them."""
@@ -136,6 +151,51 @@ def recover(copy: Mapping[str, str], source: Mapping[str, str], prefixes: tuple[
         whole = sorted(b for b, n in common.items() if n == len(tensors) == len(theirs[b]))
         matches.append(Match(block, whole, nearest if most > second else None, most, len(tensors)))
     return Recovery(matches, behind, n_layer)
+
+
+def recovery(
+    copy: Mapping[str, Stored], source: Mapping[str, Stored], prefixes: tuple[str, str], n_layer: int, behind: int
+) -> tuple[Recovery, dict[str, str], dict[str, str]]:
+    """What a file is, by the digests of its tensors and where these tell nothing by values; and the digests of both."""
+    ours, theirs = compared(copy, source)
+    return by_values(recover(ours, theirs, prefixes, n_layer, behind), copy, source, prefixes), ours, theirs
+
+
+NEAR = 0.05  # of the norms of two blocks, relative: a rounding to fewer bits, and no other block
+
+
+def by_values(found: Recovery, copy: Mapping[str, Stored], source: Mapping[str, Stored], prefixes: tuple[str, str]) -> Recovery:
+    """A recovery in which blocks without a tensor of the source are known by the values of their vectors, where those tell."""
+    if all(match.likely for match in found.matches):
+        return found
+    ours, theirs = (vectors(tensors, prefix) for tensors, prefix in zip((copy, source), prefixes, strict=True))
+    matches = []
+    for match in found.matches:
+        distances = sorted((distance(ours.get(match.block, {}), theirs[block]), block) for block in theirs)
+        near = [block for far, block in distances if far < NEAR]
+        clear = len(distances) < 2 or distances[1][0] > 4 * distances[0][0]
+        known = near[0] if near and clear and not match.likely else None
+        matches.append(match if known is None else replace(match, nearest=known, values=True))
+    return replace(found, matches=matches)
+
+
+def vectors(tensors: Mapping[str, Stored], prefix: str) -> dict[int, dict[str, np.ndarray]]:
+    """Block -> name without prefix and number -> values, of all vectors."""
+    out: dict[int, dict[str, np.ndarray]] = defaultdict(dict)
+    for name, t in tensors.items():
+        block = block_of(name, prefix)
+        if block is not None and len(flat(t.shape)) == 1 and decodes(t.type):
+            out[block][name.removeprefix(f"{prefix}{block}.")] = np.concatenate([rows.ravel() for rows in floats(t)])
+    return dict(out)
+
+
+def distance(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> float:
+    """The relative distance of all vectors that both have; infinite where they have other ones."""
+    if not a or a.keys() != b.keys() or any(a[name].shape != b[name].shape for name in a):
+        return float("inf")
+    apart = sum(float(np.square(difference(a[name], b[name])).sum()) for name in a)
+    size = sum(float(np.square(x.astype(np.float64)).sum()) for x in b.values())
+    return (apart / size) ** 0.5 if 0 < size < float("inf") and apart == apart else float("inf")
 
 
 def by_block(hashes: Mapping[str, str], prefix: str) -> dict[int, set[tuple[str, str]]]:

@@ -13,6 +13,7 @@ from ..arch.kinds import HYBRID, KINDS, interval_of, interval_without_list
 from ..arch.metadata import MAX_BLOCKS
 from ..forward.state import KeyValues
 from ..model.model import Model
+from .by_place.llamacpp import miscounted
 from .copy_map import Plan
 
 
@@ -31,11 +32,19 @@ def one_kind(model: Model, plan: Plan) -> str:
     return kinds.pop() if model.architecture in HYBRID and len(kinds) == 1 else ""
 
 
+def lost_by_count(model: Model, plan: Plan) -> str:
+    """What llama.cpp computes otherwise in the copy because of its number of blocks; empty if nothing is."""
+    hp = model.hp
+    return miscounted(model.architecture, plan.n_source, len(plan.blocks), (hp.n_embd // hp.n_head, hp.head_dim))
+
+
 def runners(model: Model, plan: Plan) -> list[Runner]:
     """What is known of each kind of runtime."""
     if len(plan.blocks) > MAX_BLOCKS:
         too_many = f"{len(plan.blocks)} blocks; llama.cpp loads at most {MAX_BLOCKS}"
         return [Runner("llama.cpp", False, too_many), Runner("refmodel", True, "runs the route itself")]
+    if lost := lost_by_count(model, plan):
+        return [Runner("llama.cpp", False, lost), Runner("refmodel", True, "runs the route itself")]
     if model.architecture not in KINDS:
         alike = "all blocks are of one kind, so their number is all that changes"
         return [Runner(name, True, alike) for name in ("llama.cpp", "Hugging Face transformers", "any runtime that counts blocks")]

@@ -14,9 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import RefmodelError
 from ..forward.numerics import Numerics
-from ..gguf.metadata import Metadata
 from ..model.model import Model, RouteLike
 from ..model.session import Session
 from ..tokenizer import Tokenizer
@@ -24,14 +22,11 @@ from ..tokenizer.vocab import special_id
 from .generate import generate, room
 from .reply import Reply
 from .sampling import GREEDY, Sampling
+from .templates import ChatError
 
-KEY = "tokenizer.chat_template"
 OPEN, CLOSE = "<think>", "</think>"
+PROBE = "a message that no template knows, 5f0c9e"
 SWITCH = re.compile(r"\s*(?<!\S)/(no_)?think(?!\S)")
-
-
-class ChatError(RefmodelError):
-    """A chat template is missing, or does what it must not."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +40,6 @@ class TemplateLimits:
 
 LIMITS = TemplateLimits()
 PATIENCE = 20  # seconds by the clock for one of the processor: a busy machine is no fault of the template
-
-
-def template_of(md: Metadata) -> str:
-    """The file's chat template. ChatError where it has none."""
-    template = md.str(KEY, default="")
-    if not template:
-        raise ChatError(
-            f"{md.path}: has no chat template ({KEY}); it was not trained to chat, or the key was left out: run it with -p"
-        )
-    return template
 
 
 def render(template: str, values: Mapping[str, Any], limits: TemplateLimits = LIMITS) -> str:
@@ -83,6 +68,7 @@ class Conversation:
     """What was said so far, and what the template makes of it.
 
     thinking  True or False is given to the template as enable_thinking; None leaves it to the template
+    kwargs    further values that the template may name
     """
 
     tokenizer: Tokenizer
@@ -90,6 +76,7 @@ class Conversation:
     system: str = ""
     thinking: bool | None = None
     messages: list[dict[str, str]] = field(default_factory=list)
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def ask(self, text: str) -> str:
         """Add the user's message; returns the whole conversation as the model reads it, up to where it answers.
@@ -104,9 +91,29 @@ class Conversation:
             if "enable_thinking" in self.template:
                 text = SWITCH.sub("", text).strip()
         self.messages.append({"role": "user", "content": text})
+        return self._rendered(self.messages)
+
+    def _rendered(self, messages: list[dict[str, str]]) -> str:
         chosen = {} if self.thinking is None else {"enable_thinking": self.thinking}
-        values = {"messages": self.messages, "tools": None, "documents": None, "add_generation_prompt": True}
-        return render(self.template, values | chosen | special_texts(self.tokenizer))
+        values = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": True}
+        return render(self.template, values | special_texts(self.tokenizer) | dict(self.kwargs) | chosen)
+
+    def leaves_out(self, prompt: str) -> bool:
+        """Whether the prompt that `ask` gave is without the user's last message, whatever the template's reason.
+
+        The message must be there, whatever became of its white space. A short one, and one that was said before, may be there by
+        chance: then the template is asked once more with another in its place.
+        """
+        message, earlier = self.messages[-1]["content"], [said["content"] for said in self.messages[:-1]]
+        if "".join(message.split()) not in "".join(prompt.split()):
+            return True
+        if len(message) > len(PROBE) and not any(message in said for said in earlier):
+            return False
+        try:
+            other = self._rendered([*self.messages[:-1], {"role": "user", "content": PROBE}])
+        except ChatError:  # it takes this message and not that one
+            return False
+        return PROBE not in other and other == prompt
 
     def answered(self, text: str) -> None:
         """Add the model's reply."""
@@ -153,6 +160,7 @@ class Dialogue:
         """Say something. The reply is there when its `tokens` were read; then call `done`."""
         prompt = self.conversation.ask(text)
         ids = self.conversation.ids(prompt)
+        lost = self.conversation.leaves_out(prompt)
         budget = None if self.budget is None else ThinkingBudget(self.model.tokenizer, self.budget, prompt)
         ids += budget.first() if budget else ()
         count = room(self.ctx, len(ids), self.count)
@@ -162,7 +170,8 @@ class Dialogue:
         past, new = self.fed, ids[len(self.fed) :]
         self.fed = ids
         steer = budget or (lambda token: ())
-        return Turn(Reply(self.model.tokenizer, self.stops), len(new), generate(self.session, new, count, self.how, steer, past))
+        tokens = generate(self.session, new, count, self.how, steer, past)
+        return Turn(Reply(self.model.tokenizer, self.stops), len(new), tokens, lost)
 
     def done(self, reply: Reply) -> None:
         """The reply becomes part of the conversation. Its last token was never fed."""
@@ -172,11 +181,17 @@ class Dialogue:
 
 @dataclass(frozen=True)
 class Turn:
-    """The reply to come, the tokens that are read before it, and its own tokens as they come."""
+    """The reply to come.
+
+    read    the tokens that are read before it
+    tokens  its own, as they come
+    lost    whether the template left the user's message out
+    """
 
     reply: Reply
     read: int
     tokens: Iterator[int]
+    lost: bool
 
 
 class ThinkingBudget:

@@ -7,6 +7,7 @@ vocabulary is read by the first call that needs it. Source: llama.cpp src/llama-
 import codecs
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 
 from ..errors import TokenError
@@ -18,7 +19,18 @@ from .spm import Spm
 from .vocab import SPECIAL, Vocab, partition, per_token, special_id
 
 NONE = ("none", "no_vocab")
-KNOWN = ("gpt2", "llama")
+KNOWN = ("gpt2", "llama", "gemma4")
+ENDS: dict[str, tuple[int | None, int | None]] = {"llama": (1, 2), "gemma4": (None, None)}  # begin and end if no key says so
+FOREIGN = {  # other values of tokenizer.ggml.model in llama.cpp, and what writes them
+    "bert": "a WordPiece vocabulary, of BERT-like embedding models",
+    "t5": "a unigram vocabulary, of T5-like encoders",
+    "rwkv": "the vocabulary of RWKV models",
+    "plamo2": "the vocabulary of PLaMo-2 models",
+    "hybriddna": "a vocabulary with k-mers of DNA, of HybriDNA models",
+    "whitespace": "a vocabulary of whole words, of Jina's Chinese embedding model",
+    "test": "a stand-in of llama.cpp's own tests",
+}
+BPE_MODELS = ("gpt2", "gemma4")
 IDS = "--tokens takes ids directly"
 
 
@@ -40,12 +52,13 @@ class Tokenizer:
     def from_metadata(md: Metadata) -> "Tokenizer":
         """Read what is cheap. A file without a tokenizer, or with an unknown one, fails in `encode` and `decode`."""
         model = md.str("tokenizer.ggml.model", default="none")
-        pre = md.str("tokenizer.ggml.pre", default="") or "default"
+        pre = "gemma4" if model == "gemma4" else md.str("tokenizer.ggml.pre", default="") or "default"
         arch = md.str("general.architecture", default="")
         key = "tokenizer.ggml.tokens"
         count = len(md.strings(key)) if key in md else md.int(f"{arch}.vocab_size", default=0)
         spm_like, cuts = model == "llama", PRE.get(pre, PRE["default"])
-        bos, eos = {"llama": (1, 2), "gpt2": (cuts.bos, 11)}.get(model, (None, None))
+        bos, eos = ENDS.get(model, (cuts.bos, 11))
+        bpe = model in BPE_MODELS
         return Tokenizer(
             md=md,
             model=model,
@@ -53,7 +66,8 @@ class Tokenizer:
             n_vocab=count,
             bos=special_id(md, "bos", bos, count),
             eos=special_id(md, "eos", eos, count),
-            add_bos=md.bool("tokenizer.ggml.add_bos_token", default=spm_like or (model == "gpt2" and cuts.add_bos)),
+            add_bos=md.bool("tokenizer.ggml.add_bos_token", default=spm_like or (bpe and cuts.add_bos))
+            or (bpe and cuts.always_bos),
             add_eos=md.bool("tokenizer.ggml.add_eos_token", default=False),
             space_prefix=md.bool("tokenizer.ggml.add_space_prefix", default=spm_like),
         )
@@ -64,9 +78,11 @@ class Tokenizer:
         if self.model in NONE:
             return f"The file has no tokenizer (tokenizer.ggml.model is absent or 'none'); {IDS}."
         if self.model not in KNOWN:
-            return f"tokenizer.ggml.model is {self.model!r}; known are {', '.join(KNOWN)}. {IDS}."
-        if self.model == "gpt2" and self.pre not in PRE:
-            return f"tokenizer.ggml.pre is {self.pre!r}; known are {', '.join(sorted(PRE))}. {IDS}."
+            what = f" ({FOREIGN[self.model]})" if self.model in FOREIGN else ""
+            return f"tokenizer.ggml.model is {self.model!r}{what}; known are {', '.join(KNOWN)}. {IDS}."
+        if self.model in BPE_MODELS and self.pre not in PRE:
+            near = "".join(f"; did you mean {name!r}?" for name in get_close_matches(self.pre, PRE, 1))
+            return f"tokenizer.ggml.pre is {self.pre!r}, none of the {len(PRE)} names that llama.cpp knows{near or '.'} {IDS}."
         return None
 
     @cached_property
@@ -81,8 +97,9 @@ class Tokenizer:
         """What turns text without special tokens into ids; built on first use."""
         vocab = self.vocab
         if self.model == "llama":
-            return Spm(vocab, per_token(self.md, "tokenizer.ggml.scores", self.n_vocab))
-        return Bpe(vocab, self.md.strings("tokenizer.ggml.merges"), PRE[self.pre])
+            return Spm(self.md.path, vocab, per_token(self.md, "tokenizer.ggml.scores", self.n_vocab))
+        key, pre = "tokenizer.ggml.merges", PRE[self.pre]
+        return Bpe(vocab, self.md.strings(key) if pre.needs_merges or key in self.md else (), pre)
 
     @property
     def eog(self) -> frozenset[int]:
@@ -134,7 +151,8 @@ class Tokenizer:
         vocab = self.vocab
         if not 0 <= token < self.n_vocab:
             raise TokenError(f"Token {token} is outside the vocabulary; ids are 0 to {self.n_vocab - 1}.")
-        decode: Callable[[str], bytes] = spm.decode if self.model == "llama" else bpe.decode
+        spaced = self.model == "llama" or PRE[self.pre].spaces
+        decode: Callable[[str], bytes] = spm.decode if spaced else bpe.decode
         return vocab.piece(token, decode)
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = False) -> str:
@@ -159,7 +177,7 @@ class Tokenizer:
         """What `info` shows, without reading the vocabulary."""
         show = {
             "model": self.model,
-            "pre-tokenizer": self.pre if self.model == "gpt2" else "",
+            "pre-tokenizer": self.pre if self.model in BPE_MODELS else "",
             "tokens": str(self.n_vocab),
         }
         adds = [name for name, on in (("bos", self.add_bos), ("eos", self.add_eos)) if on]

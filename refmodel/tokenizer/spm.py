@@ -8,15 +8,16 @@ Source: llama.cpp src/llama-vocab.cpp, llm_tokenizer_spm_session and byte_to_tok
 """
 
 import struct
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from sentencepiece import SentencePieceProcessor
 
-from ..errors import TokenError
-from .vocab import Vocab
+from ..errors import MetadataError, TokenError
+from .vocab import SPACE, Vocab
 
-SPACE = "\u2581"
+LONGEST = 7999  # bytes of a piece
 NORMAL, UNKNOWN, BPE = 1, 2, 2  # SentencePiece.Type and TrainerSpec.ModelType of sentencepiece_model.proto
 
 
@@ -51,6 +52,18 @@ def model(vocab: Vocab, scores: NDArray[np.float64]) -> bytes:
     return b"".join([*pieces, piece(unknown, 0.0, UNKNOWN), block(2, number(3, BPE)), block(3, off)])
 
 
+def check(path: Path, vocab: Vocab) -> None:
+    """MetadataError for a token that the package cannot hold."""
+    for i, text in enumerate(vocab.texts):
+        size = len(text.encode())
+        if size > LONGEST or "\0" in text:
+            found = "has a NUL character" if "\0" in text else f"is {size} bytes long"
+            raise MetadataError(
+                f"{path}: tokenizer.ggml.tokens: token {i} {found}; a SentencePiece token has 1 to {LONGEST} bytes and no NUL. "
+                f"Convert the model again without it, or give --tokens, which takes ids directly."
+            )
+
+
 def decode(text: str) -> bytes:
     """A token's text as the bytes it stands for."""
     return text.replace(SPACE, " ").encode()
@@ -59,8 +72,12 @@ def decode(text: str) -> bytes:
 class Spm:
     """The scores of one vocabulary, ready to run."""
 
-    def __init__(self, vocab: Vocab, scores: NDArray[np.float64] | None) -> None:
-        """`scores`: one per token, higher is merged first; zeros where the file has none."""
+    def __init__(self, path: Path, vocab: Vocab, scores: NDArray[np.float64] | None) -> None:
+        """`scores`: one per token, higher is merged first; zeros where the file has none.
+
+        Raises MetadataError, which names the file at `path`, for a token that the package cannot hold.
+        """
+        check(path, vocab)
         self.index, self.unknown = vocab.index, len(vocab.texts)
         self.engine = SentencePieceProcessor(model_proto=model(vocab, np.zeros(self.unknown) if scores is None else scores))
 

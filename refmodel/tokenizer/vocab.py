@@ -32,6 +32,8 @@ class Attr(IntFlag):
     RSTRIP = 256
 
 
+WHITE = " \t\n\v\f\r"  # what stripping takes
+SPACE = "\u2581"  # how SentencePiece and its like write a space
 SPECIAL = int(Attr.CONTROL | Attr.UNKNOWN)
 SHOWN = SPECIAL | int(Attr.USER_DEFINED)  # found in raw text, printed as they are
 TYPES = (0, *map(int, (Attr.NORMAL, Attr.UNKNOWN, Attr.CONTROL, Attr.USER_DEFINED, Attr.UNUSED, Attr.BYTE)))
@@ -210,7 +212,7 @@ def partition(text: str, vocab: Vocab, parse_special: bool) -> Sequence[str | in
     fragments: list[str | int] = [text] if text else []
     for token in vocab.specials:
         word, attr = vocab.texts[token], vocab.attrs[token]
-        if word not in text or (attr & SPECIAL and not parse_special):
+        if (attr & SPECIAL and not parse_special) or word not in text:
             continue
         parts = ([f] if isinstance(f, int) else cut(f, word, token, attr) for f in fragments)
         fragments = [part for some in parts for part in some]
@@ -218,11 +220,12 @@ def partition(text: str, vocab: Vocab, parse_special: bool) -> Sequence[str | in
 
 
 def cut(text: str, word: str, token: int, attr: int) -> list[str | int]:
-    """Cut one fragment at each occurrence of a special token's text."""
-    white = " \t\n\v\f\r"
+    """Cut one fragment at each occurrence of a special token's text, in one walk over it."""
     parts: list[str | int] = []
-    before, found, rest = text.partition(word)
-    while found:
-        parts += [before.rstrip(white) if attr & Attr.LSTRIP else before, token]
-        before, found, rest = (rest.lstrip(white) if attr & Attr.RSTRIP else rest).partition(word)
-    return [part for part in [*parts, before] if part != ""]
+    at = 0
+    while (found := text.find(word, at)) >= 0:
+        before, at = text[at:found], found + len(word)
+        parts += [before.rstrip(WHITE) if attr & Attr.LSTRIP else before, token]
+        while attr & Attr.RSTRIP and text[at : at + 1] in WHITE and at < len(text):
+            at += 1
+    return [part for part in [*parts, text[at:]] if part != ""]

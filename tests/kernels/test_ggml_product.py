@@ -10,13 +10,14 @@ from strategies import activations, seeds
 from test_kernels_linear import Packed
 
 from refmodel.errors import TensorError
-from refmodel.llamacpp.builds import BUILDS
+from refmodel.llamacpp.builds import AVX2, BUILDS, INSTRUCTIONS, JUDGE, build_of, compiled_for
 from refmodel.llamacpp.profile import DEFAULT
 from refmodel.numerics import llamacpp
+from refmodel.numerics.llamacpp import ROUNDED, of_floats
 from refmodel.ops import ggml_product as ops
-from refmodel.ops.ggml import dot_f32, dot_sgemm
+from refmodel.ops.ggml_floats import FLOAT_PATHS, ORDERS, dot_f32, dot_sgemm
 from refmodel.ops.ggml_product import PATHS, QUANTIZERS, Step, plan
-from refmodel.quants import integers, q8_0, q8_1, q8_k
+from refmodel.quants import FLOATS, dequantize, integers, q8_0, q8_1, q8_k
 
 f32 = np.float32
 
@@ -38,7 +39,7 @@ def test_a_product_is_the_sum_of_its_steps(kind, O, T):
     whole = integers(kind, w.rows)
     parts = [
         getattr(ops, step.path)(whole, QUANTIZERS[PATHS[kind].partner](x[step.tokens]))
-        for step in plan(kind, O, T, True, True, False)
+        for step in plan(kind, O, T, AVX2.repacked, True, False)
     ]
     same_bits(llamacpp(DEFAULT).linear(w, x), np.concatenate(parts))
 
@@ -57,16 +58,16 @@ def test_one_build_pads_rows_of_floats_for_sgemm():
     w.rows = r.standard_normal((4, 20)).astype(f32).view(np.uint8)
     w.name, floats = "blk.0.ssm_beta.weight", w.rows.view(f32)
     pad = lambda a: np.pad(a, ((0, 0), (0, 4)))
-    padded = dot_sgemm(pad(floats)[None], pad(x)[:, None])
+    padded = dot_sgemm(pad(floats)[None], pad(x)[:, None], lanes=8)
     same_bits(llamacpp(DEFAULT, BUILDS["0ce8cd1"]).linear(w, x), padded)
-    plain = dot_f32(floats[None], x[:, None])
+    plain = dot_f32(floats[None], x[:, None], lanes=8)
     same_bits(llamacpp(DEFAULT).linear(w, x), plain)
     assert (padded != plain).any()
 
 
 def test_the_plan():
-    every, off = slice(0, 9), {"repack": False, "tiled": True, "panels": False}
-    default = {"repack": True, "tiled": True, "panels": False}
+    every, off = slice(0, 9), {"repacked": (), "tiled": True, "panels": False}
+    default = {"repacked": AVX2.repacked, "tiled": True, "panels": False}
     assert plan(Q.Q4_K, 8, 9, **default) == [
         Step(slice(0, 8), "pairs_of_q4_k"),
         Step(slice(8, 9), "sums_of_q4_k"),
@@ -75,10 +76,10 @@ def test_the_plan():
     assert plan(Q.Q4_K, 8, 4, **default) == [Step(slice(0, 4), "pairs_of_q4_k")]
     assert plan(Q.Q4_K, 12, 9, **default) == [Step(every, "super_blocks")] == plan(Q.Q4_K, 8, 9, **off)
     assert plan(Q.Q6_K, 8, 7, **default) == [Step(slice(0, 7), "lanes_of_q6_k")]
-    assert plan(Q.Q6_K, 8, 9, False, False, False) == [Step(every, "lanes_of_q6_k")]
+    assert plan(Q.Q6_K, 8, 9, (), False, False) == [Step(every, "lanes_of_q6_k")]
     assert plan(Q.IQ4_NL, 12, 1, **default) == [Step(slice(0, 1), "alternating_lanes")]
     assert plan(Q.IQ4_NL, 12, 2, **default) == [Step(slice(0, 2), "eight_lanes")]
-    assert plan(Q.IQ4_XS, 8, 9, False, False, True) == [Step(every, "whole_super_blocks")]
+    assert plan(Q.IQ4_XS, 8, 9, (), False, True) == [Step(every, "whole_super_blocks")]
 
 
 @given(seed=seeds(), scale=st.sampled_from([1e-30, 0.1, 1.0, 100.0]))
@@ -108,3 +109,58 @@ def test_of_values_equally_far_from_zero_the_first_decides():
     x[0, 3], x[0, 9] = -2, 2
     assert q8_k.quantize(x).d > 0
     assert q8_k.quantize(-x).d < 0
+
+
+# ---- kernels for other processors
+
+
+@pytest.mark.parametrize("which", INSTRUCTIONS.values(), ids=lambda which: which.name)
+def test_what_is_repacked_has_paths_for_it(which):
+    for name in which.repacked:
+        assert PATHS[Q[name]].gemv
+        assert PATHS[Q[name]].gemm
+
+
+@pytest.mark.parametrize("sgemm", [True, False])
+@pytest.mark.parametrize("which", INSTRUCTIONS.values(), ids=lambda which: which.name)
+@pytest.mark.parametrize("kind", FLOATS, ids=lambda kind: kind.name)
+@given(seed=seeds(), O=st.sampled_from([3, 4, 20]), T=st.integers(1, 3), I=st.sampled_from([20, 32, 48, 64, 100, 256]))
+def test_a_product_with_floats_has_the_order_of_the_instructions(which, kind, sgemm, seed, O, T, I):
+    w, x = Packed(kind, seed, O, I), tokens(seed, T, I)
+    paths = FLOAT_PATHS[kind, which.floats]
+    order = paths.sgemm if sgemm and T > 1 and O % 4 == 0 and I % paths.whole == 0 else paths.alone
+    got = of_floats(compiled_for(JUDGE, which), w, x, sgemm)
+    same_bits(got, ORDERS[order](dequantize(kind, w.rows)[None], ROUNDED[kind](x)[:, None]))
+
+
+@pytest.mark.parametrize("T", [1, 3, 4, 9])
+def test_q2_k_is_repacked_for_wide_registers_only(T):
+    w, x = Packed(Q.Q2_K, 5, 16, 2), tokens(5, T, 512)
+    whole, rounded = integers(Q.Q2_K, w.rows), q8_k.quantize(x)
+    w.name, fours = "blk.0.ffn_up.weight", T // 4 * 4
+    wide = llamacpp(DEFAULT, compiled_for(JUDGE, INSTRUCTIONS["skylakex"])).linear(w, x)
+    halves, sums = ops.halves_of_q2_k(whole, rounded), ops.sums_of_q4_k(whole, rounded)
+    same_bits(wide, np.concatenate([halves[:fours], sums[fours:]]))
+    same_bits(llamacpp(DEFAULT).linear(w, x), (ops.super_blocks if T >= 8 else ops.lanes_of_q2_k)(whole, rounded))
+
+
+@given(seed=seeds(), kind=st.sampled_from([Q.IQ4_NL, Q.MXFP4]), N=st.integers(1, 6))
+def test_a_last_block_alone_is_fused_or_not(seed, kind, N):
+    w, x = Packed(kind, seed, 3, N), tokens(seed, 1, 32 * N)
+    if kind == Q.MXFP4:
+        w.rows = w.rows.copy()
+        w.rows.reshape(3, N, 17)[:, :, 0] = 125
+    whole, rounded = integers(kind, w.rows), q8_0.quantize(x)
+    for which in INSTRUCTIONS.values():
+        path = ops.alternating_lanes if which.lanes == 8 else ops.alternating_lanes_rounded
+        same_bits(llamacpp(DEFAULT, compiled_for(JUDGE, which)).linear(w, x), path(whole, rounded))
+
+
+def test_a_build_says_which_instructions_it_uses():
+    say = lambda features: build_of({"commit": "0c1e570-dirty", "features": features})
+    assert say("AVX2") == JUDGE == build_of({"commit": "0c1e570"})
+    assert say("AVX2 AVX512").instructions == INSTRUCTIONS["skylakex"]
+    assert say("AVX2 AVX512 AVX512_BF16").instructions == INSTRUCTIONS["zen4"]
+    assert say("AVX2 AVX512 AVX512_BF16 AMX_INT8") is None
+    assert say("") is None
+    assert build_of({"commit": "1234567"}) is None

@@ -13,7 +13,7 @@ from test_contract import random_rows
 from refmodel.kernels import decode
 from refmodel.kernels import linear as kernels
 from refmodel.numerics import reference as numerics
-from refmodel.ops import ggml as ops
+from refmodel.ops.ggml_floats import ORDERS
 from refmodel.ops.linear import eight_lanes
 from refmodel.ops.linear import linear as op
 from refmodel.quants import LAYOUTS, dequantize
@@ -117,7 +117,7 @@ def test_the_orders_of_vec_dot_have_the_bits_of_their_definitions(kind, seed, T,
     w, order = Packed(kind, seed, O, I), f"dot_{kind.name.lower()}"
     x, out = tokens(seed, T, w), np.full((T, O), np.nan, np.float32)
     kernels.product(kind.name, order, w.rows, x, out)
-    same_bits(out, getattr(ops, order)(dequantize(kind, w.rows)[None], x[:, None]))
+    same_bits(out, ORDERS[order](dequantize(kind, w.rows)[None], x[:, None]))
 
 
 @FLOATS
@@ -126,7 +126,7 @@ def test_so_have_those_of_one_token_and_whole_blocks(kind, seed, O, blocks):
     w, order = Packed(kind, seed, O, 32 * blocks), f"dot_{kind.name.lower()}"
     x, out = tokens(seed, 1, w), np.full((1, O), np.nan, np.float32)
     kernels.product(kind.name, order, w.rows, x, out)
-    same_bits(out, getattr(ops, order)(dequantize(kind, w.rows)[None], x[:, None]))
+    same_bits(out, ORDERS[order](dequantize(kind, w.rows)[None], x[:, None]))
 
 
 def test_a_type_that_no_kernel_knows_is_decoded_panel_by_panel(monkeypatch):

@@ -14,8 +14,8 @@ from refmodel.kernels.paths import STRETCH
 from refmodel.kernels.products import product
 from refmodel.kernels.tokens import form_of, rounded
 from refmodel.ops import ggml_product as ops
-from refmodel.ops.ggml import fma
 from refmodel.ops.ggml_product import PATHS, QUANTIZERS
+from refmodel.ops.ieee import fma
 from refmodel.quants import QUANTS, integers
 
 f32 = np.float32

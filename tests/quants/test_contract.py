@@ -1,15 +1,20 @@
 """What every tensor type promises; a type is tested by standing in LAYOUTS."""
 
+import ctypes
+import re
+from pathlib import Path
+
 import gguf.quants
 import numpy as np
 import pytest
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf import GGMLQuantizationType
 from hypothesis import given
 from near import same_bits
 from strategies import seeds
 
 from refmodel.errors import TensorError
 from refmodel.quants import LAYOUTS, dequantize
+from refmodel.quants.types import GONE, LAST, SIZES, missing, tensor_type
 
 HALVES = np.array([0x0000, 0x8000, 0x0001, 0x83FF, 0x0400, 0x3C00, 0xFBFF, 0x7C00, 0xFC00, 0x7E01, 0xFE00], "<u2")
 EVERY = pytest.mark.parametrize("kind", LAYOUTS, ids=lambda kind: kind.name)
@@ -26,17 +31,38 @@ def random_rows(kind, seed, rows=3, blocks=5):
     return packed
 
 
+BITS = {  # bits of a code, and what it stands for
+    "Q1_0": (1, lambda code, d: np.where(code, d, -d)),
+    "Q2_0": (2, lambda code, d: (code - 1) * d),
+}
+
+
+def defined(kind, rows):
+    """The weights by the gguf package; by the words of ggml's definition where it cannot."""
+    with np.errstate(all="ignore"):
+        if kind.name in BITS:
+            width, value = BITS[kind.name]
+            found = [value(bits_of(b["qs"], width), b["d"].astype(np.float32)) for b in rows.view(LAYOUTS[kind].BLOCK).ravel()]
+            return np.concatenate(found).reshape(len(rows), -1)
+        return gguf.quants.dequantize(rows, kind).astype(np.float32)
+
+
+def bits_of(packed, width):
+    """Numbers of `width` bits, the first in the lowest bits of the first byte."""
+    mask = (1 << width) - 1
+    return np.array([int(byte) >> shift & mask for byte in packed for shift in range(0, 8, width)], np.float32)
+
+
 @EVERY
 def test_the_block_has_the_size_that_the_format_says(kind):
-    assert (LAYOUTS[kind].WEIGHTS, LAYOUTS[kind].BLOCK.itemsize) == GGML_QUANT_SIZES[kind]
+    assert (LAYOUTS[kind].WEIGHTS, LAYOUTS[kind].BLOCK.itemsize) == SIZES[kind]
 
 
 @EVERY
 @given(seed=seeds())
 def test_bits_equal_those_of_gguf_py(kind, seed):
     rows = random_rows(kind, seed)
-    with np.errstate(all="ignore"):
-        theirs = gguf.quants.dequantize(rows, kind).astype(np.float32)
+    theirs = defined(kind, rows)
     ours = dequantize(kind, rows)
     assert ours.shape == (3, 5 * LAYOUTS[kind].WEIGHTS)
     number = ~np.isnan(theirs)
@@ -48,8 +74,7 @@ def test_bits_equal_those_of_gguf_py(kind, seed):
 def test_every_byte_value_at_every_place(kind):
     """Block b holds the byte b everywhere: with 256 blocks, each place sees each value."""
     rows = np.repeat(np.arange(256, dtype=np.uint8), LAYOUTS[kind].BLOCK.itemsize).reshape(1, -1)
-    with np.errstate(all="ignore"):
-        theirs = gguf.quants.dequantize(rows, kind).astype(np.float32)
+    theirs = defined(kind, rows)
     ours = dequantize(kind, rows)
     number = ~np.isnan(theirs)
     same_bits(ours[number], theirs[number])
@@ -61,18 +86,60 @@ def test_no_rows_are_no_rows(kind):
     assert dequantize(kind, np.zeros((0, LAYOUTS[kind].BLOCK.itemsize), np.uint8)).shape[0] == 0
 
 
-BEYOND = [GGMLQuantizationType[name] for name in ("IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ3_S", "IQ1_S", "TQ1_0", "TQ2_0")]
+@pytest.mark.parametrize("name", ["Q8_1", "Q8_K", "I8", "I32", "F64"])
+def test_a_type_that_holds_no_weights_is_named(name):
+    kind = GGMLQuantizationType[name]
+    with pytest.raises(TensorError, match=f"{name}, which holds no weights .* IQ2_XXS"):
+        dequantize(kind, np.zeros((1, SIZES[kind][1]), np.uint8))
 
 
-@pytest.mark.parametrize("kind", BEYOND, ids=lambda kind: kind.name)
-def test_other_types_go_through_the_library(kind):
-    """Any bytes: among 256 blocks some have infinite or NaN scales, and those warn nobody."""
-    rows = np.random.default_rng(0).integers(0, 256, (256, GGML_QUANT_SIZES[kind][1]), np.uint8)
-    ours = dequantize(kind, rows)
-    with np.errstate(all="ignore"):
-        same_bits(ours, gguf.quants.dequantize(rows, kind))
+@pytest.mark.parametrize("number", range(100))
+def test_every_number_has_a_type_or_a_reason(number):
+    kind = tensor_type(number)
+    if kind is None:
+        assert re.search("convert the model again|is damaged", missing(number))
+    else:
+        assert (int(kind), number in SIZES) == (number, True)
 
 
-def test_a_type_that_nobody_decodes_is_named():
-    with pytest.raises(TensorError, match="Q8_K"):
-        dequantize(GGMLQuantizationType.Q8_K, np.zeros((1, 292), np.uint8))
+class Traits(ctypes.Structure):
+    """ggml_type_traits of build 0c1e57098."""
+
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("weights", ctypes.c_int64),
+        ("interleaved", ctypes.c_int64),
+        ("bytes", ctypes.c_size_t),
+        ("is_quantized", ctypes.c_bool),
+        ("to_float", ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)),
+        ("from_float", ctypes.c_void_p),
+    ]
+
+
+@pytest.fixture
+def traits(llama_lib):
+    lib = ctypes.CDLL(str(Path(llama_lib).with_name("libggml-base.so")))
+    lib.ggml_get_type_traits.restype = ctypes.POINTER(Traits)
+    return lambda number: lib.ggml_get_type_traits(number).contents
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("number", range(LAST + 1))
+def test_live_llama_cpps_own_table(traits, number):
+    """Every type of ggml's table has the size of ours; each that ggml decodes to floats we decode to the same bits."""
+    theirs, kind = traits(number), tensor_type(number)
+    if kind is None:
+        assert number in GONE
+        assert theirs.weights == 0
+        return
+    assert SIZES[number] == (theirs.weights, theirs.bytes)
+    assert (kind in LAYOUTS) == (bool(theirs.to_float) or kind.name == "F32")
+    if not theirs.to_float:
+        return
+    anything = np.random.default_rng(number).integers(0, 256, (4, 400 * theirs.bytes), np.uint8)
+    rows = np.concatenate([random_rows(kind, 1, 4, 600), anything], axis=1)
+    out = np.empty((4, 1000 * theirs.weights), np.float32)
+    theirs.to_float(rows.ctypes.data, out.ctypes.data, out.size)
+    ours, numbers = dequantize(kind, rows), ~np.isnan(out)
+    same_bits(np.isnan(ours), ~numbers)
+    same_bits(ours[numbers], out[numbers])

@@ -15,7 +15,7 @@ from ...model.route import Route
 from .. import hf_runtimes
 from ..gguf import plan_of
 from ..hf_read import read_folder
-from ..recover import Claim, Recovery, digests, recover
+from ..recover import Claim, Recovery, recovery
 from ..runtimes import cost, runners
 from .folder import folder_claims, verify_folder
 from .gguf import gguf_claims, verify_gguf
@@ -77,6 +77,7 @@ class Recovered:
         return {
             "route": route and route.canonical,
             "map": route and list(route.layers),
+            "partial": self.recovery.partial,
             "exact": self.recovery.exact,
             "blocks": [asdict(match) for match in self.recovery.matches],
             "lies": self.lies,
@@ -89,10 +90,10 @@ def recovered(out: Path, source: Path) -> Recovered:
     if source.is_dir():
         held, copy = read_folder(source), read_folder(out)
         prefixes = (copy.prefix, held.prefix)
-        found = recover(digests(copy.tensors), digests(held.tensors), prefixes, held.n_layer, held.behind)
+        found, _, _ = recovery(copy.tensors, held.tensors, prefixes, held.n_layer, held.behind)
         return Recovered(found, folder_claims(copy, held.n_layer))
     model, file = load(source), read(out)
-    found = recover(digests(file.tensors), digests(model.file.tensors), ("blk.", "blk."), model.n_layer, int(model.hp.n_nextn))
+    found, _, _ = recovery(file.tensors, model.file.tensors, ("blk.", "blk."), model.n_layer, int(model.hp.n_nextn))
     return Recovered(found, gguf_claims(file, model.n_layer))
 
 

@@ -1,56 +1,106 @@
 """The checks that any checkpoint undergoes, whatever its format: structure, seams, bytes, and what it claims."""
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+
+import numpy as np
 
 from ...gguf.format import OURS
 from ...model.route import Route
 from ..copy_map import Plan, block_of
-from ..recover import Claim, Recovery, Stored
+from ..recover import Claim, Recovery
+from ..values import ERRORS, Error, Stored, decodes, error, flat, relation, word
+from .living import accidents
 from .report import SEAMS, Check, Report
+
+CLAIMING = (OURS, "rys_relayer.")  # keys in which a file says its own route
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """The tensors of a file and their digests."""
+
+    tensors: Mapping[str, Stored]
+    hashes: Mapping[str, str]
 
 
 def decided(
     report: Report, structure: Check, given: Route | None, found: Recovery, claims: Sequence[Claim], whole: Plan
 ) -> Plan | None:
-    """The plan to hold the file against: the route that was given, else what the hashes say, else what the file claims."""
+    """The plan to hold the file against: the given route, else what the file claims if the hashes allow it, else theirs."""
     report.recovered = found.route.canonical if found.route else ""
-    claimed = next((r for c in claims if c.where.startswith(OURS) for r in c.routes.values() if isinstance(r, Route)), None)
+    said = [r for c in claims if c.where.startswith(CLAIMING) for r in c.routes.values() if isinstance(r, Route)]
+    true = next((r for r in said if found.fits(r)), None)
     choices = (
         (given, "given"),
+        (true, "claimed by the file, and by the hashes"),
         (found.route if found.exact else None, "recovered from the hashes"),
-        (claimed, "claimed by the file, as the hashes leave it open"),
+        (next(iter(said), None), "claimed by the file, as the hashes leave it open"),
         (found.route, "nearest to the hashes"),
     )
     for route, origin in choices:
         if route is not None:
             report.route, report.origin = route.canonical, origin
+            report.intended = origin.startswith(("given", "claimed"))
+            if not report.intended:
+                report.notes += ["the route is read from the copy itself, which proves no intention", *accidents(route)]
             return Plan(route, whole.behind, whole.prefix)
     odd = next((m for m in found.trunk if not m.likely), None)
     structure.found("the blocks", odd.describe() if odd else "there are none that this source has")
     return None
 
 
-def check_structure(check: Check, plan: Plan, ours: Mapping[str, Stored], theirs: Mapping[str, Stored]) -> None:
-    """Every expected tensor once, in the type and shape of its source, and no others."""
-    expected = plan.origins(theirs)
+def check_structure(check: Check, plan: Plan, ours: Mapping[str, Stored], theirs: Mapping[str, Stored]) -> dict[str, Error]:
+    """Every expected tensor once, in the shape of its source, and no others.
+
+    Returns the tensors in another type whose values are their source's within that type's error, and how far they are apart.
+    """
+    expected, retyped = plan.origins(theirs), dict[str, Error]()
     for name, source in expected.items():
         check.compared += 1
         if name not in ours:
-            check.found(name, f"is missing; it should be a copy of {source}")
+            if not spared(name, theirs):
+                check.found(name, f"is missing; it should be a copy of {source}")
             continue
-        for what, a, b in (("shape", ours[name].shape, theirs[source].shape), ("type", ours[name].type, theirs[source].type)):
-            if a != b:
-                check.found(name, f"has {what} {word(a)}; {source} has {word(b)}")
+        a, b = ours[name], theirs[source]
+        if flat(a.shape) != flat(b.shape):
+            check.found(name, f"has shape {a.shape}; {source} has {b.shape}")
+        elif a.type != b.type:
+            check_type(check, retyped, name, source, a, b)
     for name in ours:
-        if name not in expected:
+        if name not in expected and not spared(name, ours):
             number = block_of(name, plan.prefix)
             beyond = number is not None and number >= len(plan.blocks)
             check.found(name, f"is not expected; the route has blocks 0 to {len(plan.blocks) - 1}" if beyond else "is not expected")
+    return retyped
 
 
-def word(value: Any) -> str:
-    return str(getattr(value, "name", value))
+def check_type(check: Check, retyped: dict[str, Error], name: str, source: str, a: Stored, b: Stored) -> None:
+    """A tensor in another type than its source: its values are the source's within that type's error, or it is a finding."""
+    said = f"has type {word(a.type)}; {source} has {word(b.type)}"
+    if not (decodes(a.type) and decodes(b.type)):
+        check.found(name, f"{said}, and its values cannot be compared")
+        return
+    apart = error(a, b)
+    if apart.within(a.type):
+        retyped[name] = apart
+        return
+    is_ = relation(a, b, source)
+    allowed = ERRORS[word(a.type)]
+    check.found(name, f"{said}, and its values are not those of {source}: off by {apart.worst:.2g}, allowed {allowed:.2g}; {is_}")
+
+
+TIED = {"output.weight": "token_embd.weight", "lm_head.weight": "embed_tokens.weight"}
+BUFFERS = re.compile(r"rotary_emb\.inv_freq$|\.masked_bias$|\.attn\.bias$")  # computed, and saved by old versions only
+
+
+def spared(name: str, tensors: Mapping[str, Stored]) -> bool:
+    """Whether a tensor may be there or not: a head that is the embedding, a buffer that is computed."""
+    if BUFFERS.search(name):
+        return True
+    embedding = next((t for other, t in tensors.items() if name in TIED and other.endswith(TIED[name])), None)
+    return embedding is not None and name in tensors and np.array_equal(embedding.data, tensors[name].data)
 
 
 def check_seams(report: Report, plan: Plan, found: Recovery) -> None:
@@ -65,19 +115,20 @@ def check_seams(report: Report, plan: Plan, found: Recovery) -> None:
             check.found(f"position {position}", f"should run source block {source}, but {is_}")
 
 
-def check_bytes(check: Check, plan: Plan, ours: Mapping[str, str], theirs: Mapping[str, str]) -> None:
-    """Every tensor's hash is that of its source tensor; where it is not, whose it is."""
+def check_bytes(check: Check, plan: Plan, ours: Hashed, theirs: Hashed) -> None:
+    """Every tensor's hash is that of its source tensor; where it is not, whose it is, or what became of it."""
     holders: dict[str, list[str]] = {}
-    for name, digest in theirs.items():
+    for name, digest in theirs.hashes.items():
         holders.setdefault(digest, []).append(name)
-    for name, source in plan.origins(theirs).items():
-        if name not in ours:
+    for name, source in plan.origins(theirs.hashes).items():
+        if name not in ours.hashes or ours.tensors[name].type != theirs.tensors[source].type:
             continue  # said by the structure
         check.compared += 1
-        if ours[name] != theirs[source]:
-            whose = holders.get(ours[name])
+        if ours.hashes[name] != theirs.hashes[source]:
+            whose = holders.get(ours.hashes[name])
             is_ = f"has the bytes of {' or '.join(whose[:3])}" if whose else "has bytes that no tensor of the source has"
-            check.found(name, f"{is_}; it should have those of {source}")
+            now = "" if whose else relation(ours.tensors[name], theirs.tensors[source], source)
+            check.found(name, f"{is_}; it should have those of {source}" + (f". They are: {now}" if now else ""))
 
 
 def check_claims(check: Check, report: Report, claims: Sequence[Claim], found: Recovery, binding: set[str]) -> None:

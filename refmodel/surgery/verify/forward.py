@@ -11,6 +11,7 @@ from ...arrays import F
 from ...errors import OracleError, RefmodelError, RouteError
 from ...llamacpp.profile import PROFILES
 from ...model.model import Model, load
+from ...numerics import ORACLE, REFERENCE
 from ..copy_map import Plan
 from ..runtimes import one_kind
 from .report import Check, Options
@@ -42,8 +43,11 @@ class Outputs:
         return x
 
 
-def check_forward(check: Check, path: Path, model: Model, plan: Plan, options: Options) -> None:
-    """Run both, the source under the route and the file in its own order, and compare every bit; prefill and decode."""
+def check_forward(check: Check, path: Path, model: Model, plan: Plan, options: Options, widened: bool = False) -> None:
+    """Run both, the source under the route and the file in its own order, and compare every bit; prefill and decode.
+
+    widened  the file holds the same values in other types: both run in float64, where their bits are the same, too
+    """
     try:
         copy = load(path)
         if copy.n_layer != len(plan.route.layers):
@@ -52,7 +56,8 @@ def check_forward(check: Check, path: Path, model: Model, plan: Plan, options: O
         check.found("loading", str(error))
         return
     ours, theirs = Outputs(options.seen), Outputs(options.seen)
-    under_route, alone = model.session(plan.route, tapper=ours), copy.session(tapper=theirs)
+    num = ORACLE if widened else REFERENCE
+    under_route, alone = model.session(plan.route, num, tapper=ours), copy.session(numerics=num, tapper=theirs)
     for call, tokens in enumerate(calls_of(model.n_vocab, options)):
         under_route.forward(tokens)
         alone.forward(tokens)
@@ -72,7 +77,7 @@ def same_bits(check: Check, name: str, a: F, b: F, when: str = "") -> None:
 
 
 def bits(x: F) -> Any:
-    return np.ascontiguousarray(x).reshape(-1).view(np.uint32)
+    return np.ascontiguousarray(x).reshape(-1).view(f"u{x.itemsize}")
 
 
 def check_llamacpp(check: Check, path: Path, model: Model, plan: Plan, options: Options) -> None:

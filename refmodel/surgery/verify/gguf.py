@@ -13,14 +13,17 @@ from ...model.model import Model
 from ...model.route import Route
 from ..copy_map import Plan
 from ..gguf import PER_BLOCK, plan_of, routed_fields
-from ..recover import Claim, claim, claims_of_name, digests, recover
-from .common import check_bytes, check_claims, check_seams, check_structure, decided
+from ..recover import Claim, claim, claims_of_name, recovery
+from ..runtimes import lost_by_count
+from .common import Hashed, check_bytes, check_claims, check_seams, check_structure, decided
 from .forward import check_forward, check_llamacpp
+from .living import identity_blocks, living_on
+from .meaning_gguf import by_default, same
 from .report import BYTES, FORWARD, LLAMACPP, METADATA, SEAMS, STRUCTURE, Check, Options, Report
 
-# Keys that describe a file and steer nothing; a copy may have its own. General keys that steer are listed.
+# Keys that describe a file, or lay it out, and steer no number; a copy may have its own. The general key that steers is listed.
 DESCRIBES = ("general.", "quantize.", OURS)
-STEERS = {"general.architecture", "general.alignment", "general.quantization_version", "general.file_type"}
+STEERS = {"general.architecture"}
 
 
 def verify_gguf(report: Report, path: Path, model: Model, words: str, options: Options) -> None:
@@ -36,26 +39,31 @@ def verify_gguf(report: Report, path: Path, model: Model, words: str, options: O
         report.skip([SEAMS, BYTES, METADATA, FORWARD, *([LLAMACPP] if options.llamacpp else [])], "the file cannot be read")
         return
     options.seen("hashing")
-    ours, theirs = digests(file.tensors), digests(model.file.tensors)
-    found = recover(ours, theirs, ("blk.", "blk."), model.n_layer, int(model.hp.n_nextn))
+    found, ours, theirs = recovery(file.tensors, model.file.tensors, ("blk.", "blk."), model.n_layer, int(model.hp.n_nextn))
     claims = gguf_claims(file, model.n_layer)
     plan = decided(report, structure, given, found, claims, plan_of(model, Route.identity(model.n_layer)))
     if plan is None:
         report.skip([SEAMS, BYTES, METADATA, FORWARD, *([LLAMACPP] if options.llamacpp else [])], "no route fits")
         return
-    check_structure(structure, plan, file.tensors, model.file.tensors)
+    retyped = check_structure(structure, plan, file.tensors, model.file.tensors)
     check_counts(structure, file, model, plan)
     check_seams(report, plan, found)
-    check_bytes(report.check(BYTES), plan, ours, theirs)
+    check_bytes(report.check(BYTES), plan, Hashed(file.tensors, ours), Hashed(model.file.tensors, theirs))
+    identity_blocks(report, plan, file.tensors)
+    cannot_run = living_on(report, retyped, file.tensors)
     metadata = report.check(METADATA)
     check_claims(metadata, report, claims, found, {f"{OURS}route", f"{OURS}map"})
     check_gguf_metadata(metadata, report, file, model, plan)
-    if options.forward:
-        check_forward(report.check(FORWARD), path, model, plan, options)
+    if lost := lost_by_count(model, plan):
+        metadata.found(f"{arch}.block_count", f"is {len(plan.blocks)}: {lost}")
+    if cannot_run or not options.forward:
+        report.skip([FORWARD], cannot_run or "left out by --no-forward")
     else:
-        report.skip([FORWARD], "left out by --no-forward")
-    if options.llamacpp:
+        check_forward(report.check(FORWARD), path, model, plan, options, bool(retyped))
+    if options.llamacpp and not cannot_run:
         check_llamacpp(report.check(LLAMACPP), path, model, plan, options)
+    elif options.llamacpp:
+        report.skip([LLAMACPP], cannot_run)
 
 
 def check_counts(check: Check, file: GgufFile, model: Model, plan: Plan) -> None:
@@ -100,24 +108,22 @@ def check_gguf_metadata(check: Check, report: Report, file: GgufFile, model: Mod
             if key in found and found[key].value() != model.file.sha256():
                 check.found(key, f"is {found[key].value()}; the source has {model.file.sha256()}")
         elif key.startswith(DESCRIBES) and key not in STEERS:
-            if key in found and not same(found[key], value) and key.startswith(OURS) and key != f"{OURS}version":
+            differs = key in found and not same(found[key], value)
+            if differs and key.startswith(OURS) and key != f"{OURS}version":
                 check.found(key, f"is {shown(found[key])}; expected {shown(value)}")
-            elif key not in found or not same(found[key], value):
-                report.notes.append(f"{key} differs; it steers nothing")
+            elif differs and key != f"{OURS}version":
+                report.notes.append(f"{key} is {shown(found[key])}, the source's {shown(value)}; it steers nothing")
         elif name in PER_BLOCK:
             check_per_block(check, key, file, model, plan)
         elif key not in found:
-            check.found(key, f"is missing; the source has {shown(value)}")
+            if not by_default(key, value, model):
+                check.found(key, f"is missing; the source has {shown(value)}")
         elif not same(found[key], value):
             check.found(key, f"is {shown(found[key])}; the source has {shown(value)}")
     for key in found.keys() - expected.keys() - special:
-        if key.startswith("split.") or (key.startswith(DESCRIBES) and key not in STEERS):
+        if key.startswith("split.") or (key.startswith(DESCRIBES) and key not in STEERS) or by_default(key, found[key], model):
             continue
         check.found(key, f"is {shown(found[key])}; the source has no such key")
-
-
-def same(a: Field, b: Field) -> bool:
-    return (a.type, a.item, a.count) == (b.type, b.item, b.count) and bytes(a.raw) == bytes(b.raw)
 
 
 def shown(value: Field) -> str:

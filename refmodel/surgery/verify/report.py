@@ -1,10 +1,13 @@
 """What a proof says: its checks, what they found, and the verdict."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+PROVED, EXCEPT_FORWARD, RECOVERED = "proved", "proved except forward", "recovered"
+WRONG, NOT_PROVED = "wrong", "not proved"
 STRUCTURE, SEAMS, BYTES, METADATA, FORWARD, LLAMACPP = "structure", "seams", "bytes", "metadata", "forward", "llama.cpp"
 MEANS = {
     STRUCTURE: "every block has its tensors, in the source's shapes and types, and no others",
@@ -16,12 +19,36 @@ MEANS = {
 }
 
 
+# What changes most of what is computed comes first: the first pattern that is found in the place of a finding.
+WEIGHTS = [
+    r"^(the file|the folder|loading|the blocks)$",
+    r"(block_count|num_hidden_layers|nextn_predict_layers)",
+    r"(layer_types|recurrent_layers|sliding_window_pattern|no_rope_layers|mlp_only_layers|moe_layers|block_types)",
+    r"^position ",
+    r"\.weight|\.bias|layers\.|blk\.",
+    r"^(general|quantize|refmodel|rys_relayer)\.|_name_or_path|dtype|source_|target_num",
+    r"^tokenizer\.|token",
+]
+LAST, OTHERS = {5: 8, 6: 7}, 6  # descriptive keys after everything that steers numbers
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that is not as it should be: where, and what."""
 
     where: str
     what: str
+
+    @property
+    def key(self) -> str:
+        """The key or the tensor, without the file it is in and the place in a list."""
+        return re.sub(r"(\[\d+\]| \(length\))+$", "", self.where.removeprefix("config.json: "))
+
+    @property
+    def weight(self) -> int:
+        """How much it changes of what is computed: less is more."""
+        at = next((i for i, pattern in enumerate(WEIGHTS) if re.search(pattern, self.key)), None)
+        return OTHERS if at is None else LAST.get(at, at)
 
 
 @dataclass
@@ -39,6 +66,7 @@ class Check:
 
     def found(self, where: str, what: str) -> None:
         self.findings.append(Finding(where, what))
+        self.findings.sort(key=lambda finding: finding.weight)  # stable: what was found first stays first
 
     @property
     def word(self) -> str:
@@ -54,6 +82,8 @@ class Report:
     recovered  what the hashes say, canonical; empty if they say none
     seams      position, source block, whether it is that block
     notes      what is worth knowing and not wrong
+    asked      checks without which nothing is proved
+    intended   whether somebody said what the route should be: it was given, or the file claims it
     """
 
     out: str
@@ -65,17 +95,28 @@ class Report:
     seams: list[tuple[int, int, bool]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     asked: set[str] = field(default_factory=set)
+    intended: bool = False
 
     @property
     def findings(self) -> list[tuple[str, Finding]]:
-        return [(check.name, finding) for check in self.checks for finding in check.findings]
+        found = [(check.name, finding) for check in self.checks for finding in check.findings]
+        return sorted(found, key=lambda one: one[1].weight)
+
+    @property
+    def verdict(self) -> str:
+        """What the proof comes to, one word of VERDICTS."""
+        if self.findings:
+            return WRONG
+        if any(check.skipped and check.name in self.asked for check in self.checks):
+            return NOT_PROVED
+        if not self.intended:
+            return RECOVERED
+        return EXCEPT_FORWARD if any(check.skipped for check in self.checks) else PROVED
 
     @property
     def status(self) -> int:
-        """0 proved, 1 something is wrong, 2 nothing is wrong but a check that was asked for could not be done."""
-        if self.findings:
-            return 1
-        return 2 if any(check.skipped and check.name in self.asked for check in self.checks) else 0
+        """0 nothing is wrong, 1 something is, 2 nothing is wrong but a check that was asked for could not be done."""
+        return {WRONG: 1, NOT_PROVED: 2}.get(self.verdict, 0)
 
     def check(self, name: str) -> Check:
         self.checks.append(Check(name))
@@ -85,8 +126,9 @@ class Report:
         self.checks += [Check(name, skipped=why) for name in names]
 
     def as_json(self) -> dict[str, Any]:
-        verdict = ("proved", "wrong", "not proved")[self.status]
-        return {"verdict": verdict, **{k: v for k, v in asdict(self).items() if k != "asked"}}
+        found = [{"check": check, "key": f.key, "where": f.where, "what": f.what} for check, f in self.findings]
+        held = {k: v for k, v in asdict(self).items() if k not in ("asked", "intended")}
+        return {"verdict": self.verdict, **held, "findings": found}
 
 
 @dataclass(frozen=True)

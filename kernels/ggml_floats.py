@@ -1,0 +1,169 @@
+"""Twins of ops.ggml_floats: the same roundings in the same order.
+
+`lanes` are the floats of a register, 8 or 16, and known when a kernel runs: both orders are compiled, on any processor.
+"""
+
+import numpy as np
+from numba import njit, prange
+
+from .ieee import fma
+from .simd import Vec, bitcast, f32, halves_added, load, neighbours_added, part, shuffle, splat, u32, where_less
+from .simd import fma as fma_lanes
+from .simd import hsum as hsum_lanes
+from .static import inline, within
+
+u32x16, f32x8, f32x16, f32x32, f32x64 = Vec("u", 32, 16), Vec("f", 32, 8), Vec("f", 32, 16), Vec("f", 32, 32), Vec("f", 32, 64)
+EVEN, ODD = tuple(range(0, 32, 2)), tuple(range(1, 32, 2))
+
+
+@within
+def hsum(x):
+    """8 lanes: the upper half is added to the lower until one is left."""
+    return ((x[7] + x[3]) + (x[5] + x[1])) + ((x[6] + x[2]) + (x[4] + x[0]))
+
+
+@inline
+def _four_of_8(x, y):
+    """8 lanes; the numbers of x and y [n] lie side by side."""
+    acc = splat(f32x32, 0)
+    for i in range(0, x.size // 32 * 32, 32):
+        acc = fma_lanes(load(f32x32, x, 4 * i), load(f32x32, y, 4 * i), acc)
+    return halves_added(halves_added(acc, 32), 16)
+
+
+@inline
+def _four_of_16(x, y):
+    acc = splat(f32x64, 0)
+    for i in range(0, x.size // 64 * 64, 64):
+        acc = fma_lanes(load(f32x64, x, 4 * i), load(f32x64, y, 4 * i), acc)
+    return halves_added(halves_added(acc, 64), 32)
+
+
+@inline
+def _pairwise(lanes):
+    return neighbours_added(neighbours_added(halves_added(lanes, 8)))[0]
+
+
+@within
+def _main(x, y, lanes):
+    """The sum of the whole steps of four registers."""
+    return hsum_lanes(_four_of_16(x, y)) if lanes == 16 else _pairwise(_four_of_8(x, y))
+
+
+@within
+def added_as_compiled(x, y, start, total, lanes):
+    """total and the products from `start` on: whole registers and half ones are added by two roundings, the others by one."""
+    n, at_once = x.size, lanes // 2
+    whole = start + (n - start) // at_once * at_once
+    for i in range(start, whole):
+        total += x[i] * y[i]
+    for i in range(whole, n):
+        total = fma(x[i], y[i], total)
+    return total
+
+
+@within
+def _added_in_double(x, y, start, main):
+    """`main`, float64, and the products from `start` on, which are rounded to float32."""
+    for i in range(start, x.size):
+        main += np.float64(x[i] * y[i])
+    return np.float32(main)
+
+
+@within
+def dot_f32(x, y, lanes):
+    return added_as_compiled(x, y, x.size // (4 * lanes) * 4 * lanes, _main(x, y, lanes), lanes)
+
+
+@within
+def dot_f16(x, y, lanes):
+    return _added_in_double(x, y, x.size // (4 * lanes) * 4 * lanes, np.float64(_main(x, y, lanes)))
+
+
+@within
+def dot_bf16(x, y, lanes):
+    start = x.size // 32 * 32
+    if lanes == 8:
+        return _added_in_double(x, y, start, np.float64(hsum_lanes(_four_of_8(x, y))))
+    acc = splat(f32x32, 0)
+    for i in range(0, start, 32):
+        acc = fma_lanes(load(f32x32, x, 4 * i), load(f32x32, y, 4 * i), acc)
+    low, high = np.float64(hsum_lanes(part(acc, 2, 0))), np.float64(hsum_lanes(part(acc, 2, 1)))
+    return _added_in_double(x, y, start, low + high)
+
+
+@within
+def dot_sgemm(x, y, lanes):
+    if lanes == 16:
+        wide = splat(f32x16, 0)
+        for i in range(0, x.size, 16):
+            wide = fma_lanes(load(f32x16, x, 4 * i), load(f32x16, y, 4 * i), wide)
+        return hsum_lanes(wide)
+    acc = splat(f32x8, 0)
+    for i in range(0, x.size, 8):
+        acc = fma_lanes(load(f32x8, x, 4 * i), load(f32x8, y, 4 * i), acc)
+    return hsum_lanes(acc)
+
+
+# ---- pairs of bfloats: x and y [n] are float32 whose lower halves are zeros
+
+
+@inline
+def _flushed(x):
+    """16 lanes; zeros with their signs where they are subnormal."""
+    bits = bitcast(u32, x)
+    small = where_less(bits & 0x7FFFFFFF, splat(u32x16, 0x00800000), bits & 0x80000000, bits)
+    return bitcast(f32, small)
+
+
+@inline
+def _pairs_onto(acc, x, y, i):
+    """acc and the products of 32 numbers from i on: of the odd ones, then of the even ones."""
+    a, b = load(f32x32, x, 4 * i), load(f32x32, y, 4 * i)
+    acc = _flushed(fma_lanes(_flushed(shuffle(a, a, ODD)), _flushed(shuffle(b, b, ODD)), acc))
+    return _flushed(fma_lanes(_flushed(shuffle(a, a, EVEN)), _flushed(shuffle(b, b, EVEN)), acc))
+
+
+@within
+def dot_bf16_pairs(x, y):
+    low, high, start = splat(f32x16, 0), splat(f32x16, 0), x.size // 64 * 64
+    for i in range(0, start, 64):
+        low = _pairs_onto(low, x, y, i)
+        high = _pairs_onto(high, x, y, i + 32)
+    return _added_in_double(x, y, start, np.float64(hsum_lanes(low)) + np.float64(hsum_lanes(high)))
+
+
+@within
+def dot_sgemm_pairs(x, y):
+    acc = splat(f32x16, 0)
+    for i in range(0, x.size, 32):
+        acc = _pairs_onto(acc, x, y, i)
+    return hsum_lanes(acc)
+
+
+DOTS = {"dot_f32_16": 0, "dot_f16_16": 1, "dot_bf16_16": 2, "dot_sgemm_16": 3, "dot_bf16_pairs": 4, "dot_sgemm_pairs": 5}
+
+
+@within
+def _dot(which, x, y):
+    if which == 0:
+        return dot_f32(x, y, 16)
+    if which == 1:
+        return dot_f16(x, y, 16)
+    if which == 2:
+        return dot_bf16(x, y, 16)
+    if which == 3:
+        return dot_sgemm(x, y, 16)
+    return dot_bf16_pairs(x, y) if which == 4 else dot_sgemm_pairs(x, y)
+
+
+@njit(parallel=True, cache=True)
+def _product(which, w, x, out):
+    for r in prange(len(w)):
+        for t in range(len(x)):
+            out[t, r] = _dot(which, w[r], x[t])
+
+
+def product(order, w, x, out):
+    """out [T, O] = rows w [O, I] times the tokens x [T, I], float32 all, in the order of that name (DOTS), of ops.ggml_floats."""
+    _product(DOTS[order], w, x, out)

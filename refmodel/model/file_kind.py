@@ -1,0 +1,77 @@
+"""What kind of file a GGUF is that holds no model which runs by itself, and what it is for."""
+
+from collections.abc import Callable, Mapping
+
+from ..errors import MetadataError
+from ..gguf.reader import GgufFile
+
+EXPECTED = "expected a language model with all its blocks"
+TYPES = {  # general.type -> what it is, and what to do
+    "adapter": "a LoRA adapter, which changes the weights of a model; give the model it was made for, with the adapter merged in",
+    "mmproj": "the image or audio part of a model (mmproj); give the file of its language model, which reads text by itself",
+    "imatrix": "an importance matrix, which llama-quantize reads; give the model itself",
+    "controlvector": "a control vector, which is added to a model's residual stream; give the model itself",
+    "vocab": "a vocabulary without weights; give the model that it was taken from",
+}
+ARCHITECTURES = {  # general.architecture of older files, which have no general.type, and of drafts
+    "clip": TYPES["mmproj"],
+    "controlvector": TYPES["controlvector"],
+    "imatrix": TYPES["imatrix"],
+    "eagle3": "a draft model (EAGLE-3), which guesses tokens from another model's activations; give that model",
+    "dflash": "a draft model (DFlash), which guesses tokens from another model's activations; give that model",
+}
+DRAFT = (
+    "a prediction block (MTP) without the blocks before it, which llama.cpp takes as a draft beside its model; give the model, "
+    "or a file that holds both, and run it with --mtp"
+)
+
+
+def _has(file: GgufFile, *ends: str) -> bool:
+    return any(name.endswith(ends) for name in file.tensors)
+
+
+def _is_draft(file: GgufFile) -> bool:
+    blocks = {name.split(".")[1] for name in file.tensors if name.startswith("blk.")}
+    return any(".nextn." in name for name in file.tensors) and "0" not in blocks
+
+
+def _is_vocabulary(file: GgufFile) -> bool:
+    return not file.tensors and "tokenizer.ggml.model" in file.metadata
+
+
+def _is_projector(file: GgufFile) -> bool:
+    return bool(file.tensors) and all(name.startswith(("v.", "mm.", "a.", "resampler.")) for name in file.tensors)
+
+
+BY_CONTENT: Mapping[str, Callable[[GgufFile], bool]] = {  # what tells a file whose keys say nothing, or "model"
+    TYPES["adapter"]: lambda file: _has(file, ".lora_a", ".lora_b"),
+    TYPES["controlvector"]: lambda file: bool(file.tensors) and all(name.startswith("direction.") for name in file.tensors),
+    TYPES["imatrix"]: lambda file: _has(file, ".in_sum2"),
+    TYPES["mmproj"]: _is_projector,
+    TYPES["vocab"]: _is_vocabulary,
+    DRAFT: _is_draft,
+}
+
+
+def kind_of(file: GgufFile) -> tuple[str, str] | None:
+    """What shows that the file is no model by itself (a key and its value, or "its tensors"), and what it is; None for a model."""
+    md = file.metadata
+    stated = md.str("general.type", "model")
+    if stated in TYPES:
+        return f"general.type is {stated!r}", TYPES[stated]
+    architecture = md.str("general.architecture", "")
+    if architecture in ARCHITECTURES:
+        return f"general.architecture is {architecture!r}", ARCHITECTURES[architecture]
+    what = next((what for what, is_so in BY_CONTENT.items() if is_so(file)), None)
+    if what is not None:
+        return ("it has no tensors" if not file.tensors else f"its first tensor is {next(iter(file.tensors))}"), what
+    if stated != "model":
+        return f"general.type is {stated!r}", f"of a kind that is not known here; known are model, {', '.join(TYPES)}"
+    return None
+
+
+def refuse_other_kinds(file: GgufFile) -> None:
+    """MetadataError, in one line, for a file that is no model by itself: what shows it, what it is, what to give instead."""
+    if found := kind_of(file):
+        shown, what = found
+        raise MetadataError(f"{file.path}: {shown}; {EXPECTED}. This file is {what}.")

@@ -1,0 +1,57 @@
+"""Float32 arithmetic that NumPy does not offer as it is: a fused multiply-add, roundings to 16 bits, the C library's functions."""
+
+import ctypes
+import ctypes.util
+from functools import cache
+
+import numpy as np
+
+from ..arrays import F32
+
+f32 = np.float32
+Number = F32 | np.float32
+
+
+def fma(a: Number, b: Number, c: Number) -> F32:
+    """a · b + c, rounded once.
+
+    The product is exact in float64. Its sum with c is rounded to odd there, which keeps the second rounding from seeing a tie
+    that is none (Boldo and Melquiond, 2008).
+    """
+    product, c64 = np.multiply(a, b, dtype=np.float64), np.asarray(c, np.float64)
+    total = np.asarray(product + c64)
+    part = total - product
+    lost = (product - (total - part)) + (c64 - part)
+    even = total.view(np.int64) & 1 == 0
+    odd = np.nextafter(total, np.where(lost > 0, np.inf, -np.inf))
+    return np.where((lost != 0) & even & np.isfinite(total), odd, total).astype(f32)
+
+
+def half(x: F32) -> F32:
+    """x rounded to the nearest half float."""
+    return x.astype(np.float16).astype(f32)
+
+
+def bfloat(x: F32) -> F32:
+    """x rounded to the nearest bfloat16, ties to even. Source: ggml_compute_fp32_to_bf16."""
+    bits = np.ascontiguousarray(x).view(np.uint32)
+    return ((bits + (0x7FFF + (bits >> 16 & 1))) & 0xFFFF0000).astype(np.uint32).view(f32)
+
+
+def flushed(x: F32) -> F32:
+    """x, but a zero of its sign where it is subnormal."""
+    return np.where(np.abs(x) < np.finfo(f32).smallest_normal, np.copysign(f32(0), x), x)
+
+
+@cache
+def c_library() -> ctypes.CDLL:
+    """The process's mathematical library; finding it takes milliseconds, so it is found once."""
+    return ctypes.CDLL(ctypes.util.find_library("m"))
+
+
+@cache
+def libm(name: str) -> np.vectorize:
+    """A float32 function of the C library, which llama.cpp calls and NumPy does not: theirs differ in the last place."""
+    function = getattr(c_library(), name)
+    function.restype, function.argtypes = ctypes.c_float, [ctypes.c_float]
+    return np.vectorize(function, otypes=[f32])

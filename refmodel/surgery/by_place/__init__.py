@@ -1,0 +1,1 @@
+"""What a runtime derives from a block's number or from how many blocks there are: tables, and the words they are made of."""

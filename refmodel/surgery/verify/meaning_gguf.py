@@ -1,0 +1,48 @@
+"""When two GGUF keys say the same: whole numbers of any width, defaults that are written out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from gguf import GGUFValueType
+
+from ...arch.kinds import KINDS
+from ...gguf.metadata import Field
+from ...model.model import Model
+
+# Below general.architecture: what llama.cpp takes where the key is absent, so that writing it out changes nothing.
+DEFAULTS: dict[str, Callable[[Model], Any]] = {
+    "attention.causal": lambda model: True,
+    "attention.key_length": lambda model: model.hp.n_embd // model.hp.n_head,
+    "attention.sliding_window": lambda model: 0,
+    "attention.value_length": lambda model: model.hp.n_embd // model.hp.n_head,
+    "final_logit_softcapping": lambda model: 0.0,
+    "full_attention_interval": lambda model: KINDS[model.architecture].default if model.architecture in KINDS else 0,
+    "nextn_predict_layers": lambda model: 0,
+    "rope.dimension_count": lambda model: model.hp.head_dim,
+    "rope.freq_base": lambda model: 10000.0,
+    "rope.scaling.attn_factor": lambda model: 1.0,
+    "rope.scaling.factor": lambda model: 1.0,
+    "rope.scaling.finetuned": lambda model: False,
+    "rope.scaling.type": lambda model: "none",
+    "vocab_size": lambda model: model.n_vocab,
+}
+
+
+def same(a: Field, b: Field) -> bool:
+    """Whether two values mean the same: numbers by their value, whatever their type; texts and arrays item by item."""
+    if (a.type, a.item, a.count) == (b.type, b.item, b.count):
+        return bytes(a.raw) == bytes(b.raw) or (a.item is None and a.value() == b.value())
+    if (a.item is None) != (b.item is None) or a.count != b.count:
+        return False
+    x, y = a.value(), b.value()
+    if a.item is None:
+        return not isinstance(x, str) and not isinstance(y, str) and x == y
+    texts = GGUFValueType.STRING in (a.item, b.item) or GGUFValueType.ARRAY in (a.item, b.item)
+    return not texts and np.array_equal(np.asarray(x, np.float64), np.asarray(y, np.float64))
+
+
+def by_default(key: str, value: Field, model: Model) -> bool:
+    """Whether a key says what would be so without it."""
+    name = key.removeprefix(f"{model.architecture}.")
+    return name != key and name in DEFAULTS and value.item is None and value.value() == DEFAULTS[name](model)

@@ -1,0 +1,117 @@
+"""Model types whose layers hang on their place: copies that surgery writes, run by transformers, and the source rearranged.
+
+    REFMODEL_HF_PYTHON=PYTHON pytest -m live tests/test_live_places.py
+
+PYTHON is one with torch and transformers (5.23.0 and torch 2.13.0 were used). REFMODEL_PLACES_ROUTES says how many random routes
+each model type gets.
+"""
+
+import json
+import os
+import random
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from refmodel.errors import RefmodelError
+from refmodel.model.route import Route
+from refmodel.surgery.by_place.folders import FACTS
+from refmodel.surgery.by_place.model_types import REFUSED, TABLES
+from refmodel.surgery.hf_read import read_folder
+from refmodel.surgery.hf_write import routed_folder
+
+pytestmark = pytest.mark.live
+
+TYPES = [
+    "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "llama", "llama4_text",
+    "gemma", "gemma2", "gemma3_text", "gemma4_text", "vaultgemma", "mistral", "mixtral", "ministral", "olmo", "olmo2",
+    "olmo3", "olmoe", "smollm3", "cohere", "cohere2", "cohere2_moe", "glm", "glm4", "glm4_moe", "gpt_oss", "phi", "phi3",
+    "phimoe", "exaone4", "exaone_moe",
+]  # fmt: skip
+N_ROUTES = int(os.environ.get("REFMODEL_PLACES_ROUTES", "4"))
+SCRIPT = Path(__file__).with_name("hf_places.py")
+ROUNDING = 1e-4  # of the logits, relative: another kind of layer leaves more than 1e-2
+
+
+def say(python, what, *words, requests=()):
+    """The answers of the script, one for each request."""
+    lines = "".join(json.dumps(request) + "\n" for request in requests)
+    done = subprocess.run([python, str(SCRIPT), what, *map(str, words)], input=lines, capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory, hf_python):
+    folder = tmp_path_factory.mktemp("places")
+    made = say(hf_python, "make", folder, *TYPES)
+    assert all("made" in one for one in made), made
+    return folder
+
+
+def some_routes(n, seed):
+    """A window, then windows and any order, by turns."""
+    r = random.Random(seed)
+    yield Route.of("blocks:1,4", n)
+    for count in range(1, N_ROUTES):
+        i = r.randrange(n - 1)
+        window = f"blocks:{i},{r.randrange(i + 1, n)}"
+        yield Route.of(window if count % 2 else [r.randrange(n) for _ in range(r.randrange(2, 10))], n)
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_a_copy_computes_the_route_or_is_refused(name, checkpoints, hf_python, tmp_path):
+    source, requests, outcomes = read_folder(checkpoints / name), [], Counter()
+    for count, route in enumerate(some_routes(source.n_layer, name)):
+        try:
+            copy = routed_folder(source, route, tmp_path / str(count))
+            requests.append({"source": str(source.path), "copy": str(copy), "map": list(route.layers)})
+        except RefmodelError as error:
+            assert "place" in str(error) or "number" in str(error)
+            outcomes["refused"] += 1
+    for request, said in zip(requests, say(hf_python, "run", requests=requests), strict=True):
+        if "why" in said and "LinearAttention layers" in said["why"]:
+            outcomes["not run by transformers: a hybrid without attention"] += 1
+            continue
+        assert said.get("finite"), (request["map"], said)
+        assert said["apart"] <= ROUNDING, (request["map"], said)
+        outcomes["equal"] += 1
+    print(name, dict(outcomes))
+    assert outcomes["equal"] or name in ("gemma4_text",)
+
+
+VARIANTS = [
+    {},
+    {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 3},
+    {"sliding_window_pattern": 3},
+    {"full_attention_interval": 3},
+    {"first_k_dense_replace": 2},
+    {"no_rope_layer_interval": 3},
+    {"interleave_moe_layer_step": 2},
+    {"num_dense_layers": 2},
+]
+
+
+def test_the_table_says_what_each_class_makes_of_a_config(hf_python):
+    """Every row against the class, for many numbers of layers and the keys from which they may be derived."""
+    counts = (1, 2, 3, 5, 6, 7, 12, 13, 30, 63, 64, 81)
+    asked = [(name, n, keys) for name in FACTS for n in counts for keys in VARIANTS]
+    requests = [{"type": name, "config": keys | {"num_hidden_layers": n}} for name, n, keys in asked]
+    compared = Counter()
+    for (name, n, keys), made in zip(asked, say(hf_python, "kinds", requests=requests), strict=True):
+        for fact in FACTS[name]:
+            values = made.get(fact.name)
+            if fact.name in ("moe_layers", "attn_layer_indices") and isinstance(values, list):
+                values = [i in values for i in range(n)]
+            if isinstance(values, list) and fact.name not in ("mlp_only_layers", "block_types"):
+                assert fact.read(keys, n) == values, (name, n, keys, fact.name)
+                compared[name] += 1
+    assert len(compared) >= 35
+
+
+def test_every_model_type_of_the_table_is_one(hf_python):
+    requests = [{"type": name, "config": {}} for name in sorted(TABLES)]
+    said = zip(requests, say(hf_python, "kinds", requests=requests), strict=True)
+    assert [asked["type"] for asked, made in said if made.get("why", "").startswith("KeyError")] == []
+    assert not REFUSED.keys() & FACTS.keys()
