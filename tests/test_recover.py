@@ -146,7 +146,7 @@ def test_who_runs_a_route_is_known_from_the_kinds(hybrid, words, with_list, by_i
     found = runners(hybrid, plan_of(hybrid, hybrid.route(words)))
     assert found[0].name.startswith("llama.cpp")
     assert found[0].runs == with_list
-    assert [r.runs for r in found if "interval" in r.name] == ([] if by_interval is None else [by_interval])
+    assert [r.runs for r in found if "without the list" in r.name] == ([] if by_interval is None else [by_interval])
     if by_interval is None:
         assert "llama.cpp aborts" in found[0].why
 
