@@ -166,6 +166,22 @@ def test_what_cannot_be_said_is_refused_by_surgery_and_by_route(name, keys, why,
 
 
 @pytest.mark.parametrize(
+    ("name", "keys", "verdict", "status"),
+    [
+        ("diffllama", {}, "wrong", 1),
+        ("never_seen", {"sliding_window": 512}, "not proved", 2),
+        ("llama", {}, "proved except forward", 0),
+    ],
+)
+def test_somebody_elses_copy_of_what_cannot_be_said_is_not_proved(name, keys, verdict, status, tmp_path):
+    source = folders.build(tmp_path / "s", name, **keys)
+    copy = routed_folder(read_folder(folders.build(tmp_path / "l", "llama")), Route.of("blocks:1,4", 7), tmp_path / "c")
+    rewrite(copy, lambda config: config.update(model_type=name, **keys))
+    report = verify(copy, source, "blocks:1,4")
+    assert (report.verdict, report.status) == (verdict, status)
+
+
+@pytest.mark.parametrize(
     ("name", "keys"),
     [
         ("llama", {}),

@@ -42,14 +42,6 @@ def say(python, what, *words, requests=()):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory, hf_python):
-    folder = tmp_path_factory.mktemp("places")
-    made = say(hf_python, "make", folder, *TYPES)
-    assert all("made" in one for one in made), made
-    return folder
-
-
 def some_routes(n, seed):
     """A window, then windows and any order, by turns."""
     r = random.Random(seed)
@@ -60,25 +52,44 @@ def some_routes(n, seed):
         yield Route.of(window if count % 2 else [r.randrange(n) for _ in range(r.randrange(2, 10))], n)
 
 
-@pytest.mark.parametrize("name", TYPES)
-def test_a_copy_computes_the_route_or_is_refused(name, checkpoints, hf_python, tmp_path):
-    source, requests, outcomes = read_folder(checkpoints / name), [], Counter()
-    for count, route in enumerate(some_routes(source.n_layer, name)):
-        try:
-            copy = routed_folder(source, route, tmp_path / str(count))
-            requests.append({"source": str(source.path), "copy": str(copy), "map": list(route.layers)})
-        except RefmodelError as error:
-            assert "place" in str(error) or "number" in str(error)
-            outcomes["refused"] += 1
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory, hf_python):
+    """Model type -> what became of each route: why surgery refused it, or what transformers said of the copy."""
+    folder, found, requests = tmp_path_factory.mktemp("places"), {name: [] for name in TYPES}, []
+    made = say(hf_python, "make", folder, *TYPES)
+    assert all("made" in one for one in made), made
+    for name in TYPES:
+        source = read_folder(folder / name)
+        for count, route in enumerate(some_routes(source.n_layer, name)):
+            try:
+                copy = routed_folder(source, route, folder / f"{name}-{count}")
+                requests.append({"name": name, "source": str(source.path), "copy": str(copy), "map": list(route.layers)})
+            except RefmodelError as error:
+                found[name].append({"refused": str(error)})
     for request, said in zip(requests, say(hf_python, "run", requests=requests), strict=True):
-        if "why" in said and "LinearAttention layers" in said["why"]:
-            outcomes["not run by transformers: a hybrid without attention"] += 1
-            continue
-        assert said.get("finite"), (request["map"], said)
-        assert said["apart"] <= ROUNDING, (request["map"], said)
-        outcomes["equal"] += 1
-    print(name, dict(outcomes))
-    assert outcomes["equal"] or name in ("gemma4_text",)
+        found[request["name"]].append(said | {"map": request["map"]})
+    return found
+
+
+# Words of transformers about models that it does not run, whoever wrote them.
+NOT_RUN = "current Cache seem to only contain LinearAttention layers"
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_a_copy_computes_the_route_or_is_refused(name, outcomes):
+    counted = Counter()
+    for said in outcomes[name]:
+        if "refused" in said:
+            assert "place" in said["refused"] or "number" in said["refused"]
+            counted["refused"] += 1
+        elif NOT_RUN in said.get("why", ""):
+            counted["a hybrid without attention, which transformers does not run"] += 1
+        else:
+            assert said.get("finite"), said
+            assert said["apart"] <= ROUNDING, said
+            counted["equal"] += 1
+    print(name, dict(counted))
+    assert counted["equal"] or name == "gemma4_text"  # transformers lists its sizes by number, and no route is written
 
 
 VARIANTS = [

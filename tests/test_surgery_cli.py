@@ -79,11 +79,12 @@ def test_folders(run, tmp_path):
     assert "8 positions of 5 source blocks" in said
     status, said, _ = run("verify", tmp_path / "RYS-1-4", "--source", source)
     assert status == 0
-    assert "PROVED" in said
+    assert "PROVED EXCEPT FORWARD: the copy is the source under blocks:1,4" in said
     described = json.loads(run("route", "blocks:1,3", "--model", source, "--json")[1])
     assert [(r["runs"], r["why"]) for r in described["runners"]] == [
         (True, "layer_types is written"),
         (False, "by full_attention_interval = 3 layer 4 would be of the other kind"),
+        (True, "convert_hf_to_gguf.py lists the kinds of layers"),
     ]
     assert described["cost"]["extra_blocks"] == 2
     assert described["cost"]["weights_bytes"]["copy"] > described["cost"]["weights_bytes"]["source"]

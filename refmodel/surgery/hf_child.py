@@ -32,10 +32,11 @@ def at_position(module: Any, position: int) -> Any:
     return twin
 
 
-def trunk_of(model: Any) -> Any:
-    """The part of a model that holds its layers."""
+def trunk_of(model: Any) -> tuple[Any, str]:
+    """The part of a model that holds its layers, and their name there."""
     found = model.get_decoder()
-    return found if hasattr(found, "layers") else found.model
+    parts = [found, *(part for part in (getattr(found, "model", None), getattr(found, "transformer", None)) if part is not None)]
+    return next((part, name) for part in parts for name in ("layers", "h", "blocks") if hasattr(part, name))
 
 
 PER_LAYER = ("layer_types", "layers_block_type", "layer_rope_theta", "num_attention_heads_per_layer")
@@ -45,16 +46,16 @@ def rearrange(model: Any, layers: list[int]) -> None:
     """Let the model run these of its layers in this order; what its configuration lists for each layer goes with it."""
     import torch
 
-    trunk = trunk_of(model)
-    config, n = trunk.config, len(trunk.layers)
-    trunk.layers = torch.nn.ModuleList(at_position(trunk.layers[layer], position) for position, layer in enumerate(layers))
+    trunk, name = trunk_of(model)
+    config, held = trunk.config, getattr(trunk, name)
+    setattr(trunk, name, torch.nn.ModuleList(at_position(held[layer], position) for position, layer in enumerate(layers)))
     lists = {name: getattr(config, name, None) for name in PER_LAYER}
-    moved = {k: [v[layer] for layer in layers] for k, v in lists.items() if isinstance(v, (list, tuple)) and len(v) == n}
+    moved = {k: [v[layer] for layer in layers] for k, v in lists.items() if isinstance(v, (list, tuple)) and len(v) == len(held)}
     fixed = {k: v for k, v in moved.items() if isinstance(getattr(type(config), k, None), property)}
     if fixed:  # what a class derives from other values
         config.__class__ = type(type(config).__name__, (type(config),), fixed)
-    for name in moved.keys() - fixed.keys():
-        setattr(config, name, moved[name])
+    for key in moved.keys() - fixed.keys():
+        setattr(config, key, moved[key])
     config.num_hidden_layers = len(layers)
 
 
@@ -86,7 +87,7 @@ def run(folder: str, layers: list[int] | None, calls: list[list[int]], out: Path
         kept[name] = x.detach().float().numpy().reshape(-1, x.shape[-1])
 
     call = 0
-    for position, layer in enumerate(trunk_of(model).layers):
+    for position, layer in enumerate(getattr(*trunk_of(model))):
         layer.register_forward_hook(lambda module, given, x, p=position: keep(f"l_out-{p}" + (f"@{call}" if call else ""), x))
     with torch.inference_mode():
         for call, tokens in enumerate(calls):

@@ -11,7 +11,7 @@ import numpy as np
 from ...arrays import F
 from ...errors import MetadataError, RefmodelError
 from ...model.route import Route
-from ..by_place.model_types import model_type
+from ..by_place.model_types import TABLES, model_type
 from ..by_place.rules import Fact
 from ..copy_map import Plan
 from ..hf_config import PER_LAYER, facts_of, routed_config
@@ -133,7 +133,11 @@ def folder_claims(copy: Folder, n_layer: int) -> list[Claim]:
 
 def check_config(check: Check, report: Report, copy: Folder, source: Folder, plan: Plan, retyped: bool) -> None:
     """The configuration, value by value: the kinds of layers as the class reads them, everything else by its meaning."""
-    expected = routed_config(source, plan)
+    try:
+        expected = routed_config(source, plan)
+    except MetadataError as error:
+        cannot_say(check, report, copy, source, str(error))
+        return
     right_home = expected if source.homes[-1] is source.config else expected["text_config"]
     name, facts = model_type(source.config, source.homes[-1]), facts_of(source)
     within = "" if copy.homes[-1] is copy.config else "text_config."
@@ -156,6 +160,16 @@ def check_config(check: Check, report: Report, copy: Folder, source: Folder, pla
         elif found[key] != right[key]:
             check.found(f"{CONFIG}: {key}", f"is {found[key]!r}; along the map it should be {right[key]!r}")
     check_provenance(check, report, copy, expected["rys_relayer"])
+
+
+def cannot_say(check: Check, report: Report, copy: Folder, source: Folder, why: str) -> None:
+    """No configuration is known that says this route: a copy of a known model type is wrong, of another it cannot be judged."""
+    name = model_type(source.config, source.homes[-1])
+    if name in TABLES:
+        check.found(f"{CONFIG}: num_hidden_layers", f"is {copy.n_layer}, but no copy of this model computes the route: {why}")
+    else:
+        check.skipped = f"what a right copy would say is not known: {why}"
+        report.asked.add(check.name)
 
 
 def said_by(facts: Sequence[Fact], key: str, copy: Folder) -> bool:
