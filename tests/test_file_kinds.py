@@ -64,7 +64,7 @@ def test_a_later_part_of_a_split_file_names_the_first(tmp_path):
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
-    return read(tiny.build(tmp_path_factory.mktemp("good") / "m.gguf", "llama", seed=1, E=256, F=256))
+    return read(tiny.build(tmp_path_factory.mktemp("good") / "m.gguf", "llama", seed=1, E=256, F=512))
 
 
 def with_type(good, path, name, kind):

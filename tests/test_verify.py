@@ -32,7 +32,7 @@ def source(tmp_path_factory):
     path = tiny.build(tmp_path_factory.mktemp("v") / "plain.gguf", "qwen35", seed=12, n_nextn=1)
     file = read(path)
     lists = {
-        f"{A}feed_forward_length": field(GGUFValueType.ARRAY, [28, 29, 30, 31, 32, 33], GGUFValueType.UINT32),
+        f"{A}feed_forward_length": field(GGUFValueType.ARRAY, [26, 29, 30, 31, 32, 33], GGUFValueType.UINT32),
         f"{A}attention.head_count_kv": field(GGUFValueType.ARRAY, [2] * 6, GGUFValueType.UINT32),
     }
     return refmodel.load(write(path.with_name("m.gguf"), dict(file.metadata.fields) | lists, file.tensors.values()))
@@ -170,17 +170,17 @@ CORRUPTIONS: dict[str, tuple[Corruption, str, str]] = {
     "kinds of the source": (lambda c: flag(c, lambda v: [True, True, False, True, True, False]), METADATA, "recurrent_layers"),
     "prediction block called recurrent": (lambda c: flag(c, flipped(9)), METADATA, r"recurrent_layers\[9\]"),
     "one stale width": (
-        lambda c: c.set_list(FFL, [28, 29, 30, 31, 28, 29, 29, 31, 32, 33]),
+        lambda c: c.set_list(FFL, [26, 29, 30, 31, 26, 29, 29, 31, 32, 33]),
         METADATA,
         r"feed_forward_length\[6\] is 29; block 6 is source block 2, which has 30",
     ),
     "widths not remapped": (
-        lambda c: c.set_list(FFL, [28, 29, 30, 31, 32, 33, 33, 33, 33, 33]),
+        lambda c: c.set_list(FFL, [26, 29, 30, 31, 32, 33, 33, 33, 33, 33]),
         METADATA,
         r"feed_forward_length\[4\]",
     ),
-    "widths of the source": (lambda c: c.set_list(FFL, [28, 29, 30, 31, 32, 33]), METADATA, "feed_forward_length .*length 10"),
-    "one width for all": (lambda c: c.set(FFL, 28), METADATA, r"feed_forward_length\[1\] is 28"),
+    "widths of the source": (lambda c: c.set_list(FFL, [26, 29, 30, 31, 32, 33]), METADATA, "feed_forward_length .*length 10"),
+    "one width for all": (lambda c: c.set(FFL, 26), METADATA, r"feed_forward_length\[1\] is 26"),
     "widths missing": (lambda c: c.fields.pop(FFL), METADATA, "feed_forward_length"),
     "one wrong head count": (lambda c: c.set_list(KV, [2, 2, 2, 1, 2, 2, 2, 2, 2, 2]), METADATA, r"head_count_kv\[3\] is 1"),
     "block count of the source": (lambda c: c.set(f"{A}block_count", 6), STRUCTURE, "block_count is 6; the route makes 10"),
@@ -273,7 +273,7 @@ CORRUPTIONS: dict[str, tuple[Corruption, str, str]] = {
         STRUCTURE,
         "blk.0.ffn_up.weight has type F16; blk.0.ffn_up.weight has F32, and its values are not those",
     ),
-    "rows for columns": (lambda c: reshaped(c, "blk.0.ffn_up.weight"), STRUCTURE, r"blk.0.ffn_up.weight has shape \(20, 28\)"),
+    "rows for columns": (lambda c: reshaped(c, "blk.0.ffn_up.weight"), STRUCTURE, r"blk.0.ffn_up.weight has shape \(22, 26\)"),
 }
 
 
@@ -301,7 +301,7 @@ RAW: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "another version": (lambda b: b[:4] + b"\x09" + b[5:], "GGUF version 9"),
     "one tensor too many in the count": (lambda b: b[:8] + bytes([b[8] + 1]) + b[9:], "damaged"),
     "one tensor too few in the count": (lambda b: b[:8] + bytes([b[8] - 1]) + b[9:], "."),
-    "a tensor twice": (lambda b: b.replace(b"blk.5.ffn_up.weight", b"blk.4.ffn_up.weight"), "blk.4.ffn_up.weight stands twice"),
+    "a tensor twice": (lambda b: b.replace(b"blk.5.ffn_up.weight", b"blk.4.ffn_up.weight"), "blk.4.ffn_up.weight is listed twice"),
 }
 
 

@@ -98,7 +98,7 @@ BAD = {
     "outside": (pack(*HEAD, 1, 0, "t", ("I", 1), 99, ("I", 0), 32, bytes(40)), "t should end at byte"),
     "far outside": (pack(*HEAD, 1, 0, "t", ("I", 1), 8, ("I", 0), 2**63, bytes(40)), "t should end at byte"),
     "overlap": (pack(*HEAD, 2, 0, "t", ("I", 1), 16, ("I", 0), 0, "u", ("I", 1), 8, ("I", 0), 32, bytes(999)), "u overlaps"),
-    "tensor twice": (pack(*HEAD, 2, 0, "t", ("I", 1), 8, ("I", 0), 0, "t", ("I", 1), 8, ("I", 0), 32, bytes(999)), "stands twice"),
+    "tensor twice": (pack(*HEAD, 2, 0, "t", ("I", 1), 8, ("I", 0), 0, "t", ("I", 1), 8, ("I", 0), 32, bytes(999)), "listed twice"),
 }
 
 
