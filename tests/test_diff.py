@@ -56,7 +56,7 @@ def run(model, theirs, anchor=""):
 @pytest.mark.parametrize("anchor", ["", "block", "node"])
 def test_equal_runs_have_no_differing_row(model, theirs, anchor):
     result = run(model, theirs, anchor)
-    assert {row.name for row in result.rows} == set(theirs)
+    assert {row.name for row in result.rows} == set(theirs) > {"l_out-0", "l_out-4"}
     assert all(row.nmse == 0 and row.cosine == 1 and row.differ == 0 for row in result.rows)
     assert len(result.logits) == sum(map(len, CALLS))
     assert result.first_wrong is None

@@ -142,7 +142,7 @@ def test_the_commands_show_it(tmp_path):
     assert done.exit_code == 0
     with np.load(tmp_path / "t.npz") as trace:
         assert trace["mtp_result_output"].shape == (2, 271)
-        assert trace["mtp_eh_proj-5@1"].shape == (1, 20)
+        assert trace["mtp_eh_proj-5@1"].shape == (1, 22)
 
 
 @pytest.mark.parametrize(

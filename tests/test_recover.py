@@ -35,7 +35,8 @@ def test_equal_blocks_of_the_source_follow_the_block_before():
     found = recover(hashes([0, 1, 2, 1, 2, 1, 2, 3]), source, ("blk.", "blk."), 6, 0)
     assert found.exact
     assert found.matches[1].sources == [1, 3]
-    assert found.route.layers == (0, 1, 2, 3, 4, 1, 2, 5) or found.fits(found.route)
+    assert found.route.layers == (0, 1, 2, 3, 4, 1, 2, 5)
+    assert found.fits(found.route)
     assert found.fits(refmodel.Route.of([0, 1, 2, 1, 2, 3, 4, 5], 6))
     assert not found.fits(refmodel.Route.of([0, 1, 2, 2, 2, 3, 4, 5], 6))
 
@@ -153,7 +154,7 @@ def test_who_runs_a_route_is_known_from_the_kinds(hybrid, words, with_list, by_i
 
 def test_too_many_blocks_and_models_of_one_kind(tmp_path):
     dense = refmodel.load(tiny.build(tmp_path / "m.gguf", "qwen3", seed=2))
-    assert all(r.runs for r in runners(dense, plan_of(dense, dense.route([2, 1, 0]))))
+    assert {r.runs for r in runners(dense, plan_of(dense, dense.route([2, 1, 0])))} == {True}
     assert not runners(dense, plan_of(dense, dense.route([0] * 513)))[0].runs
 
 
