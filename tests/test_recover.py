@@ -29,6 +29,14 @@ def test_each_block_is_found_by_its_tensors():
     assert [m.sources for m in found.matches] == [[0], [1], [2], [1], [2], [3]]
 
 
+def test_a_block_without_all_tensors_of_its_source_is_not_that_block():
+    copy = {name: digest for name, digest in hashes([0, 1, 2, 3]).items() if name != "blk.2.b"}
+    found = recover(copy, SOURCE, ("blk.", "blk."), 4, 0)
+    assert [m.sources for m in found.matches] == [[0], [1], [], [3]]
+    assert (found.matches[2].nearest, found.matches[2].common, found.matches[2].total) == (2, 1, 1)
+    assert not found.exact
+
+
 def test_equal_blocks_of_the_source_follow_the_block_before():
     """A source that is a routed file itself: blocks 1 and 3 are equal, 2 and 4."""
     source = hashes([0, 1, 2, 1, 2, 3])
