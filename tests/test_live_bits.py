@@ -83,7 +83,7 @@ def models(draw, arch):
     def types(name):
         rows = np.random.default_rng([seed, *name.encode()])
         width = {"down_exps": shape.get("Fx"), "down_shexp": shape.get("Fs"), "ffn_down": shape["F"]}
-        width |= {"attn_output": shape["H"] * shape["D"], "ssm_out": 4 * shape.get("S", 1)}
+        width |= {"attn_output": shape["H"] * shape["D"], "ssm_out": tiny.Shape.Hv * shape.get("S", 1)}
         inputs = next((n for part, n in width.items() if part in name), shape["E"])
         fitting = [kind for kind in KINDS if inputs % GGML_QUANT_SIZES[kind][0] == 0]
         chosen[name] = fitting[rows.integers(len(fitting))]

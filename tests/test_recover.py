@@ -35,6 +35,8 @@ def test_a_block_without_all_tensors_of_its_source_is_not_that_block():
     assert [m.sources for m in found.matches] == [[0], [1], [], [3]]
     assert (found.matches[2].nearest, found.matches[2].common, found.matches[2].total) == (2, 1, 1)
     assert not found.exact
+    found = recover(hashes([0, 1, 2, 3]) | {"blk.2.c": "more"}, SOURCE, ("blk.", "blk."), 4, 0)
+    assert [m.sources for m in found.matches] == [[0], [1], [], [3]]
 
 
 def test_equal_blocks_of_the_source_follow_the_block_before():
