@@ -56,7 +56,7 @@ def test_a_tensor_that_would_be_ignored_is_refused(good, tmp_path):
         ("feed_forward_length", 30, r"ffn_gate\.weight has shape .26, 22.; .* needs .30, 22."),
         ("attention.head_count_kv", 3, r"attn_k\.weight has shape"),
         ("ssm.inner_size", 30, "inner_size is 30; .* only for 72"),
-        ("ssm.group_count", 4, "is 9; expected a multiple of .*group_count, which is 4"),
+        ("ssm.group_count", 2, "is 9; expected a multiple of .*group_count, which is 2"),
         ("ssm.group_count", 0, "group_count"),
         ("attention.head_count", 0, "head_count"),
         ("attention.head_count_kv", 0, "head_count_kv"),

@@ -59,7 +59,9 @@ def test_the_parts_add_up_to_the_distance(model, tmp_path):
 def test_anchored_a_block_has_its_own_budget_alone(model, tmp_path):
     free, anchored = (explain(model, model.route(), emulated(model), tmp_path, anchor=anchor) for anchor in ("", "block"))
     by_name = {b.name: b.distance for b in anchored.budgets}
-    assert all(by_name[b.name] <= b.distance for b in free.budgets if b.name.startswith("l_out"))
+    outputs = [b for b in free.budgets if b.name.startswith("l_out")]
+    assert {b.name for b in outputs} >= {f"l_out-{block}" for block in range(model.n_layer)}
+    assert all(by_name[b.name] <= b.distance for b in outputs)
     assert by_name["l_out-3"] < free.budgets[3].distance / 3
 
 

@@ -25,6 +25,7 @@ def model(tmp_path_factory):
 def test_greedy_is_the_likeliest_token_of_each_step(model, route, numerics):
     written = list(generate(model.session(route, numerics), [1, 2, 3], 4))
     session, tokens = model.session(route, numerics), [1, 2, 3]
+    assert len(written) == 4
     for token in written:
         assert token == session.forward(tokens)[-1].argmax()
         tokens = [token]

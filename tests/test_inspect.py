@@ -128,7 +128,7 @@ def test_the_words_are_those_of_the_file(tmp_path):
     assert "value head h uses h // 3" in summary(model)["delta"]
     listed = refmodel.load(tiny.build(tmp_path / "listed.gguf", "qwen35", n_layer=3, recurrent=[True, False, True]))
     assert summary(listed)["kinds"] == "2 delta (0, 2), 1 attention (1); as qwen35.attention.recurrent_layers lists them"
-    many = {"H": 4, "G": 4, "E": 24, "D": 6, "n_rot": 6, "alike": "the words for a head of keys for each head"}
+    many = {"E": 24, "H": 4, "G": 4, "D": 6, "n_rot": 6, "alike": "the words for a head of keys for each head"}
     heads = summary(refmodel.load(tiny.build(tmp_path / "llama.gguf", "llama", **many)))["heads"]
     assert heads == "4 query, 4 key/value, of 6"
 

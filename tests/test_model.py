@@ -63,7 +63,7 @@ BEYOND = {  # what a file may have beyond its architecture; tests/test_live.py h
     "qwen3moe, one expert": ("qwen3moe", {"used": 1}),
     "qwen35moe, one expert": ("qwen35moe", {"used": 1}),
     "qwen3next, one expert": ("qwen3next", {"used": 1}),
-    "qwen35, sections": ("qwen35", {"sections": [3, 1, 1]}),
+    "qwen35, sections": ("qwen35", {"sections": [3, 2, 0]}),
     "qwen3next, key heads": ("qwen3next", {"Hv": 3, "alike": "as many key heads as value heads"}),
     "qwen35moe, key heads": ("qwen35moe", {"Hv": 3, "alike": "as many key heads as value heads"}),
     **{f"{arch}, scales": (arch, {"scales": True}) for arch in ARCHITECTURES},

@@ -57,6 +57,7 @@ def of_one_graph(architecture: str, section: str) -> list[Entry]:
 @each_section
 def test_what_is_there_instead_has_the_tap_of_a_line_that_it_replaces(architecture, section):
     entries = table(architecture).sections[section]
+    assert entries
     for line, entry in enumerate(entries):
         assert entry.tap in [other.tap for other in entries[line - entry.instead : line + 1]]
 
@@ -64,6 +65,7 @@ def test_what_is_there_instead_has_the_tap_of_a_line_that_it_replaces(architectu
 @each_section
 def test_a_tap_has_its_nodes_name_and_counts_the_earlier_ones(architecture, section):
     seen: Counter[str] = Counter()
+    assert of_one_graph(architecture, section)
     for entry in of_one_graph(architecture, section):
         base = f"{entry.op.lower()}-N" if entry.name == "node" else entry.name
         base = base.removesuffix("-N") if section.startswith(("head", "tail")) else base

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refmodel.errors import RouteError
-from refmodel.model.route import Route
+from refmodel.model.route import MAX_POSITIONS, Route
 
 
 def routes() -> st.SearchStrategy[Route]:
@@ -160,3 +160,14 @@ def test_windows_are_found_whenever_they_make_the_route_and_are_the_fewest():
 def test_a_route_belongs_to_its_number_of_blocks():
     with pytest.raises(RouteError, match="for 6 blocks, the model has 8"):
         Route.of(Route.identity(6), 8)
+
+
+def test_a_route_may_have_as_many_positions_as_are_allowed_and_not_one_more():
+    most = "blocks:" + ";".join(["0,8"] * 511)
+    assert len(Route.parse(most, 8).layers) == MAX_POSITIONS == 4096
+    with pytest.raises(RouteError, match="more than 4096 positions"):
+        Route.parse(f"{most};0,1", 8)
+    numbers = "layers:" + ",".join(["0..7"] * 512)
+    assert len(Route.parse(numbers, 8).layers) == MAX_POSITIONS
+    with pytest.raises(RouteError, match="more than 4096 positions"):
+        Route.parse(f"{numbers},0", 8)

@@ -85,6 +85,7 @@ def test_the_experts_gate_and_up_come_apart_or_from_one():
 
 @each
 def test_what_is_there_instead_of_lines_is_there_instead_of_all_that_replace_them(architecture):
+    assert all(table(architecture).sections.values())
     for section in table(architecture).sections.values():
         doubled = rewritten(section, lambda entry: [entry, entry])
         for line, entry in enumerate(section):

@@ -32,7 +32,7 @@ def source(tmp_path_factory):
     path = tiny.build(tmp_path_factory.mktemp("v") / "plain.gguf", "qwen35", seed=12, n_nextn=1)
     file = read(path)
     lists = {
-        f"{A}feed_forward_length": field(GGUFValueType.ARRAY, [26, 29, 30, 31, 32, 33], GGUFValueType.UINT32),
+        f"{A}feed_forward_length": field(GGUFValueType.ARRAY, [26, 27, 28, 29, 30, 31], GGUFValueType.UINT32),
         f"{A}attention.head_count_kv": field(GGUFValueType.ARRAY, [2] * 6, GGUFValueType.UINT32),
     }
     return refmodel.load(write(path.with_name("m.gguf"), dict(file.metadata.fields) | lists, file.tensors.values()))
@@ -170,16 +170,16 @@ CORRUPTIONS: dict[str, tuple[Corruption, str, str]] = {
     "kinds of the source": (lambda c: flag(c, lambda v: [True, True, False, True, True, False]), METADATA, "recurrent_layers"),
     "prediction block called recurrent": (lambda c: flag(c, flipped(9)), METADATA, r"recurrent_layers\[9\]"),
     "one stale width": (
-        lambda c: c.set_list(FFL, [26, 29, 30, 31, 26, 29, 29, 31, 32, 33]),
+        lambda c: c.set_list(FFL, [26, 27, 28, 29, 26, 27, 27, 29, 30, 31]),
         METADATA,
-        r"feed_forward_length\[6\] is 29; block 6 is source block 2, which has 30",
+        r"feed_forward_length\[6\] is 27; block 6 is source block 2, which has 28",
     ),
     "widths not remapped": (
-        lambda c: c.set_list(FFL, [26, 29, 30, 31, 32, 33, 33, 33, 33, 33]),
+        lambda c: c.set_list(FFL, [26, 27, 28, 29, 30, 31, 31, 31, 31, 31]),
         METADATA,
         r"feed_forward_length\[4\]",
     ),
-    "widths of the source": (lambda c: c.set_list(FFL, [26, 29, 30, 31, 32, 33]), METADATA, "feed_forward_length .*length 10"),
+    "widths of the source": (lambda c: c.set_list(FFL, [26, 27, 28, 29, 30, 31]), METADATA, "feed_forward_length .*length 10"),
     "one width for all": (lambda c: c.set(FFL, 26), METADATA, r"feed_forward_length\[1\] is 26"),
     "widths missing": (lambda c: c.fields.pop(FFL), METADATA, "feed_forward_length"),
     "one wrong head count": (lambda c: c.set_list(KV, [2, 2, 2, 1, 2, 2, 2, 2, 2, 2]), METADATA, r"head_count_kv\[3\] is 1"),

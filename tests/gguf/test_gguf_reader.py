@@ -136,6 +136,7 @@ def test_a_file_with_its_own_alignment_reads_as_gguf_py_reads_it(alignment, tmp_
         writer.add_tensor(name, np.arange(n, dtype=np.float32))
     writer.write_header_to_file(), writer.write_kv_data_to_file(), writer.write_tensors_to_file(), writer.close()
     ours, theirs = read(tmp_path / "m.gguf"), gguf.GGUFReader(tmp_path / "m.gguf")
+    assert [tensor.name for tensor in theirs.tensors] == list(ours.tensors) == ["a", "b"]
     for tensor in theirs.tensors:
         same_bits(ours.tensors[tensor.name].data.view(np.float32), np.array(tensor.data))
 

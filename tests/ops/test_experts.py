@@ -26,6 +26,12 @@ def test_a_total_is_a_sum(dtype, seed):
     near(total(x)[:, 0], x.astype(np.float64).sum(axis=1), ulps=1)
 
 
+def test_a_total_is_summed_in_doubles():
+    """One after another in float32, each of the small ones would be lost."""
+    x = np.array([[1.0, 2.0**-24, 2.0**-24], [2.0**-24, 2.0**-24, 1.0]], np.float32)
+    same_bits(total(x), np.full((2, 1), 1 + 2.0**-23, np.float32))
+
+
 class Asked:
     """Matrices [X, O, I] that remember which of them were asked for."""
 
