@@ -24,7 +24,7 @@ from refmodel.surgery.verify.report import STRUCTURE
 pytestmark = pytest.mark.live
 
 WORDS = "blocks:1,3"
-WIDE = {"E": 256, "F": 512, "H": 4, "G": 4, "D": 64, "n_rot": 64, "n_layer": 4}
+WIDE = {"E": 256, "F": 512, "H": 4, "G": 4, "D": 64, "n_rot": 64, "n_layer": 4, "alike": "every matrix can be packed"}
 TYPES = [
     Q.Q8_0,
     Q.Q6_K,

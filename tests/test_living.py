@@ -23,7 +23,16 @@ from refmodel.surgery.verify import Options, recovered, verify
 from refmodel.surgery.verify.report import BYTES, METADATA, STRUCTURE
 
 WORDS = "blocks:1,3"
-WIDE = {"E": 256, "F": 256, "H": 4, "G": 4, "D": 64, "n_rot": 64, "n_layer": 4}
+WIDE = {
+    "E": 256,
+    "F": 256,
+    "H": 4,
+    "G": 4,
+    "D": 64,
+    "n_rot": 64,
+    "n_layer": 4,
+    "alike": "every matrix can be packed, and has as many values",
+}
 
 
 @pytest.fixture(scope="module")
