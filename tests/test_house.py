@@ -3,6 +3,7 @@
 import ast
 import inspect
 from collections.abc import Iterator
+from dataclasses import fields
 from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
 from pathlib import Path
@@ -157,6 +158,21 @@ def test_an_architecture_imports_no_other_architecture():
 
 def test_only_numerics_imports_kernels():
     assert {dotted(path)[0] for path in MODULES if path.name != "__init__.py" and "kernels" in rooms(path)} == {"numerics"}
+
+
+def test_every_function_of_numerics_numpy_is_an_op():
+    """And oracle's but its product, which a kernel computes in float64."""
+    from refmodel.numerics import NUMPY, ORACLE
+
+    def home(function):
+        inner = getattr(function, "func", function)
+        return inner.__module__, *(home(arg)[0] for arg in getattr(function, "args", ()))
+
+    for num, kernels in ((NUMPY, set()), (ORACLE, {"linear", "experts"})):
+        named = {field.name: getattr(num, field.name) for field in fields(num)}
+        found = {name: home(f) for name, f in named.items() if callable(f) and not isinstance(f, type)}
+        assert len(found) > 15
+        assert {name for name, homes in found.items() if not all(h.startswith("refmodel.ops.") for h in homes)} == kernels
 
 
 def functions(path: Path) -> Iterator[ast.FunctionDef]:
