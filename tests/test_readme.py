@@ -64,7 +64,7 @@ def test_the_page_of_speed_shows_what_was_measured(words, group, name):
 
 
 def test_the_readme_has_the_same_figure():
-    assert re.search(r"writes ([\d.]+) tokens/s", README)[1] == f"{measured('model', '4b-32 decode, fast')[0]:.1f}"
+    assert re.search(r"generates ([\d.]+) tokens/s", README)[1] == f"{measured('model', '4b-32 decode, fast')[0]:.1f}"
 
 
 def test_every_link_of_readme_and_contributing_leads_to_a_file():
