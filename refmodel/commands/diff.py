@@ -180,11 +180,16 @@ def profile_for(asked: Asked) -> "Profile":
 def other_side(asked: Asked, against: str, route: str, calls: "list[list[int]] | None", folder: Path) -> "Other":
     """What llama.cpp computes now, or what a trace recorded."""
     from ..compare.other_side import recorded
+    from ..compare.probes import known
+    from ..llamacpp.oracle import locate
+    from ..report.progress import watching
     from ..surgery.live import live
 
     chosen = asked.model.route(route)
     if against == LIVE:
         assert calls is not None
+        with watching(err, "trying this llama.cpp, once:") as seen:
+            known(locate(asked.lib), seen)
         with err.status(f"llama.cpp computes {sum(map(len, calls))} tokens"):
             return live(asked.model, chosen, calls, profile_for(asked), asked.lib, asked.dequantized, folder, asked.mtp)
     with err.status("reading the file for its sha256"):

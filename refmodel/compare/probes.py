@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from ..errors import OracleError
 from ..forward.trace import Trace
 from ..llamacpp.builds import BUILDS, INSTRUCTIONS, JUDGE, Build, build_of, compiled_for
 from ..llamacpp.oracle import Library, record
@@ -80,7 +81,8 @@ def answer_file(library: Library) -> Path:
 def tried(library: Library, seen: Callable[[str], None]) -> Known:
     """Run the probes in the library, and hold every operation against the builds that are known, the likeliest first."""
     said = library.build
-    likeliest = build_of(said) or BUILDS.get(said["commit"][:7], JUDGE)
+    named = build_of(said)
+    likeliest = named or BUILDS.get(said["commit"][:7], JUDGE)
     every = [compiled_for(build, cpu) for build in BUILDS.values() for cpu in INSTRUCTIONS.values()]
     builds = [likeliest, *(build for build in every if build != likeliest)]
     with TemporaryDirectory(prefix="refmodel-") as folder:
@@ -90,23 +92,29 @@ def tried(library: Library, seen: Callable[[str], None]) -> Known:
             unknown = differing(traces, build, seen)
             if best is None or len(unknown) < len(best.unknown):
                 best = Known(said["commit"], said["features"], build, unknown)
-            if not unknown:
+            if not unknown or build == named:  # it is the one that it says it is: no other is nearer
                 break
     assert best is not None
     return best
 
 
 def recorded(library: Library, folder: Path, seen: Callable[[str], None]) -> Iterator[tuple[Path, Sequence[Path]]]:
-    """Each probe, a model's file, with what the library computes of it under each profile."""
-    types = [*FLOATS, *PATHS]
+    """Each probe, a model's file, with what the library computes of it under each profile. OracleError if it runs none."""
+    types, refused = [*FLOATS, *PATHS], list[OracleError]()
     for architecture in ARCHITECTURES:
         model = made(folder / f"{architecture}.gguf", architecture, types, random_of)
         traces = []
-        for profile in PROFILES.values():
-            seen(f"{architecture} in llama.cpp, {profile.name}")
-            traces.append(folder / f"{architecture}-{profile.name}.safetensors")
-            record(model, CALLS, profile, traces[-1], library.variant or library.path, {"route": "identity"})
+        try:
+            for profile in PROFILES.values():
+                seen(f"{architecture} in llama.cpp, {profile.name}")
+                traces.append(folder / f"{architecture}-{profile.name}.safetensors")
+                record(model, CALLS, profile, traces[-1], library.variant or library.path, {"route": "identity"})
+        except OracleError as error:
+            refused.append(error)  # a llama.cpp that does not know this architecture
+            continue
         yield model, traces
+    if len(refused) == len(ARCHITECTURES):
+        raise refused[0]
 
 
 def differing(traces: Mapping[Path, Sequence[Path]], build: Build, seen: Callable[[str], None]) -> dict[str, float]:
