@@ -31,7 +31,10 @@ SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 class Tensor:
     """One tensor of a file.
 
+    name   at most 256 bytes
+    type   its tensor type
     shape  in NumPy's order, the reverse of ggml's: a matrix is (rows, columns), a row contiguous
+    file   path of the file, or part, that holds it
     data   the packed bytes, a read-only view of the file's mapping
     """
 
@@ -51,8 +54,11 @@ class Tensor:
 class GgufFile:
     """A file, or a set of split files read as one.
 
-    parts    the files, in order
-    tensors  name -> Tensor, in the order of the files
+    path      the path that was opened, of a set the first part
+    version   of GGUF: 2 or 3
+    metadata  key -> value; of a set that of the first part
+    tensors   name -> Tensor, in the order of the files
+    parts     the files, in order
     """
 
     path: Path
@@ -62,7 +68,7 @@ class GgufFile:
     parts: tuple[Path, ...]
 
     def sha256(self) -> str:
-        """Hexadecimal digest over the bytes of all parts."""
+        """Hexadecimal digest over the bytes of all parts; computed on first use."""
         return self._digest
 
     @cached_property
@@ -72,7 +78,12 @@ class GgufFile:
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One line of a tensor directory: `offset` counts from the start of the data section."""
+    """One line of a tensor directory.
+
+    shape   in NumPy's order
+    offset  bytes from the start of the data section
+    nbytes  bytes of the data
+    """
 
     name: str
     type: GGMLQuantizationType
@@ -82,6 +93,7 @@ class TensorEntry:
 
 
 def read_entry(cursor: Cursor) -> TensorEntry:
+    """Read the next line of a tensor directory. FileError for a shape or a type that cannot be, or rows of broken blocks."""
     name = cursor.text("a tensor's name", MAX_NAME)
     n_dims = cursor.u32(f"the number of dimensions of {name}")
     if not 1 <= n_dims <= MAX_DIMS:
@@ -100,7 +112,7 @@ def read_entry(cursor: Cursor) -> TensorEntry:
 
 
 def mapped(path: Path) -> Bytes:
-    """The bytes of a file, read-only; the mapping lives as long as views of it."""
+    """The bytes of a file, read-only; the mapping lives as long as views of it. FileError if it is empty or cannot be opened."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
             raise FileError(f"{path}: cannot be opened: it is not a regular file; expected a GGUF; give the path of a .gguf file")
@@ -113,7 +125,7 @@ def mapped(path: Path) -> Bytes:
 
 
 def read_part(path: Path) -> GgufFile:
-    """One file by itself."""
+    """One file by itself, whether or not it is a part of a set. FileError for whatever is not a GGUF that can be read."""
     data = mapped(path)
     cursor = Cursor(path, data.data)
     magic = bytes(cursor.take(4, "the magic"))
@@ -155,7 +167,13 @@ def read_part(path: Path) -> GgufFile:
 
 
 def placed(path: Path, data: Bytes, entries: list[TensorEntry], start: int, alignment: int) -> dict[str, Tensor]:
-    """Tensors with their bytes, after the checks that need the whole directory: inside the file, aligned, apart, once each."""
+    """Tensors with their bytes, by name, in the order of the directory.
+
+    start      byte where the data section begins
+    alignment  of each tensor, in bytes
+
+    FileError if a tensor is not aligned, is not inside the file, overlaps another, or is listed twice.
+    """
     end, before, tensors = 0, "", dict[str, Tensor]()
     for e in sorted(entries, key=lambda e: e.offset):
         first = start + e.offset
@@ -182,9 +200,10 @@ def placed(path: Path, data: Bytes, entries: list[TensorEntry], start: int, alig
 
 
 def read(path: str | Path) -> GgufFile:
-    """Open a GGUF, or a split one by its first part (-00001-of-0000N.gguf, the others beside it).
+    """Open a GGUF, or a split one by its first part (-00001-of-0000N.gguf, with the others in its folder).
 
-    Raises FileError, which names the file, what was found and what was expected.
+    FileError names the file, what was found, what was expected and what to do. MetadataError for a key of the format that has
+    another type.
     """
     first = read_part(Path(path))
     count = first.metadata.int("split.count", 1)
@@ -194,7 +213,7 @@ def read(path: str | Path) -> GgufFile:
 
 
 def joined(first: GgufFile, count: int) -> GgufFile:
-    """The parts of a split file as one."""
+    """A split file of `count` parts as one, from its first part. FileError if a part is missing or is of another model."""
     name = SPLIT_NAME.fullmatch(first.path.name)
     if not name or int(name[3]) != count:
         raise FileError(f"{first.path}: is one of {count} parts (split.count); parts are named NAME-00001-of-{count:05}.gguf")
