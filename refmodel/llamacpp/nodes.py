@@ -29,7 +29,14 @@ LINE = re.compile(
 
 @dataclass(frozen=True)
 class Entry:
-    """One node: exactly one of `tap` (compared) and `reason` (not compared) is not empty."""
+    """One line of a table: exactly one of `tap` (compared) and `reason` (not compared) is not empty.
+
+    op        ggml's operation
+    name      the node's name, N for the block's number
+    optional  may be absent
+    repeats   may be there any number of times
+    instead   how many lines before it it may replace
+    """
 
     op: str
     name: str
@@ -42,7 +49,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of one node of a stream: its tap, or why it has none."""
+    """What becomes of one node of a stream: its tap, or the reason why it has none."""
 
     tap: str
     reason: str
@@ -57,10 +64,12 @@ class Table:
 
     @property
     def blocks(self) -> list[str]:
+        """The names of the sections that are kinds of block."""
         return [name for name in self.sections if name != "head" and not name.startswith("tail")]
 
     @property
     def tails(self) -> list[str]:
+        """The names of the sections that may follow the last block."""
         return [name for name in self.sections if name.startswith("tail")]
 
 
@@ -77,6 +86,7 @@ def table(architecture: str) -> Table:
 
 
 def parse(lines: Iterable[str], path: Path) -> dict[str, tuple[Entry, ...]]:
+    """The sections of a table's lines, in order. OracleError, which names the line of `path`, for one that cannot be read."""
     sections: dict[str, list[Entry]] = {}
     here: list[Entry] = []
     for row, line in enumerate(map(str.strip, lines), 1):
@@ -101,14 +111,14 @@ def normalised(name: str, block: int) -> str:
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """A line of a section; behind its last line when the section is done."""
+    """A line of a section; the number after its last line when the section is done."""
 
     section: str
     line: int
 
 
 class Aligner:
-    """Walks a stream of nodes along a table, strictly in order. A node that the table does not have there is an error.
+    """Walks a stream of nodes along a table, strictly in order. OracleError for a node that the table does not have there.
 
     block   number of the block being computed; -1 in the head
     """
@@ -118,12 +128,12 @@ class Aligner:
         self.begin()
 
     def begin(self, first: int = 0) -> None:
-        """Expect the first node of a graph whose first block has that number."""
+        """Expect the first node of a graph whose first block has number `first`."""
         self.block = first - 1
         self._next = {Place("head", 0)}  # where we may be: kinds of block differ only after some nodes
 
     def feed(self, op: str, name: str) -> Verdict:
-        """The verdict on the next node. OracleError if no section has it here, or two that do disagree on it."""
+        """The verdict on the next node. OracleError if no section has it here, or two sections disagree on it."""
         found = self._matches(op, name)
         if not found and any(self._is_done(place) for place in self._next):
             self.block += 1
@@ -140,7 +150,7 @@ class Aligner:
         return Verdict(tap, reason)
 
     def end(self) -> None:
-        """The graph is done. OracleError if the table has more."""
+        """Check that the graph is complete. OracleError if the table has more."""
         if not any(place.section in self.table.tails and self._is_done(place) for place in self._next):
             raise OracleError(self._unknown("nothing more"))
 
