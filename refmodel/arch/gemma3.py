@@ -1,4 +1,4 @@
-"""gemma3: Gemma 3. Attention over a sliding window in most blocks, over all tokens in some; norms before and behind each part.
+"""gemma3: Gemma 3. Attention over a sliding window in most blocks, over all tokens in some; norms before and after each part.
 
 Source: arXiv:2503.19786; llama.cpp src/models/gemma3.cpp.
 """

@@ -13,14 +13,14 @@ from .hparams import Hparams
 
 @dataclass(frozen=True)
 class Kinds:
-    """How files of an architecture say of which kind each block is.
+    """How files of an architecture say what kind each block has.
 
     listed     key of a list of bools, one for each block
     kind       the kind that is listed as true
     interval   key of the interval; every interval-th block of the trunk is of the other kind
     default    the interval where the key is absent
     both       whether llama.cpp needs blocks of both kinds
-    reader     which llama.cpp reads the list; found in the sources that llama-cpp-python's releases carry
+    reader     the llama.cpp that reads the list, from the sources that llama-cpp-python's releases carry
     only       key of a number for blocks of the listed kind only; where there are none it becomes 0, or llama.cpp aborts
     """
 
@@ -34,12 +34,12 @@ class Kinds:
 
 
 def always_attention(hp: Hparams, index: int) -> str:
-    """The kind of a block where all are alike."""
+    """The kind of every block where all are alike: attention."""
     return "attention"
 
 
 def delta_or_attention(hp: Hparams, index: int) -> str:
-    """The kind of a block of a hybrid, by its index in the file."""
+    """The kind of a block of a hybrid, by its index in the file: delta or attention."""
     return "delta" if hp.recurrent[index] else "attention"
 
 

@@ -75,7 +75,10 @@ class Keys:
         return value
 
     def only(self, name: str, expected: int) -> None:
-        """Check a number of which llama.cpp accepts one value, and so do we; the key may be missing. MetadataError otherwise."""
+        """Check a number that llama.cpp, and this program, accept only as `expected`; the key may be missing.
+
+        MetadataError otherwise.
+        """
         if (found := self.md.int(self.full(name), expected)) != expected:
             raise self.refused(name, found, f"this architecture is defined only for {expected}")
 

@@ -1,7 +1,7 @@
 """The prediction block (MTP, nextn) of qwen35, qwen35moe and qwen3next: it drafts a token before the trunk has computed it.
 
 From a token and the trunk's hidden state of the token before, x = eh_proj · [norm(embedding), norm(hidden)], then a block of the
-architecture with full attention, then a norm and a head: its own, or the trunk's. Only what is around the block stands here.
+architecture with full attention, then a norm and a head: its own, or the trunk's. Only what is around the block is here.
 Source: arXiv:2412.19437, section 2.2; llama.cpp src/models/qwen35.cpp, graph_mtp.
 """
 

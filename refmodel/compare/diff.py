@@ -136,10 +136,10 @@ def diff(
 
 
 def has_draft(names: Iterable[str]) -> bool:
-    """Whether a draft head's taps are among these."""
+    """Whether taps of a draft head are among these names."""
     return any(name.startswith("mtp_") for name in names)
 
 
 def shows_scores(names: Iterable[str]) -> bool:
-    """Whether attention's scores or weights are among these taps."""
+    """Whether attention's scores or weights are among the taps of these names."""
     return any(name.startswith(("kq-", "kq_soft_max-")) for name in names)

@@ -1,8 +1,8 @@
 """The error budget: how much of the distance between llama.cpp and the truth is due to what, and what is left unexplained.
 
-The truth is the float64 pass. One policy after another is switched to llama.cpp's (the ladder of numerics/ggml.py), the whole
+The truth is the float64 pass. One policy after another is switched to llama.cpp's (the ladder of numerics/llamacpp.py), the whole
 pass runs again, and the step that a number takes is that policy's part; the last step, to what llama.cpp itself computed, is
-nobody's. The steps add up to the distance, so the shares add up to one; a share is negative where a part cancels others.
+unexplained. The steps add up to the distance, so the shares add up to one; a share is negative where a part cancels others.
 """
 
 from collections import deque

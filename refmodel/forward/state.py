@@ -1,4 +1,4 @@
-"""What a position of the route remembers between calls. A block that stands at two positions has two states."""
+"""What a position of the route remembers between calls. A block at two positions has two states."""
 
 from dataclasses import dataclass
 from typing import Any

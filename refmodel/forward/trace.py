@@ -147,7 +147,7 @@ class Recorder:
         try:
             self._match = re.compile(pattern).search
         except (re.error, OverflowError, RecursionError) as error:
-            raise TraceError(f"--filter {pattern[:60]}: not a regular expression ({error})") from None
+            raise TraceError(f"--filter {pattern[:60]}: not a regular expression ({error}); correct it, or leave it out") from None
         self.writer, self.seen, self.call = writer, seen, 0
 
     def begin(self, call: int, fresh: int) -> None:

@@ -209,7 +209,9 @@ class Block:
         try:
             return self.__dict__["_weights"][name]
         except KeyError:
-            raise TensorError(f"blk.{self.index}.{name} is not in this file, but the architecture asked for it") from None
+            raise TensorError(
+                f"blk.{self.index}.{name} is not in this file, but the architecture asked for it; convert the model again"
+            ) from None
 
 
 def attribute(name: str) -> str:

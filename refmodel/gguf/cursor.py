@@ -26,7 +26,7 @@ class Cursor:
 
     def fail(self, what: str) -> NoReturn:
         """FileError that names the file, the byte and `what` is wrong there."""
-        raise FileError(f"{self.path}: {what} (at byte {self.at}); the file is damaged or was not downloaded whole")
+        raise FileError(f"{self.path}: {what} (at byte {self.at}); the file is damaged or was not downloaded whole: get it again")
 
     def take(self, count: int, what: str) -> memoryview:
         """The next `count` bytes, as a view, after a check that they are there; `what` names them in the FileError otherwise."""

@@ -68,7 +68,7 @@ def nested(body: memoryview, count: int) -> list[Any]:
 
 
 def inner(body: memoryview, at: int) -> tuple[GGUFValueType, int, int]:
-    """Item type, count and end of the array that begins at byte `at`."""
+    """Item type, count and end of the array that begins at byte `at` of `body`."""
     item, n = GGUFValueType(int.from_bytes(body[at : at + 4], "little")), int.from_bytes(body[at + 4 : at + 12], "little")
     end = at + 12
     if item == GGUFValueType.STRING:
@@ -150,7 +150,9 @@ class Metadata(Mapping[Key, Any]):
     def _wrong(self, key: Key, expected: Key) -> MetadataError:
         field = self.fields[key]
         found = f"an array of {field.count} {field.item.name}" if field.item is not None else field.type.name
-        return MetadataError(f"{self.path}: metadata key {key} is {found}; expected {expected}")
+        return MetadataError(
+            f"{self.path}: metadata key {key} is {found}; expected {expected}; correct the key, or convert the model again"
+        )
 
     def _scalar(self, key: Key, default: Any, types: set[GGUFValueType], expected: Key) -> Any:
         if key not in self.fields and default is not REQUIRED:

@@ -105,9 +105,12 @@ def read_entry(cursor: Cursor) -> TensorEntry:
         raise FileError(f"{cursor.path}: {name} has tensor type {number}: {missing(number)}")
     weights, size = SIZES[number]
     if min(ne) < 1 or prod(ne) >= 1 << 63:
-        cursor.fail(f"{name} has shape {ne[::-1]}")
+        cursor.fail(f"{name} has shape {ne[::-1]}; expected positive numbers whose product is below 2^63")
     if ne[0] % weights:
-        raise FileError(f"{cursor.path}: {name} is {kind.name} with rows of {ne[0]}; {kind.name} needs a multiple of {weights}")
+        raise FileError(
+            f"{cursor.path}: {name} is {kind.name} with rows of {ne[0]}; {kind.name} needs a multiple of {weights}; convert the "
+            "model again"
+        )
     return TensorEntry(name, kind, tuple(ne[::-1]), offset, prod(ne) // weights * size)
 
 
@@ -121,11 +124,13 @@ def mapped(path: Path) -> Bytes:
                 raise FileError(f"{path}: the file is empty; expected a GGUF; give the path of a .gguf file")
             return np.frombuffer(mmap.mmap(f.fileno(), size, access=mmap.ACCESS_READ), np.uint8)
     except (OSError, ValueError) as error:
-        raise FileError(f"{path}: cannot be opened: {getattr(error, 'strerror', None) or error}") from None
+        raise FileError(
+            f"{path}: cannot be opened: {getattr(error, 'strerror', None) or error}; check the path and who may read it"
+        ) from None
 
 
 def read_part(path: Path) -> GgufFile:
-    """One file by itself, whether or not it is a part of a set. FileError for whatever is not a GGUF that can be read."""
+    """One file only, whether or not it is a part of a set. FileError for anything that is not a GGUF that can be read."""
     data = mapped(path)
     cursor = Cursor(path, data.data)
     magic = bytes(cursor.take(4, "the magic"))
@@ -136,7 +141,8 @@ def read_part(path: Path) -> GgufFile:
     version = cursor.u32("the version")
     if version and version & 0xFFFFFF == 0:
         raise FileError(
-            f"{path}: is a big-endian GGUF (version {version >> 24} read backwards); only little-endian files are supported"
+            f"{path}: is a big-endian GGUF (version {version >> 24} read backwards); only little-endian files are supported; "
+            "convert the model again for a little-endian machine"
         )
     if version not in VERSIONS:
         raise FileError(
@@ -184,7 +190,8 @@ def placed(path: Path, data: Bytes, entries: list[TensorEntry], start: int, alig
             )
         if first + e.nbytes > data.size:
             raise FileError(
-                f"{path}: {e.name} should end at byte {first + e.nbytes}, the file ends at {data.size}; was it downloaded whole?"
+                f"{path}: {e.name} should end at byte {first + e.nbytes}, the file ends at {data.size}; was it downloaded whole? "
+                "Get it again"
             )
         if first < end:
             raise FileError(
@@ -194,7 +201,7 @@ def placed(path: Path, data: Bytes, entries: list[TensorEntry], start: int, alig
         end, before = first + e.nbytes, e.name
     for e in entries:
         if e.name in tensors:
-            raise FileError(f"{path}: tensor {e.name} is listed twice; whoever wrote the file has to remove one")
+            raise FileError(f"{path}: tensor {e.name} is listed twice; expected once; convert the model again")
         tensors[e.name] = Tensor(e.name, e.type, e.shape, path, data[start + e.offset : start + e.offset + e.nbytes])
     return tensors
 
@@ -216,7 +223,10 @@ def joined(first: GgufFile, count: int) -> GgufFile:
     """A split file of `count` parts as one, from its first part. FileError if a part is missing or is of another model."""
     name = SPLIT_NAME.fullmatch(first.path.name)
     if not name or int(name[3]) != count:
-        raise FileError(f"{first.path}: is one of {count} parts (split.count); parts are named NAME-00001-of-{count:05}.gguf")
+        raise FileError(
+            f"{first.path}: is one of {count} parts (split.count); parts are named NAME-00001-of-{count:05}.gguf; "
+            "give each its name"
+        )
     if first.metadata.int("split.no", 0) != 0:
         raise FileError(f"{first.path}: is not the first part; open {name[1]}-00001-of-{name[3]}.gguf")
     parts = [first]
@@ -227,7 +237,8 @@ def joined(first: GgufFile, count: int) -> GgufFile:
             raise FileError(f"{part.path}: split.no is {number}; expected {i}; were parts renamed? Give each its own name again")
         if total != count:
             raise FileError(
-                f"{part.path}: split.count is {total}, in the first part it is {count}; these are not parts of one model"
+                f"{part.path}: split.count is {total}, in the first part it is {count}; these are not parts of one "
+                "model: get all of one"
             )
         parts.append(part)
     tensors: dict[str, Tensor] = {}

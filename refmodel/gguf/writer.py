@@ -60,11 +60,11 @@ class Limit:
     def of(cls, size: str, tensors: int) -> "Limit":
         """A limit from words such as 500M or 4G (decimal, as llama-gguf-split has them), and from a number of tensors.
 
-        An empty text and 0 are no limit. FileError for other words.
+        An empty size and 0 tensors are no limit. FileError for other words.
         """
         match = re.fullmatch(r"(\d{1,15})([KMG]?)", size.strip().upper()) if size else None
         if size and (not match or not int(match[1])):
-            raise FileError(f"--split-max-size {size}: expected a number of bytes such as 500M or 4G")
+            raise FileError(f"--split-max-size {size}: expected a number of bytes such as 500M or 4G; give one, or leave it out")
         scale = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
         return cls(int(match[1]) * scale[match[2]] if match else inf, tensors or inf)
 

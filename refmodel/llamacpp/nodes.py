@@ -10,7 +10,7 @@ golden/names/<architecture>.txt has a section [head], one for each kind of block
 
 N is the block's number, `node` a node without a name. A tap has the node's name; `name-N#k` has k earlier nodes of that
 name in its block, and `rms_norm-N#1` is the second nameless node of that operation. `name-N#bias` is the sum of a product and a
-bias that not every file has; it does not count. stored.py has the tables of files that store matrices otherwise.
+bias that not every file has; it does not count. node_variants.py has the tables of files that store matrices in other ways.
 """
 
 import re
@@ -99,7 +99,7 @@ def parse(lines: Iterable[str], path: Path) -> dict[str, tuple[Entry, ...]]:
             number, instead = match["number"], int(match["instead"] or 0)
             here.append(Entry(match["op"], match["name"], tap, reason, bool(number), number == "*", instead))
         else:
-            raise OracleError(f"{path}:{row}: expected `OP name = tap` or `OP name ! reason`, found {line!r}")
+            raise OracleError(f"{path}:{row}: expected `OP name = tap` or `OP name ! reason`, found {line!r}; correct the line")
     return {name: tuple(entries) for name, entries in sections.items()}
 
 
@@ -145,7 +145,8 @@ class Aligner:
         verdicts = {(self._entry(place).tap, self._entry(place).reason) for place in found}
         if len(verdicts) > 1:
             file = f"golden/names/{self.table.architecture}.txt"
-            raise OracleError(f"{file} disagrees with itself on {op} {name!r}: {sorted(verdicts)}")
+            both = " and ".join(sorted(tap or reason for tap, reason in verdicts))
+            raise OracleError(f"{file} disagrees with itself on {op} {name!r}: {both}; give its lines one meaning")
         tap, reason = (re.sub(r"(?<=-)N\b", str(self.block), text) for text in verdicts.pop())
         return Verdict(tap, reason)
 
@@ -183,5 +184,5 @@ class Aligner:
         where = f"block {self.block}" if self.block >= 0 else "the head"
         return (
             f"llama.cpp's graph has {found} in {where}, where golden/names/{self.table.architecture}.txt "
-            f"has {' or '.join(expected) or 'nothing more'}"
+            f"has {' or '.join(expected) or 'nothing more'}; give a llama.cpp of a known build, or extend that table"
         )

@@ -52,7 +52,7 @@ class Library:
         return build_of(self, self.path.stat().st_mtime_ns)
 
     def describe(self) -> str:
-        """`llama.cpp 0c1e57098 (llama-cpp-python 0.3.36, ggml 0.25.3)`."""
+        """One phrase for its build: `llama.cpp 0c1e57098 (llama-cpp-python 0.3.36, ggml 0.25.3)`. OracleError as `build`."""
         return describe(self.build)
 
 
@@ -149,18 +149,19 @@ def record(
     seen: Callable[[dict[str, int]], None] = lambda message: None,
     mtp: bool = False,
 ) -> Recording:
-    """Let llama.cpp run the calls one after another, in one sequence, and write what it computes to `out` (.safetensors).
+    """Let llama.cpp run the calls in order, as one sequence, and write what it computes to `out` (.safetensors).
 
     calls       token ids; each call is one ubatch (the first the prompt, later ones usually of one token)
+    lib         a libllama, its folder, or None to locate one
     provenance  what to add to the header's: sha256 of the source, route
     taps        False: only the logits, and llama.cpp runs without a callback; the logits have the same bits
     keep        a regular expression: only taps in which it is found are stored; logits always are
-    last        True: logits of each call's last token alone, as one asks for them to generate: llama.cpp then runs what follows
-                the last block's attention for that token only. Without taps, whose rows would no longer be those of all tokens
-    seen        is told {"block": N} and {"call": k} as they are done
-    mtp         the prediction block too, as a draft head fed beside the trunk; needs taps
+    last        True: only the logits of each call's last token, as for generating: llama.cpp then runs what follows the last
+                block's attention for that token only. Needs taps=False, as taps would lack the rows of the other tokens
+    seen        called with {"block": N} and {"call": k} as they are done
+    mtp         the prediction block too, as a draft head fed with the trunk; needs taps
 
-    A tensor's name is its tap's (names.py), call k >= 1 adds @k; axes of length 1 are removed. The header's `nodes` lists,
+    A tensor's name is its tap's (nodes.py), call k >= 1 adds @k; axes of length 1 are removed. The header's `nodes` lists,
     for each call, every node in llama.cpp's order: op, name, ne, tap, and the reason why it has none, or the operation that is
     the source of its numbers.
     Raises OracleError if there is no llama.cpp, or it refuses or crashes; then there is no file.
@@ -195,7 +196,7 @@ def _checked(keep: str) -> str:
     try:
         return re.compile(keep).pattern
     except re.error as error:
-        raise OracleError(f"--filter {keep}: not a regular expression ({error})") from None
+        raise OracleError(f"--filter {keep}: not a regular expression ({error}); correct it, or leave it out") from None
 
 
 def ask(
@@ -222,9 +223,13 @@ def ask(
                     named = message["error"].startswith(subject)
                     raise OracleError(message["error"] if named else f"{subject}: {message['error']}")
                 if "refused" in message:
-                    raise OracleError(f"{subject} {message['refused']}: {reason(log)}")
+                    raise OracleError(
+                        f"{subject} {message['refused']}: {reason(log)}; correct what it reports, or give another build"
+                    )
                 seen(message)
-            raise OracleError(f"{subject}: llama.cpp {_end(child.wait())}: {reason(log)}")
+            raise OracleError(
+                f"{subject}: llama.cpp {_end(child.wait())}: {reason(log)}; correct what it reports, or give another build"
+            )
         finally:
             child.kill()  # on Ctrl-C too; a child that has ended does not mind
 

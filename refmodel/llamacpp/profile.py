@@ -71,6 +71,8 @@ def profile_of(text: str) -> Profile:
         field, values = OPTIONS.get(name, ("", {}))
         if value not in values:
             known = ", ".join(f"{name}={'|'.join(values) if len(values) < 9 else 'N'}" for name, (_, values) in OPTIONS.items())
-            raise RefmodelError(f"{option!r} is no profile of llama.cpp and no option of one: {', '.join(PROFILES)}, {known}")
+            raise RefmodelError(
+                f"{option!r} is no profile of llama.cpp and no option of one; choose one of {', '.join(PROFILES)}, {known}"
+            )
         profile = replace(profile, **{field: values[value]})
     return profile

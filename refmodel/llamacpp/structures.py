@@ -217,10 +217,11 @@ class Api:
         params = self.lib.llama_context_default_params()
         wrong = {name: getattr(params, name) for name, value in CONTEXT_DEFAULTS.items() if getattr(params, name) != value}
         overhead = self.lib.ggml_tensor_overhead()
+        names = ", ".join(wrong) or "nothing"
         if wrong or overhead != TENSOR_OVERHEAD:
             raise OracleError(
-                f"{self.path}: is not laid out like {layout.name}: defaults {wrong}, {overhead} bytes for a tensor; "
-                "install a build that is not patched"
+                f"{self.path}: is not laid out like {layout.name}: it has other defaults for {names}, {overhead} bytes for a "
+                "tensor; install a build that is not patched"
             )
 
     def _load_kernels(self, variant: str) -> None:

@@ -72,12 +72,12 @@ def not_written(error: BaseException, path: Path, partial: Iterable[Path]) -> Ba
     """The error to raise: a FileError about `path` if the disk is full or a temporary file failed, else the error itself."""
     failed = str(getattr(error, "filename", "")).startswith(tuple(map(str, partial)))
     if isinstance(error, OSError) and (error.errno in FULL or failed):
-        return FileError(f"{path}: cannot be written: {error.strerror}; no part of it was left")
+        return FileError(f"{path}: cannot be written: {error.strerror}; no part of it was left; make room, or name another place")
     return error
 
 
 def synced(file: BinaryIO) -> None:
-    """Make what was written to a file durable."""
+    """Write what is buffered, and make a file's bytes durable. OSError if the disk is full."""
     file.flush()
     os.fsync(file.fileno())
 

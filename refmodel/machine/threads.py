@@ -28,7 +28,7 @@ class State:
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -51,7 +51,7 @@ def use(count: int | None) -> None:
     """
     limit, why = most()
     if count is not None and not 1 <= count <= limit:
-        raise RefmodelError(f"--threads {count}: {why} {limit}; any number from 1 to {limit} gives the same bits")
+        raise RefmodelError(f"--threads {count}: {why} {limit}; any number from 1 to {limit} gives the same bits: choose one")
     State.count = count
     for name in POOLS_OF_BLAS:
         os.environ.setdefault(name, "1")

@@ -1,4 +1,4 @@
-"""The draft head: a model's prediction block beside its trunk, fed with the same tokens."""
+"""The draft head: a model's prediction block next to its trunk, fed with the same tokens."""
 
 from dataclasses import dataclass, replace
 from typing import Any

@@ -75,7 +75,7 @@ def kind_of(file: GgufFile) -> tuple[str, str] | None:
 
 
 def refuse_other_kinds(file: GgufFile) -> None:
-    """MetadataError, in one line, for a file that is no model by itself: what shows it, what it is, what to give instead."""
+    """MetadataError for a file that is no model by itself: what shows it, what it is, what to give instead."""
     if found := kind_of(file):
         shown, what = found
         raise MetadataError(f"{file.path}: {shown}; {EXPECTED}. This file is {what}.")

@@ -92,7 +92,7 @@ class Model:
 
     @property
     def output(self) -> Weight:
-        """The head's matrix: its own, or the tied embedding."""
+        """The head's matrix [V, E]: its own, or the tied embedding."""
         return self.tensors.output
 
     @property

@@ -1,7 +1,7 @@
 """Routes: which source block runs at each position. The only place that knows the notations.
 
-blocks:15,20               run blocks 15..19 twice: the window [15, 20) is repeated right behind itself
-blocks:3,6;4,6             several windows, applied in sequence, each behind the last j-1 of the route so far
+blocks:15,20               run blocks 15..19 twice: the window [15, 20) is repeated right after itself
+blocks:3,6;4,6             several windows, applied in sequence, each after the last j-1 of the route so far
 (15,20)                    one window; (0,0) is the identity
 layers:0..14,12,13,14..39  explicit, `..` inclusive and rising; `layers:` may be left out where no window could be meant
 """

@@ -82,7 +82,7 @@ class Session:
         RefmodelError for another word than "all" and "last".
         """
         if logits not in ("all", "last"):
-            raise RefmodelError(f"logits is {logits!r}; expected 'all' or 'last'")
+            raise RefmodelError(f"logits is {logits!r}; expected 'all' or 'last'; pass one of these")
         with passing():
             h, c = self._trunk(tokens, logits == "all")
             return self.tensors.arch.head(h, self.tensors.output, c)
@@ -97,7 +97,7 @@ class Session:
         `forward`, but are not made for the whole vocabulary at once. TokenError, MemoryLimitError, and RefmodelError for k < 1.
         """
         if k < 1:
-            raise RefmodelError(f"{k} likeliest tokens: expected at least 1")
+            raise RefmodelError(f"{k} likeliest tokens: expected at least 1; ask for one or more")
         with passing():
             h, c = self._trunk(tokens, every=False)
             return likeliest(lambda rows: self.tensors.arch.head(h, rows, c), self.tensors.output, min(k, self.n_vocab))
@@ -134,7 +134,7 @@ def checked_tokens(tokens: Sequence[int], n_vocab: int) -> Ints:
 
 
 class ByCall(Protocol):
-    """A tapper that is told which call of a session it is in."""
+    """A tapper that needs to know the number of the call that it is in."""
 
     def begin(self, call: int, fresh: int) -> None:
         """Call number `call`, of `fresh` new tokens, begins."""

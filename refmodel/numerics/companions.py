@@ -1,4 +1,4 @@
-"""Any policy for a file that stores a matrix otherwise than alone: with a factor beside it, or with others in one tensor."""
+"""Any policy for a file that stores a matrix with a factor, or with others in one tensor."""
 
 from dataclasses import replace
 from typing import Any

@@ -123,7 +123,9 @@ def policy_of(options: str) -> Numerics:
     commit, cpu = chosen.get("build", JUDGE.commit), chosen.get("cpu", AVX2.name)
     if commit not in BUILDS or cpu not in INSTRUCTIONS:
         known = f"build={'|'.join(BUILDS)}, cpu={'|'.join(INSTRUCTIONS)}"
-        raise RefmodelError(f"--numerics llamacpp:{options[:60]}: that build is not known here; known are {known}")
+        raise RefmodelError(
+            f"--numerics llamacpp:{options[:60]}: that build is not known here; known are {known}; choose one of these"
+        )
     how = ",".join(word for word in words if not word.startswith(("build=", "cpu=")))
     return llamacpp(profile_of(how) if how else DEFAULT, compiled_for(BUILDS[commit], INSTRUCTIONS[cpu]))
 

@@ -184,7 +184,10 @@ def rope(x: F32, pos: Ints, how: Rope, at_once: int) -> F32:
 
 @cache
 def rope_step(how: Rope) -> np.float32:
-    """base^(-2 / n_rot) by the C library's powf."""
+    """base^(-2 / n_rot) by the C library's powf, float32: the factor from one pair's angle to the next.
+
+    Source: ggml_rope_cache_init.
+    """
     power = c_library().powf
     power.restype, power.argtypes = ctypes.c_float, [ctypes.c_float, ctypes.c_float]
     return f32(power(how.base, float(f32(-2) / f32(how.n_rot))))

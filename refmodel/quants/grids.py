@@ -15,7 +15,7 @@ from .tq1_0 import digits
 
 @cache
 def grid(name: str) -> NDInt:
-    """The grid of a type, [entries, 8] or [entries, 4], int8."""
+    """The grid of a type, [entries, 8] or [entries, 4], int8. The tables are those of the gguf package."""
     of = getattr(gguf.quants, name)
     of.init_grid()
     return np.ascontiguousarray(of.grid.reshape(of.grid.shape[-2:]).astype(np.int8))

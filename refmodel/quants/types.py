@@ -49,7 +49,7 @@ def missing(number: int) -> str:
     if number in GONE:
         return GONE[number]
     if number <= LAST:
-        return "a number that no release of llama.cpp gave away; the file is damaged"
+        return "a number that no release of llama.cpp gave away; the file is damaged: get it again"
     return (
         f"beyond llama.cpp 0c1e570, whose last is {LAST}: of a newer llama.cpp, or of a fork such as ik_llama.cpp, whose own types "
         "(IQ4_K, IQ2_KS and others) no other program reads; convert the model again with llama.cpp"

@@ -154,7 +154,7 @@ class Tokenizer:
     def _asked(self, name: str, token: int | None) -> int:
         if token is None:
             key = f"tokenizer.ggml.{name}_token_id"
-            raise TokenError(f"{self.md.path}: tokenizer.ggml.add_{name}_token is set, but {key} names no token.")
+            raise TokenError(f"{self.md.path}: tokenizer.ggml.add_{name}_token is set, but {key} names no token; set it. {IDS}.")
         return token
 
     def piece(self, token: int) -> bytes:
@@ -164,7 +164,7 @@ class Tokenizer:
         """
         vocab = self.vocab
         if not 0 <= token < self.n_vocab:
-            raise TokenError(f"Token {token} is outside the vocabulary; ids are 0 to {self.n_vocab - 1}.")
+            raise TokenError(f"Token {token} is outside the vocabulary; ids are 0 to {self.n_vocab - 1}; give ids of this model.")
         spaced = self.model == "llama" or PRE[self.pre].spaces
         decode: Callable[[str], bytes] = spm.decode if spaced else bpe.decode
         return vocab.piece(token, decode)

@@ -28,12 +28,12 @@ def varint(value: int) -> bytes:
 
 
 def number(field: int, value: int) -> bytes:
-    """A protobuf field that holds a whole number."""
+    """A protobuf field, by its number, that holds a whole number."""
     return varint(field << 3) + varint(value)
 
 
 def block(field: int, content: bytes) -> bytes:
-    """A protobuf field that holds a string or a message."""
+    """A protobuf field, by its number, that holds a string or a message."""
     return varint(field << 3 | 2) + varint(len(content)) + content
 
 
@@ -68,7 +68,7 @@ def check(path: Path, vocab: Vocab) -> None:
 
 
 def decode(text: str) -> bytes:
-    """A token's text as the bytes it stands for."""
+    """The bytes of a normal token's text: U+2581 is a space."""
     return text.replace(SPACE, " ").encode()
 
 

@@ -112,7 +112,10 @@ class Vocab:
         index = {text: i for i, text in enumerate(texts)}
         if len(index) != len(texts):
             twice = next(text for i, text in enumerate(texts) if index[text] != i)
-            raise MetadataError(f"{md.path}: tokenizer.ggml.tokens has {twice!r} twice; every token needs a text of its own.")
+            raise MetadataError(
+                f"{md.path}: tokenizer.ggml.tokens has {twice!r} twice; every token needs a text of its own: "
+                "convert the model again."
+            )
         attrs = attributes(md, len(texts))
         eog = endings(md, eos, index, attrs)
         strip_neighbours(md, index, attrs)
@@ -144,7 +147,9 @@ def per_token(md: Metadata, key: str, count: int) -> NDArray[np.float64] | None:
         return None
     values = md.array(key, {GGUFValueType.INT32, GGUFValueType.FLOAT32}, "an array of int32 or float32").astype(np.float64)
     if len(values) < count or np.isnan(values).any():
-        raise MetadataError(f"{md.path}: {key} has {len(values)} values for {count} tokens; it needs one number per token.")
+        raise MetadataError(
+            f"{md.path}: {key} has {len(values)} values for {count} tokens; it needs one number per token: convert the model again."
+        )
     return values[:count]
 
 
