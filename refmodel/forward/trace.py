@@ -45,7 +45,7 @@ class Spool:
     def add(self, name: str, x: F) -> None:
         """Append one float32 or float64 array of any shape under a new name. TraceError for a name that arises twice."""
         if name in self.entries:
-            raise TraceError(f"{self.path}: {name} arose twice; a trace holds one array for each name")
+            raise TraceError(f"{self.path}: {name} arose twice; a trace holds one array for each name; give each its own")
         x, start = np.ascontiguousarray(x), self.data.tell()
         self.data.write(x.data.cast("B") if x.size else b"")
         dtype = {"f4": "F32", "f8": "F64"}[x.dtype.str[1:]]

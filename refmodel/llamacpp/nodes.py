@@ -80,7 +80,7 @@ def table(architecture: str) -> Table:
         known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.txt"))) or f"none, {FOLDER} is missing"
         raise OracleError(
             f"no table of llama.cpp's node names for architecture {architecture!r}; known: {known}; llama.cpp's graph of "
-            "another architecture cannot be compared node by node"
+            "another architecture cannot be compared node by node; compare only its logits"
         )
     return Table(architecture, parse(path.read_text().splitlines(), path))
 

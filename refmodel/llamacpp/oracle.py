@@ -185,7 +185,10 @@ def record(
 def check_request(model: Path, calls: Sequence[Sequence[int]], taps: bool, last: bool, mtp: bool) -> None:
     """OracleError for what llama.cpp cannot be asked to do."""
     if not calls or not all(calls):
-        raise OracleError(f"{model}: llama.cpp needs a token in every call; given are calls of {list(map(len, calls))} tokens")
+        raise OracleError(
+            f"{model}: llama.cpp needs a token in every call; given are calls of {list(map(len, calls))} tokens; give each at "
+            "least one"
+        )
     if last and taps:
         raise OracleError(f"{model}: logits of only the last token are recorded without taps; ask with taps=False")
     if mtp and not taps:
