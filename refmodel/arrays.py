@@ -34,13 +34,19 @@ class Matrix(Protocol):
     """A packed weight [O, I]: rows of quantized blocks over the file's mapping."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The tensor's name, for messages."""
+        ...
 
     @property
-    def type(self) -> GGMLQuantizationType: ...
+    def type(self) -> GGMLQuantizationType:
+        """The tensor type, which says how a row is packed."""
+        ...
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """(O, I): rows, columns."""
+        ...
 
     @property
     def rows(self) -> Bytes:
@@ -49,11 +55,13 @@ class Matrix(Protocol):
 
 
 class Matrices(Protocol):
-    """Matrices of one size, one behind another in the file: [X, O, I], one for each expert."""
+    """Matrices of one size, stored in order in one tensor: [X, O, I], one for each expert."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """(X, O, I): matrices, rows, columns."""
+        ...
 
     def matrix(self, number: int) -> Matrix:
-        """One of them; no byte of the others is touched."""
+        """Matrix `number`, [O, I]; no byte of the others is read."""
         ...

@@ -16,19 +16,10 @@ from .shapes import Shape, Shapes
 class Architecture(Protocol):
     """What a module in this folder provides.
 
-    BIASED         the matrices of a block whose product may have a bias in the file, as llama.cpp lets it
-    SCALED         the matrices of a block that may have a `.scale`, as llama.cpp multiplies by it
-    FUSED          the tensors that hold several matrices of a block in some files, names of fused.PARTS
-    FACTS          what tools want to know besides
-    hparams        metadata -> Hparams; MetadataError names what is missing or wrong
-    globals        Hparams, V -> the required and the optional tensors outside of blocks, with their shapes
-    shapes         Hparams, block -> the tensors of a block, without blk.N., with their shapes
-    kind           Hparams, block -> a word for the kind of a block
-    new_state      what a position with this block remembers before the first token
-    embed          embedded tokens [T, E] as the first block wants them
-    block          x [T, E] -> [T, E]
-    final_norm     x [T, E] of the last block -> what the head reads, [T, E]
-    head           that -> logits [T, V]
+    BIASED  the matrices of a block whose product may have a bias in the file, where llama.cpp allows one
+    SCALED  the matrices of a block that may have a `.scale`, where llama.cpp multiplies by it
+    FUSED   the tensors that hold several matrices of a block in some files: names of fused.PARTS
+    FACTS   what tools need to know besides
     """
 
     BIASED: tuple[str, ...]
@@ -36,15 +27,41 @@ class Architecture(Protocol):
     FUSED: tuple[str, ...]
     FACTS: Facts
 
-    def hparams(self, k: Keys) -> Hparams: ...
-    def globals(self, hp: Hparams, n_vocab: int) -> tuple[Shapes, Shapes]: ...
-    def shapes(self, hp: Hparams, index: int) -> Shapes: ...
-    def kind(self, hp: Hparams, index: int) -> str: ...
-    def new_state(self, hp: Hparams, index: int, dtype: DType) -> State: ...
-    def embed(self, x: F, c: Call) -> F: ...
-    def block(self, x: F, w: Block, s: Any, c: Call) -> F: ...
-    def final_norm(self, x: F, output_norm: Weight, c: Call) -> F: ...
-    def head(self, h: F, output: Output, c: Call) -> F: ...
+    def hparams(self, k: Keys) -> Hparams:
+        """The sizes of a model, from its metadata. MetadataError names a key that is missing or out of its range."""
+        ...
+
+    def globals(self, hp: Hparams, n_vocab: int) -> tuple[Shapes, Shapes]:
+        """The tensors outside of blocks for V = n_vocab tokens, name -> shape: the required ones, and the optional ones."""
+        ...
+
+    def shapes(self, hp: Hparams, index: int) -> Shapes:
+        """The tensors of block `index`, by their names without `blk.N.`: name -> shape (rows, columns)."""
+        ...
+
+    def kind(self, hp: Hparams, index: int) -> str:
+        """A word for the kind of block `index`: attention, delta, sliding."""
+        ...
+
+    def new_state(self, hp: Hparams, index: int, dtype: DType) -> State:
+        """What a position with block `index` remembers before the first token; a recurrent state has that dtype."""
+        ...
+
+    def embed(self, x: F, c: Call) -> F:
+        """Embedded tokens [T, E] -> [T, E] as the first block reads them."""
+        ...
+
+    def block(self, x: F, w: Block, s: Any, c: Call) -> F:
+        """One decoder block, [T, E] -> [T, E]. It reads the weights w and updates the position's state s."""
+        ...
+
+    def final_norm(self, x: F, output_norm: Weight, c: Call) -> F:
+        """The output of the last block, [T, E] -> what the head reads, [T, E]."""
+        ...
+
+    def head(self, h: F, output: Output, c: Call) -> F:
+        """What the head reads, [T, E] -> logits [T, V]; fewer columns where `output` is some rows of the head."""
+        ...
 
 
 ARCHITECTURES: dict[str, Architecture] = {

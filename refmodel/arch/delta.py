@@ -40,7 +40,10 @@ SHARED = "{n_v_head} value heads of {d_state} share {n_k_head} query and key hea
 
 
 def with_delta_net(k: Keys, hp: Hparams) -> Hparams:
-    """The same sizes, and those of the gated delta rule: taps of the convolution, width of a head, key heads, value heads."""
+    """The same sizes, and those of the gated delta rule: K taps of the convolution, Dk = Dv, Hk key heads, Hv value heads.
+
+    MetadataError names a key that is missing, out of its range, or contradicts another.
+    """
     n_v_head = k.width("ssm.time_step_rank", hp.n_embd)
     n_k_head = k.count("ssm.group_count", most=n_v_head)
     k.multiple("ssm.time_step_rank", n_v_head, "ssm.group_count", n_k_head)
@@ -53,7 +56,10 @@ def with_delta_net(k: Keys, hp: Hparams) -> Hparams:
 
 
 def recurrent_blocks(k: Keys, n_all: int, n_layer: int) -> tuple[bool, ...]:
-    """Which of all blocks are recurrent: the file's own list, else every block but each interval-th; no prediction block is."""
+    """Whether each of all n_all blocks is recurrent: by the file's own list, else every block but each interval-th.
+
+    Blocks from n_layer on are prediction blocks; none of them is recurrent. MetadataError for a list of another length.
+    """
     if KINDS.listed in k:
         listed = k.md.per_block(k.full(KINDS.listed), n_all)
         return tuple(i < n_layer and bool(kind) for i, kind in enumerate(listed))

@@ -1,4 +1,4 @@
-"""What tools want to know of an architecture beside its mathematics. Most architectures need none of it."""
+"""What tools need to know of an architecture besides its mathematics. Most architectures need none of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,13 +8,13 @@ from .kinds import Kinds
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts of one architecture; each has a value that says nothing.
+    """The facts of one architecture; each has a default value that changes nothing.
 
-    kinds          how its files say which block is of which kind; None where all blocks are alike
+    kinds          how its files say what kind each block has; None where all blocks are alike
     typical        keys that a typical file needs besides the sizes that all have, with small values: model/made writes one
     meanings       tensor, without blk.N. -> what it is, where info/meanings.py would say something else. A pattern of str.format
                    over the fields of Hparams
-    kind_meanings  kind of a block -> what is to be known of it, the same kind of pattern
+    kind_meanings  kind of a block -> what a reader needs to know of it, the same sort of pattern
     """
 
     kinds: Kinds | None = None

@@ -15,7 +15,10 @@ Parts = dict[str, Ints]
 
 
 def one_after_another(*names: str) -> Callable[[Hparams, Shapes], Parts]:
-    """The rows of matrices that follow each other in one tensor; none if the block has not all of them."""
+    """A function for PARTS: matrices that follow each other in one tensor, name -> the numbers of their rows in it.
+
+    The function returns {} if the block lacks one of the matrices.
+    """
 
     def parts(hp: Hparams, shapes: Shapes) -> Parts:
         if any(f"{name}.weight" not in shapes for name in names):
@@ -28,7 +31,10 @@ def one_after_another(*names: str) -> Callable[[Hparams, Shapes], Parts]:
 
 
 def by_key_head(hp: Hparams, shapes: Shapes) -> Parts:
-    """For each key head its query, key, values and gates, in the old files of qwen3next."""
+    """The rows of ssm_in [2 (Hk + Hv) D, E] in old qwen3next files: for each key head its query, its key, its values, their gates.
+
+    Returns the rows of attn_qkv and of attn_gate; {} for a block with attention.
+    """
     if "attn_gate.weight" not in shapes:
         return {}
     D, per_head = hp.d_state, hp.d_state * hp.n_v_head // hp.n_k_head

@@ -1,4 +1,4 @@
-"""gemma3: Gemma 3. Attention over a sliding window in most blocks, over all tokens in some; norms before and behind each part.
+"""gemma3: Gemma 3. Attention over a sliding window in most blocks, over all tokens in some; norms before and after each part.
 
 Source: arXiv:2503.19786; llama.cpp src/models/gemma3.cpp.
 """
@@ -58,7 +58,10 @@ def hparams(k: Keys) -> Hparams:
 
 
 def sliding_blocks(k: Keys, n_layer: int) -> tuple[bool, ...]:
-    """The file's own list, else all blocks but each sixth (or whatever period it names). Source: load_swa_pattern."""
+    """Whether each block slides: by the file's own list, else all but each sixth, or the period that the file names.
+
+    MetadataError for a list of another length. Source: load_swa_pattern.
+    """
     if PATTERN in k and k.md.fields[k.full(PATTERN)].item is not None:
         return tuple(bool(slides) for slides in k.md.per_block(k.full(PATTERN), n_layer))
     period = k.count(PATTERN, 6, 0)
@@ -66,7 +69,7 @@ def sliding_blocks(k: Keys, n_layer: int) -> tuple[bool, ...]:
 
 
 def shapes(hp: Hparams, index: int) -> Shapes:
-    """The tensors of a block, without blk.N., with their shapes."""
+    """The tensors of block `index`, by their names without `blk.N.`: name -> shape (rows, columns)."""
     own = norms(hp, "attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
     return own | normed_attention(hp) | dense(hp)
 
@@ -77,7 +80,7 @@ def kind(hp: Hparams, index: int) -> str:
 
 
 def embed(x: F, c: Call) -> F:
-    """Embedded tokens [T, E] as the first block wants them, times √E."""
+    """Embedded tokens [T, E] as the first block reads them, times √E."""
     return c.tap("inp_scaled", c.tap("embd", x) * math.sqrt(c.hp.n_embd))
 
 

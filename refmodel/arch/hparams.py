@@ -40,20 +40,20 @@ class Hparams:
 
     @property
     def n_all(self) -> int:
-        """Blocks of the file, the prediction blocks among them."""
+        """Blocks of the file: those of the trunk and the prediction blocks."""
         return self.n_layer + self.n_nextn
 
     @property
     def key_dim(self) -> int:
-        """All keys of the delta rule side by side, Hk · Dk."""
+        """Numbers of all keys of the delta rule, Hk · Dk."""
         return self.d_state * self.n_k_head
 
     @property
     def value_dim(self) -> int:
-        """All values of the delta rule side by side, Hv · Dv."""
+        """Numbers of all values of the delta rule, Hv · Dv."""
         return self.d_state * self.n_v_head
 
     @property
     def conv_dim(self) -> int:
-        """C: the convolution runs over q, k and v side by side."""
+        """C, the channels of the convolution: those of q, k and v, 2 Hk Dk + Hv Dv."""
         return 2 * self.key_dim + self.value_dim

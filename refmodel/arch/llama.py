@@ -33,12 +33,12 @@ def globals(hp: Hparams, n_vocab: int) -> tuple[Shapes, Shapes]:
 
 
 def shapes(hp: Hparams, index: int) -> Shapes:
-    """The tensors of a block, without blk.N., with their shapes."""
+    """The tensors of block `index`, by their names without `blk.N.`: name -> shape (rows, columns)."""
     return norms(hp, "attn_norm", "ffn_norm") | attention_shapes(hp) | dense(hp)
 
 
 def embed(x: F, c: Call) -> F:
-    """Embedded tokens [T, E] as the first block wants them."""
+    """Embedded tokens [T, E] as the first block reads them."""
     return c.tap("embd", x)
 
 

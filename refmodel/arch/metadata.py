@@ -43,53 +43,65 @@ class Keys:
         return self.full(name) in self.md
 
     def refused(self, name: str, found: Any, expected: str) -> MetadataError:
-        """The one error of this file: where, what was found, what was expected, what to do."""
+        """The MetadataError for a value: where it is, what was found, what was expected, what to do. The caller raises it."""
         return MetadataError(f"{self.md.path}: {self.full(name)} is {found}; {expected}: {CURE}")
 
     def count(self, name: str, default: Any = REQUIRED, least: int = 1, most: int = MAX_COUNT) -> int:
-        """A whole number between its bounds. MetadataError if it is not, or is missing and has no default."""
+        """A whole number from `least` to `most`. MetadataError if it is out of this range, or is missing and has no default."""
         return self.checked(name, self.md.int(self.full(name), default), least, most)
 
     def width(self, name: str, per: int, default: Any = REQUIRED, least: int = 1) -> int:
-        """A whole number of which some tensor has `per` weights each: no more than the file's largest has room for."""
+        """A whole number with `per` weights for each unit in some tensor: at most what the file's largest tensor has room for.
+
+        MetadataError as for `count`.
+        """
         return self.count(name, default, least, self.room(per))
 
     def first(self, name: str, n_blocks: int, default: Any = REQUIRED, most: int = MAX_COUNT) -> int:
-        """A whole number that a file may state once or block by block; llama.cpp reads block 0's. The list has n_blocks values."""
+        """A whole number that a file may state once or block by block; llama.cpp reads block 0's. A list has n_blocks values.
+
+        MetadataError for a list of another length, or a number outside 1 to `most`.
+        """
         return self.checked(name, int(self.md.per_block(self.full(name), n_blocks, default)[0]), 1, most)
 
     def real(self, name: str, default: Any, least: float, most: float, none: bool = False) -> float:
-        """A finite number between its bounds, or with `none` a 0, which stands for nothing."""
+        """A finite number from `least` to `most`; with `none` also 0, which means that there is nothing.
+
+        MetadataError for any other number, or if it is missing and has no default.
+        """
         value = self.md.float(self.full(name), default)
         if not (least <= value <= most or (none and value == 0)):
             raise self.refused(name, value, f"expected {'0 for none, or ' * none}{least:g} to {most:g}")
         return value
 
     def only(self, name: str, expected: int) -> None:
-        """A number on which llama.cpp insists, and so do we; it may be missing."""
+        """Check a number that llama.cpp, and this program, accept only as `expected`; the key may be missing.
+
+        MetadataError otherwise.
+        """
         if (found := self.md.int(self.full(name), expected)) != expected:
             raise self.refused(name, found, f"this architecture is defined only for {expected}")
 
     def multiple(self, name: str, value: int, of_name: str, of: int) -> None:
-        """Of two numbers the first is a multiple of the second."""
+        """Check that `value`, of key `name`, is a multiple of `of`, the value of key `of_name`. MetadataError otherwise."""
         if value % of:
             raise self.refused(name, value, f"expected a multiple of {self.full(of_name)}, which is {of}")
 
     def checked(self, name: str, value: int, least: int, most: int) -> int:
-        """The number itself, if it is between its bounds."""
+        """The number itself if it is from `least` to `most`; MetadataError otherwise."""
         if not least <= value <= most:
             raise self.refused(name, value, f"expected {least} to {most}")
         return value
 
     def room(self, per: int) -> int:
-        """How often the file's largest tensor holds `per` weights, at least once."""
+        """How many times the file's largest tensor holds `per` weights; at least 1."""
         return max(self.largest // per, 1)
 
 
 def common(k: Keys, adjacent: bool = False, hybrid: bool = False) -> Hparams:
-    """What every architecture has.
+    """The sizes that every architecture has. MetadataError names a key that is missing or out of its range.
 
-    adjacent  whether a head's pairs are its neighbours, see ops.rope.Rope
+    adjacent  whether the pairs that RoPE turns are neighbours, see ops.rope.Rope
     hybrid    whether there may be prediction blocks after the trunk, and heads that are rotated only in part
     """
     n_all = k.count("block_count", most=MAX_BLOCKS)
@@ -114,7 +126,7 @@ def common(k: Keys, adjacent: bool = False, hybrid: bool = False) -> Hparams:
 
 
 def head_counts(k: Keys, n_all: int, n_embd: int) -> tuple[int, int]:
-    """Query heads and key/value heads; the former a multiple of the latter."""
+    """(H, G): query heads, and key/value heads. MetadataError if H is not a multiple of G, or a count is out of its range."""
     n_head = k.first("attention.head_count", n_all, most=k.room(n_embd))
     n_head_kv = k.first("attention.head_count_kv", n_all, n_head, most=n_head)
     k.multiple("attention.head_count", n_head, "attention.head_count_kv", n_head_kv)
@@ -122,12 +134,15 @@ def head_counts(k: Keys, n_all: int, n_embd: int) -> tuple[int, int]:
 
 
 def with_dense(k: Keys, hp: Hparams) -> Hparams:
-    """The same sizes, and the inner width of a feed-forward part."""
+    """The same sizes, and n_ff, the inner width of the feed-forward part. MetadataError if it is missing or out of its range."""
     return replace(hp, n_ff=k.first("feed_forward_length", hp.n_all, most=k.room(hp.n_embd)))
 
 
 def with_experts(k: Keys, hp: Hparams) -> Hparams:
-    """The same sizes, and how many experts a block has, how many a token goes to, and the inner width of one."""
+    """The same sizes, and those of experts: X in a block, U for each token, and n_ff, the inner width of one.
+
+    MetadataError if a key is missing or out of its range, or experts are chosen in groups.
+    """
     n_expert = k.width("expert_count", hp.n_embd)
     n_used = k.first("expert_used_count", hp.n_all, most=n_expert)
     k.only("expert_group_count", 0)
@@ -141,7 +156,10 @@ def with_experts(k: Keys, hp: Hparams) -> Hparams:
 
 
 def with_shared_expert(k: Keys, hp: Hparams) -> Hparams:
-    """The same sizes, and the inner width of the expert that every token goes to."""
+    """The same sizes, and n_ff_shared, the inner width of the expert that every token goes to.
+
+    Without its key it is feed_forward_length. MetadataError if it is missing or out of its range.
+    """
     name = "expert_shared_feed_forward_length"
     if name in k:
         return replace(hp, n_ff_shared=k.width(name, hp.n_embd))
@@ -149,10 +167,14 @@ def with_shared_expert(k: Keys, hp: Hparams) -> Hparams:
 
 
 def rotation(k: Keys, n_rot: int, adjacent: bool, base_name: str = "rope.freq_base", scaled: bool = True) -> Rope:
-    """The rotary embedding of n_rot numbers of a head with no scaling, a linear one, or YaRN. Longrope is refused by name.
+    """The rotary embedding of n_rot numbers of a head, with no scaling, linear scaling, or YaRN.
 
+    n_rot      how many numbers of a head are rotated, even
+    adjacent   see ops.rope.Rope
     base_name  the key of the base; sliding blocks have their own
-    scaled     whether angles are scaled at all; in sliding blocks they are not
+    scaled     whether angles are scaled; in sliding blocks they are not
+
+    MetadataError for another scaling, such as longrope, for an odd n_rot, or for a value out of its range.
     """
     how = k.md.str(k.full("rope.scaling.type"), "linear")
     if how not in ("none", "linear", "yarn"):
@@ -193,10 +215,10 @@ def yarn(rope: Rope, factor: float, context: int) -> Rope:
 
 
 def turned_by_text(k: Keys, hp: Hparams) -> Hparams:
-    """The same sizes with the divisors of IMROPE's angles: text turns the pairs of its time, height and width sections alike,
-    the others never.
+    """The same sizes with IMROPE's divisors: text turns the pairs of its time, height and width sections alike, the others never.
 
     rope.dimension_sections says how many pairs read the t, h, w and e position of a token, dealt out in turns t, h, w; e is 0.
+    MetadataError if these are not four numbers, or no pair is turned.
     Source: ggml_mrope_cache_init with is_imrope, and ggml_compute_forward_rope, which insists on one of the first three.
     """
     name = "rope.dimension_sections"
@@ -210,7 +232,10 @@ def turned_by_text(k: Keys, hp: Hparams) -> Hparams:
 
 
 def divided(k: Keys, hp: Hparams) -> Hparams:
-    """The same sizes with the divisors of the angles that the tensor rope_freqs.weight holds, if the file has it."""
+    """The same sizes with the divisors of the angles in the tensor rope_freqs.weight [n_rot/2], if the file has it.
+
+    MetadataError if there is not one positive divisor for each pair.
+    """
     if not k.rope_freqs:
         return hp
     n = hp.rope.n_rot // 2

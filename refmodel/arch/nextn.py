@@ -1,7 +1,7 @@
 """The prediction block (MTP, nextn) of qwen35, qwen35moe and qwen3next: it drafts a token before the trunk has computed it.
 
 From a token and the trunk's hidden state of the token before, x = eh_proj · [norm(embedding), norm(hidden)], then a block of the
-architecture with full attention, then a norm and a head: its own, or the trunk's. Only what is around the block stands here.
+architecture with full attention, then a norm and a head: its own, or the trunk's. Only what is around the block is here.
 Source: arXiv:2412.19437, section 2.2; llama.cpp src/models/qwen35.cpp, graph_mtp.
 """
 
@@ -30,12 +30,15 @@ SHARED = re.compile("cache_|kq|ffn_(gate|up|swiglu)|ffn_moe_(?!out)")  # these h
 
 
 def named(name: str) -> str:
-    """What a tap of the trunk's block is called in the prediction block."""
+    """What a tap of the trunk's block is called in the prediction block, as in llama.cpp's graph_mtp: `Qcur` -> `mtp_Qcur`."""
     return NAMES.get(name) or (name if SHARED.match(name) else f"mtp_{name}")
 
 
 def shapes(hp: Hparams, n_vocab: int) -> tuple[Shapes, Shapes]:
-    """The tensors that the block has besides those of a decoder block: required, and such as may be the trunk's."""
+    """The tensors that the block has besides those of a decoder block, name -> shape.
+
+    Returns the required ones, and the optional ones: where these are missing, the trunk's are used.
+    """
     E = hp.n_embd
     required = {"nextn.eh_proj.weight": (E, 2 * E), **norms(hp, "nextn.enorm", "nextn.hnorm")}
     optional = {f"nextn.{name}.weight": (n_vocab, E) for name in ("embed_tokens", "shared_head_head")}
@@ -43,7 +46,7 @@ def shapes(hp: Hparams, n_vocab: int) -> tuple[Shapes, Shapes]:
 
 
 def enter(e: F, h: F, w: Block, c: Call) -> F:
-    """What the block reads: of embedded tokens e and the hidden states h before each, both [T, E], one row [T, E]."""
+    """What the block reads, [T, E]: eh_proj of the embedded tokens e [T, E] and of h [T, E], the hidden state before each token."""
     e = c.norm("mtp_enorm", c.tap("mtp_tok_embd", e), w.nextn_enorm)
     h = c.norm("mtp_hnorm", h, w.nextn_hnorm, normed="norm#1")
     return c.linear("mtp_eh_proj", c.tap("mtp_concat", np.concatenate([e, h], axis=1)), w.nextn_eh_proj)

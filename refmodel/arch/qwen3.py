@@ -26,12 +26,12 @@ def hparams(k: Keys) -> Hparams:
 
 
 def shapes(hp: Hparams, index: int) -> Shapes:
-    """The tensors of a block, without blk.N., with their shapes."""
+    """The tensors of block `index`, by their names without `blk.N.`: name -> shape (rows, columns)."""
     return norms(hp, "attn_norm", "ffn_norm") | normed_attention(hp) | dense(hp)
 
 
 def embed(x: F, c: Call) -> F:
-    """Embedded tokens [T, E] as the first block wants them."""
+    """Embedded tokens [T, E] as the first block reads them."""
     return c.tap("embd", x)
 
 

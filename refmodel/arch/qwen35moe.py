@@ -52,14 +52,14 @@ def hparams(k: Keys) -> Hparams:
 
 
 def shapes(hp: Hparams, index: int) -> Shapes:
-    """The tensors of a block, without blk.N., with their shapes."""
+    """The tensors of block `index`, by their names without `blk.N.`: name -> shape (rows, columns)."""
     gates = {f"{name}.weight": (hp.n_v_head, hp.n_embd) for name in ("ssm_beta", "ssm_alpha")}
     mixing = delta_shapes(hp) | gates if hp.recurrent[index] else gated_attention(hp)
     return norms(hp, "attn_norm", "post_attention_norm") | mixing | expert_shapes(hp) | shared_expert_shapes(hp)
 
 
 def embed(x: F, c: Call) -> F:
-    """Embedded tokens [T, E] as the first block wants them."""
+    """Embedded tokens [T, E] as the first block reads them."""
     return c.tap("model.input_embed", x)
 
 
@@ -87,7 +87,7 @@ def full_attention(h: F, w: Block, s: KeyValues, c: Call) -> F:
 
 
 def delta_net(h: F, w: Block, s: Recurrent, c: Call) -> F:
-    """Convolution, gated delta rule, gated norm. [T, E] -> [T, E]"""
+    """Convolution, gated delta rule, gated norm. [T, E] -> [T, E]; replaces s.conv and s.delta."""
     hp, num, T, Dk = c.hp, c.num, len(h), c.hp.d_state
     u = convolution(c.linear("linear_attn_qkv_mixed", h, w.attn_qkv), w, s, c)  # [T, C]
     q, k, v = u[:, : hp.key_dim], u[:, hp.key_dim : 2 * hp.key_dim], u[:, 2 * hp.key_dim :]
@@ -111,7 +111,7 @@ def delta_net(h: F, w: Block, s: Recurrent, c: Call) -> F:
 
 
 def convolution(u: F, w: Block, s: Recurrent, c: Call) -> F:
-    """A causal convolution of each channel over the tokens, then SiLU. [T, C] -> [T, C]"""
+    """A causal convolution of each channel over the tokens, then SiLU. [T, C] -> [T, C]; replaces s.conv [K-1, C]."""
     T = len(u)
     remembered = c.tap("conv_states_reshaped", s.conv, transposed=True)  # [K-1, C]
     u = c.tap("conv_input", np.concatenate([remembered, u]), transposed=True)  # [K-1+T, C]

@@ -30,7 +30,7 @@ def norms(hp: Hparams, *names: str) -> Shapes:
 
 
 def attention_shapes(hp: Hparams) -> Shapes:
-    """Grouped-query attention: H queries, G keys and values, each of D; and back to E."""
+    """Grouped-query attention: attn_q [H*D, E], attn_k and attn_v [G*D, E], attn_output [E, H*D]."""
     E, Q, KV = hp.n_embd, hp.n_head * hp.head_dim, hp.n_head_kv * hp.head_dim
     return {
         "attn_q.weight": (Q, E),
@@ -41,18 +41,18 @@ def attention_shapes(hp: Hparams) -> Shapes:
 
 
 def normed_attention(hp: Hparams) -> Shapes:
-    """The same with a norm of each query and each key, [D]."""
+    """attention_shapes, and a norm of each query and each key, [D]."""
     heads = {"attn_q_norm.weight": (hp.head_dim,), "attn_k_norm.weight": (hp.head_dim,)}
     return attention_shapes(hp) | heads
 
 
 def gated_attention(hp: Hparams) -> Shapes:
-    """The same again; each query is followed by its gate."""
+    """normed_attention, where attn_q [2*H*D, E] has a gate after each query."""
     return normed_attention(hp) | {"attn_q.weight": (2 * hp.n_head * hp.head_dim, hp.n_embd)}
 
 
 def delta_shapes(hp: Hparams) -> Shapes:
-    """The gated delta rule, but for the matrices of its betas and decays."""
+    """The gated delta rule, without the matrices of its betas and decays, which architectures store in different ways."""
     E, C = hp.n_embd, hp.conv_dim
     return {
         "attn_qkv.weight": (C, E),
@@ -66,23 +66,23 @@ def delta_shapes(hp: Hparams) -> Shapes:
 
 
 def dense(hp: Hparams) -> Shapes:
-    """One feed-forward part for every token."""
+    """One feed-forward part for every token: gate and up [n_ff, E], down [E, n_ff]."""
     return gated(hp.n_ff, hp.n_embd, "")
 
 
 def expert_shapes(hp: Hparams) -> Shapes:
-    """X feed-forward parts, and the router that chooses among them."""
+    """X feed-forward parts [X, n_ff, E] and [X, E, n_ff], and the router that chooses among them, [X, E]."""
     E, X = hp.n_embd, hp.n_expert
     return {"ffn_gate_inp.weight": (X, E), **{name: (X, *shape) for name, shape in gated(hp.n_ff, E, "_exps").items()}}
 
 
 def shared_expert_shapes(hp: Hparams) -> Shapes:
-    """The expert that every token goes to, and the row that gives its share. llama.cpp calls that row a vector [E]."""
+    """The expert that every token goes to, and the row [1, E] that gives its share. llama.cpp calls that row a vector [E]."""
     return {"ffn_gate_inp_shexp.weight": (1, hp.n_embd), **gated(hp.n_ff_shared, hp.n_embd, "_shexp")}
 
 
 def gated(width: int, E: int, end: str) -> Shapes:
-    """The three matrices of a gated feed-forward part of that inner width."""
+    """The three matrices of a gated feed-forward part of inner width `width`; `end` is the end of their names."""
     up = (width, E)
     return {f"ffn_gate{end}.weight": up, f"ffn_up{end}.weight": up, f"ffn_down{end}.weight": (E, width)}
 

@@ -12,7 +12,10 @@ from ..gguf.writer import write
 
 
 def dequantized(file: GgufFile, out: Path) -> Path:
-    """The same model with every tensor as F32: what a quantized file means, for a runtime that would round activations."""
+    """Write the same model with every tensor as F32, for a runtime that would round activations. Returns the path.
+
+    FileError if `out` cannot be written, or is the file itself.
+    """
     fields = {key: value for key, value in file.metadata.fields.items() if not key.startswith("split.")}
     return write(out, fields, map(AsF32, file.tensors.values()), sources=file.parts)
 
@@ -26,14 +29,17 @@ class AsF32:
 
     @property
     def name(self) -> str:
+        """The tensor's name."""
         return self.source.name
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The tensor's shape: (rows, columns)."""
         return self.source.shape
 
     @property
     def data(self) -> Bytes:
+        """The decoded values as bytes, [4 · values]. TensorError for a type that has no weights to decode."""
         from ..numerics.reference import decoded  # it imports Numba, which a copy of packed bytes does not need
 
         return decoded(self.source.type, self.source.rows).reshape(-1).view(np.uint8)

@@ -25,12 +25,14 @@ class Diff:
 class Anchored:
     """A tapper that lets a pass go on with their numbers instead of ours.
 
-    With "block", each block starts from their output of the block before it, and in later calls also from their
-    convolution and delta states and their cached keys and values: one wrong block makes one wrong block. With "node", every
-    operation starts from their numbers: one wrong operation makes one wrong row. With "", nothing is replaced.
+    theirs  tap name -> array
+    anchor  "block": each block starts from their output of the block before it, and in later calls also from their convolution
+            and delta states and their cached keys and values; so one wrong block makes one wrong block. "node": every operation
+            starts from their numbers; so one wrong operation makes one wrong row. "": nothing is replaced
+    call    number of this call
+    fresh   its tokens
 
-    call   number of this call
-    fresh  its tokens
+    An array of another shape, or with a number that is not finite, replaces nothing.
     """
 
     def __init__(self, theirs: Mapping[str, F], anchor: str) -> None:
@@ -38,6 +40,7 @@ class Anchored:
         self.call, self.fresh = 0, 0
 
     def begin(self, call: int, fresh: int) -> None:
+        """Call number `call`, of `fresh` new tokens, begins."""
         self.call, self.fresh = call, fresh
 
     def __call__(self, name: str, x: F) -> F:
@@ -50,13 +53,20 @@ class Anchored:
 
 
 class Comparing:
-    """A tapper that measures every tap against theirs and keeps none of our arrays; what comes after it may be anchored."""
+    """A tapper that measures every tap against theirs and keeps none of our arrays; what comes after it may be anchored.
+
+    theirs    tap name -> array
+    anchored  called with every tap; the pass goes on with what it returns
+    seen      called with the name of every tap
+    rows      tap name -> Row, in the order of the pass
+    """
 
     def __init__(self, theirs: Mapping[str, F], anchored: Anchored, seen: Callable[[str], None]) -> None:
         self.theirs, self.anchored, self.seen = theirs, anchored, seen
         self.call, self.rows = 0, dict[str, Row]()
 
     def begin(self, call: int, fresh: int) -> None:
+        """Call number `call`, of `fresh` new tokens, begins."""
         self.call = call
 
     def __call__(self, name: str, x: F) -> F:
@@ -102,12 +112,15 @@ def diff(
     seen: Callable[[str], None],
     start: Mapping[str, F] | None = None,
 ) -> Diff:
-    """Run the calls, one after another in one sequence, against a recorded run of the same; with a draft head, if that had one.
+    """Run the calls in order, as one sequence, against a recorded run of the same; with a draft head if that had one.
 
+    calls   the token ids of each call
     theirs  tap name -> array; call k >= 1 adds `@k`
     anchor  "", "block" or "node": whether the pass goes on with recorded numbers, see Anchored
-    seen    is told the name of every tap, for a progress bar
+    seen    called with the name of every tap, for a progress bar
     start   the recorded numbers that it goes on with, where they are not `theirs`
+
+    Errors as Model.session and Session.forward raise them.
     """
     anchored = Anchored(theirs if start is None else start, anchor)
     comparing = Comparing(theirs, anchored, seen)
@@ -123,10 +136,10 @@ def diff(
 
 
 def has_draft(names: Iterable[str]) -> bool:
-    """Whether a draft head's taps are among these."""
+    """Whether taps of a draft head are among these names."""
     return any(name.startswith("mtp_") for name in names)
 
 
 def shows_scores(names: Iterable[str]) -> bool:
-    """Whether attention's scores or weights are among these taps."""
+    """Whether attention's scores or weights are among the taps of these names."""
     return any(name.startswith(("kq-", "kq_soft_max-")) for name in names)

@@ -1,8 +1,8 @@
 """The error budget: how much of the distance between llama.cpp and the truth is due to what, and what is left unexplained.
 
-The truth is the float64 pass. One policy after another is switched to llama.cpp's (the ladder of numerics/ggml.py), the whole
+The truth is the float64 pass. One policy after another is switched to llama.cpp's (the ladder of numerics/llamacpp.py), the whole
 pass runs again, and the step that a number takes is that policy's part; the last step, to what llama.cpp itself computed, is
-nobody's. The steps add up to the distance, so the shares add up to one; a share is negative where a part cancels others.
+unexplained. The steps add up to the distance, so the shares add up to one; a share is negative where a part cancels others.
 """
 
 from collections import deque
@@ -34,7 +34,11 @@ KEPT = r"^(l_out-\d+|result_output)$"
 
 @dataclass(frozen=True)
 class Contribution:
-    """nmse is the part's own size, Σ part² / Σ truth²; share is how much of the distance it makes, part·distance / distance²."""
+    """A part of a distance.
+
+    nmse   the part's own size, Σ part² / Σ truth²
+    share  how much of the distance it makes, part·distance / distance²; all shares add up to 1
+    """
 
     nmse: float
     share: float
@@ -42,7 +46,12 @@ class Contribution:
 
 @dataclass(frozen=True)
 class Budget:
-    """One tensor: the distance of llama.cpp's from the truth as NMSE, and its parts by name, the unexplained one last."""
+    """One tensor's distance and its parts.
+
+    name      of the tap
+    distance  of llama.cpp's from the truth, as NMSE
+    parts     by name, the unexplained one last
+    """
 
     name: str
     distance: float
@@ -51,7 +60,13 @@ class Budget:
 
 @dataclass(frozen=True)
 class Flip:
-    """The first activation that was rounded to another 8-bit code: in which matrix's input, which token (row), which column."""
+    """The first activation that was rounded to another 8-bit code.
+
+    matrix        the tensor whose product it enters
+    tap           the name of that input
+    row, column   which token, and which of its numbers
+    ours, theirs  the codes, -128 to 127
+    """
 
     matrix: str
     tap: str
@@ -61,6 +76,7 @@ class Flip:
     theirs: int
 
     def describe(self) -> str:
+        """One line for a report: where it is, and both codes."""
         return (
             f"the input {self.tap} of {self.matrix} has code {self.ours} at token {self.row}, column {self.column}, "
             f"where llama.cpp's has {self.theirs}"
@@ -69,11 +85,13 @@ class Flip:
 
 @dataclass(frozen=True)
 class Explanation:
-    """budgets  of every block's output and of the logits, call by call
-    tokens   llama.cpp's logits beside the truth's, token by token
+    """What makes the distance between llama.cpp and the truth.
+
+    budgets  of every block's output and of the logits, call by call
+    tokens   llama.cpp's logits against the truth's, token by token
     left     the unexplained NMSE of each of those tokens
-    first    the first operation that is wrong when each starts from llama.cpp's own input, if any
-    flip     where the runs part, if each operation is right and yet something is left
+    first    the first operation that is wrong when each starts from llama.cpp's own input; None if there is none
+    flip     where the runs part, if each operation is right and yet something is left; else None
     """
 
     budgets: Sequence[Budget]
@@ -84,6 +102,7 @@ class Explanation:
 
     @property
     def explained(self) -> bool:
+        """Whether no operation is wrong."""
         return self.first is None
 
     def verdicts(self) -> list[str]:
@@ -110,7 +129,7 @@ def explain(
     folder  where the passes may leave their traces
     full    the same model in a higher precision; then the weights' quantization is a part too
     anchor  "block": every pass starts each block from llama.cpp's own input, so that no block explains another's distance
-    seen    is told what is being computed
+    seen    called with what is being computed
 
     TraceError if the other side is no llama.cpp whose arithmetic is known, or `full` is another model, or there are no logits.
     """
@@ -149,6 +168,7 @@ def explain(
 
 
 def show_step(seen: Callable[[str], None], step: str, tap: str) -> None:
+    """Report a tap of a step: call `seen` with both names."""
     seen(f"{step} {tap}")
 
 
@@ -161,7 +181,7 @@ def run(
     path: Path,
     seen: Callable[[str], None],
 ) -> Trace:
-    """A pass whose block outputs and logits are kept in a file."""
+    """A pass under that numerics, whose block outputs and logits are kept in the file `path`: its trace."""
     with Spool(path, {}) as writer:
         recorder, anchored = Recorder(writer, KEPT, seen), Anchored(other.taps, anchor)
         session = model.session(route, num, lambda name, x: anchored(name, recorder(name, x)))
@@ -171,7 +191,11 @@ def run(
 
 
 def budget(name: str, runs: Sequence[F], steps: Sequence[str]) -> Budget:
-    """The steps from the first run, the truth, to the last, llama.cpp's."""
+    """The budget of tap `name`.
+
+    runs   its arrays, the truth's first and llama.cpp's last
+    steps  the names of the steps between them
+    """
     flat = [np.asarray(x, np.float64).ravel() for x in runs]
     truth, distance = flat[0], flat[-1] - flat[0]
     energy, length = float(truth @ truth), float(distance @ distance)
@@ -184,7 +208,7 @@ def budget(name: str, runs: Sequence[F], steps: Sequence[str]) -> Budget:
 
 
 def beside_the_truth(truth: Trace, emulated: Trace, other: Other) -> tuple[list[LogitRow], list[float]]:
-    """Token by token: the truth's and llama.cpp's logits, and the NMSE between the emulation's and llama.cpp's."""
+    """For each token: llama.cpp's logits against the truth's, and the NMSE between the emulation's and llama.cpp's."""
     rows, left = list[LogitRow](), list[float]()
     for call, tokens in enumerate(other.calls):
         name = in_call("result_output", call)
@@ -195,7 +219,12 @@ def beside_the_truth(truth: Trace, emulated: Trace, other: Other) -> tuple[list[
 
 
 class Watching:
-    """A tapper, and a product, that look for the first 8-bit code of an input which llama.cpp's own numbers do not give."""
+    """A tapper, and a product, that look for the first 8-bit code of an input that llama.cpp's own numbers do not give.
+
+    theirs  tap name -> array
+    num     the numerics whose products these are
+    flip    what was found; None so far
+    """
 
     def __init__(self, theirs: Mapping[str, F], num: Numerics) -> None:
         self.theirs, self.num, self.call = theirs, num, 0
@@ -203,6 +232,7 @@ class Watching:
         self.flip: Flip | None = None
 
     def begin(self, call: int, fresh: int) -> None:
+        """Call number `call`, of `fresh` new tokens, begins."""
         self.call = call
 
     def __call__(self, name: str, x: F) -> F:
@@ -210,6 +240,7 @@ class Watching:
         return x
 
     def linear(self, w: Matrix, x: F) -> F:
+        """The product w [O, I] with x [T, I] of the numerics, [T, O], after a look at the codes of x."""
         tap = next((name for name, shown in self.recent if shown is x), "")
         if self.flip is None and tap in self.theirs and w.type in PATHS:
             quantize = QUANTIZERS[PATHS[w.type].partner]
@@ -221,7 +252,10 @@ class Watching:
 
 
 def first_flip(model: Model, route: Route, other: Other) -> Flip | None:
-    """Where a run of ours, left to itself, first rounds an activation to another code than llama.cpp's run did."""
+    """Where a run of ours, with nothing replaced, first rounds an activation to another code than llama.cpp's run did.
+
+    None if it never does.
+    """
     num = other.arithmetic
     watching = Watching(other.taps, num)
     session = model.session(route, replace(num, linear=watching.linear), watching)

@@ -54,7 +54,12 @@ class Other:
 
 
 def recorded(model: Model, path: Path, calls: Sequence[Sequence[int]] | None = None, route: Route | None = None) -> Other:
-    """A trace file, ours or llama.cpp's. It must be of this file, and of these tokens and this route where they are given."""
+    """The run in a trace file, ours or llama.cpp's.
+
+    calls, route  what it has to be a run of, where they are given
+
+    TraceError if it is of another file, other tokens or another route, or does not say what it is of.
+    """
     trace = Trace(path)
     try:
         other = from_trace(trace)
@@ -78,11 +83,13 @@ def recorded(model: Model, path: Path, calls: Sequence[Sequence[int]] | None = N
 
 
 def from_trace(trace: Trace, arithmetic: Numerics | None = None, unknown: frozenset[str] = ALL, ran: Path | None = None) -> Other:
-    """A recorded run.
+    """The run in an open trace.
 
     arithmetic  computes as it did; None for what its provenance says
     unknown     see Other
     ran         see Other
+
+    KeyError, TypeError or ValueError for a trace without provenance: `recorded` turns them into a TraceError.
     """
     provenance: dict[str, Any] = json.loads(trace.metadata["provenance"])
     nodes = json.loads(trace.metadata.get("nodes", "[]"))
@@ -106,19 +113,19 @@ def from_trace(trace: Trace, arithmetic: Numerics | None = None, unknown: frozen
 
 
 def arithmetic_of(provenance: Mapping[str, Any]) -> Numerics:
-    """The numerics that computes as a recorded run did: that of the llama.cpp, or ours."""
+    """The numerics that computes as a recorded run did: that of its llama.cpp, or ours. RefmodelError for an unknown name."""
     if "build" in provenance:
         return llamacpp(Profile(**provenance["profile"]), build_of(provenance["build"]) or JUDGE)
     return numerics_of(str(provenance.get("numerics", REFERENCE.name)))
 
 
 def numerics_against(num: Numerics | None, other: Other) -> Numerics:
-    """The policy itself. None, and LLAMACPP, which names no profile, become the arithmetic of the other side."""
+    """The policy to compare with: `num` itself; the other side's arithmetic for None, and for LLAMACPP, which names no profile."""
     if num is None or (num is LLAMACPP and other.arithmetic.emulates):
         return other.arithmetic
     return num
 
 
 def compare(model: Model, route: Route, other: Other, num: Numerics, anchor: str, seen: Callable[[str], None]) -> Diff:
-    """Run against the other side. `anchor` is "", "block" or "node", as in diff.Anchored."""
+    """Run the calls of the other side against it. `anchor` is "", "block" or "node", as in diff.Anchored."""
     return diff(model, other.calls, other.taps, route, num, anchor, seen)

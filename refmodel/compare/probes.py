@@ -34,9 +34,9 @@ CALLS = [list(range(1, 10)), [11], list(range(20, 85))]  # a few tokens, one, ma
 class Known:
     """A library that was tried.
 
-    commit    of llama.cpp, as the library says
-    features  what it says it uses of the processor
-    build     of those known here, the one whose bits agree with most of its operations
+    commit    of llama.cpp, as the library reports it
+    features  of the processor that it reports to use
+    build     the known build whose bits agree with most of its operations
     unknown   the operations that have other bits, with the largest NMSE to ours
     """
 
@@ -46,6 +46,7 @@ class Known:
     unknown: dict[str, float] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
+        """The same as plain data for JSON."""
         return {
             "commit": self.commit,
             "features": self.features.split(),
@@ -56,7 +57,12 @@ class Known:
 
 
 def known(library: Library, seen: Callable[[str], None] = lambda what: None) -> Known:
-    """What the library is. It is tried once; the answer is kept in the user's cache folder under the hash of its files."""
+    """What the library is. It is tried once; the answer is kept in the user's cache folder under the hash of its files.
+
+    seen  called with what is being computed
+
+    OracleError if the library cannot be run.
+    """
     path = answer_file(library)
     try:
         kept = json.loads(path.read_text())
@@ -72,14 +78,17 @@ def known(library: Library, seen: Callable[[str], None] = lambda what: None) -> 
 
 
 def answer_file(library: Library) -> Path:
-    """Where the answer is kept: it belongs to these libraries and this state of our kernels."""
+    """Where the answer is kept: it belongs to these libraries and this state of our kernels. The file may not exist yet."""
     files = sorted(path for path in {*library.path.parent.glob("lib*.so*"), library.path} if path.is_file())
     name = f"{sha256_of(files)[:32]}-{library.variant.stem if library.variant else ''}"
     return user_folder() / "oracles" / kernel_cache.digest()[:16] / f"{name}.json"
 
 
 def tried(library: Library, seen: Callable[[str], None]) -> Known:
-    """Run the probes in the library, and hold every operation against the builds that are known, the likeliest first."""
+    """Run the probes in the library, and compare every operation with the known builds, the likeliest first.
+
+    Returns the build with the fewest differing operations. OracleError if the library cannot be run.
+    """
     said = library.build
     named = build_of(said)
     likeliest = named or BUILDS.get(said["commit"][:7], JUDGE)

@@ -31,6 +31,7 @@ ALIKE = 1.1  # a factor nearer to one than this says nothing
 class Position:
     """One position of the route.
 
+    position     its number
     source       the block of the unrouted model
     visit        how often it has run before
     added        NMSE of its output where it starts from the other file's input: its own error
@@ -46,7 +47,13 @@ class Position:
 
 @dataclass(frozen=True)
 class Trial:
-    """All positions, and NMSE of the logits under the route and without it (None where the copy lacks a block)."""
+    """A packed file against another under a route.
+
+    route     in blocks of the unrouted model
+    steps     all positions
+    logits    NMSE of the logits under the route
+    unrouted  NMSE of the logits without it; None where the copy lacks a block
+    """
 
     route: Route
     steps: Sequence[Position]
@@ -70,17 +77,17 @@ class Trial:
         return out
 
     def growth(self, first: int, last: int) -> float:
-        """By how much the accumulated error grows over these positions."""
+        """By what factor the accumulated error grows over these positions; infinite from the first position on."""
         return ratio(self.steps[last].accumulated, self.steps[first - 1].accumulated) if first else np.inf
 
     def first_pass(self, first: int, last: int) -> tuple[int, int] | None:
-        """Where the blocks of a repeated stretch ran for the first time, if that was in one stretch, too."""
+        """Where the blocks of a repeated stretch ran first, as first and last position; None if that was not one stretch."""
         where = {step.source: step.position for step in reversed(self.steps)}
         places = [where[self.steps[p].source] for p in range(first, last + 1)]
         return (places[0], places[-1]) if places == list(range(places[0], places[-1] + 1)) else None
 
     def sentences(self) -> list[str]:
-        """What a reader wants to know."""
+        """The result in a few lines: each repeated stretch, and the logits."""
         lines = []
         for first, last in self.repeats:
             blocks = ", ".join(str(step.source) for step in self.steps[first : last + 1])
@@ -104,7 +111,14 @@ class Trial:
 
 
 def trial(packed: Model, full: Model, words: str, tokens: Sequence[int], seen: Callable[[str], None]) -> Trial:
-    """Hold the packed file against the other under a route, or, if both are copies of one route, in their own order."""
+    """Measure the packed file against the other under a route, or, if both are copies of one route, in their own order.
+
+    words   the route's text
+    tokens  token ids
+    seen    called with the name of every tap
+
+    MetadataError if they are not two files of one model; RouteError for a route that does not fit.
+    """
     inner, named = routes(packed, full, words)
     with TemporaryDirectory(prefix="refmodel-") as folder:
         path = Path(folder) / "full.safetensors"
@@ -123,11 +137,15 @@ def trial(packed: Model, full: Model, words: str, tokens: Sequence[int], seen: C
 
 
 def distance(ours: F, theirs: F) -> float:
+    """NMSE between two arrays of one shape."""
     return compare("result_output", ours, theirs).nmse
 
 
 def routes(packed: Model, full: Model, words: str) -> tuple[Route, Route]:
-    """The route to run in both files, and the same in blocks of the model that copies were made from."""
+    """The route to run in both files, and the same route in blocks of the model that copies were made from.
+
+    MetadataError if they are not two files of one model and one route.
+    """
     alike = [(m.architecture, m.n_vocab, m.kinds, m.hp.n_embd) for m in (packed, full)]
     maps = [m.file.metadata.ints(f"{OURS}map", m.n_layer) if f"{OURS}map" in m.file.metadata else None for m in (packed, full)]
     if alike[0] != alike[1] or maps[0] != maps[1]:
@@ -142,7 +160,7 @@ def routes(packed: Model, full: Model, words: str) -> tuple[Route, Route]:
 
 
 def unrouted(inner: Route, named: Route) -> Route | None:
-    """The blocks of the unrouted model in their order, as the files have them; None if one is not there."""
+    """The blocks of the unrouted model in their order, as the files have them; None if a block is missing."""
     places = named.places
     if not all(places):
         return None

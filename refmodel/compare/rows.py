@@ -33,6 +33,7 @@ class Row:
 
     @property
     def within(self) -> bool:
+        """Whether there are figures and rounding explains them."""
         return not self.problem and self.nmse <= self.allowed
 
 
@@ -40,6 +41,8 @@ class Row:
 class LogitRow:
     """The logits of one token.
 
+    token     its place in the call, 0 the first
+    nmse      Σ(ours − theirs)² / Σ theirs²
     kl        Σ p_theirs · (log p_theirs − log p_ours), nats
     rank      place of their best token among ours, 0 the first
     margin    their best logit minus their second
@@ -57,7 +60,7 @@ class LogitRow:
 
 
 def compare(name: str, ours: F, theirs: F) -> Row:
-    """Measure one tensor. Axes of length 1 do not count as a difference of shape."""
+    """Measure one tensor, ours against theirs. Axes of length 1 do not count as a difference of shape."""
     problem = ""
     if squeezed(ours.shape) != squeezed(theirs.shape):
         problem = f"shape {list(ours.shape)}, theirs {list(theirs.shape)}"
@@ -84,10 +87,12 @@ def compare(name: str, ours: F, theirs: F) -> Row:
 
 
 def without_figures(name: str, shape: tuple[int, ...], size: int, problem: str) -> Row:
+    """The row of a tensor that cannot be measured: all figures NaN, and `size` numbers that differ."""
     return Row(name, shape, np.nan, np.nan, np.nan, np.nan, size, problem)
 
 
 def as_bits(x: F) -> NDInt:
+    """The bits of each number as float32, [numbers]."""
     return np.ascontiguousarray(x, np.float32).reshape(-1).view(np.uint32)
 
 
@@ -97,11 +102,12 @@ def ratio(a: float, b: float) -> float:
 
 
 def squeezed(shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape without its axes of length 1."""
     return tuple(n for n in shape if n != 1)
 
 
 def compare_logits(ours: F, theirs: F) -> list[LogitRow]:
-    """Token by token, [T, V] and [T, V]."""
+    """Measure logits token by token: ours and theirs, [T, V] each."""
     rows = []
     for t, (a, b) in enumerate(zip(ours.astype(np.float64), theirs.astype(np.float64), strict=True)):
         p, q = log_softmax(b), log_softmax(a)
@@ -123,5 +129,6 @@ def compare_logits(ours: F, theirs: F) -> list[LogitRow]:
 
 
 def log_softmax(x: F) -> F:
+    """Logarithms (natural) of the probabilities of logits [V]."""
     shifted = x - x.max()
     return shifted - np.log(np.exp(shifted).sum())

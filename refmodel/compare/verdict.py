@@ -36,7 +36,9 @@ FLOOR = 1e-12  # NMSE: some units in the last place of each number, where the me
 
 @dataclass(frozen=True)
 class Verdict:
-    """word        EQUAL: the same bits; EXPLAINED: each operation is right and rounding makes the difference; WRONG
+    """What is wrong with the other side.
+
+    word        EQUAL: the same bits; EXPLAINED: each operation is right and rounding makes the difference; WRONG
     arithmetic  the numerics that computes as the other side does
     rows        every operation from the other side's inputs, by tap; `allowed` is what rounding explains
     first       the first wrong one, None if there is none
@@ -74,10 +76,11 @@ def judge(
     arithmetic: Numerics | None = None,
     noise: Mapping[str, float] | None = None,
 ) -> Verdict:
-    """Hold every operation of a recorded run against ours.
+    """Compare every operation of a recorded run with ours.
 
+    seen        called with what is being computed
     arithmetic  computes as the other side does; None for what `other` is known to compute with
-    noise       what `measured` found for these; None to measure it if need be
+    noise       what `measured` found for these; None to measure it if necessary
 
     An operation whose bits are known is wrong if one bit differs. Else it is wrong if it differs by more than rounding explains.
     """
@@ -98,7 +101,7 @@ def judge(
 
 
 def equal(rows: Sequence[Row], other: Other) -> Verdict | None:
-    """The verdict on a run in the other side's arithmetic, if it has all its bits: no operation has to be looked at alone."""
+    """The verdict EQUAL on a run in the other side's arithmetic that has all its bits; None if it has not."""
     if any(row.differ or row.problem for row in rows):
         return None
     return Verdict(EQUAL, other.arithmetic, {row.name: row for row in rows}, None)
@@ -110,7 +113,10 @@ def explained(tap: str, noise: Mapping[str, float]) -> float:
 
 
 def measured(model: Model, route: Route, other: Other, folder: Path, seen: Callable[[str], None]) -> dict[str, float]:
-    """The rounding of each operation on this input: NMSE between two runs of ours, the largest of all positions and calls."""
+    """The rounding of each operation on this input: its stem -> NMSE between two runs of ours.
+
+    Of all positions and calls the largest counts.
+    """
     path = folder / "rounded.safetensors"
     with Spool(path, {}) as spool:
         recorder = Recorder(spool, "", seen)
@@ -128,7 +134,10 @@ def measured(model: Model, route: Route, other: Other, folder: Path, seen: Calla
 
 
 def twin(num: Numerics) -> Numerics:
-    """The same rounding of activations and of the cache as that numerics; everything else in float64 (of float64: in float32)."""
+    """The numerics that rounds activations and the cache as `num` does, with everything else in float64.
+
+    For ORACLE, which is float64 itself, it is REFERENCE.
+    """
     if num.emulates:
         steps = ladder(num.emulates.profile, num.emulates.build)
         return replace(steps["activations"], geglu=partial(in_float32, num.geglu), store=steps["attention"].store)
@@ -138,5 +147,5 @@ def twin(num: Numerics) -> Numerics:
 
 
 def in_float32(function: Callable[..., F], *arrays: F) -> F:
-    """A function of float32 arrays, for float64 ones."""
+    """Call a function of float32 arrays with arrays of another dtype; the result has the dtype of the first."""
     return function(*(x.astype(np.float32) for x in arrays)).astype(arrays[0].dtype)

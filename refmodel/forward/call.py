@@ -16,7 +16,10 @@ from .weights import Output, Share, Weight
 
 @contextmanager
 def passing() -> Iterator[None]:
-    """Around a forward pass: kernels may run, and a broken model may overflow; who compares says where."""
+    """Around a forward pass: kernels may run, and a broken model may overflow without a warning.
+
+    RefmodelError in a forked child, see machine.threads.computing.
+    """
     with computing(), np.errstate(over="ignore", invalid="ignore"):
         yield
 
@@ -27,11 +30,11 @@ class Call:
 
     hp        the architecture's Hparams
     num       the numerics
-    pos       [T] positions of the new tokens
-    tapper    who looks at intermediates
-    scores    whether attention's scores and weights are made, and shown
-    position  where in the route the block stands, N in a tap's name; -1 outside of blocks
-    named     what a tap is called instead: a prediction block is a block of other names
+    pos       [T] positions of the new tokens, int64
+    tapper    called with every intermediate
+    scores    whether attention computes its scores and weights as matrices and shows them
+    position  position in the route, N in a tap's name; -1 outside of blocks
+    named     a tap's name -> the name to show: the nodes of a prediction block have names of their own
     """
 
     hp: Any
@@ -43,13 +46,14 @@ class Call:
     named: Callable[[str], str] = str
 
     def at(self, position: int) -> "Call":
-        """The same call at a position of the route."""
+        """The same call at another position of the route."""
         return replace(self, position=position)
 
     def tap(self, name: str, x: F, transposed: bool = False) -> F:
-        """Show x under llama.cpp's name; the pass goes on with what comes back. `name#k` becomes `name-N#k`.
+        """Show x under llama.cpp's name, and return what the tapper returns: the pass goes on with it. `name#k` becomes `name-N#k`.
 
-        transposed  show it with rows and columns exchanged, as llama.cpp has it; what comes back is turned back
+        x           any shape, the tokens first
+        transposed  show a matrix with rows and columns exchanged, as llama.cpp has it; the result is turned back
         """
         if self.tapper is silent:
             return x
@@ -64,7 +68,7 @@ class Call:
         return f"{stem}-{self.position}{mark}{count}"
 
     def linear(self, name: str, x: F, w: Weight | Share) -> F:
-        """x [T, I] times the matrix w [O, I], tapped, plus its bias where the file has one (tap `name#bias`): [T, O]."""
+        """x [T, I] times the matrix w [O, I], tapped, plus its bias [O] where the file has one (tap `name#bias`): [T, O]."""
         y = self.tap(name, self.num.linear(w, x))
         return y if w.bias is None else self.tap(f"{name}#bias", y + w.bias.dense(self.num.dtype))
 
@@ -78,7 +82,15 @@ class Call:
         return self.tap(name, self.tap(normed, self.num.rms_norm(x, self.hp.eps)) * weight.dense(self.num.dtype))
 
     def attention(self, q: F, k: F, v: F, scale: float, window: int = 0) -> F:
-        """Attention of q [T, H, D] over the cache k, v [S, G, D] or its newest `window`, with llama.cpp's taps: [T, H*D]."""
+        """Attention with llama.cpp's taps, as ops.attention.attention computes it.
+
+        q       [T, H, D]  queries of the new tokens
+        k, v    [S, G, D]  cached and new, in the cache's dtype
+        scale   factor of the scores
+        window  how many of the newest tokens a query sees, itself among them; 0 for all
+
+        Returns [T, H*D]. Source: build_attn_mha.
+        """
         T, H, D = q.shape
         if self.tapper is not silent:
             k = self.tap("cache_k", k.astype(self.num.dtype).reshape(len(k), -1)).reshape(k.shape)

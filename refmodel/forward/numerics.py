@@ -32,6 +32,9 @@ class Numerics:
     name      a word for reports; numerics_of(name) is this numerics again
     emulates  the llama.cpp that computes the same bits; None if it is no emulation
     dtype     of activations and states
+    embed     (embedding [V, E], token ids [T], dtype) -> [T, E]
+    linear    (matrix [O, I], x [T, I]) -> [T, O]
+    experts   (matrices [X, O, I], x [T, 1 or U, I], expert ids [T, U]) -> [T, U, O]
     store     what the key/value cache does to a number before it is read again
     scores    whether attention makes its scores and weights as matrices; flash attention does not
     """
@@ -60,5 +63,5 @@ class Numerics:
 
     @property
     def cache(self) -> np.dtype[Any]:
-        """What keys and values are kept as."""
+        """The dtype of cached keys and values."""
         return self.store(np.zeros(0, self.dtype)).dtype

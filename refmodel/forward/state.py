@@ -1,4 +1,4 @@
-"""What a position of the route remembers between calls. A block that stands at two positions has two states."""
+"""What a position of the route remembers between calls. A block at two positions has two states."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +9,12 @@ from ..arrays import F
 
 
 class KeyValues:
-    """The cached keys and values of one attention position, [G, S, D] in memory: a head's keys are one stream.
+    """The cached keys and values of one attention position, [G, S, D] in memory: each head's keys are contiguous.
 
-    The buffers are of the dtype of the first keys; they double when they are full, or have the size that was reserved.
+    length  S, the tokens in the cache
+    room    tokens that were reserved
+
+    The buffers have the dtype of the first keys; they double when they are full, or have the size that was reserved.
     """
 
     def __init__(self, n_head_kv: int, head_dim: int) -> None:
@@ -19,7 +22,7 @@ class KeyValues:
         self._k = self._v = np.empty((n_head_kv, 0, head_dim), np.float32)
 
     def append(self, k: F, v: F) -> tuple[F, F]:
-        """Add k, v [T, G, D]; returns all S keys and values, [S, G, D], as views."""
+        """Add k, v [T, G, D] of the new tokens; returns all S keys and values, [S, G, D] each, as views."""
         start, self.length = self.length, self.length + len(k)
         if self.length > self._k.shape[1]:
             self._k, self._v = (self._grown(a, start, k.dtype) for a in (self._k, self._v))
@@ -28,12 +31,12 @@ class KeyValues:
         return self._k[:, : self.length].transpose(1, 0, 2), self._v[:, : self.length].transpose(1, 0, 2)
 
     def bytes(self, tokens: int, dtype: Any) -> int:
-        """What keys and values of so many tokens take in that dtype."""
+        """Bytes that keys and values of `tokens` tokens take in that dtype."""
         heads, _, width = self._k.shape
         return 2 * tokens * heads * width * np.dtype(dtype).itemsize
 
     def reserve(self, tokens: int) -> None:
-        """Let the next buffers be of so many tokens."""
+        """Let the next buffers have room for `tokens` tokens in all."""
         self.room = max(self.room, tokens)
 
     def _grown(self, old: F, start: int, dtype: Any) -> F:
@@ -45,7 +48,7 @@ class KeyValues:
 
 @dataclass
 class Recurrent:
-    """What a DeltaNet position remembers; zeros before the first token.
+    """What a position with the gated delta rule remembers; zeros before the first token.
 
     conv   [K-1, C]      the last inputs of the convolution
     delta  [Hv, Dv, Dk]  the state S of the delta rule
@@ -55,11 +58,11 @@ class Recurrent:
     delta: F
 
     def bytes(self, tokens: int, dtype: Any) -> int:
-        """The same for any number of tokens, whatever the cache is of."""
+        """Bytes of both states: the same for any number of tokens and any dtype of the cache."""
         return self.conv.nbytes + self.delta.nbytes
 
     def reserve(self, tokens: int) -> None:
-        """Nothing grows."""
+        """Does nothing: these states do not grow."""
 
 
 State = KeyValues | Recurrent

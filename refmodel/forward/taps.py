@@ -15,10 +15,10 @@ The pass goes on with the array that the call returns, of the same shape and dty
 
 
 def silent(name: str, x: F) -> F:
-    """The tapper of a pass that is not looked at: every intermediate stays as it is."""
+    """The tapper of a pass that is not traced: every intermediate stays as it is."""
     return x
 
 
 def in_call(name: str, call: int) -> str:
-    """The name of a tap in the call-th call of a session: the first call's names are bare."""
+    """The name of a tap in call number `call` of a session: `name@call`; in the first call, number 0, `name`."""
     return f"{name}@{call}" if call else name

@@ -43,9 +43,9 @@ class Spool:
         self.data = tempfile.TemporaryFile(dir=path.parent)
 
     def add(self, name: str, x: F) -> None:
-        """Append one float32 or float64 array of any shape under a new name."""
+        """Append one float32 or float64 array of any shape under a new name. TraceError for a name that arises twice."""
         if name in self.entries:
-            raise TraceError(f"{self.path}: {name} arose twice; a trace holds one array for each name")
+            raise TraceError(f"{self.path}: {name} arose twice; a trace holds one array for each name; give each its own")
         x, start = np.ascontiguousarray(x), self.data.tell()
         self.data.write(x.data.cast("B") if x.size else b"")
         dtype = {"f4": "F32", "f8": "F64"}[x.dtype.str[1:]]
@@ -63,14 +63,14 @@ class Spool:
                 self.finish()
 
     def finish(self) -> None:
-        """Write the target, under a temporary name first: it appears whole or not at all."""
+        """Write the target, under a temporary name first: it appears whole or not at all. FileError if it cannot be written."""
         with whole([self.path]) as (out,):
             self.data.seek(0)
             self.assemble(self, out)
 
 
 def as_safetensors(spool: Spool, out: IO[bytes]) -> None:
-    """The format's header, then the spooled bytes as they are."""
+    """Write a spool as a safetensors file: the format's header, then the spooled bytes as they are."""
     header = json.dumps({"__metadata__": spool.metadata, **spool.entries}).encode()
     header += b" " * (-len(header) % 8)
     out.write(struct.pack("<Q", len(header)) + header)
@@ -78,7 +78,7 @@ def as_safetensors(spool: Spool, out: IO[bytes]) -> None:
 
 
 def as_npz(spool: Spool, out: IO[bytes]) -> None:
-    """A NumPy archive, one array a tensor; the metadata is an array of one string of JSON, __metadata__."""
+    """Write a spool as a NumPy archive, one array for each tensor; the metadata is JSON in an array of one string, __metadata__."""
     with zipfile.ZipFile(out, "w") as archive:
         add_member(archive, "__metadata__", np.array(json.dumps(spool.metadata)))
         for name, entry in spool.entries.items():
@@ -89,6 +89,7 @@ def as_npz(spool: Spool, out: IO[bytes]) -> None:
 
 
 def add_member(archive: zipfile.ZipFile, name: str, array: Any) -> None:
+    """Write one array to a NumPy archive under a name; without pickling."""
     with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
         np.lib.format.write_array(member, array, allow_pickle=False)
 
@@ -136,21 +137,21 @@ class Recorder:
     """A tapper that writes intermediates to a Spool; in call k >= 1 it adds `@k` to their names.
 
     writer   the Spool
-    pattern  a regular expression; a name is kept in which it is found, and every name if it is empty
+    pattern  a regular expression; a tap is kept if its name has a match, and every tap if the pattern is empty
     seen     called with every name, for a progress bar
 
-    TraceError if the pattern is no regular expression.
+    TraceError if the pattern is no regular expression, or a name arises twice.
     """
 
     def __init__(self, writer: Spool, pattern: str = "", seen: Callable[[str], None] = lambda name: None) -> None:
         try:
             self._match = re.compile(pattern).search
         except (re.error, OverflowError, RecursionError) as error:
-            raise TraceError(f"--filter {pattern[:60]}: not a regular expression ({error})") from None
+            raise TraceError(f"--filter {pattern[:60]}: not a regular expression ({error}); correct it, or leave it out") from None
         self.writer, self.seen, self.call = writer, seen, 0
 
     def begin(self, call: int, fresh: int) -> None:
-        """Call number `call` begins: from here on names end in `@call`, of the first call in nothing."""
+        """Call number `call`, of `fresh` tokens, begins: from here on names end in `@call`; in call 0 in nothing."""
         self.call = call
 
     def __call__(self, name: str, x: F) -> F:
@@ -160,5 +161,5 @@ class Recorder:
         return x
 
     def keeps_scores(self, positions: int) -> bool:
-        """Whether attention's scores or weights of any of so many positions are kept."""
+        """Whether attention's scores or weights of any of these positions are kept; `positions` is how many there are."""
         return any(self._match(f"{stem}-{p}") for stem in ("kq", "kq_soft_max") for p in range(positions))

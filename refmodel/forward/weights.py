@@ -17,8 +17,9 @@ from ..quants import dequantize
 class Weight:
     """One tensor of the file. A matrix stays packed (`rows`); a vector is decoded once for each dtype (`dense`).
 
-    scale  its companion `.scale`, if it has one: a factor [1] of its products, of experts one for each [X]
-    bias   its companion `.bias`, if it has one: what is added to its products, [O]
+    tensor  the tensor in the file
+    scale   its companion `.scale`, if it has one: a factor [1] of its products; for experts one factor each, [X]
+    bias    its companion `.bias`, if it has one: what is added to its products, [O]
     """
 
     tensor: Tensor
@@ -38,20 +39,23 @@ class Weight:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of a matrix (rows, columns), of experts' matrices (X, rows, columns)."""
+        """(rows, columns) of a matrix, (X, rows, columns) of experts' matrices, (values,) of a vector."""
         return self.tensor.shape
 
     @property
     def rows(self) -> Bytes:
-        """The packed rows, one after another: [O, bytes per row]."""
+        """The packed rows in order, read-only: [O, bytes per row]; of experts [X*O, bytes per row]."""
         return self.tensor.rows
 
     def matrix(self, number: int) -> "Expert":
-        """One expert's matrix: a view of its own rows."""
+        """The matrix [O, I] of expert `number`: a view of its own rows."""
         return Expert(self.tensor, number)
 
     def dense(self, dtype: DType) -> F:
-        """The whole tensor in its shape, read-only; kept, so meant for norms, biases and convolution kernels."""
+        """The whole tensor in its shape, read-only. It is kept, so use it for norms, biases and convolution kernels only.
+
+        TensorError for a type that has no weights to decode.
+        """
         if dtype not in self._decoded:
             value = dequantize(self.type, self.rows).reshape(self.shape).astype(dtype)
             value.setflags(write=False)
@@ -61,14 +65,18 @@ class Weight:
 
 @dataclass(frozen=True)
 class Expert:
-    """One matrix [O, I] of a tensor [X, O, I]."""
+    """One matrix [O, I] of a tensor [X, O, I].
+
+    whole   the tensor of all experts
+    number  which one, 0 to X-1
+    """
 
     whole: Tensor
     number: int
 
     @property
     def name(self) -> str:
-        """The tensor's name and the expert's number."""
+        """The tensor's name and the expert's number: `blk.0.ffn_up_exps.weight[3]`."""
         return f"{self.whole.name}[{self.number}]"
 
     @property
@@ -83,16 +91,17 @@ class Expert:
 
     @property
     def rows(self) -> Bytes:
-        """Its own packed rows; no byte of another expert is touched."""
+        """Its own packed rows [O, bytes per row]; no byte of another expert is read."""
         O, _ = self.shape
         return self.whole.rows[self.number * O : (self.number + 1) * O]
 
 
 @dataclass(frozen=True)
 class Share:
-    """A matrix, experts' matrices or a vector that are some rows of one tensor: a product is made whole and then shared out.
+    """Some rows of one tensor that is a matrix, experts' matrices or a vector: a product is made whole and then shared out.
 
-    rows_of  which rows, of experts for each alike
+    whole    the tensor
+    rows_of  [O] the numbers of the rows; for experts the same in each
     bias     what is added to its products: a share of the whole's bias, or a tensor of its own
     """
 
@@ -118,21 +127,25 @@ class Share:
 
     @property
     def rows(self) -> Bytes:
-        """Its packed rows, copied."""
+        """Its packed rows, copied: [O, bytes per row]."""
         return self.whole.rows[self.rows_of]
 
     def matrix(self, number: int) -> Expert:
-        """Never asked for: experts that are stored together are multiplied together."""
+        """NotImplementedError: experts that are stored together are multiplied together, so that no one asks for one."""
         raise NotImplementedError("experts that are stored together are multiplied together")
 
     def dense(self, dtype: DType) -> F:
-        """Its part of the whole vector, decoded."""
+        """Its part of the whole vector, decoded: [O] of that dtype."""
         return self.whole.dense(dtype)[self.rows_of]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of a matrix, as a matrix; nothing is copied."""
+    """Some rows of a matrix, as a matrix; nothing is copied.
+
+    whole        the matrix
+    start, stop  the first row, and the row after the last
+    """
 
     whole: Weight
     start: int
@@ -155,12 +168,12 @@ class Rows:
 
     @property
     def rows(self) -> Bytes:
-        """Its packed rows, a view."""
+        """Its packed rows, a view: [stop - start, bytes per row]."""
         return self.whole.rows[self.start : self.stop]
 
     @property
     def scale(self) -> Weight | None:
-        """The whole's factor."""
+        """The whole's factor, if there is one."""
         return self.whole.scale
 
     @property
@@ -174,12 +187,18 @@ Output = Weight | Rows
 
 
 def scale_of(w: Matrix | Matrices) -> Weight | None:
-    """The companion `.scale` of a matrix, if it is one that has companions."""
+    """The companion `.scale` of a matrix, or None if it has none."""
     return getattr(w, "scale", None)
 
 
 class Block:
-    """The weights of one source block: `block.attn_q` is blk.N.attn_q.weight, `block.ssm_dt_bias` blk.N.ssm_dt.bias."""
+    """The weights of one source block: `block.attn_q` is blk.N.attn_q.weight, `block.ssm_dt_bias` blk.N.ssm_dt.bias.
+
+    index    N, the block's number in the file
+    weights  tensor name -> Weight or Share, of any blocks; those of block N are kept
+
+    TensorError for an attribute that this block has no tensor for.
+    """
 
     def __init__(self, index: int, weights: Mapping[str, Weight | Share]) -> None:
         self.index = index
@@ -190,9 +209,11 @@ class Block:
         try:
             return self.__dict__["_weights"][name]
         except KeyError:
-            raise TensorError(f"blk.{self.index}.{name} is not in this file, but the architecture asked for it") from None
+            raise TensorError(
+                f"blk.{self.index}.{name} is not in this file, but the architecture asked for it; convert the model again"
+            ) from None
 
 
 def attribute(name: str) -> str:
-    """The attribute that a tensor is: attn_q.weight -> attn_q, ssm_dt.bias -> ssm_dt_bias, ssm_a -> ssm_a."""
+    """The attribute for a tensor's name: attn_q.weight -> attn_q, ssm_dt.bias -> ssm_dt_bias, ssm_a -> ssm_a."""
     return name.removesuffix(".weight").replace(".", "_")

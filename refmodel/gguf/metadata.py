@@ -52,12 +52,13 @@ class Field:
 
 
 def scalar(kind: GGUFValueType, raw: memoryview) -> int | float | bool:
+    """The number or bool in the bytes of a scalar value."""
     value = np.frombuffer(raw, SCALARS[kind])[0].item()
     return bool(value) if kind == GGUFValueType.BOOL else value
 
 
 def nested(body: memoryview, count: int) -> list[Any]:
-    """The inner arrays of an array of arrays; the reader has checked every bound, and that they end."""
+    """The inner arrays of an array of `count` arrays; `body` begins with the first. The reader has checked every bound."""
     out, at = [], 0
     for _ in range(count):
         item, n, end = inner(body, at)
@@ -67,7 +68,7 @@ def nested(body: memoryview, count: int) -> list[Any]:
 
 
 def inner(body: memoryview, at: int) -> tuple[GGUFValueType, int, int]:
-    """Item type, count and end of the array that begins at byte `at`."""
+    """Item type, count and end of the array that begins at byte `at` of `body`."""
     item, n = GGUFValueType(int.from_bytes(body[at : at + 4], "little")), int.from_bytes(body[at + 4 : at + 12], "little")
     end = at + 12
     if item == GGUFValueType.STRING:
@@ -82,7 +83,11 @@ def inner(body: memoryview, at: int) -> tuple[GGUFValueType, int, int]:
 
 
 class Strings(Sequence[str]):
-    """An array of strings, decoded when first asked for. Bytes that are no UTF-8 become U+FFFD; `raw` has them."""
+    """An array of strings, decoded when first asked for. Bytes that are not UTF-8 become U+FFFD; `raw` has them.
+
+    body   the strings as the file has them: a length (u64), then the bytes, for each
+    count  how many
+    """
 
     def __init__(self, body: memoryview, count: int) -> None:
         self._body, self._count = body, count
@@ -90,6 +95,7 @@ class Strings(Sequence[str]):
 
     @property
     def raw(self) -> list[bytes]:
+        """The bytes of each string."""
         if self._decoded is None:
             data, at, out = bytes(self._body), 0, []
             for _ in range(self._count):
@@ -109,7 +115,14 @@ class Strings(Sequence[str]):
 
 
 class Metadata(Mapping[Key, Any]):
-    """The key/value pairs of a file, in its order. Arrays are decoded when asked for."""
+    """The key/value pairs of a file, in its order: a mapping from key to decoded value.
+
+    path    of the file, for messages
+    fields  key -> Field, not decoded; arrays are decoded when asked for
+
+    The methods below read a value of a known type. Without a `default` the key is required. MetadataError if it is missing, or is
+    of another type.
+    """
 
     def __init__(self, path: Path, fields: Mapping[Key, Field]) -> None:
         self.path, self.fields = path, fields
@@ -137,7 +150,9 @@ class Metadata(Mapping[Key, Any]):
     def _wrong(self, key: Key, expected: Key) -> MetadataError:
         field = self.fields[key]
         found = f"an array of {field.count} {field.item.name}" if field.item is not None else field.type.name
-        return MetadataError(f"{self.path}: metadata key {key} is {found}; expected {expected}")
+        return MetadataError(
+            f"{self.path}: metadata key {key} is {found}; expected {expected}; correct the key, or convert the model again"
+        )
 
     def _scalar(self, key: Key, default: Any, types: set[GGUFValueType], expected: Key) -> Any:
         if key not in self.fields and default is not REQUIRED:
@@ -148,38 +163,55 @@ class Metadata(Mapping[Key, Any]):
         return field.value()
 
     def str(self, key: Key, default: Any = REQUIRED) -> Key:
+        """A string, or the default if the key is missing. MetadataError for a value of another type."""
         return self._scalar(key, default, {GGUFValueType.STRING}, "a string")
 
     def int(self, key: Key, default: Any = REQUIRED) -> Whole:
+        """A whole number of any width, or the default if the key is missing. MetadataError for a value of another type."""
         return self._scalar(key, default, INTEGERS, "an integer")
 
     def float(self, key: Key, default: Any = REQUIRED) -> Real:
+        """A number stored as a float, or the default if the key is missing. MetadataError for a value of another type."""
         return self._scalar(key, default, FLOATS, "a float")
 
     def bool(self, key: Key, default: Any = REQUIRED) -> Flag:
+        """A bool, or the default if the key is missing. MetadataError for a value of another type."""
         return self._scalar(key, default, {GGUFValueType.BOOL}, "a bool")
 
     def strings(self, key: Key) -> Strings:
+        """A required array of strings. MetadataError if it is missing, or is of another type."""
         field = self._field(key)
         if field.item != GGUFValueType.STRING:
             raise self._wrong(key, "an array of strings")
         return field.value()
 
     def array(self, key: Key, types: set[GGUFValueType], expected: Key, length: Any = None) -> Any:
-        """A numeric array whose item type is one of `types`, of that length if one is given."""
+        """A required array of numbers, as NumPy has it.
+
+        types     the item types that are accepted
+        expected  what these are, for the message
+        length    how many items it must have; None for any number
+
+        MetadataError if it is missing, has other items, or another length.
+        """
         field = self._field(key)
         if field.item not in types or length not in (None, field.count):
             raise self._wrong(key, expected if length is None else f"{expected} of length {length}")
         return field.value()
 
     def ints(self, key: Key, length: Any = None) -> tuple[Any, ...]:
+        """A required array of whole numbers or bools, of `length` items if that is given. MetadataError otherwise."""
         return tuple(self.array(key, INTEGERS | {GGUFValueType.BOOL}, "an array of integers", length).tolist())
 
     def floats(self, key: Key, length: Any = None) -> tuple[Any, ...]:
+        """A required array of floats, of `length` items if that is given. MetadataError otherwise."""
         return tuple(self.array(key, FLOATS, "an array of floats", length).tolist())
 
     def per_block(self, key: Key, count: Any, default: Any = REQUIRED) -> tuple[Any, ...]:
-        """One integer (or bool) for each of `count` blocks: an array of exactly that length, or one number for all."""
+        """One integer (or bool) for each of `count` blocks: an array of exactly that length, or one number for all.
+
+        MetadataError for an array of another length, another type, or a key that is missing and has no default.
+        """
         if key not in self.fields and default is not REQUIRED:
             return (default,) * count
         if self._field(key).type == GGUFValueType.ARRAY:

@@ -31,7 +31,10 @@ SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 class Tensor:
     """One tensor of a file.
 
+    name   at most 256 bytes
+    type   its tensor type
     shape  in NumPy's order, the reverse of ggml's: a matrix is (rows, columns), a row contiguous
+    file   path of the file, or part, that holds it
     data   the packed bytes, a read-only view of the file's mapping
     """
 
@@ -51,8 +54,11 @@ class Tensor:
 class GgufFile:
     """A file, or a set of split files read as one.
 
-    parts    the files, in order
-    tensors  name -> Tensor, in the order of the files
+    path      the path that was opened, of a set the first part
+    version   of GGUF: 2 or 3
+    metadata  key -> value; of a set that of the first part
+    tensors   name -> Tensor, in the order of the files
+    parts     the files, in order
     """
 
     path: Path
@@ -62,7 +68,7 @@ class GgufFile:
     parts: tuple[Path, ...]
 
     def sha256(self) -> str:
-        """Hexadecimal digest over the bytes of all parts."""
+        """Hexadecimal digest over the bytes of all parts; computed on first use."""
         return self._digest
 
     @cached_property
@@ -72,7 +78,12 @@ class GgufFile:
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One line of a tensor directory: `offset` counts from the start of the data section."""
+    """One line of a tensor directory.
+
+    shape   in NumPy's order
+    offset  bytes from the start of the data section
+    nbytes  bytes of the data
+    """
 
     name: str
     type: GGMLQuantizationType
@@ -82,6 +93,7 @@ class TensorEntry:
 
 
 def read_entry(cursor: Cursor) -> TensorEntry:
+    """Read the next line of a tensor directory. FileError for a shape or a type that cannot be, or rows of broken blocks."""
     name = cursor.text("a tensor's name", MAX_NAME)
     n_dims = cursor.u32(f"the number of dimensions of {name}")
     if not 1 <= n_dims <= MAX_DIMS:
@@ -93,14 +105,17 @@ def read_entry(cursor: Cursor) -> TensorEntry:
         raise FileError(f"{cursor.path}: {name} has tensor type {number}: {missing(number)}")
     weights, size = SIZES[number]
     if min(ne) < 1 or prod(ne) >= 1 << 63:
-        cursor.fail(f"{name} has shape {ne[::-1]}")
+        cursor.fail(f"{name} has shape {ne[::-1]}; expected positive numbers whose product is below 2^63")
     if ne[0] % weights:
-        raise FileError(f"{cursor.path}: {name} is {kind.name} with rows of {ne[0]}; {kind.name} needs a multiple of {weights}")
+        raise FileError(
+            f"{cursor.path}: {name} is {kind.name} with rows of {ne[0]}; {kind.name} needs a multiple of {weights}; convert the "
+            "model again"
+        )
     return TensorEntry(name, kind, tuple(ne[::-1]), offset, prod(ne) // weights * size)
 
 
 def mapped(path: Path) -> Bytes:
-    """The bytes of a file, read-only; the mapping lives as long as views of it."""
+    """The bytes of a file, read-only; the mapping lives as long as views of it. FileError if it is empty or cannot be opened."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
             raise FileError(f"{path}: cannot be opened: it is not a regular file; expected a GGUF; give the path of a .gguf file")
@@ -109,11 +124,13 @@ def mapped(path: Path) -> Bytes:
                 raise FileError(f"{path}: the file is empty; expected a GGUF; give the path of a .gguf file")
             return np.frombuffer(mmap.mmap(f.fileno(), size, access=mmap.ACCESS_READ), np.uint8)
     except (OSError, ValueError) as error:
-        raise FileError(f"{path}: cannot be opened: {getattr(error, 'strerror', None) or error}") from None
+        raise FileError(
+            f"{path}: cannot be opened: {getattr(error, 'strerror', None) or error}; check the path and who may read it"
+        ) from None
 
 
 def read_part(path: Path) -> GgufFile:
-    """One file by itself."""
+    """One file only, whether or not it is a part of a set. FileError for anything that is not a GGUF that can be read."""
     data = mapped(path)
     cursor = Cursor(path, data.data)
     magic = bytes(cursor.take(4, "the magic"))
@@ -124,7 +141,8 @@ def read_part(path: Path) -> GgufFile:
     version = cursor.u32("the version")
     if version and version & 0xFFFFFF == 0:
         raise FileError(
-            f"{path}: is a big-endian GGUF (version {version >> 24} read backwards); only little-endian files are supported"
+            f"{path}: is a big-endian GGUF (version {version >> 24} read backwards); only little-endian files are supported; "
+            "convert the model again for a little-endian machine"
         )
     if version not in VERSIONS:
         raise FileError(
@@ -155,7 +173,13 @@ def read_part(path: Path) -> GgufFile:
 
 
 def placed(path: Path, data: Bytes, entries: list[TensorEntry], start: int, alignment: int) -> dict[str, Tensor]:
-    """Tensors with their bytes, after the checks that need the whole directory: inside the file, aligned, apart, once each."""
+    """Tensors with their bytes, by name, in the order of the directory.
+
+    start      byte where the data section begins
+    alignment  of each tensor, in bytes
+
+    FileError if a tensor is not aligned, is not inside the file, overlaps another, or is listed twice.
+    """
     end, before, tensors = 0, "", dict[str, Tensor]()
     for e in sorted(entries, key=lambda e: e.offset):
         first = start + e.offset
@@ -166,7 +190,8 @@ def placed(path: Path, data: Bytes, entries: list[TensorEntry], start: int, alig
             )
         if first + e.nbytes > data.size:
             raise FileError(
-                f"{path}: {e.name} should end at byte {first + e.nbytes}, the file ends at {data.size}; was it downloaded whole?"
+                f"{path}: {e.name} should end at byte {first + e.nbytes}, the file ends at {data.size}; was it downloaded whole? "
+                "Get it again"
             )
         if first < end:
             raise FileError(
@@ -176,15 +201,16 @@ def placed(path: Path, data: Bytes, entries: list[TensorEntry], start: int, alig
         end, before = first + e.nbytes, e.name
     for e in entries:
         if e.name in tensors:
-            raise FileError(f"{path}: tensor {e.name} is listed twice; whoever wrote the file has to remove one")
+            raise FileError(f"{path}: tensor {e.name} is listed twice; expected once; convert the model again")
         tensors[e.name] = Tensor(e.name, e.type, e.shape, path, data[start + e.offset : start + e.offset + e.nbytes])
     return tensors
 
 
 def read(path: str | Path) -> GgufFile:
-    """Open a GGUF, or a split one by its first part (-00001-of-0000N.gguf, the others beside it).
+    """Open a GGUF, or a split one by its first part (-00001-of-0000N.gguf, with the others in its folder).
 
-    Raises FileError, which names the file, what was found and what was expected.
+    FileError names the file, what was found, what was expected and what to do. MetadataError for a key of the format that has
+    another type.
     """
     first = read_part(Path(path))
     count = first.metadata.int("split.count", 1)
@@ -194,10 +220,13 @@ def read(path: str | Path) -> GgufFile:
 
 
 def joined(first: GgufFile, count: int) -> GgufFile:
-    """The parts of a split file as one."""
+    """A split file of `count` parts as one, from its first part. FileError if a part is missing or is of another model."""
     name = SPLIT_NAME.fullmatch(first.path.name)
     if not name or int(name[3]) != count:
-        raise FileError(f"{first.path}: is one of {count} parts (split.count); parts are named NAME-00001-of-{count:05}.gguf")
+        raise FileError(
+            f"{first.path}: is one of {count} parts (split.count); parts are named NAME-00001-of-{count:05}.gguf; "
+            "give each its name"
+        )
     if first.metadata.int("split.no", 0) != 0:
         raise FileError(f"{first.path}: is not the first part; open {name[1]}-00001-of-{name[3]}.gguf")
     parts = [first]
@@ -208,7 +237,8 @@ def joined(first: GgufFile, count: int) -> GgufFile:
             raise FileError(f"{part.path}: split.no is {number}; expected {i}; were parts renamed? Give each its own name again")
         if total != count:
             raise FileError(
-                f"{part.path}: split.count is {total}, in the first part it is {count}; these are not parts of one model"
+                f"{part.path}: split.count is {total}, in the first part it is {count}; these are not parts of one "
+                "model: get all of one"
             )
         parts.append(part)
     tensors: dict[str, Tensor] = {}

@@ -7,12 +7,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Instructions:
-    """What kernels do differently that are compiled for some kind of x86-64 processors: facts about sums, not about speed.
+    """What kernels compute differently that are compiled for some kind of x86-64 processor: facts about sums, not about speed.
 
     name      of the first that has them, as llama.cpp calls it when it builds kernels for several kinds
     features  that such a build reports about itself, of those that change bits
-    lanes     floats of a register: so many are summed side by side, and are one argument of its e^x
-    floats    which of ops.ggml_floats.FLOAT_PATHS multiply matrices of floats
+    lanes     floats of a register: this many are summed side by side, and are one argument of its e^x
+    floats    the kind in ops.ggml_floats.FLOAT_PATHS that multiplies matrices of floats
     repacked  quantized types that are rearranged for faster kernels
     """
 
@@ -43,8 +43,9 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Build:
-    """What the kernels of one build do differently. Those of others are refused, not guessed.
+    """What the kernels of one build compute differently. Other builds are refused, not guessed.
 
+    commit           of llama.cpp, seven digits
     tiles            has tiled products
     panels_of_iq4    has a path of its own for 8 and more tokens with IQ4_XS and a multiple of 8 rows
     fused_sum        flash attention, one row: the sum of weights takes a product by fma, not by two roundings
@@ -84,14 +85,14 @@ COMPILED: Mapping[tuple[str, int], Mapping[str, Any]] = {(JUDGE.commit, 16): {"f
 
 
 def compiled_for(build: Build, instructions: Instructions) -> Build:
-    """The build, with kernels that were compiled for other processors."""
+    """The same build with kernels that were compiled for other processors."""
     return replace(build, instructions=instructions, **COMPILED.get((build.commit, instructions.lanes), {}))
 
 
 def build_of(reported: Mapping[str, str]) -> Build | None:
-    """The build that says so about itself: its commit, and the features that its kernels use. None if it is not known.
+    """The build that a library reports about itself: its commit, and the features that its kernels use. None if it is not known.
 
-    A trace of earlier versions says nothing about features: it was recorded with kernels for AVX2, as no others were known.
+    A trace of earlier versions reports no features: it was recorded with kernels for AVX2, as no others were known.
     """
     features = frozenset(reported.get("features", "AVX2").split()) & FEATURES
     instructions = next((which for which in INSTRUCTIONS.values() if which.features == features), None)

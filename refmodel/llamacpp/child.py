@@ -35,11 +35,16 @@ FLOATS: dict[int, np.dtype[Any]] = {0: np.dtype(np.float32), 1: np.dtype(np.floa
 
 
 class Refused(Exception):
-    """llama.cpp said no; why stands in its log, which the parent reads."""
+    """llama.cpp refused; its log, which the parent reads, has the reason. The message goes on after the model's path."""
 
 
 class Taker:
-    """Sees every node right after it is computed, and spools those that the table of names says are compared."""
+    """Sees every node right after it is computed, and spools those that the table of names says are compared.
+
+    keep   a regular expression: only taps in which it is found are stored
+    nodes  for each call, every node as plain data
+    error  what was raised in the callback; None so far
+    """
 
     def __init__(self, lib: ctypes.CDLL, names: Aligner, spool: Spool, keep: str, channel: TextIO) -> None:
         self.lib, self.names, self.spool, self.channel = lib, names, spool, channel
@@ -50,12 +55,13 @@ class Taker:
         self.nodes: list[list[dict[str, Any]]] = []
 
     def begin(self, call: int, past: int, new: int, first: int = 0) -> None:
+        """Call number `call` begins: `past` tokens came before it, `new` are its own; `first` is the number of its first block."""
         self.call, self.past, self.new = call, past, new
         self.names.begin(first)
         self.nodes.append([])
 
     def callback(self, pointer: int, ask: bool, _: int | None) -> bool:
-        """cb_eval: asked before a node whether it is wanted, told after it that it is there; False then stops the graph."""
+        """cb_eval: called before a node to ask whether it is needed, and after it; False then stops the graph."""
         if ask or self.error:
             return ask
         try:
@@ -65,6 +71,7 @@ class Taker:
         return self.error is None
 
     def take(self, tensor: Tensor, op: str) -> None:
+        """Note a node, and spool its numbers if it is compared. OracleError for a node that the table does not have here."""
         name = tensor.name.decode(errors="replace")
         verdict = self.names.feed(op, name)
         tap, reason = verdict.tap, verdict.reason
@@ -81,7 +88,7 @@ class Taker:
             say(self.channel, block=self.names.block)
 
     def source(self, tensor: Tensor, op: str) -> str:
-        """The operation that computed the numbers of a tensor: of a view or a copy, that of what it shows."""
+        """The operation that computed a tensor's numbers: of a view or a copy, that of the tensor that it shows."""
         while op in SAME_NUMBERS and tensor.src[0] and (of := self.lib.ggml_op_desc(tensor.src[0]).decode()) != "NONE":
             tensor, op = Tensor.from_address(tensor.src[0]), of
         return op
@@ -103,9 +110,11 @@ def array(tensor: Tensor) -> F:
 def canonical(tap: str, op: str, tensor: Tensor, past: int, new: int) -> F:
     """What the tap means, float32, cut to the tokens there are; llama.cpp pads its caches and scores to whole pages.
 
-    cache_k, cache_v     [S, G*D]   the first S cells; values may lie transposed
+    cache_k, cache_v     [S, G*D]   the first S cells; values may be transposed
     kq, kq_soft_max      [H, T, S]  0 for keys of the future
     Qcur, Kcur, Vcur, z  [T, H*D]   as other products, where they are parts of one and llama.cpp shows them by heads
+
+    OracleError if the node holds no floats.
     """
     x, tokens, stem = array(tensor), past + new, tap.partition("-")[0]
     if stem in ("cache_k", "cache_v"):
@@ -121,11 +130,15 @@ def canonical(tap: str, op: str, tensor: Tensor, past: int, new: int) -> F:
 
 
 def squeezed(x: F) -> F:
+    """The array without its axes of length 1."""
     return x.reshape([n for n in x.shape if n != 1])
 
 
 def run(api: Api, request: Mapping[str, Any], channel: TextIO) -> dict[str, Any]:
-    """Load the model, decode the calls one after another in one sequence, and write the trace."""
+    """Load the model, decode the calls in order as one sequence, and write the trace. Returns the answer for the parent.
+
+    Refused if llama.cpp refuses; OracleError for a node that the table does not have.
+    """
     lib, calls, path = api.lib, request["calls"], request["model"]
     lib.llama_backend_init()
     model = load_model(lib, path, request["profile"], request["mtp"])
@@ -152,12 +165,12 @@ def run(api: Api, request: Mapping[str, Any], channel: TextIO) -> dict[str, Any]
 
 
 def aligner(architecture: str, path: str) -> Aligner:
-    """The walk along an architecture's table, for this file."""
+    """The walk along an architecture's table, for this file. OracleError if there is no table."""
     return Aligner(as_stored(table(architecture), read(Path(path)).tensors))
 
 
 class DraftHead:
-    """A second context over the same model, whose graph is the prediction block's, fed beside the trunk's as llama.cpp does.
+    """A second context over the same model, whose graph is the prediction block's, fed next to the trunk's as llama.cpp does.
 
     Each token comes with the trunk's hidden state of the token before it; the first one with zeros.
     Source: common/speculative.cpp, common_speculative_impl_draft_mtp::process.
@@ -175,6 +188,7 @@ class DraftHead:
         self.last: F | None = None  # the hidden state of the newest token, [1, E]
 
     def decode(self, call: int, past: int, tokens: Sequence[int]) -> None:
+        """Decode the same call as the trunk just did: its number, the tokens before it, its own tokens."""
         hidden = self.trunk.hidden
         before = np.zeros_like(hidden[:1]) if self.last is None else self.last
         self.last = hidden[-1:]
@@ -183,6 +197,7 @@ class DraftHead:
 
 
 def load_model(lib: ctypes.CDLL, path: str, profile: Mapping[str, Any], mtp: bool = False) -> int:
+    """Load a model on the CPU; returns llama.cpp's pointer. Refused if llama.cpp does not load it."""
     params = lib.llama_model_default_params()
     params.load_mtp = mtp
     params.n_gpu_layers, params.use_extra_bufts = 0, profile["repack"]
@@ -193,6 +208,7 @@ def load_model(lib: ctypes.CDLL, path: str, profile: Mapping[str, Any], mtp: boo
 
 
 def metadata(lib: ctypes.CDLL, model: int, key: str) -> str:
+    """A metadata value as llama.cpp prints it, at most 255 bytes; empty if the key is missing."""
     text = ctypes.create_string_buffer(256)
     lib.llama_model_meta_val_str(model, key.encode(), text, len(text))
     return text.value.decode(errors="replace")
@@ -201,7 +217,10 @@ def metadata(lib: ctypes.CDLL, model: int, key: str) -> str:
 def new_context(
     api: Api, model: int, calls: Sequence[Sequence[int]], profile: Mapping[str, Any], callback: Any, trunk: int | None = None
 ) -> int:
-    """A context in which every call is one ubatch and all rows may have logits; with `trunk` the prediction block's beside it."""
+    """A context in which every call is one ubatch and all rows may have logits: llama.cpp's pointer. Refused if there is none.
+
+    trunk  the trunk's context, for a context whose graph is the prediction block's
+    """
     params = api.lib.llama_context_default_params()
     if trunk:
         params.ctx_type, params.ctx_other = CONTEXT_MTP, trunk
@@ -229,10 +248,15 @@ def decode(
     hidden: F | None = None,
     first: int = 0,
 ) -> None:
-    """One call, one ubatch; positions go on where the sequence ends. Logits are made of all tokens, or of the `last` one.
+    """Decode one call as one ubatch; positions go on where the sequence ends. Logits are made of all tokens, or of the `last` one.
 
-    hidden  [T, E] what a prediction block reads beside the tokens
+    call    number of the call
+    past    tokens before it
+    taker   receives its nodes; None for none
+    hidden  [T, E] what a prediction block reads besides the tokens
     first   number of the graph's first block
+
+    Refused if llama.cpp does not run it; raises what the taker's callback raised.
     """
     if taker:
         taker.begin(call, past, len(tokens), first)
@@ -251,10 +275,12 @@ def decode(
 
 
 def say(channel: TextIO, **message: Any) -> None:
+    """Write one line for the parent, a JSON object."""
     print(json.dumps(message), file=channel, flush=True)
 
 
 def main() -> None:
+    """Read the request, answer it, and end the process."""
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what foreign code prints is no answer
     request = json.load(sys.stdin)

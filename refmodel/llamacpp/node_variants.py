@@ -18,7 +18,7 @@ FROM_ONE = "queries, keys and values, one behind another"
 
 
 def as_stored(table: Table, tensors: Collection[str]) -> Table:
-    """An architecture's table, for a file that has these tensors."""
+    """An architecture's table, adapted to a file that has tensors of these names."""
     attention = [name.removesuffix("attn_output.weight") for name in tensors if name.endswith(".attn_output.weight")]
     if any(f"{block}attn_qkv.weight" in tensors for block in attention):  # that of a delta block is one matrix
         table = replace(table, sections=dict(with_variants(table.sections.items())))
@@ -29,7 +29,7 @@ def as_stored(table: Table, tensors: Collection[str]) -> Table:
 
 
 def rewritten(section: Sequence[Entry], lines: Callable[[Entry], Iterable[Entry]]) -> tuple[Entry, ...]:
-    """A section with each line replaced by some; what is there instead of lines is there instead of all that replace them."""
+    """A section with each line replaced by `lines` of it; a line that may replace others then replaces all that these became."""
     out: list[Entry] = []
     starts = [0]
     for number, entry in enumerate(section):
@@ -40,8 +40,10 @@ def rewritten(section: Sequence[Entry], lines: Callable[[Entry], Iterable[Entry]
 
 
 def with_scale(entry: Entry) -> Iterator[Entry]:
-    """Of a product whose matrix may have a `.scale`: then there is one node more, its product with the factor, and the name goes to
-    that one (build_lora_mm), or both have one (build_ffn). Which it is depends on the matrix."""
+    """The lines of a product whose matrix may have a `.scale`: one node more, its product with the factor.
+
+    The name goes to that node (build_lora_mm), or both have one (build_ffn); the matrix decides which.
+    """
     left, stem = "the product before its scale or bias", entry.name.removesuffix("-N")
     if entry.op not in ("MUL_MAT", "MUL_MAT_ID") or stem.startswith(UNSCALED):
         yield entry
@@ -66,7 +68,7 @@ def with_scale(entry: Entry) -> Iterator[Entry]:
 
 
 def of_gate_and_up(entry: Entry) -> Iterator[Entry]:
-    """Of the experts' gate and up: either may be a view of one product, which then comes first."""
+    """The lines of the experts' gate and up: either may be a view of one product, which then comes first."""
     if entry.tap == "ffn_moe_gate-N":
         yield Entry("MUL_MAT_ID", "ffn_moe_gate_up-N", "", "gates and what they multiply, one behind the other", optional=True)
     yield entry
@@ -75,8 +77,10 @@ def of_gate_and_up(entry: Entry) -> Iterator[Entry]:
 
 
 def with_variants(sections: Iterable[tuple[str, tuple[Entry, ...]]]) -> Iterator[tuple[str, tuple[Entry, ...]]]:
-    """All sections, and behind each with attention what it is where queries, keys and values are one product, with or without a
-    bias: so each block may be stored in its own way."""
+    """All sections, and after each with attention its forms where queries, keys and values are one product, with or without a bias.
+
+    So each block of a file may be stored in its own way.
+    """
     for name, section in sections:
         yield name, section
         if any(is_product(entry) for entry in section):
@@ -85,11 +89,12 @@ def with_variants(sections: Iterable[tuple[str, tuple[Entry, ...]]]) -> Iterator
 
 
 def is_product(entry: Entry) -> bool:
+    """Whether a line is a product for queries, keys or values, or its sum with a bias."""
     return entry.op in ("MUL_MAT", "ADD") and bool(PRODUCT.fullmatch(entry.tap))
 
 
 def from_one(section: Sequence[Entry], bias: str) -> tuple[Entry, ...]:
-    """A section with attention, where one product comes first; `bias` is #bias if its sum with one follows."""
+    """A section with attention, where one product comes first; `bias` is #bias if its sum with a bias follows, else empty."""
     first = next(line for line, entry in enumerate(section) if is_product(entry))
     lines = copies if "_full" in section[first].tap else views
     one = [Entry("MUL_MAT", "wqkv-N", "", FROM_ONE)]
@@ -100,7 +105,7 @@ def from_one(section: Sequence[Entry], bias: str) -> tuple[Entry, ...]:
 
 
 def views(entry: Entry, bias: str) -> Iterator[Entry]:
-    """Queries, keys and values are views by heads. The cache of transposed values reads a copy."""
+    """The lines of one line where queries, keys and values are views by heads. The cache of transposed values reads a copy."""
     if entry.op == "RESHAPE" and PRODUCT.fullmatch(entry.name):
         yield replace(entry, op="VIEW", tap=entry.name + bias, reason="")
     elif entry.name.startswith("Vcur-N (reshaped)"):
@@ -111,7 +116,7 @@ def views(entry: Entry, bias: str) -> Iterator[Entry]:
 
 
 def copies(entry: Entry, bias: str) -> Iterator[Entry]:
-    """Queries with their gates, keys and values are copies of views."""
+    """The lines of one line where queries with their gates, keys and values are copies of views."""
     view = f"{'wqkv_b' if bias else 'wqkv'}-N (view)"
     if is_product(entry) and entry.op == "MUL_MAT" and not entry.instead:
         yield Entry("VIEW", view, "", f"same numbers as {entry.tap}{bias}")

@@ -10,7 +10,7 @@ golden/names/<architecture>.txt has a section [head], one for each kind of block
 
 N is the block's number, `node` a node without a name. A tap has the node's name; `name-N#k` has k earlier nodes of that
 name in its block, and `rms_norm-N#1` is the second nameless node of that operation. `name-N#bias` is the sum of a product and a
-bias that not every file has; it does not count. stored.py has the tables of files that store matrices otherwise.
+bias that not every file has; it does not count. node_variants.py has the tables of files that store matrices in other ways.
 """
 
 import re
@@ -29,7 +29,14 @@ LINE = re.compile(
 
 @dataclass(frozen=True)
 class Entry:
-    """One node: exactly one of `tap` (compared) and `reason` (not compared) is not empty."""
+    """One line of a table: exactly one of `tap` (compared) and `reason` (not compared) is not empty.
+
+    op        ggml's operation
+    name      the node's name, N for the block's number
+    optional  may be absent
+    repeats   may be there any number of times
+    instead   how many lines before it it may replace
+    """
 
     op: str
     name: str
@@ -42,7 +49,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of one node of a stream: its tap, or why it has none."""
+    """What becomes of one node of a stream: its tap, or the reason why it has none."""
 
     tap: str
     reason: str
@@ -57,10 +64,12 @@ class Table:
 
     @property
     def blocks(self) -> list[str]:
+        """The names of the sections that are kinds of block."""
         return [name for name in self.sections if name != "head" and not name.startswith("tail")]
 
     @property
     def tails(self) -> list[str]:
+        """The names of the sections that may follow the last block."""
         return [name for name in self.sections if name.startswith("tail")]
 
 
@@ -71,12 +80,13 @@ def table(architecture: str) -> Table:
         known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.txt"))) or f"none, {FOLDER} is missing"
         raise OracleError(
             f"no table of llama.cpp's node names for architecture {architecture!r}; known: {known}; llama.cpp's graph of "
-            "another architecture cannot be compared node by node"
+            "another architecture cannot be compared node by node; compare only its logits"
         )
     return Table(architecture, parse(path.read_text().splitlines(), path))
 
 
 def parse(lines: Iterable[str], path: Path) -> dict[str, tuple[Entry, ...]]:
+    """The sections of a table's lines, in order. OracleError, which names the line of `path`, for one that cannot be read."""
     sections: dict[str, list[Entry]] = {}
     here: list[Entry] = []
     for row, line in enumerate(map(str.strip, lines), 1):
@@ -89,7 +99,7 @@ def parse(lines: Iterable[str], path: Path) -> dict[str, tuple[Entry, ...]]:
             number, instead = match["number"], int(match["instead"] or 0)
             here.append(Entry(match["op"], match["name"], tap, reason, bool(number), number == "*", instead))
         else:
-            raise OracleError(f"{path}:{row}: expected `OP name = tap` or `OP name ! reason`, found {line!r}")
+            raise OracleError(f"{path}:{row}: expected `OP name = tap` or `OP name ! reason`, found {line!r}; correct the line")
     return {name: tuple(entries) for name, entries in sections.items()}
 
 
@@ -101,14 +111,14 @@ def normalised(name: str, block: int) -> str:
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """A line of a section; behind its last line when the section is done."""
+    """A line of a section; the number after its last line when the section is done."""
 
     section: str
     line: int
 
 
 class Aligner:
-    """Walks a stream of nodes along a table, strictly in order. A node that the table does not have there is an error.
+    """Walks a stream of nodes along a table, strictly in order. OracleError for a node that the table does not have there.
 
     block   number of the block being computed; -1 in the head
     """
@@ -118,12 +128,12 @@ class Aligner:
         self.begin()
 
     def begin(self, first: int = 0) -> None:
-        """Expect the first node of a graph whose first block has that number."""
+        """Expect the first node of a graph whose first block has number `first`."""
         self.block = first - 1
         self._next = {Place("head", 0)}  # where we may be: kinds of block differ only after some nodes
 
     def feed(self, op: str, name: str) -> Verdict:
-        """The verdict on the next node. OracleError if no section has it here, or two that do disagree on it."""
+        """The verdict on the next node. OracleError if no section has it here, or two sections disagree on it."""
         found = self._matches(op, name)
         if not found and any(self._is_done(place) for place in self._next):
             self.block += 1
@@ -135,12 +145,13 @@ class Aligner:
         verdicts = {(self._entry(place).tap, self._entry(place).reason) for place in found}
         if len(verdicts) > 1:
             file = f"golden/names/{self.table.architecture}.txt"
-            raise OracleError(f"{file} disagrees with itself on {op} {name!r}: {sorted(verdicts)}")
+            both = " and ".join(sorted(tap or reason for tap, reason in verdicts))
+            raise OracleError(f"{file} disagrees with itself on {op} {name!r}: {both}; give its lines one meaning")
         tap, reason = (re.sub(r"(?<=-)N\b", str(self.block), text) for text in verdicts.pop())
         return Verdict(tap, reason)
 
     def end(self) -> None:
-        """The graph is done. OracleError if the table has more."""
+        """Check that the graph is complete. OracleError if the table has more."""
         if not any(place.section in self.table.tails and self._is_done(place) for place in self._next):
             raise OracleError(self._unknown("nothing more"))
 
@@ -173,5 +184,5 @@ class Aligner:
         where = f"block {self.block}" if self.block >= 0 else "the head"
         return (
             f"llama.cpp's graph has {found} in {where}, where golden/names/{self.table.architecture}.txt "
-            f"has {' or '.join(expected) or 'nothing more'}"
+            f"has {' or '.join(expected) or 'nothing more'}; give a llama.cpp of a known build, or extend that table"
         )

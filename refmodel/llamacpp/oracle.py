@@ -35,7 +35,12 @@ PATIENCE = 600.0  # seconds without a sign of life; the longest silence is the l
 
 @dataclass(frozen=True)
 class Library:
-    """A libllama, what must be loaded before it, in order, and its CPU kernels where they are a file of their own."""
+    """A libllama.
+
+    path     of the libllama
+    before   what must be loaded before it, in order
+    variant  its CPU kernels, where they are a file of their own
+    """
 
     path: Path
     before: tuple[Path, ...] = ()
@@ -47,18 +52,19 @@ class Library:
         return build_of(self, self.path.stat().st_mtime_ns)
 
     def describe(self) -> str:
-        """`llama.cpp 0c1e57098 (llama-cpp-python 0.3.36, ggml 0.25.3)`."""
+        """One phrase for its build: `llama.cpp 0c1e57098 (llama-cpp-python 0.3.36, ggml 0.25.3)`. OracleError as `build`."""
         return describe(self.build)
 
 
 @cache
 def build_of(library: Library, modified: int) -> Mapping[str, str]:
-    """What a library says of itself; a process asks it once, as long as the file is the same."""
+    """What a library reports about itself; a process asks once while the file (its time `modified`) is the same. OracleError."""
     build: Mapping[str, str] = ask(library, {}, str(library.path), patience=60.0)["build"]
     return build
 
 
 def describe(build: Mapping[str, str]) -> str:
+    """One phrase for a build: `llama.cpp 0c1e57098 (llama-cpp-python 0.3.36, ggml 0.25.3)`."""
     features = " ".join(name for name in build.get("features", "AVX2").split() if name in FEATURES)
     kernels = f", {build['kernels']} kernels" if "kernels" in build else "" if features == "AVX2" else f", {features}"
     return f"llama.cpp {build['commit']} ({build['name']}, ggml {build['ggml']}{kernels})"
@@ -66,7 +72,7 @@ def describe(build: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Recording:
-    """A recorded run: `path` is a safetensors trace of so many tensors, whose header says the same."""
+    """A recorded run: `path` is a safetensors trace of `tensors` tensors, whose header has `build` and `profile` too."""
 
     path: Path
     build: Mapping[str, str]
@@ -74,6 +80,7 @@ class Recording:
     tensors: int
 
     def describe(self) -> str:
+        """One phrase: build and profile."""
         return f"{describe(self.build)}, profile {self.profile.describe()}"
 
 
@@ -93,7 +100,10 @@ def locate(lib: Path | None = None) -> Library:
 
 
 def library(path: Path, origin: str) -> Library:
-    """The libllama that is `path` or is in it, with its neighbours; or that of the CPU kernels that `path` is."""
+    """The libllama that is `path` or is in it, with its neighbours; or that of the CPU kernels that `path` is.
+
+    OracleError, which names `origin` as the source of the path, if there is none.
+    """
     if not path.exists():
         raise OracleError(f"{path} (from {origin}) does not exist: {THREE_WAYS}")
     chosen = KERNELS.fullmatch(path.name) is not None
@@ -139,18 +149,19 @@ def record(
     seen: Callable[[dict[str, int]], None] = lambda message: None,
     mtp: bool = False,
 ) -> Recording:
-    """Let llama.cpp run the calls one after another, in one sequence, and write what it computes to `out` (.safetensors).
+    """Let llama.cpp run the calls in order, as one sequence, and write what it computes to `out` (.safetensors).
 
     calls       token ids; each call is one ubatch (the first the prompt, later ones usually of one token)
+    lib         a libllama, its folder, or None to locate one
     provenance  what to add to the header's: sha256 of the source, route
     taps        False: only the logits, and llama.cpp runs without a callback; the logits have the same bits
     keep        a regular expression: only taps in which it is found are stored; logits always are
-    last        True: logits of each call's last token alone, as one asks for them to generate: llama.cpp then runs what follows
-                the last block's attention for that token only. Without taps, whose rows would no longer be those of all tokens
-    seen        is told {"block": N} and {"call": k} as they are done
-    mtp         the prediction block too, as a draft head fed beside the trunk; needs taps
+    last        True: only the logits of each call's last token, as for generating: llama.cpp then runs what follows the last
+                block's attention for that token only. Needs taps=False, as taps would lack the rows of the other tokens
+    seen        called with {"block": N} and {"call": k} as they are done
+    mtp         the prediction block too, as a draft head fed with the trunk; needs taps
 
-    A tensor's name is its tap's (names.py), call k >= 1 adds @k; axes of length 1 are removed. The header's `nodes` lists,
+    A tensor's name is its tap's (nodes.py), call k >= 1 adds @k; axes of length 1 are removed. The header's `nodes` lists,
     for each call, every node in llama.cpp's order: op, name, ne, tap, and the reason why it has none, or the operation that is
     the source of its numbers.
     Raises OracleError if there is no llama.cpp, or it refuses or crashes; then there is no file.
@@ -172,9 +183,12 @@ def record(
 
 
 def check_request(model: Path, calls: Sequence[Sequence[int]], taps: bool, last: bool, mtp: bool) -> None:
-    """OracleError for what llama.cpp cannot be asked."""
+    """OracleError for what llama.cpp cannot be asked to do."""
     if not calls or not all(calls):
-        raise OracleError(f"{model}: llama.cpp needs a token in every call; given are calls of {list(map(len, calls))} tokens")
+        raise OracleError(
+            f"{model}: llama.cpp needs a token in every call; given are calls of {list(map(len, calls))} tokens; give each at "
+            "least one"
+        )
     if last and taps:
         raise OracleError(f"{model}: logits of only the last token are recorded without taps; ask with taps=False")
     if mtp and not taps:
@@ -185,7 +199,7 @@ def _checked(keep: str) -> str:
     try:
         return re.compile(keep).pattern
     except re.error as error:
-        raise OracleError(f"--filter {keep}: not a regular expression ({error})") from None
+        raise OracleError(f"--filter {keep}: not a regular expression ({error}); correct it, or leave it out") from None
 
 
 def ask(
@@ -195,7 +209,7 @@ def ask(
     patience: float,
     seen: Callable[[dict[str, int]], None] = lambda message: None,
 ) -> dict[str, Any]:
-    """Have a fresh child do one thing with the library. OracleError about `subject` if it comes back without."""
+    """Have a fresh child do one thing with the library; its answer. OracleError about `subject` if there is none."""
     files = {"files": [str(p) for p in (*library.before, library.path)], "variant": str(library.variant or "")}
     tiled = request.get("profile", {}).get("tiled", True)
     command = [sys.executable, "-P", "-m", "refmodel.llamacpp.child"]
@@ -212,15 +226,19 @@ def ask(
                     named = message["error"].startswith(subject)
                     raise OracleError(message["error"] if named else f"{subject}: {message['error']}")
                 if "refused" in message:
-                    raise OracleError(f"{subject} {message['refused']}: {reason(log)}")
+                    raise OracleError(
+                        f"{subject} {message['refused']}: {reason(log)}; correct what it reports, or give another build"
+                    )
                 seen(message)
-            raise OracleError(f"{subject}: llama.cpp {_end(child.wait())}: {reason(log)}")
+            raise OracleError(
+                f"{subject}: llama.cpp {_end(child.wait())}: {reason(log)}; correct what it reports, or give another build"
+            )
         finally:
             child.kill()  # on Ctrl-C too; a child that has ended does not mind
 
 
 def environment(tiled: bool = True) -> dict[str, str]:
-    """Ours, without the variables that change what llama.cpp computes, and with this package first on the path."""
+    """The child's variables: ours, without those that change what llama.cpp computes, and this package first on the path."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GGML_", "LLAMA_"))}
     path = os.pathsep.join(filter(None, [str(PACKAGE.parent), kept.get("PYTHONPATH", "")]))
     return kept | {"PYTHONPATH": path, "GGML_NO_BACKTRACE": "1"} | ({} if tiled else {"GGML_CPU_TILED_MM": "0"})
@@ -267,7 +285,7 @@ MEANINGS = {
 
 
 def reason(log: IO[bytes]) -> str:
-    """What llama.cpp last said that explains its end, and what that means where it is known."""
+    """The last line of llama.cpp's log that explains its end, and what that means where it is known."""
     log.seek(0)
     lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
     found = (line for telling in TELLING for line in reversed(lines) if re.search(telling, line))

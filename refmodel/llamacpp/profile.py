@@ -23,8 +23,9 @@ OPTIONS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Profile:
-    """Options of llama.cpp.
+    """Options of llama.cpp. ValueError for a value that OPTIONS does not have.
 
+    name        a word for reports, or the options as text
     flash_attn  off | on | auto (llama.cpp's default: on wherever it can)
     kv          type of the cached keys and values, f16 | f32
     threads     a change alters bits in flash attention of one token over 512 and more cells
@@ -45,7 +46,7 @@ class Profile:
                 raise ValueError(f"{field} is {getattr(self, field)!r}; expected one of {', '.join(values)}")
 
     def describe(self) -> str:
-        """`exact (flash attention off, F32 cache, 1 thread)`."""
+        """One phrase: `exact (flash attention off, F32 cache, 1 thread)`."""
         threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
         without = ", no repacking" * (not self.repack) + ", no tiles" * (not self.tiled)
         return f"{self.name} (flash attention {self.flash_attn}, {self.kv.upper()} cache, {threads}{without})"
@@ -58,7 +59,10 @@ DEFAULT = PROFILES["default"]
 
 
 def profile_of(text: str) -> Profile:
-    """`exact`, `default`, or options that differ from the defaults: `fa=off,kv=f32`. RefmodelError for anything else."""
+    """The profile for `exact`, `default`, or options that differ from the defaults: `fa=off,kv=f32`.
+
+    RefmodelError for anything else.
+    """
     if text in PROFILES:
         return PROFILES[text]
     profile = replace(DEFAULT, name=text)
@@ -67,6 +71,8 @@ def profile_of(text: str) -> Profile:
         field, values = OPTIONS.get(name, ("", {}))
         if value not in values:
             known = ", ".join(f"{name}={'|'.join(values) if len(values) < 9 else 'N'}" for name, (_, values) in OPTIONS.items())
-            raise RefmodelError(f"{option!r} is no profile of llama.cpp and no option of one: {', '.join(PROFILES)}, {known}")
+            raise RefmodelError(
+                f"{option!r} is no profile of llama.cpp and no option of one; choose one of {', '.join(PROFILES)}, {known}"
+            )
         profile = replace(profile, **{field: values[value]})
     return profile

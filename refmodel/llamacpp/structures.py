@@ -52,6 +52,8 @@ class Tensor(Structure):
 
 
 class ModelParams(Structure):
+    """struct llama_model_params."""
+
     _fields_ = (
         ("devices", c_void_p),
         ("tensor_buft_overrides", c_void_p),
@@ -93,14 +95,20 @@ CONTEXT_TAIL: tuple[tuple[str, Any], ...] = (
 
 
 class ContextParams(Structure):
+    """struct llama_context_params."""
+
     _fields_ = CONTEXT_HEAD + CONTEXT_TAIL
 
 
 class ContextParamsMoe(Structure):
+    """struct llama_context_params of builds that have a cache of experts."""
+
     _fields_ = (*CONTEXT_HEAD, ("moe_cache_size", c_size_t), *CONTEXT_TAIL)
 
 
 class Batch(Structure):
+    """struct llama_batch: the tokens of one call."""
+
     _fields_ = (
         ("n_tokens", c_int32),
         ("token", c_void_p),
@@ -114,7 +122,11 @@ class Batch(Structure):
 
 @dataclass(frozen=True)
 class Layout:
-    """What is known of one build. `name` is for people; `context` is its llama_context_params."""
+    """What is known of one build.
+
+    name     for people
+    context  its llama_context_params
+    """
 
     name: str
     context: type[Structure]
@@ -163,7 +175,12 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 
 
 class Api:
-    """The functions of one llama.cpp, with their types, in `lib`; `build` says which one it is."""
+    """The functions of one llama.cpp, with their types.
+
+    lib    the loaded library
+    build  what it reports about itself: name, ggml (its version), commit, features, kernels
+    path   of the library, for messages
+    """
 
     def __init__(self, files: Sequence[str], variant: str) -> None:
         """Load `files` in order (the last is libllama), then the CPU kernels `variant`, if any. OracleError if it is not known."""
@@ -200,10 +217,11 @@ class Api:
         params = self.lib.llama_context_default_params()
         wrong = {name: getattr(params, name) for name, value in CONTEXT_DEFAULTS.items() if getattr(params, name) != value}
         overhead = self.lib.ggml_tensor_overhead()
+        names = ", ".join(wrong) or "nothing"
         if wrong or overhead != TENSOR_OVERHEAD:
             raise OracleError(
-                f"{self.path}: is not laid out like {layout.name}: defaults {wrong}, {overhead} bytes for a tensor; "
-                "install a build that is not patched"
+                f"{self.path}: is not laid out like {layout.name}: it has other defaults for {names}, {overhead} bytes for a "
+                "tensor; install a build that is not patched"
             )
 
     def _load_kernels(self, variant: str) -> None:

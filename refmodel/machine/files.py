@@ -20,7 +20,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def user_folder() -> Path:
-    """Where the platform wants what a program keeps for its user and can make again; it may not be there yet.
+    """The folder where the platform keeps what a program can make again for its user; it may not exist yet.
 
     FileNotFoundError for a user without a home, such as a number that a container was started with.
     """
@@ -36,7 +36,7 @@ def user_folder() -> Path:
 
 @contextmanager
 def whole(paths: Sequence[Path]) -> Iterator[list[BinaryIO]]:
-    """Open one new file for each path, under a temporary name beside it; at the end of the block all get their own names.
+    """Open one new file for each path, under a temporary name next to it; at the end of the block all get their own names.
 
     They are synced first, and the first path is renamed last: of files that are opened by the first of them, a set that is
     not complete cannot be opened. An error or Ctrl-C removes what was written. A kill may leave temporary files
@@ -69,15 +69,15 @@ def whole(paths: Sequence[Path]) -> Iterator[list[BinaryIO]]:
 
 
 def not_written(error: BaseException, path: Path, partial: Iterable[Path]) -> BaseException:
-    """The error itself, or, if the disk is full or a temporary file or folder failed, one that names what was to be written."""
+    """The error to raise: a FileError about `path` if the disk is full or a temporary file failed, else the error itself."""
     failed = str(getattr(error, "filename", "")).startswith(tuple(map(str, partial)))
     if isinstance(error, OSError) and (error.errno in FULL or failed):
-        return FileError(f"{path}: cannot be written: {error.strerror}; no part of it was left")
+        return FileError(f"{path}: cannot be written: {error.strerror}; no part of it was left; make room, or name another place")
     return error
 
 
 def synced(file: BinaryIO) -> None:
-    """Make what was written to a file durable."""
+    """Write what is buffered, and make a file's bytes durable. OSError if the disk is full."""
     file.flush()
     os.fsync(file.fileno())
 
@@ -92,7 +92,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def check_target(path: Path, sources: Iterable[Path]) -> None:
-    """FileError if `path` cannot be written, or is a source under whatever name: itself, a link to it, a hard link."""
+    """FileError if `path` cannot be written, or is one of `sources` under whatever name: itself, a link to it, a hard link."""
     if not path.parent.is_dir():
         raise FileError(f"{path}: the folder {path.parent} does not exist; make it first")
     try:
@@ -110,7 +110,10 @@ def check_target(path: Path, sources: Iterable[Path]) -> None:
 
 
 class Beside(Thread, Generic[T]):
-    """A value that a thread computes beside other work; an interrupted command does not wait for it."""
+    """A value that a thread computes during other work; an interrupted command does not wait for it.
+
+    work  called at once, without arguments, in the new thread
+    """
 
     def __init__(self, work: Callable[[], T]) -> None:
         super().__init__(daemon=True)
@@ -119,13 +122,14 @@ class Beside(Thread, Generic[T]):
         self.start()
 
     def run(self) -> None:
+        """Do the work and keep its result, or its error; the thread calls this."""
         try:
             self.outcome = self.work()
         except BaseException as error:
             self.error = error
 
     def value(self) -> T:
-        """What the work returned, as soon as it is done; raises what it raised."""
+        """Wait for the work, and return what it returned; raises what it raised."""
         self.join()
         if self.error is not None:
             raise self.error
@@ -133,7 +137,7 @@ class Beside(Thread, Generic[T]):
 
 
 def nearest(path: Path) -> Path | None:
-    """The file or folder that a user who wrote this path most likely means; None if nothing there is like it."""
+    """The file or folder with the name most like that of `path`, in its folder; None if no name is like it."""
     folder = path.parent
     names = [found.name for found in folder.iterdir()] if folder.is_dir() else []
     close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)

@@ -31,7 +31,7 @@ def base() -> Path:
 
 
 def digest() -> str:
-    """A name for this state of all kernels, compiled by this Numba."""
+    """A name for this state of all kernels, compiled by this Numba: 16 hexadecimal digits."""
     import numba
 
     seen = hashlib.sha256(numba.__version__.encode())
@@ -42,7 +42,7 @@ def digest() -> str:
 
 @cache
 def folder() -> Path:
-    """The folder of this digest, made if it is not there. Where none can be made, a temporary one and a warning."""
+    """The folder of this digest, made if it is not there. If it cannot be written: a temporary folder, and a warning."""
     try:
         path = base() / digest()
         fresh = not path.is_dir()
@@ -63,7 +63,7 @@ def folder() -> Path:
 
 
 def temporary() -> Path:
-    """A private folder for this process and those that it starts."""
+    """A private folder for this process and those that it starts; removed when it ends."""
     import atexit
 
     made = tempfile.mkdtemp(prefix="refmodel-kernels-")
@@ -75,7 +75,7 @@ def temporary() -> Path:
 
 
 def remove_old(new: Path) -> None:
-    """Of the other digests, those stay that were used last. Who uses one that is removed compiles again."""
+    """Remove the folders of all digests but `new` and the ones used last. A process that uses a removed one compiles again."""
     others = [path for path in new.parent.iterdir() if re.fullmatch("[0-9a-f]{16}", path.name) and path != new]
     with contextlib.suppress(FileNotFoundError):  # another process removes them too
         for path in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT - 1 :]:
@@ -84,7 +84,7 @@ def remove_old(new: Path) -> None:
 
 @contextlib.contextmanager
 def of_kernels() -> Iterator[None]:
-    """The kernels that are imported meanwhile are kept in `folder`."""
+    """Around an import: the kernels that it defines are kept in `folder`."""
     import numba
     from numba.core import caching
 
@@ -98,9 +98,9 @@ def of_kernels() -> Iterator[None]:
 
 @cache
 def shared(of_one_process: Any) -> Any:
-    """Numba's files of one kernel, for several processes that save at once.
+    """A class for Numba's files of one kernel that several processes may save at once, made from Numba's own class.
 
-    As Numba has it, two processes that save different signatures of one kernel may choose the same file, and then the index
+    With Numba's own, two processes that save different signatures of one kernel may choose the same file, and then the index
     names the code of one for the other. Here a file has a name of its own, and a lock keeps one index from undoing another.
     """
 

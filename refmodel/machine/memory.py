@@ -10,7 +10,7 @@ CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 def available() -> int | None:
-    """Bytes that the machine can give without swapping, within the limit of the control group; None where neither is told.
+    """Bytes that the machine can give without swapping, within the limit of the control group; None if neither is known.
 
     Pages of mapped files count as free: the weights of a model can be read again from the file.
     """
@@ -19,13 +19,13 @@ def available() -> int | None:
 
 
 def of_machine() -> int | None:
-    """MemAvailable."""
+    """Bytes that the machine can give without swapping, MemAvailable of Linux; None elsewhere."""
     lines = MEMINFO.read_text().splitlines() if MEMINFO.exists() else []
     return next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def of_group() -> int | None:
-    """What memory.max leaves beside the group's anonymous pages (version 2 of control groups)."""
+    """Bytes that memory.max leaves above the group's anonymous pages (control groups, version 2); None without a limit."""
     limit, stat = GROUP / "memory.max", GROUP / "memory.stat"
     if not (limit.exists() and stat.exists()) or (most := limit.read_text().strip()) == "max":
         return None
@@ -34,14 +34,14 @@ def of_group() -> int | None:
 
 
 def beyond_caches(least: int) -> int:
-    """Bytes that no cache holds: three times the largest one, at least `least`, at most a gibibyte."""
+    """A number of bytes that no cache holds: three times the largest cache, at least `least`, at most a gibibyte."""
     sizes = [path.read_text().strip() for path in CACHES.glob("index*/size")]
     largest = max((int(size.removesuffix("K")) << 10 for size in sizes if size.endswith("K")), default=0)
     return min(max(least, 3 * largest), 1 << 30)
 
 
 def anonymous() -> int | None:
-    """Bytes of anonymous memory now: heaps, arrays, compiled code. None where the system does not say (only Linux does)."""
+    """Bytes of anonymous memory of this process now: heaps, arrays, compiled code. None where the system is not Linux."""
     try:
         lines = STATUS.read_text().splitlines()
     except OSError:
@@ -50,7 +50,11 @@ def anonymous() -> int | None:
 
 
 class Peak:
-    """The most anonymous memory while the `with` block runs, looked at every few milliseconds. `bytes` is None if it is unknown."""
+    """The most anonymous memory while the `with` block runs, read every few milliseconds.
+
+    every  seconds between two readings
+    bytes  the most so far; None if the system does not say
+    """
 
     def __init__(self, every: float = 0.02) -> None:
         self.bytes, self.every = anonymous(), every

@@ -19,7 +19,7 @@ SETTLED = 2  # seconds after which another change of a file has another time, on
 
 
 def sha256_of(paths: Sequence[Path]) -> str:
-    """Hexadecimal digest over the bytes of all files, one behind another."""
+    """Hexadecimal digest over the bytes of all files, in order; remembered for large files that have not changed."""
     status, before, started = [path.stat() for path in paths], identity(paths), time.time()
     if known := recall(before):
         return known
@@ -31,12 +31,16 @@ def sha256_of(paths: Sequence[Path]) -> str:
 
 
 def identity(paths: Sequence[Path]) -> str:
-    """What changes if a file is written, replaced or moved. The time of the inode (ctime) cannot be set back as mtime can."""
+    """A text that changes if a file is written, replaced or moved.
+
+    The time of the inode (ctime) cannot be set back as mtime can.
+    """
     status = [(path.resolve(), path.stat()) for path in paths]
     return repr([(str(path), s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in status])
 
 
 def hashed(paths: Sequence[Path]) -> str:
+    """Hexadecimal digest over the bytes of all files, in order; every byte is read."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as f:
@@ -51,11 +55,12 @@ def remembered() -> Path:
 
 
 def entry_of(files: str) -> Path:
+    """The file that remembers the digest of files of this identity; it may not exist. FileNotFoundError if the user has no home."""
     return remembered() / hashlib.sha256(files.encode()).hexdigest()
 
 
 def recall(files: str) -> str | None:
-    """The digest of files of that identity, if it is remembered."""
+    """The digest of files of this identity; None if it is not remembered."""
     with suppress(OSError, UnicodeDecodeError):
         known = (entry := entry_of(files)).read_text()
         if re.fullmatch("[0-9a-f]{64}", known):
@@ -66,7 +71,7 @@ def recall(files: str) -> str | None:
 
 
 def remember(files: str, digest: str) -> None:
-    """Keep it if the folder can be written; it can always be computed again."""
+    """Keep the digest of files of this identity. If the folder cannot be written, nothing happens: it can be computed again."""
     with suppress(OSError, FileError):
         entry = entry_of(files)
         entry.parent.mkdir(parents=True, exist_ok=True)

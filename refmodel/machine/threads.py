@@ -17,8 +17,10 @@ POOLS_OF_BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", 
 
 
 class State:
-    """count   what a program asked for; none: as many as there are
-    forked  this process is a child of one that had started OpenMP's threads; they are not here
+    """What this process knows of its threads.
+
+    count   the number that a program asked for; None for as many as there are
+    forked  whether this process was forked from one that had started OpenMP's threads, which do not exist here
     """
 
     count: int | None = None
@@ -26,29 +28,30 @@ class State:
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def used() -> int:
+    """The number of threads that compute."""
     return State.count or most()[0]
 
 
 def most() -> tuple[int, str]:
-    """The largest number of threads, and where it comes from."""
+    """The largest number of threads, and where it comes from, as the beginning of a sentence."""
     given = os.environ.get("NUMBA_NUM_THREADS", "")
     return (int(given), "NUMBA_NUM_THREADS is") if given.isdigit() else (cores(), "the cores that this process may use are")
 
 
 def use(count: int | None) -> None:
-    """Compute with so many threads, or as many as there are. RefmodelError for more than there are.
+    """Compute with `count` threads; None for as many as there are. RefmodelError for more than there are, or less than 1.
 
-    Meant for a program's start: once NumPy is imported its BLAS keeps the threads that it has. The plain operations that use BLAS
+    Call it at a program's start: once NumPy is imported its BLAS keeps the threads that it has. The plain operations that use BLAS
     are not the fast ones, and two pools of threads would wait for each other.
     """
     limit, why = most()
     if count is not None and not 1 <= count <= limit:
-        raise RefmodelError(f"--threads {count}: {why} {limit}; any number from 1 to {limit} gives the same bits")
+        raise RefmodelError(f"--threads {count}: {why} {limit}; any number from 1 to {limit} gives the same bits: choose one")
     State.count = count
     for name in POOLS_OF_BLAS:
         os.environ.setdefault(name, "1")
@@ -61,7 +64,7 @@ def use(count: int | None) -> None:
 
 
 def layer() -> str:
-    """The name of Numba's threading layer, which is started by this call at the latest."""
+    """The name of Numba's threading layer: omp, tbb or workqueue. This call starts it if it has not started yet."""
     import numba
 
     numba.get_num_threads()
@@ -84,6 +87,7 @@ def computing() -> Iterator[None]:
 
 
 def in_a_forked_child() -> None:
+    """Remember in a forked child that OpenMP's threads do not exist in it. Python calls it after each fork."""
     if "numba" in sys.modules:
         import numba
 

@@ -54,7 +54,11 @@ BY_CONTENT: Mapping[str, Callable[[GgufFile], bool]] = {  # what tells a file wh
 
 
 def kind_of(file: GgufFile) -> tuple[str, str] | None:
-    """What shows that the file is no model by itself (a key and its value, or "its tensors"), and what it is; None for a model."""
+    """What a file is that is no model by itself; None for a model.
+
+    Returns what shows it (a key and its value, or the tensors), and what the file is and what to do. MetadataError for a key of
+    another type.
+    """
     md = file.metadata
     stated = md.str("general.type", "model")
     if stated in TYPES:
@@ -71,7 +75,7 @@ def kind_of(file: GgufFile) -> tuple[str, str] | None:
 
 
 def refuse_other_kinds(file: GgufFile) -> None:
-    """MetadataError, in one line, for a file that is no model by itself: what shows it, what it is, what to give instead."""
+    """MetadataError for a file that is no model by itself: what shows it, what it is, what to give instead."""
     if found := kind_of(file):
         shown, what = found
         raise MetadataError(f"{file.path}: {shown}; {EXPECTED}. This file is {what}.")

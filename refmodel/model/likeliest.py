@@ -12,9 +12,9 @@ FIRST = 1 << 12  # logits that are ranked on their own: few of the others are be
 
 
 def parts(rows: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of parts that cover all rows.
+    """(start, stop) of parts that cover all rows of a head.
 
-    The last one begins earlier than its turn, so that all are equally long and leave over as many rows from eight as the whole:
+    The last one begins earlier than its turn, so that all are equally long and their length modulo 8 is that of the whole:
     llama.cpp chooses its way to multiply by that number.
     """
     size = -(-rows // -(-rows // AT_ONCE))
@@ -24,9 +24,13 @@ def parts(rows: int) -> Iterator[tuple[int, int]]:
 
 
 def likeliest(logits: Callable[[Rows], F], output: Weight, k: int) -> tuple[Ints, F]:
-    """The k largest logits and their token ids, both [k], the largest first; of equals the smaller id. NaN is less than any number.
+    """The ids and logits of the k largest logits, both [k], the largest first; of equals the smaller id first.
 
     logits  rows of the head [O, E] -> their logits [1, O]
+    output  the head [V, E]
+    k       at most V
+
+    NaN is less than any number.
     """
     ids, values, seen = np.zeros(0, np.int64), None, 0
     for start, stop in parts(output.shape[0]):
@@ -41,7 +45,7 @@ def likeliest(logits: Callable[[Rows], F], output: Weight, k: int) -> tuple[Ints
 
 
 def kept(ids: Ints, values: F, first: int, new: F, k: int) -> tuple[Ints, F]:
-    """The best k of those kept so far and of new values, whose ids count from `first`."""
+    """The ids and logits of the best k of those kept so far and of `new`, whose ids count from `first`."""
     edge = values[-1] if len(values) == k else -np.partition(-new, k - 1)[k - 1] if len(new) > k else np.nan
     some = np.flatnonzero(~(new <= edge) if len(values) == k else ~(new < edge))  # a NaN stays until it is sorted
     ids, values = np.concatenate([ids, first + some]), np.concatenate([values, new[some]])

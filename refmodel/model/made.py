@@ -21,9 +21,14 @@ VOCABULARY = 96
 
 
 def made(path: Path, architecture: str, types: Sequence[Q], fill: Fill) -> Path:
-    """Write a file: one period of blocks, heads as wide as usual, the types in turn.
+    """Write a file: one period of blocks, heads as wide as usual, the types in turn. Returns its path.
 
-    fill  name, type and shape of a tensor -> its bytes
+    path          of the new file
+    architecture  a key of ARCHITECTURES
+    types         tensor types, used in turn for the matrices whose rows are multiples of 256; all else is F32
+    fill          name, type and shape of a tensor -> its packed bytes
+
+    FileError if it cannot be written.
     """
     numbers = {
         "block_count": 4, "context_length": 4096, "embedding_length": 512, "feed_forward_length": 512,
@@ -52,13 +57,16 @@ def made(path: Path, architecture: str, types: Sequence[Q], fill: Fill) -> Path:
 
 
 def zeros_of(name: str, kind: Q, shape: tuple[int, ...]) -> Bytes:
-    """A tensor of zero bytes."""
+    """The packed bytes of a tensor of this type and shape, all zero; a `fill` for `made`."""
     weights, size = SIZES[kind]
     return np.zeros(int(np.prod(shape)) // weights * size, np.uint8)
 
 
 def random_of(name: str, kind: Q, shape: tuple[int, ...]) -> Bytes:
-    """A random tensor, the same for the same name: every byte of its codes random, its values as large as in a trained model."""
+    """A random tensor, the same for the same name: every byte of its codes random, its values as large as in a trained model.
+
+    Returns the packed bytes; a `fill` for `made`.
+    """
     r = np.random.default_rng([*name.encode(), int(kind)])
     size = 1.0 if len(shape) == 1 or "conv1d" in name else shape[-1] ** -0.5
     x = (size * r.standard_normal(shape)).astype(np.float32)
@@ -85,7 +93,7 @@ def random_of(name: str, kind: Q, shape: tuple[int, ...]) -> Bytes:
 
 
 def as_floats(kind: Q, x: F32) -> Bytes:
-    """Numbers as F32, F16 or BF16 (cut off)."""
+    """Numbers as packed bytes of F32, F16 or BF16 (cut off, not rounded)."""
     if kind == Q.BF16:
         return np.ascontiguousarray(x.view(np.uint16).reshape(*x.shape, 2)[..., 1]).reshape(-1).view(np.uint8)
     return np.ascontiguousarray(x.astype(np.float16 if kind == Q.F16 else np.float32)).reshape(-1).view(np.uint8)

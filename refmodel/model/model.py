@@ -92,12 +92,12 @@ class Model:
 
     @property
     def output(self) -> Weight:
-        """The head's matrix: its own, or the tied embedding."""
+        """The head's matrix [V, E]: its own, or the tied embedding."""
         return self.tensors.output
 
     @property
     def prediction(self) -> Prediction:
-        """The prediction block (MTP). MetadataError if the file has none, or several."""
+        """The weights of the prediction block (MTP). MetadataError if the file has none, or several; TensorError as at loading."""
         return self.tensors.prediction
 
     @property
@@ -112,7 +112,10 @@ class Model:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """Text to token ids and back, by the file's vocabulary and llama.cpp's rules. Without one, encode and decode fail."""
+        """Text to token ids and back, by the file's vocabulary and llama.cpp's rules.
+
+        In a file without a vocabulary its `encode` and `decode` raise TokenError. MetadataError for a key of another type.
+        """
         return Tokenizer.from_metadata(self.file.metadata)
 
     def route(self, value: RouteLike = None) -> Route:
@@ -140,7 +143,8 @@ class Model:
         mtp       run the prediction block too, as a draft head
         scores    show the tapper attention's scores and weights too (kq, kq_soft_max), [H, T, S] each
 
-        RouteError, RefmodelError for numerics of no such name, MetadataError if `mtp` is asked of a file without that block.
+        RouteError, RefmodelError for numerics of no such name, MetadataError if `mtp` is asked of a file without that block,
+        TensorError for a tensor of a type that cannot be run.
         """
         from ..numerics import as_stored, numerics_of  # now, so that a file is shown without Numba
 
@@ -173,7 +177,10 @@ class Model:
 
 
 def rope_freqs(file: GgufFile) -> tuple[float, ...]:
-    """The values of the optional tensor rope_freqs.weight, or none."""
+    """The values of the optional tensor rope_freqs.weight [n_rot/2], or () without it.
+
+    TensorError for a type that is not decoded.
+    """
     if "rope_freqs.weight" not in file.tensors:
         return ()
     tensor = file.tensors["rope_freqs.weight"]

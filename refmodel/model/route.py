@@ -1,7 +1,7 @@
 """Routes: which source block runs at each position. The only place that knows the notations.
 
-blocks:15,20               run blocks 15..19 twice: the window [15, 20) is repeated right behind itself
-blocks:3,6;4,6             several windows, applied in sequence, each behind the last j-1 of the route so far
+blocks:15,20               run blocks 15..19 twice: the window [15, 20) is repeated right after itself
+blocks:3,6;4,6             several windows, applied in sequence, each after the last j-1 of the route so far
 (15,20)                    one window; (0,0) is the identity
 layers:0..14,12,13,14..39  explicit, `..` inclusive and rising; `layers:` may be left out where no window could be meant
 """
@@ -38,12 +38,15 @@ class Route:
 
     @classmethod
     def identity(cls, n_layer: int) -> "Route":
-        """The file's own order."""
+        """The file's own order. RouteError for a number of blocks that no model has."""
         return cls(tuple(in_order(n_layer)), n_layer)
 
     @classmethod
     def of(cls, value: "Route | str | Sequence[int] | None", n_layer: int) -> "Route":
-        """A route from what an interface was given: a Route, a text, source blocks, or None for the identity."""
+        """A route from what an interface was given: a Route, a text, source blocks, or None for the identity.
+
+        RouteError if it cannot be read, or does not fit a model of n_layer blocks.
+        """
         if value is None:
             return cls.identity(n_layer)
         if isinstance(value, str):
@@ -89,7 +92,7 @@ class Route:
 
     @cached_property
     def canonical(self) -> str:
-        """One text for each route: windows where one or two make it, else the layers in ranges."""
+        """One text for each route: `blocks:` with windows if windows make it, else `layers:` in ranges."""
         found = as_windows(self)
         if found is None:
             return self.as_layers
@@ -138,7 +141,7 @@ class Route:
         return 100 * (len(self.layers) - self.n_layer) / self.n_layer
 
     def describe(self) -> dict[str, Any]:
-        """Everything `refmodel route` shows, as plain data."""
+        """What `refmodel route` shows, as plain data for JSON."""
         notations = {
             "canonical": self.canonical,
             "layers": self.as_layers,
@@ -168,14 +171,14 @@ def shown(text: str) -> str:
 
 
 def both_readings(i: int, j: int) -> str:
-    """What the bare pair i,j could mean, each in words that are not ambiguous."""
+    """What the bare pair i,j could mean: each in words that are not ambiguous, as an instruction for a message."""
     low, high = min(i, j), max(i, j, min(i, j) + 1)
     window = "blocks:0,0 for the identity" if i == j == 0 else f"blocks:{low},{high} to run blocks {low} to {high - 1} twice"
     return f"write {window}, or layers:{i},{j} to run only these two blocks"
 
 
 def in_order(n_layer: int) -> list[int]:
-    """The source blocks one after another."""
+    """The source blocks in order. RouteError unless there are 1 to 4096."""
     if not 1 <= n_layer <= MAX_POSITIONS:
         raise RouteError(
             f"a model of {n_layer} blocks has no routes; expected 1 to {MAX_POSITIONS}; check the number of blocks, or --layers"
@@ -184,13 +187,13 @@ def in_order(n_layer: int) -> list[int]:
 
 
 def inserted(layers: list[int], i: int, j: int) -> list[int]:
-    """One window [i, j): its blocks once more, behind the last j-1."""
+    """The route with one window [i, j): its blocks once more, after the last j-1."""
     at = len(layers) - layers[::-1].index(j - 1)
     return layers[:at] + list(range(i, j)) + layers[at:]
 
 
 def windows(body: str, n_layer: int, text: str) -> list[int]:
-    """`i,j;i,j`, each with or without parentheses."""
+    """The blocks of `i,j;i,j`, each pair with or without parentheses; `text` names the route in a RouteError."""
     layers = in_order(n_layer)
     for part in body.split(";"):
         match = WINDOW.fullmatch(part.strip())
@@ -222,7 +225,7 @@ def windows(body: str, n_layer: int, text: str) -> list[int]:
 
 
 def listed(body: str, n_layer: int, text: str) -> list[int]:
-    """`0..14,12,13`, ranges inclusive."""
+    """The blocks of `0..14,12,13`, ranges inclusive; `text` names the route in a RouteError."""
     layers: list[int] = []
     for part in body.split(","):
         match = PIECE.fullmatch(part)
@@ -249,6 +252,7 @@ NOTATIONS = {"blocks": windows, "layers": listed}
 
 
 def checked(layers: list[int], n_layer: int, text: str) -> Route:
+    """The route of these source blocks. RouteError, which names it by `text`, for a block out of range or too many positions."""
     in_order(n_layer)
     if not layers or len(layers) > MAX_POSITIONS:
         raise RouteError(

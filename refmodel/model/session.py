@@ -57,7 +57,7 @@ class Session:
         return sum(state.bytes(tokens, self.num.cache) for state in self.states)
 
     def reserve(self, tokens: int) -> None:
-        """Take room for `tokens` tokens in all. MemoryLimitError, and nothing is taken, if the machine would have to swap."""
+        """Make room for `tokens` tokens in all. MemoryLimitError, and nothing is taken, if the machine would have to swap."""
         if tokens <= self.room:
             return
         free, needed = available(), self.memory(tokens)
@@ -78,10 +78,11 @@ class Session:
         logits  "all" -> [T, V]; "last" -> [1, V] of the last token
 
         Any split of a prompt gives the same bits under reference, numpy and oracle. Under llamacpp and fast a call's size chooses
-        how it is computed; under llamacpp a call is one ubatch. TokenError for an id outside the vocabulary, MemoryLimitError.
+        how it is computed; under llamacpp a call is one ubatch. TokenError for an id outside the vocabulary, MemoryLimitError,
+        RefmodelError for another word than "all" and "last".
         """
         if logits not in ("all", "last"):
-            raise RefmodelError(f"logits is {logits!r}; expected 'all' or 'last'")
+            raise RefmodelError(f"logits is {logits!r}; expected 'all' or 'last'; pass one of these")
         with passing():
             h, c = self._trunk(tokens, logits == "all")
             return self.tensors.arch.head(h, self.tensors.output, c)
@@ -96,7 +97,7 @@ class Session:
         `forward`, but are not made for the whole vocabulary at once. TokenError, MemoryLimitError, and RefmodelError for k < 1.
         """
         if k < 1:
-            raise RefmodelError(f"{k} likeliest tokens: expected at least 1")
+            raise RefmodelError(f"{k} likeliest tokens: expected at least 1; ask for one or more")
         with passing():
             h, c = self._trunk(tokens, every=False)
             return likeliest(lambda rows: self.tensors.arch.head(h, rows, c), self.tensors.output, min(k, self.n_vocab))
@@ -120,7 +121,7 @@ class Session:
 
 
 def checked_tokens(tokens: Sequence[int], n_vocab: int) -> Ints:
-    """Token ids as an array, after the check that each names a row of the embedding."""
+    """Token ids [T] as an array. TokenError if there are none, or one names no row of the embedding."""
     if not len(tokens):
         raise TokenError("expected at least one token id, found none; give a text or ids")
     for i, token in enumerate(tokens):
@@ -133,7 +134,7 @@ def checked_tokens(tokens: Sequence[int], n_vocab: int) -> Ints:
 
 
 class ByCall(Protocol):
-    """A tapper that has to know which call of a session it is in."""
+    """A tapper that needs to know the number of the call that it is in."""
 
     def begin(self, call: int, fresh: int) -> None:
         """Call number `call`, of `fresh` new tokens, begins."""
@@ -141,9 +142,9 @@ class ByCall(Protocol):
 
 
 def run_calls(session: Session, calls: Sequence[Sequence[int]], *tappers: ByCall) -> Iterator[F]:
-    """Feed the calls one after another; their logits, [T, V] each. Every tapper is told when a call begins.
+    """Feed the calls in order; yields their logits, [T, V] each. Before each call `begin` of every tapper is called.
 
-    With a draft head its logits are made too, for who looks at them.
+    With a draft head its logits are made too, so that the tapper sees them. Errors as Session.forward raises them.
     """
     for call, tokens in enumerate(calls):
         for tapper in tappers:

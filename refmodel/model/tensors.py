@@ -29,6 +29,7 @@ class Tensors:
     blocks      of the trunk, by number
     shares      block number -> the matrices that are stored in one with others
     has_scales  whether any matrix has a `.scale`
+    n_vocab     V, the rows of the embedding
     """
 
     def __init__(self, file: GgufFile, architecture: str, arch: Architecture, hp: Hparams) -> None:
@@ -136,13 +137,18 @@ class Tensors:
 
 
 def with_biases(shapes: Shapes, arch: Architecture, here: set[str]) -> Shapes:
-    """The tensors of a block, and the biases that the file has of its matrices. `here` are the names in the file."""
+    """The tensors of a block, and the biases [O] that the file has of its matrices. `here` are the names in the file."""
     biased = [name for name in arch.BIASED if f"{name}.bias" in here and f"{name}.weight" in shapes]
     return shapes | {f"{name}.bias": shapes[f"{name}.weight"][:1] for name in biased}
 
 
 def fused(shapes: Shapes, arch: Architecture, hp: Hparams, here: set[str]) -> tuple[Shapes, Parts]:
-    """The tensors of a block with one in place of those that the file keeps in one; and what that one holds."""
+    """The tensors of a block, where one replaces those that the file keeps in one.
+
+    here  the names in the file
+
+    Returns the shapes of what the file should have, and for each matrix in a common tensor its name and its rows.
+    """
     parts = Parts()
     for whole in arch.FUSED:
         rows = PARTS[whole](hp, shapes) if f"{whole}.weight" in here else {}
@@ -154,7 +160,10 @@ def fused(shapes: Shapes, arch: Architecture, hp: Hparams, here: set[str]) -> tu
 
 
 def joined(shapes: Shapes, whole: str, rows: Mapping[str, Ints], bias: bool) -> Shapes:
-    """One matrix in place of several, with one bias if there is `bias`. Biases apart are of all parts, or llama.cpp adds none."""
+    """The tensors of a block with matrix `whole` instead of several; `rows` names these and their rows.
+
+    bias  whether `whole` has one bias. Separate biases are kept if the file has one for each part; llama.cpp adds none otherwise.
+    """
     *experts, _, width = shapes[f"{next(iter(rows))}.weight"]
     shape = (*experts, sum(map(len, rows.values())), width)
     gone, apart = {f"{name}.weight" for name in rows}, {f"{name}.bias" for name in rows}
@@ -165,7 +174,13 @@ def joined(shapes: Shapes, whole: str, rows: Mapping[str, Ints], bias: bool) -> 
 
 
 def with_scales(shapes: Shapes, arch: Architecture, here: set[str], parts: Parts) -> Shapes:
-    """The tensors of a block, and the factors that the file has of its matrices. No graph of llama.cpp reads an input_scale."""
+    """The tensors of a block, and the factors that the file has of its matrices: [1], of experts [X].
+
+    here   the names in the file
+    parts  what is stored in one with others
+
+    No graph of llama.cpp reads an input_scale.
+    """
     names = (*arch.SCALED, *nextn.SCALED, *(("attn_qkv",) if "attn_q" in parts else ()))
     matrices = {name: shapes[f"{name}.weight"] for name in names if len(shapes.get(f"{name}.weight", ())) > 1}
     ends = ("scale", "input_scale")
@@ -173,7 +188,7 @@ def with_scales(shapes: Shapes, arch: Architecture, here: set[str], parts: Parts
 
 
 def with_companions(name: str, w: Weight, plain: Mapping[str, Weight]) -> Weight:
-    """A matrix with its scale and its bias, where there are any; any other tensor as it is."""
+    """A matrix with its scale and its bias, if there are any; any other tensor as it is. `plain` has all weights by name."""
     if not name.endswith(".weight"):
         return w
     stem = name.removesuffix("weight")
@@ -181,7 +196,7 @@ def with_companions(name: str, w: Weight, plain: Mapping[str, Weight]) -> Weight
 
 
 def shares(prefix: str, weights: Mapping[str, Weight], parts: Parts) -> dict[str, Share]:
-    """The matrices of a block that are stored in one with others, by the names that they would have alone."""
+    """The matrices of a block that are stored in one with others, by the names that they would have by themselves."""
     out = dict[str, Share]()
     for name, (whole, rows) in parts.items():
         of = weights[f"{prefix}{whole}.weight"]

@@ -43,4 +43,4 @@ def numerics_of(value: Numerics | str) -> Numerics:
     name, colon, options = value.partition(":")
     if name == LLAMACPP.name and colon:
         return policy_of(options)
-    raise RefmodelError(f"--numerics {value[:60]}: not one of {', '.join(NUMERICS)}, llamacpp:fa=off,kv=f32")
+    raise RefmodelError(f"--numerics {value[:60]}: not one of {', '.join(NUMERICS)}, llamacpp:fa=off,kv=f32; choose one of these")

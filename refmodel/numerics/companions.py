@@ -1,4 +1,4 @@
-"""Any policy for a file that stores a matrix otherwise than alone: with a factor beside it, or with others in one tensor."""
+"""Any policy for a file that stores a matrix with a factor, or with others in one tensor."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,10 +9,10 @@ from ..forward.weights import Share, scale_of
 
 
 def as_stored(num: Numerics) -> Numerics:
-    """The same policy with (W x) · scale for W x, of experts each with its own, and with one product for matrices stored as one.
+    """The same policy for files that store a matrix with a factor, or with others in one tensor.
 
-    The product of the whole is what llama.cpp computes; which way it takes depends on its number of rows.
-    Source: build_lora_mm, build_lora_mm_id, build_qkv, build_moe_ffn.
+    A product is (W x) · scale, of experts each with its own. Matrices stored as one share one product, as in llama.cpp: the way it
+    takes depends on its number of rows. Source: build_lora_mm, build_lora_mm_id, build_qkv, build_moe_ffn.
     """
     last: dict[str, tuple[Any, ...]] = {}  # the newest product of a whole, for the others who share it
 

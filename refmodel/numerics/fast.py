@@ -19,10 +19,10 @@ BY_BLOCKS = {Q.Q2_K, Q.Q3_K, Q.IQ4_XS}
 
 
 def linear(w: Matrix, x: F) -> F:
-    """The product of rounded tokens with the file's own blocks; with floats, and types without such a product, the reference's.
+    """The product of tokens x [T, I], rounded to 8 bits, with the file's own blocks w [O, I]: float32 [T, O].
 
-    Many tokens are summed up block by block (path `super_blocks` of ops.ggml_product), a few as llama.cpp does it for one, but for
-    types BY_BLOCKS. So it depends on a call's number of tokens which bits they get.
+    For floats, and types without such a product, it is the reference's. Many tokens are summed block by block (path `super_blocks`
+    of ops.ggml_product), a few as llama.cpp does it for one, but for types BY_BLOCKS. So the bits depend on T.
     """
     if w.type not in PATHS:
         return plain.linear(w, x)
@@ -34,12 +34,12 @@ def linear(w: Matrix, x: F) -> F:
 
 @cache
 def path_of_one(kind: Q, O: int) -> str:
-    """llama.cpp's path for O rows of a type and a single token."""
+    """The path by which llama.cpp multiplies O rows of a type with a single token."""
     return plan(kind, O, 1, AVX2.repacked, tiled=True, panels=False)[0].path
 
 
 def store(x: F) -> F:
-    """The cache is one of half floats."""
+    """Keys and values, any shape, as half floats."""
     return x.astype(np.float16)
 
 

@@ -16,7 +16,9 @@ TIMES = 1 << 20
 
 @dataclass(frozen=True)
 class MachineLimits:
-    """bytes  read in a second
+    """What the machine can do in a second, with the threads that are in use.
+
+    bytes          read from memory in a second
     multiply_adds  of 8-bit numbers in a second
     """
 
@@ -25,7 +27,7 @@ class MachineLimits:
 
 
 def measured() -> MachineLimits:
-    """The best of a few tries with the threads that are in use."""
+    """Measure the machine's limits: the best of a few tries with the threads that are in use; about a second."""
     data, sums = np.zeros(SIZE, np.uint8), np.zeros(numba.get_num_threads(), np.int32)
     data[:] = 1  # pages of zeros that were never written are all one page
     few = np.ones(kernels.MULTIPLIED, np.uint8)
@@ -36,6 +38,7 @@ def measured() -> MachineLimits:
 
 
 def best(run: Callable[[], None], tries: int) -> float:
+    """Seconds of the fastest of `tries` runs, after one that is not timed."""
     run()
     seconds = []
     for _ in range(tries):

@@ -29,7 +29,7 @@ from .reference import linear as plain_linear
 
 
 def llamacpp(profile: Profile, build: Build = JUDGE) -> Numerics:
-    """What a llama.cpp of that build computes when it runs with that profile."""
+    """The numerics that computes, bit for bit, what a llama.cpp of that build computes when it runs with that profile."""
     lanes = build.instructions.lanes
     how = {"fused_sum": build.fused_sum, "tiles_any_head": build.tiles_any_head}
     flash = partial(ggml_attention.flash, threads=profile.threads, lanes=lanes, **how)
@@ -59,7 +59,7 @@ def llamacpp(profile: Profile, build: Build = JUDGE) -> Numerics:
 
 
 def ladder(profile: Profile, build: Build) -> dict[str, Numerics]:
-    """From exact arithmetic to llama.cpp's, one policy switched at a time; a name says what its step adds.
+    """From exact arithmetic to llama.cpp's, one policy switched at a time: the name of a step, what it adds -> the numerics.
 
     activations  inputs of products rounded as llama.cpp rounds them for the type of the matrix
     attention    its cache, and its attention over it
@@ -79,7 +79,7 @@ def ladder(profile: Profile, build: Build) -> dict[str, Numerics]:
 
 
 def linear_of_rounded(w: Matrix, x: F) -> F:
-    """The exact product with activations that are rounded as llama.cpp rounds them for this type."""
+    """The exact product of w [O, I] with x [T, I], rounded as llama.cpp rounds it for this type: [T, O] in the dtype of x."""
     small = x.astype(np.float32)
     if w.type in ROUNDED:
         return plain_linear(w, ROUNDED[w.type](small).astype(x.dtype) if w.type != Q.F32 else x)
@@ -97,6 +97,7 @@ def linear_of_rounded(w: Matrix, x: F) -> F:
 
 
 def in_float32(attention: Callable[..., F], q: F, k: F, v: F, scale: float, kq: F, kq_soft_max: F, window: int) -> F:
+    """An attention of float32 arrays, for arrays of another dtype; arguments as in ops.attention.attention."""
     seen = [x.astype(np.float32) for x in (kq, kq_soft_max)]
     out = attention(*(x.astype(np.float32) for x in (q, k, v)), scale, *seen, window)
     kq[:], kq_soft_max[:] = seen
@@ -104,14 +105,16 @@ def in_float32(attention: Callable[..., F], q: F, k: F, v: F, scale: float, kq: 
 
 
 def name(profile: Profile, build: Build) -> str:
-    """`llamacpp`, `llamacpp:exact`, `llamacpp:fa=off,build=0ad4a86,cpu=zen4`; policy_of reads it."""
+    """The name of a numerics: `llamacpp`, `llamacpp:exact`, `llamacpp:fa=off,build=0ad4a86,cpu=zen4`; policy_of reads it."""
     options = [profile.name] * (profile != DEFAULT) + [f"build={build.commit}"] * (build.commit != JUDGE.commit)
     options += [f"cpu={build.instructions.name}"] * (build.instructions != AVX2)
     return ":".join(["llamacpp", *[",".join(options)] * bool(options)])
 
 
 def policy_of(options: str) -> Numerics:
-    """What follows `llamacpp:` in a name: a profile, `build=COMMIT` for another build, `cpu=NAME` for kernels of other processors.
+    """The numerics for what follows `llamacpp:` in a name.
+
+    options  a profile, `build=COMMIT` for another build, `cpu=NAME` for kernels of other processors, with commas between them
 
     RefmodelError for anything else.
     """
@@ -120,18 +123,23 @@ def policy_of(options: str) -> Numerics:
     commit, cpu = chosen.get("build", JUDGE.commit), chosen.get("cpu", AVX2.name)
     if commit not in BUILDS or cpu not in INSTRUCTIONS:
         known = f"build={'|'.join(BUILDS)}, cpu={'|'.join(INSTRUCTIONS)}"
-        raise RefmodelError(f"--numerics llamacpp:{options[:60]}: that build is not known here; known are {known}")
+        raise RefmodelError(
+            f"--numerics llamacpp:{options[:60]}: that build is not known here; known are {known}; choose one of these"
+        )
     how = ",".join(word for word in words if not word.startswith(("build=", "cpu=")))
     return llamacpp(profile_of(how) if how else DEFAULT, compiled_for(BUILDS[commit], INSTRUCTIONS[cpu]))
 
 
 def linear(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
-    """llama.cpp's product, by the path that it takes for this type and these sizes. TensorError for a type without a known path."""
+    """llama.cpp's product of w [O, I] and x [T, I], by the path that it takes for this type and these sizes: [T, O].
+
+    TensorError for a type without a known path. Source: ggml_compute_forward_mul_mat.
+    """
     return of_floats(build, w, x) if w.type in FLOATS else by_plan(build, plan(*sizes(w, x), *paths_of(profile, build)), w, x)
 
 
 def linear_of_expert(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
-    """The same for one expert of many, whose paths are others. Source: ggml_compute_forward_mul_mat_id."""
+    """`linear` for one expert of many, which takes other paths. Source: ggml_compute_forward_mul_mat_id."""
     if w.type in FLOATS:
         return of_floats(build, w, x, sgemm=False)
     repacked, tiled, _ = paths_of(profile, build)
@@ -139,6 +147,7 @@ def linear_of_expert(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
 
 
 def sizes(w: Matrix, x: F32) -> tuple[Q, int, int]:
+    """(type, O, T) of a product of w [O, I] and x [T, I]. TensorError for a type without a known path."""
     if w.type not in PATHS:
         known = ", ".join(kind.name for kind in (*FLOATS, *PATHS))
         raise TensorError(
@@ -149,7 +158,7 @@ def sizes(w: Matrix, x: F32) -> tuple[Q, int, int]:
 
 
 def paths_of(profile: Profile, build: Build) -> tuple[frozenset[str], bool, bool]:
-    """Which types are repacked, and whether products are tiled, and IQ4_XS has panels."""
+    """The types that are repacked, whether products are tiled, and whether IQ4_XS has panels."""
     return build.instructions.repacked if profile.repack else frozenset(), profile.tiled and build.tiles, build.panels_of_iq4
 
 
@@ -157,6 +166,7 @@ NOT_FUSED = {"alternating_lanes": "alternating_lanes_rounded"}
 
 
 def by_plan(build: Build, steps: list[Step], w: Matrix, x: F32) -> F32:
+    """The product of w [O, I] and x [T, I], step by step: [T, O]."""
     x, out = np.ascontiguousarray(x), np.empty((len(x), w.shape[0]), np.float32)
     for step in steps:
         path = step.path if build.fuses_block else NOT_FUSED.get(step.path, step.path)
@@ -168,7 +178,12 @@ ROUNDED: dict[Q, Callable[[F32], F32]] = {Q.F32: as_it_is, Q.F16: half, Q.BF16: 
 
 
 def of_floats(build: Build, w: Matrix, x: F32, sgemm: bool = True) -> F32:
-    """The product with a matrix of floats: sgemm wants several tokens, rows in fours, and rows of whole registers."""
+    """The product of a matrix of floats w [O, I] and x [T, I]: [T, O].
+
+    sgemm  whether it may be used; it needs several tokens, rows in fours, and rows of whole registers
+
+    Source: llamafile_sgemm, ggml_compute_forward_mul_mat.
+    """
     x, (O, I), out = np.ascontiguousarray(x), w.shape, np.empty((len(x), w.shape[0]), np.float32)
     paths, x = FLOAT_PATHS[w.type, build.instructions.floats], ROUNDED[w.type](x)
     whole = I % paths.whole == 0 or (build.pads_rows and w.type == Q.F32)
@@ -182,6 +197,7 @@ def of_floats(build: Build, w: Matrix, x: F32, sgemm: bool = True) -> F32:
 
 
 def rope(build: Build, x: F32, pos: Ints, how: Rope) -> F32:
+    """Rotate heads x [T, H, D] at positions pos [T] as that build does: ops.ggml.rope by its kernel."""
     factors, scale, magnitude = np.array(how.factors, np.float32), np.float32(how.scale), np.float32(how.magnitude)
     unscaled = np.array(how.unscaled or (0.0,) * len(how.factors), np.float32)
     at_once = build.instructions.lanes // 4 if how.adjacent and not build.fuses_left_over else 1
@@ -189,23 +205,30 @@ def rope(build: Build, x: F32, pos: Ints, how: Rope) -> F32:
 
 
 def causal_conv1d(lanes: int, x: F32, w: F32) -> F32:
-    """Whole halves of a register of taps are added without fusing, as the plain kernel adds them."""
+    """ops.ggml.causal_conv1d by its kernel: [K-1+T, C] with w [C, K] -> [T, C].
+
+    Whole halves of a register of taps are added without fusing, as the plain kernel adds them.
+    """
     return ggml.causal_conv1d(x, w, lanes) if w.shape[1] % (lanes // 2) else deltanet.causal_conv1d(x, w)
 
 
 def silu(lanes: int, x: F32) -> F32:
-    """Rows of whole eights have the polynomial alone, and so their bits from the kernel of any shape."""
+    """ops.ggml.silu by its kernel, any shape.
+
+    Rows of whole eights are computed by the polynomial only, and so have the same bits from the kernel of any shape.
+    """
     return activation.silu(x) if lanes == 8 and x.shape[-1] % 8 == 0 else by_row(lambda rows: ggml.silu(rows, lanes), x)
 
 
 def swiglu(lanes: int, gate: F32, up: F32) -> F32:
+    """ops.ggml.swiglu by its kernel, two arrays of one shape."""
     if lanes == 8 and gate.shape[-1] % 8 == 0:
         return activation.swiglu(gate, up)
     return by_row(lambda *rows: ggml.swiglu(*rows, lanes), gate, up)
 
 
 def by_row(function: Callable[..., F32], *arrays: F32) -> F32:
-    """A kernel of rows [R, n] on arrays of any shape [..., n]."""
+    """Call a kernel of rows [R, n] on arrays of any shape [..., n]; the result has the shape of the first."""
     flat = [np.ascontiguousarray(x).reshape(-1, x.shape[-1]) for x in arrays]
     return function(*flat).reshape(arrays[0].shape)
 

@@ -22,7 +22,10 @@ from .numpy import NUMPY
 
 
 def decoded(kind: GGMLQuantizationType, rows: Bytes) -> F32:
-    """quants.dequantize, with kernels where a tensor is large: then its address is a multiple of 32, so that it may be streamed."""
+    """quants.dequantize, [O, bytes of a row] -> [O, I], with kernels where a tensor is large.
+
+    The result of those begins at a multiple of 32 bytes, so that it may be streamed. TensorError for a type without weights.
+    """
     weights, size = SIZES[kind]
     shape = len(rows), rows.shape[1] // size * weights
     if kind.name in BLOCKS:
@@ -41,13 +44,16 @@ PANEL = 1 << 20  # weights decoded at once where no kernel multiplies what is pa
 
 
 def panels(w: Matrix) -> Iterator[tuple[int, Bytes]]:
-    """The rows of a matrix, piece by piece, each with the number of its first row."""
+    """The packed rows of a matrix, piece by piece: (number of the first row, rows [R, bytes of a row])."""
     step = max(1, PANEL // w.shape[1])
     return ((start, w.rows[start : start + step]) for start in range(0, w.shape[0], step))
 
 
 def linear(w: Matrix, x: F) -> F:
-    """ops.linear with kernels, in the order of eight_lanes. An element's bits depend on its row and token alone."""
+    """ops.linear.linear by kernels, in the order of eight_lanes: w [O, I] and x [T, I] -> [T, O] in the dtype of x.
+
+    An element's bits depend on its row and token only. TensorError for a type without weights.
+    """
     x = np.ascontiguousarray(x)
     out = np.empty((len(x), w.shape[0]), x.dtype)
     if w.type.name in KINDS:

@@ -8,24 +8,24 @@ from ..arrays import F
 
 
 def sigmoid(x: F) -> F:
-    """1 / (1 + e^-x)."""
+    """1 / (1 + e^-x). Source: op_sigmoid in unary-ops.cpp."""
     with np.errstate(over="ignore"):  # e^-x may be inf: the quotient is then the right limit, 0
         return 1 / (1 + np.exp(-x))
 
 
 def silu(x: F) -> F:
-    """x · sigmoid(x)."""
+    """x · sigmoid(x). Source: arXiv:1702.03118; ggml_vec_silu_f32."""
     with np.errstate(over="ignore"):
         return x / (1 + np.exp(-x))
 
 
 def swiglu(gate: F, up: F) -> F:
-    """silu(gate) · up."""
+    """silu(gate) · up, two arrays of one shape. Source: arXiv:2002.05202; ggml_vec_swiglu_f32."""
     return silu(gate) * up
 
 
 def soft_max(x: F) -> F:
-    """e^x / Σ e^x over the last axis."""
+    """e^x / Σ e^x over the last axis; the largest x is subtracted first. Source: ggml_compute_forward_soft_max_f32."""
     weights = np.exp(x - x.max(axis=-1, keepdims=True))
     return weights / weights.sum(axis=-1, keepdims=True)
 
@@ -36,12 +36,12 @@ def gelu(x: F) -> F:
 
 
 def geglu(gate: F, up: F) -> F:
-    """gelu(gate) · up."""
+    """gelu(gate) · up, two arrays of one shape. Source: arXiv:2002.05202; ggml_vec_geglu_f32."""
     return gelu(gate) * up
 
 
 def softcap(x: F, cap: float) -> F:
-    """cap · tanh(x / cap): numbers that stay between −cap and cap."""
+    """cap · tanh(x / cap): numbers that stay between −cap and cap. Source: arXiv:2408.00118; GGML_UNARY_OP_TANH."""
     return cap * np.tanh(x / cap)
 
 

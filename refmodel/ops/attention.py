@@ -6,7 +6,7 @@ from ..arrays import F
 
 
 def first_seen(seen: int, window: int) -> int:
-    """The first key of those before `seen` that a window of so many leaves; 0 is no window."""
+    """The number of the first key that a query sees, of `seen` keys up to itself; `window` is how many it sees, 0 for all."""
     return max(0, seen - window) if window else 0
 
 
@@ -16,11 +16,11 @@ def attention(q: F, k: F, v: F, scale: float, kq: F, kq_soft_max: F, window: int
     q            [T, H, D]
     k, v         [S, G, D]   cached and new; query head h reads head h // (H/G); token t is key S - T + t
     scale        factor of the raw scores, D**-0.5
-    kq           [H, T, S]   receives the raw scores, 0 for keys of the future; or empty, then nobody looks
+    kq           [H, T, S]   receives the raw scores, 0 for keys of the future; empty if they are not needed
     kq_soft_max  [H, T, S]   receives the weights of the values; or empty
-    window       how many tokens a query sees, the newest, itself among them; 0 for all
+    window       how many of the newest tokens a query sees, itself among them; 0 for all
 
-    Returns [T, H, D]. A row is computed from its own keys alone, so its bits do not depend on T.
+    Returns [T, H, D]. A row is computed from its own keys only, so its bits do not depend on T.
     Source: arXiv:2305.13245; build_attn_mha.
     """
     (T, H, D), (S, G, _) = q.shape, k.shape
@@ -39,5 +39,5 @@ def attention(q: F, k: F, v: F, scale: float, kq: F, kq_soft_max: F, window: int
 
 
 def as_it_is(x: F) -> F:
-    """What the cache does to keys and values x before they are read again: nothing. Other numerics round them to half floats."""
+    """What the cache does to keys and values x before they are read again: nothing. Some numerics round them to half floats."""
     return x

@@ -6,10 +6,12 @@ from ..arrays import F
 
 
 def causal_conv1d(x: F, w: F) -> F:
-    """Depthwise causal convolution, [K-1+T, C] with kernel [C, K] -> [T, C].
+    """Depthwise causal convolution, without a bias.
 
-    The first K-1 rows of x are what the layer remembers; tap K-1 multiplies the current token. No bias.
-    Source: arXiv:2312.00752, section 3.4; ggml_compute_forward_ssm_conv_f32.
+    x  [K-1+T, C]  the first K-1 rows are what the layer remembers
+    w  [C, K]      tap K-1 multiplies the current token
+
+    Returns [T, C]. Source: arXiv:2312.00752, section 3.4; ggml_compute_forward_ssm_conv_f32.
     """
     T = len(x) - w.shape[1] + 1
     return sum((x[j : j + T] * w[:, j] for j in range(w.shape[1])), start=np.zeros((T, len(w)), x.dtype))

@@ -19,7 +19,10 @@ from .rope import Rope
 
 
 def exp8(x: F32) -> F32:
-    """ggml's vectorised e^x, a polynomial with at most 1.95 units in the last place of error. Source: ggml_v_expf."""
+    """ggml's vectorised e^x in registers of 8, a polynomial whose error is at most 1.95 units in the last place. Any shape.
+
+    Source: ggml_v_expf.
+    """
     c = float.fromhex
     with np.errstate(all="ignore"):
         z = fma(x, f32(c("0x1.715476p+0")), f32(c("0x1.8p23")))
@@ -40,7 +43,10 @@ def exp8(x: F32) -> F32:
 
 
 def exp16(x: F32) -> F32:
-    """The same for registers of 16: 1 is added inside the polynomial, and the power of two multiplies it in the end."""
+    """exp8 for registers of 16: 1 is added inside the polynomial, and the power of two multiplies it at the end.
+
+    Source: ggml_v_expf.
+    """
     c = float.fromhex
     with np.errstate(all="ignore"):
         n = fma(x, f32(c("0x1.715476p+0")), f32(c("0x1.8p23"))) - f32(c("0x1.8p23"))
@@ -59,7 +65,7 @@ EXP = {8: exp8, 16: exp16}
 
 
 def exp_rows(x: F32, lanes: int) -> F32:
-    """e^x of rows [..., n]: EXP for whole registers, the C library for the rest."""
+    """e^x of rows [..., n]: EXP for whole registers of `lanes`, the C library's expf for the rest."""
     whole = x.shape[-1] // lanes * lanes
     with np.errstate(over="ignore", under="ignore"):
         return np.concatenate([EXP[lanes](x[..., :whole]), libm("expf")(x[..., whole:])], axis=-1)
@@ -71,17 +77,17 @@ def silu(x: F32, lanes: int) -> F32:
 
 
 def swiglu(gate: F32, up: F32, lanes: int) -> F32:
-    """silu(gate) · up. Source: ggml_vec_swiglu_f32."""
+    """silu(gate) · up of rows [..., n]. Source: ggml_vec_swiglu_f32."""
     return silu(gate, lanes) * up
 
 
 def sigmoid(x: F32) -> F32:
-    """1 / (1 + e^-x). Source: op_sigmoid in unary-ops.cpp."""
+    """1 / (1 + e^-x) of any shape, by the C library's expf. Source: op_sigmoid in unary-ops.cpp."""
     return f32(1) / (f32(1) + libm("expf")(-x))
 
 
 def softplus(x: F32) -> F32:
-    """log(1 + e^x), and x above 20. Source: op_softplus in unary-ops.cpp."""
+    """log(1 + e^x), and x above 20; any shape, by the C library's functions. Source: op_softplus in unary-ops.cpp."""
     return np.where(x > 20, x, libm("logf")(f32(1) + libm("expf")(np.minimum(x, f32(20)))))
 
 
@@ -98,14 +104,14 @@ def gelu_table() -> F32:
 
 
 def geglu(gate: F32, up: F32) -> F32:
-    """gelu(gate) · up, where gelu is looked up between −10 and 10, and 0 or the gate itself beyond. Source: ggml_vec_geglu_f32."""
+    """gelu(gate) · up, any shape. gelu is looked up between −10 and 10; outside it is 0 or the gate. Source: ggml_vec_geglu_f32."""
     with np.errstate(over="ignore"):
         looked_up = gelu_table()[gate.astype(np.float16).view(np.uint16)]
     return np.where(gate <= -10, f32(0), np.where(gate >= 10, gate, looked_up) * up)
 
 
 def softcap(x: F32, cap: float) -> F32:
-    """cap · tanh(x · (1 / cap)). Source: the last nodes of gemma3's graph, GGML_UNARY_OP_TANH."""
+    """cap · tanh(x · (1 / cap)), any shape. Source: the last nodes of gemma3's graph, GGML_UNARY_OP_TANH."""
     return libm("tanhf")(x * (f32(1) / f32(cap))) * f32(cap)
 
 
@@ -125,7 +131,7 @@ def soft_max(x: F32, lanes: int) -> F32:
 
 
 def sum_of(p: F32, lanes: int) -> F:
-    """Whole registers of rows [..., n] are summed in float32, their sums in float64, in order."""
+    """The sums [...] of the whole registers of rows [..., n], float64: each register in float32, then these in order."""
     total = np.zeros(p.shape[:-1])
     for i in range(0, p.shape[-1] // lanes * lanes, lanes):
         total += hsum(p[..., i : i + lanes]).astype(np.float64)
@@ -150,10 +156,12 @@ def rms_norm(x: F32, eps: float) -> F32:
 
 
 def rope(x: F32, pos: Ints, how: Rope, at_once: int) -> F32:
-    """Rotate heads x [T, H, D]; the angle of the next pair is the last one's times a factor, so its rounding accumulates.
+    """Rotate heads x [T, H, D] at positions pos [T]; the angle of a pair is the last one's times a factor, so rounding accumulates.
 
-    Source: ggml_rope_cache_init, rope_yarn, rotate_pairs. The compiler fuses the first product of each sum. Where pairs are
-    neighbours it takes so many `at_once`, and rounds both products of those that are left over.
+    at_once  pairs that the compiler computes together where pairs are neighbours; it rounds both products of those left over,
+             and fuses the first product of each other sum
+
+    Returns [T, H, D]. Source: ggml_rope_cache_init, rope_yarn, rotate_pairs.
     """
     half_n, out = how.n_rot // 2, x.copy()
     first = np.arange(half_n) * (2 if how.adjacent else 1)
@@ -176,21 +184,24 @@ def rope(x: F32, pos: Ints, how: Rope, at_once: int) -> F32:
 
 @cache
 def rope_step(how: Rope) -> np.float32:
-    """base^(-2 / n_rot) by the C library's powf."""
+    """base^(-2 / n_rot) by the C library's powf, float32: the factor from one pair's angle to the next.
+
+    Source: ggml_rope_cache_init.
+    """
     power = c_library().powf
     power.restype, power.argtypes = ctypes.c_float, [ctypes.c_float, ctypes.c_float]
     return f32(power(how.base, float(f32(-2) / f32(how.n_rot))))
 
 
 def causal_conv1d(x: F32, w: F32, lanes: int) -> F32:
-    """ops.deltanet.causal_conv1d. Source: ggml_compute_forward_ssm_conv_f32."""
+    """ops.deltanet.causal_conv1d, in the compiler's order for `lanes`. [T, C]. Source: ggml_compute_forward_ssm_conv_f32."""
     T = len(x) - w.shape[1] + 1
     windows = np.stack([x[j : j + T] for j in range(w.shape[1])], axis=-1)  # [T, C, K]
     return added_as_compiled(windows, w, np.zeros(windows.shape[:-1], f32), lanes)
 
 
 def gated_delta_rule(q: F32, k: F32, v: F32, log_decay: F32, beta: F32, before: F32, after: F32, lanes: int) -> F32:
-    """ops.deltanet.gated_delta_rule in ggml's order. Source: ggml_compute_forward_gated_delta_net_one_chunk."""
+    """ops.deltanet.gated_delta_rule in ggml's order; the same shapes. Source: ggml_compute_forward_gated_delta_net_one_chunk."""
     S, out, repeat = before, np.empty_like(v), len(before) // k.shape[1]
     q, k = np.tile(q, (1, repeat, 1)), np.tile(k, (1, repeat, 1))  # [T, Hv, Dk]
     for t in range(len(v)):

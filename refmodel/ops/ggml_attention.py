@@ -24,7 +24,13 @@ SPLIT = 512  # from so many cells on, the keys of a single token are split among
 def without_flash(
     q: F32, k: F32, v: F32, scale: float, kq: F32, kq_soft_max: F32, window: int, *, half_cache: bool, lanes: int
 ) -> F32:
-    """Scores, softmax, weighted values, each a matrix of its own. With a half cache, q and the weights are rounded to half too."""
+    """ops.attention.attention as three matrices: scores, softmax, weighted values. The same shapes, float32.
+
+    half_cache  whether keys and values are half floats; then queries and weights are rounded to half floats too
+    lanes       of a register, 8 or 16
+
+    Returns [T, H, D]. Source: build_attn_mha.
+    """
     (T, H, D), (S, G, _) = q.shape, k.shape
     cells, out = -(-S // PAGE) * PAGE, np.empty_like(q)
     scores_dot, values_dot = dots(T, H, D, half_cache, lanes)
@@ -47,8 +53,11 @@ def without_flash(
 
 
 def dots(T: int, H: int, D: int, half_cache: bool, lanes: int) -> tuple[Callable[[F32, F32], F32], Callable[[F32, F32], F32]]:
-    """How scores and values are summed. A product of several tokens goes to sgemm if its lengths allow it, and if the queries
-    lie one behind the other: converted ones always do, float ones of several heads do not."""
+    """How scores and values are summed: two functions (x, y) [..., n] -> [...] for T tokens, H heads of D numbers.
+
+    A product of several tokens goes to sgemm if its lengths allow it and the queries are contiguous: converted ones always are,
+    float ones of several heads are not.
+    """
     alone = partial(dot_f16 if half_cache else dot_f32, lanes=lanes)
     sgemm = partial(dot_sgemm, lanes=lanes)
     scores = sgemm if T > 1 and D % lanes == 0 and (half_cache or H == 1) else alone
@@ -77,10 +86,14 @@ def flash(
     tiles_any_head: bool,
     lanes: int,
 ) -> F32:
-    """Flash attention: keys and values are read as half floats; scores and weights are never a matrix (kq is left alone).
+    """ops.attention.attention as flash attention: keys and values are half floats, and scores are never a matrix. The same shapes.
 
-    fused_sum, tiles_any_head  as in profile.Build
-    lanes  of a register, 8 or 16
+    kq, kq_soft_max            left as they are
+    threads                    split the keys of one token from SPLIT cells on
+    fused_sum, tiles_any_head  as in llamacpp.builds.Build
+    lanes                      of a register, 8 or 16
+
+    Returns [T, H, D]. Source: ggml_compute_forward_flash_attn_ext_f16.
     """
     (T, H, D), (S, G, _) = q.shape, k.shape
     k, v, out = half(k), half(v), np.empty_like(q)
@@ -130,7 +143,7 @@ def one_row(q: F32, k: F32, v: F32, scale: float, fused_sum: bool, lanes: int) -
 
 
 def merged(parts: list[Part]) -> F32:
-    """The parts that several threads computed, in order. Source: ggml_flash_attn_ext_reduce_partials."""
+    """The output [D] from the parts that several threads computed, in order. Source: ggml_flash_attn_ext_reduce_partials."""
     exp, acc = libm("expf"), np.zeros_like(parts[0][2])
     top: Number = f32(-np.inf)
     total: Number = f32(0)
@@ -142,7 +155,7 @@ def merged(parts: list[Part]) -> F32:
 
 
 def in_tiles(q: F32, k: F32, v: F32, scale: float, window: int, lanes: int) -> F32:
-    """All queries of one head [T, D] over keys and values [S, D], 64 keys at a time, in float32.
+    """All queries of one head [T, D] over keys and values [S, D], 64 keys at a time, in float32. Returns [T, D].
 
     Source: ggml_compute_forward_flash_attn_ext_tiled, simd_gemm.
     """
@@ -166,7 +179,7 @@ def in_tiles(q: F32, k: F32, v: F32, scale: float, window: int, lanes: int) -> F
 
 
 def added_in_order(a: F32, b: F32, acc: F32) -> F32:
-    """acc [T, N] + a [T, M] @ b [M, N], one product after the other by fma."""
+    """acc [T, N] + a [T, M] @ b [M, N], the products added in order by fma: [T, N]. Source: simd_gemm."""
     for m in range(a.shape[1]):
         acc = fma(a[:, m, None], b[m], acc)
     return acc

@@ -25,7 +25,10 @@ def hsum(lanes: F32) -> F32:
 
 
 def lanes_of(x: F32, y: F32, width: int) -> F32:
-    """`width` accumulators over the whole steps of x and y: lane l sums the products of elements l, l + width, ... by fma."""
+    """`width` accumulators [..., width] over the whole steps of x and y [..., n].
+
+    Lane l sums the products of elements l, l + width, ... by fma.
+    """
     acc = np.zeros((*np.broadcast_shapes(x.shape, y.shape)[:-1], width), f32)
     for start in range(0, x.shape[-1] // width * width, width):
         acc = fma(x[..., start : start + width], y[..., start : start + width], acc)
@@ -49,15 +52,15 @@ REDUCED = {8: pairwise, 16: hsum}
 
 
 def dot_f32(x: F32, y: F32, lanes: int) -> F32:
-    """ggml_vec_dot_f32."""
+    """Σ x · y of floats, [..., n] -> [...]. Source: ggml_vec_dot_f32."""
     start = x.shape[-1] // (4 * lanes) * 4 * lanes
     return added_as_compiled(x[..., start:], y[..., start:], REDUCED[lanes](four_registers(x, y, lanes)), lanes)
 
 
 def added_as_compiled(x: F32, y: F32, total: F32, lanes: int) -> F32:
-    """total + Σ x · y in order: what the compiler makes of a plain loop.
+    """total [...] + Σ x · y of [..., n], in order: what the compiler makes of a plain loop.
 
-    It multiplies whole registers and then half a one at once: these products have two roundings, the others one.
+    It multiplies whole registers and then half a register at once: these products have two roundings, the others one.
     """
     n, at_once = x.shape[-1], lanes // 2
     for i in range(n):
@@ -66,12 +69,12 @@ def added_as_compiled(x: F32, y: F32, total: F32, lanes: int) -> F32:
 
 
 def dot_f16(x: F32, y: F32, lanes: int) -> F32:
-    """ggml_vec_dot_f16 of half floats."""
+    """Σ x · y of half floats (as float32), [..., n] -> [...]. Source: ggml_vec_dot_f16."""
     return added_in_double(x, y, 4 * lanes, REDUCED[lanes](four_registers(x, y, lanes)))
 
 
 def dot_bf16(x: F32, y: F32, lanes: int) -> F32:
-    """ggml_vec_dot_bf16 of bfloats. In registers of 16 there are two, whose sums meet in float64."""
+    """Σ x · y of bfloats, [..., n] -> [...]. Registers of 16 have two sums, which meet in float64. Source: ggml_vec_dot_bf16."""
     if lanes == 8:
         return added_in_double(x, y, 32, hsum(four_registers(x, y, 8)))
     acc = lanes_of(x, y, 32)
@@ -79,7 +82,12 @@ def dot_bf16(x: F32, y: F32, lanes: int) -> F32:
 
 
 def added_in_double(x: F32, y: F32, step: int, *main: F32) -> F32:
-    """Sums of the whole steps, and the tail of a vec_dot: products are rounded to float32 and added in float64."""
+    """The sums [...] of the whole steps, and the tail of a vec_dot: products are rounded to float32 and added in float64.
+
+    x, y  [..., n]
+    step  elements of a whole step
+    main  the sums [...] of the whole steps
+    """
     total, n = sum(part.astype(np.float64) for part in main), x.shape[-1]
     for i in range(n // step * step, n):
         total = total + (x[..., i] * y[..., i]).astype(np.float64)
@@ -87,7 +95,7 @@ def added_in_double(x: F32, y: F32, step: int, *main: F32) -> F32:
 
 
 def dot_sgemm(x: F32, y: F32, lanes: int) -> F32:
-    """llamafile_sgemm: one register; the length is a multiple of its lanes."""
+    """Σ x · y in one register, [..., n] -> [...]; n is a multiple of its lanes. Source: llamafile_sgemm."""
     return hsum(lanes_of(x, y, lanes))
 
 
@@ -95,7 +103,7 @@ def dot_sgemm(x: F32, y: F32, lanes: int) -> F32:
 
 
 def pairs_of(x: F32, y: F32, width: int) -> F32:
-    """`width` accumulators over whole steps of 2 · width bfloats."""
+    """`width` accumulators [..., width] over the whole steps of 2 · width bfloats of x and y [..., n]. Source: vdpbf16ps."""
     acc = np.zeros((*np.broadcast_shapes(x.shape, y.shape)[:-1], width), f32)
     for start in range(0, x.shape[-1] // (2 * width) * 2 * width, 2 * width):
         for first in (start + 1, start):
@@ -105,13 +113,13 @@ def pairs_of(x: F32, y: F32, width: int) -> F32:
 
 
 def dot_bf16_pairs(x: F32, y: F32) -> F32:
-    """ggml_vec_dot_bf16: two registers, whose sums meet in float64."""
+    """Σ x · y of bfloats, [..., n] -> [...]: two registers, whose sums meet in float64. Source: ggml_vec_dot_bf16."""
     acc = pairs_of(x, y, 32)
     return added_in_double(x, y, 64, hsum(acc[..., :16]), hsum(acc[..., 16:]))
 
 
 def dot_sgemm_pairs(x: F32, y: F32) -> F32:
-    """llamafile_sgemm of bfloats: one register of 16; the length is a multiple of 32."""
+    """Σ x · y of bfloats in one register of 16, [..., n] -> [...]; n is a multiple of 32. Source: llamafile_sgemm."""
     return hsum(pairs_of(x, y, 16))
 
 
@@ -119,8 +127,9 @@ def dot_sgemm_pairs(x: F32, y: F32) -> F32:
 class Orders:
     """How a matrix of floats is multiplied: names of ORDERS.
 
-    alone   row by row, token by token
+    alone   one row with one token
     sgemm   2 tokens and more, if rows come in fours and their length is a multiple of `whole`
+    whole   numbers of a step of sgemm
     """
 
     alone: str

@@ -60,7 +60,7 @@ PATHS = {
 
 @dataclass(frozen=True)
 class Step:
-    """A part of a product: which tokens, and the path."""
+    """A part of a product: which tokens of the call, and the name of the path that multiplies them."""
 
     tokens: slice
     path: str
@@ -136,7 +136,7 @@ def alternating_lanes(w: Integers, a: Activations) -> F32:
 
 
 def alternating_lanes_rounded(w: Integers, a: Activations) -> F32:
-    """The same, where the compiler does not fuse the last addition."""
+    """alternating_lanes, where the compiler does not fuse the last addition. Source: ggml_vec_dot_iq4_nl_q8_0."""
     total, last, d = _alternating(w, a)
     return d * last + total if w.d.shape[1] % 2 else total
 
@@ -210,12 +210,12 @@ def sums_of_q4_k(w: Integers, a: Activations) -> F32:
 
 
 def pairs_of_q4_k(w: Integers, a: Activations) -> F32:
-    """The same, a pair of groups at a time. Source: ggml_gemm_q4_K_8x8_q8_K."""
+    """sums_of_q4_k, a pair of groups at a time. Source: ggml_gemm_q4_K_8x8_q8_K."""
     return _in_parts(w, a, parts=4)
 
 
 def halves_of_q2_k(w: Integers, a: Activations) -> F32:
-    """The same, half a block at a time. Source: ggml_gemm_q2_K_8x8_q8_K."""
+    """sums_of_q4_k, half a block at a time. Source: ggml_gemm_q2_K_8x8_q8_K."""
     return _in_parts(w, a, parts=2)
 
 
@@ -238,7 +238,7 @@ def lanes_of_32(w: Integers, a: Activations) -> NDInt:
 
 
 def lanes_of_16(codes: NDInt, w: Integers, a: Activations) -> NDInt:
-    """Groups of 16 lie in pairs: lanes 0 to 3 are fours of even groups, lanes 4 to 7 of odd ones, [T, O, N, 8]."""
+    """Groups of 16 in pairs: lanes 0 to 3 are fours of even groups, lanes 4 to 7 of odd ones, [T, O, N, 8]."""
     products = (codes.astype(np.int32) * a.codes.astype(np.int32)[:, None]).reshape(len(a.d), *w.d.shape, 16, 4, 4)
     fours = products.sum(axis=-1, dtype=np.int32) * w.scales.astype(np.int32)[..., None]
     return fours.reshape(*fours.shape[:3], 8, 8).sum(axis=-2)
@@ -256,7 +256,7 @@ def _over_blocks(w: Integers, a: Activations, lanes: NDInt, first: NDInt | None)
 
 
 def lanes_of_iq4_xs(w: Integers, a: Activations) -> F32:
-    """Source: ggml_vec_dot_iq4_xs_q8_K."""
+    """One register of 8 lanes over all blocks, a scale for each group of 32. Source: ggml_vec_dot_iq4_xs_q8_K."""
     return _over_blocks(w, a, lanes_of_32(w, a), None)
 
 
@@ -284,7 +284,7 @@ def lanes_of_q2_k(w: Integers, a: Activations) -> F32:
 
 
 def lanes_of_q3_k(w: Integers, a: Activations) -> F32:
-    """Source: ggml_vec_dot_q3_K_q8_K."""
+    """One register of 8 lanes over all blocks, a scale for each group of 16. Source: ggml_vec_dot_q3_K_q8_K."""
     return _over_blocks(w, a, lanes_of_16(w.codes, w, a), None)
 
 

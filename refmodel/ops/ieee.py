@@ -13,7 +13,7 @@ Number = F32 | np.float32
 
 
 def fma(a: Number, b: Number, c: Number) -> F32:
-    """a · b + c, rounded once.
+    """a · b + c, rounded once to float32; any shapes that broadcast.
 
     The product is exact in float64. Its sum with c is rounded to odd there, which keeps the second rounding from seeing a tie
     that is none (Boldo and Melquiond, 2008).
@@ -28,30 +28,30 @@ def fma(a: Number, b: Number, c: Number) -> F32:
 
 
 def half(x: F32) -> F32:
-    """x rounded to the nearest half float."""
+    """x rounded to the nearest half float, ties to even, as float32; any shape."""
     return x.astype(np.float16).astype(f32)
 
 
 def bfloat(x: F32) -> F32:
-    """x rounded to the nearest bfloat16, ties to even. Source: ggml_compute_fp32_to_bf16."""
+    """x rounded to the nearest bfloat16, ties to even, as float32; any shape. Source: ggml_compute_fp32_to_bf16."""
     bits = np.ascontiguousarray(x).view(np.uint32)
     return ((bits + (0x7FFF + (bits >> 16 & 1))) & 0xFFFF0000).astype(np.uint32).view(f32)
 
 
 def flushed(x: F32) -> F32:
-    """x, but a zero of its sign where it is subnormal."""
+    """x with zeros of the same sign instead of subnormal numbers; any shape."""
     return np.where(np.abs(x) < np.finfo(f32).smallest_normal, np.copysign(f32(0), x), x)
 
 
 @cache
 def c_library() -> ctypes.CDLL:
-    """The process's mathematical library; finding it takes milliseconds, so it is found once."""
+    """The process's mathematical library; finding it takes milliseconds, so it is kept."""
     return ctypes.CDLL(ctypes.util.find_library("m"))
 
 
 @cache
 def libm(name: str) -> np.vectorize:
-    """A float32 function of the C library, which llama.cpp calls and NumPy does not: theirs differ in the last place."""
+    """A float32 function of the C library on arrays of any shape. llama.cpp calls it; NumPy's differs in the last place."""
     function = getattr(c_library(), name)
     function.restype, function.argtypes = ctypes.c_float, [ctypes.c_float]
     return np.vectorize(function, otypes=[f32])

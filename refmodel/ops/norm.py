@@ -14,5 +14,5 @@ def rms_norm(x: F, eps: float) -> F:
 
 
 def inverse_root(n: int) -> float:
-    """n^-0.5, the factor that keeps dot products of n numbers from growing with n."""
+    """n^-0.5: this factor keeps dot products of n numbers from growing with n."""
     return float(n**-0.5)

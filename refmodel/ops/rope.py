@@ -13,8 +13,8 @@ from ..arrays import F, Ints
 class Rope:
     """How heads are rotated.
 
-    base       the angle of pair i at position p is p · scale · base^(-2i/n_rot) / factors[i]
-    n_rot      rotated dimensions; those behind them pass through
+    base       the angle of pair i at position p is p · scale · base^(-2i/n_rot) / factors[i], in radians
+    n_rot      rotated dimensions; those after them stay as they are
     adjacent   pairs are (2i, 2i+1), ggml's NORM; otherwise (i, i + n_rot/2), ggml's NEOX
     scale      1/factor of a linear scaling, else 1
     factors    one divisor for each pair, [n_rot/2]; infinity for a pair that text does not turn
@@ -31,20 +31,20 @@ class Rope:
     magnitude: float = 1.0
 
     def angles(self, pos: Ints) -> F:
-        """The angles [T, n_rot/2] in float64: exact to its last place, unlike an iterated product."""
+        """The angles [T, n_rot/2] at positions pos [T], in radians, float64: exact to the last place, not an iterated product."""
         return pos[:, None] * speeds(self)
 
 
 @cache
 def speeds(how: Rope) -> F:
-    """The angles at position 1: [n_rot/2]."""
+    """The angles at position 1 [n_rot/2], in radians, float64."""
     pair, kept = np.arange(how.n_rot // 2), np.array(how.unscaled or 0.0)
     speed = np.exp(pair * (-2 * math.log(how.base) / how.n_rot)) / np.array(how.factors)
     return (how.scale * (1 - kept) + kept) * speed
 
 
 def rope(x: F, pos: Ints, how: Rope) -> F:
-    """Rotate heads x [T, H, D] standing at positions pos [T]; result of the same shape and dtype.
+    """Rotate heads x [T, H, D] at positions pos [T]; result of the same shape and dtype.
 
     Source: arXiv:2104.09864; ggml_compute_forward_rope.
     """

@@ -87,16 +87,16 @@ def dequantize(kind: T, rows: Bytes) -> F32:
 
 
 def not_decoded(name: str, kind: T) -> str:
-    """Why a tensor of a type that is not in LAYOUTS cannot be run, in one line."""
+    """The message for a tensor of a type that is not in LAYOUTS: why it cannot be run, and what to do; `name` is the tensor's."""
     known = ", ".join(t.name for t in LAYOUTS)
     return f"{name} is {kind.name}, which holds no weights to multiply with; expected one of {known}. Convert the model again."
 
 
 def integers(kind: T, rows: Bytes) -> Integers:
-    """Packed rows [O, bytes of a row] of a type in PACKED, taken apart into N blocks each."""
+    """Packed rows [O, bytes of a row] of a type in PACKED -> Integers of blocks [O, N]."""
     return PACKED[kind].integers(blocks(rows, PACKED[kind].BLOCK))
 
 
 def blocks(rows: Bytes, layout: np.dtype[np.void]) -> Blocks:
-    """Packed rows [O, bytes of a row] -> [O, N]."""
+    """Packed rows [O, bytes of a row] -> blocks [O, N] with the fields of that layout."""
     return np.ascontiguousarray(rows).view(layout)

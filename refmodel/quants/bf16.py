@@ -9,5 +9,5 @@ WEIGHTS = 1
 
 
 def floats(blocks: Blocks) -> F32:
-    """Blocks [...] -> [...]; exact."""
+    """Blocks [...] -> float32 [...]; exact."""
     return (blocks["x"].astype(np.uint32) << 16).view(np.float32)

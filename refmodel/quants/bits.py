@@ -11,12 +11,12 @@ def nibbles(qs: Bytes) -> NDInt:
 
 
 def fifth_bits(qh: Bytes) -> NDInt:
-    """[..., 4] bytes, a little-endian u32 -> [..., 32]: bit e, moved to place 4."""
+    """[..., 4] bytes, a little-endian u32 -> [..., 32]: 16 where bit e is set, else 0."""
     return (np.unpackbits(qh, axis=-1, bitorder="little") << 4).astype(np.int8)
 
 
 def f32(half: F32) -> F32:
-    """A field of half floats as float32."""
+    """A field of half floats as float32, of the same shape; exact."""
     return half.astype(np.float32)
 
 

@@ -9,5 +9,5 @@ WEIGHTS = 1
 
 
 def floats(blocks: Blocks) -> F32:
-    """Blocks [...] -> [...]."""
+    """Blocks [...] -> float32 [...], as they are."""
     return blocks["x"].astype(np.float32)

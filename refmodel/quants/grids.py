@@ -15,7 +15,7 @@ from .tq1_0 import digits
 
 @cache
 def grid(name: str) -> NDInt:
-    """The grid of a type, [entries, 8] or [entries, 4], int8."""
+    """The grid of a type, [entries, 8] or [entries, 4], int8. The tables are those of the gguf package."""
     of = getattr(gguf.quants, name)
     of.init_grid()
     return np.ascontiguousarray(of.grid.reshape(of.grid.shape[-2:]).astype(np.int8))
@@ -29,7 +29,7 @@ def signs() -> NDInt:
 
 
 def minus(bits: NDInt) -> NDInt:
-    """1 -> -1, 0 -> 1."""
+    """The sign that a bit means, any shape: 1 -> -1, 0 -> 1."""
     return np.int8(1) - 2 * bits.astype(np.int8)
 
 
@@ -39,13 +39,13 @@ def each_bit(field: NDInt) -> NDInt:
 
 
 def odd(scales: NDInt) -> NDInt:
-    """2 s + 1, as scales of Integers: the types with grids multiply by s + 1/2."""
+    """2 s + 1 of scales of any shape, as scales of Integers: the types with grids multiply by s + 1/2."""
     return 2 * scales.astype(np.int16) + 1
 
 
 @cache
 def tables(name: str) -> tuple[F32, F32]:
-    """What a kernel looks up for a type: numbers and signs, as kernels/grids.py describes them."""
+    """What a kernel looks up for a type: numbers and signs, float32, as kernels/grids.py describes them."""
     eights = each_bit(np.arange(256, dtype=np.uint8))
     numbers: NDInt = np.zeros((1, 8), np.int8)
     if name.startswith("IQ"):

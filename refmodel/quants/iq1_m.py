@@ -15,7 +15,7 @@ WEIGHTS = 256
 
 
 def integers(blocks: Blocks) -> Integers:
-    """(d / 8 · (2 scale + 1)) · (8 grid ± 1)."""
+    """Blocks [...] of 256 weights in 16 groups, taken apart: (d / 8 · (2 scale + 1)) · (8 grid ± 1)."""
     packed = blocks["scales"]
     d = np.bitwise_or.reduce(packed >> 12 << np.array([0, 4, 8, 12], np.uint16), axis=-1).astype(np.uint16).view(np.float16)
     scales = (packed[..., None] >> np.array([0, 3, 6, 9], np.uint16) & 7).reshape(*blocks.shape, 16)

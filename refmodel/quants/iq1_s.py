@@ -15,7 +15,10 @@ WEIGHTS = 256
 
 
 def integers(blocks: Blocks) -> Integers:
-    """(d / 8 · (2 scale + 1)) · (8 grid ± 1); `qh` has the upper three bits of four indices, scale and move."""
+    """Blocks [...] of 256 weights in 8 groups, taken apart: (d / 8 · (2 scale + 1)) · (8 grid ± 1).
+
+    `qh` has the upper three bits of four indices, scale and move.
+    """
     qh = blocks["qh"]
     index = blocks["qs"].reshape(*blocks.shape, 8, 4) | (qh[..., None] >> np.array([0, 3, 6, 9], np.uint16) & 7) << 8
     codes = 8 * grid("IQ1_S")[index].reshape(*blocks.shape, 8, 32) + minus(qh >> 15)[..., None]

@@ -12,7 +12,10 @@ WEIGHTS = 256
 
 
 def integers(blocks: Blocks) -> Integers:
-    """(d / 8 · (2 scale + 1)) · grid · sign; `qh` has the upper two bits of four indices."""
+    """Blocks [...] of 256 weights in 16 groups, taken apart: (d / 8 · (2 scale + 1)) · grid · sign.
+
+    `qh` has the upper two bits of four indices.
+    """
     high = blocks["qh"][..., None] >> np.array([0, 2, 4, 6], np.uint8) & 3
     index = blocks["qs"] | high.reshape(*blocks.shape, 32).astype(np.uint16) << 8
     scales = (blocks["scales"][..., None] >> np.array([0, 4], np.uint8) & 15).reshape(*blocks.shape, 16)

@@ -12,7 +12,10 @@ WEIGHTS = 256
 
 
 def integers(blocks: Blocks) -> Integers:
-    """(d / 8 · (2 scale + 1)) · grid · sign; `rest` has four times seven bits of signs, and the scale above them."""
+    """Blocks [...] of 256 weights in 8 groups, taken apart: (d / 8 · (2 scale + 1)) · grid · sign.
+
+    `rest` has four times seven bits of signs, and the scale above them.
+    """
     rest = blocks["qs"]["rest"]
     sign = signs()[rest[..., None] >> np.array([0, 7, 14, 21], np.uint32) & 127]
     codes = grid("IQ2_XXS")[blocks["qs"]["index"]] * sign

@@ -12,7 +12,10 @@ WEIGHTS = 256
 
 
 def integers(blocks: Blocks) -> Integers:
-    """(d · (2 scale + 1)) · grid · sign; `qh` has the ninth bit of eight indices."""
+    """Blocks [...] of 256 weights in 8 groups, taken apart: (d · (2 scale + 1)) · grid · sign.
+
+    `qh` has the ninth bit of eight indices.
+    """
     ninth = np.unpackbits(blocks["qh"], axis=-1, bitorder="little").astype(np.uint16)
     scales = (blocks["scales"][..., None] >> np.array([0, 4], np.uint8) & 15).reshape(*blocks.shape, 8)
     codes = grid("IQ3_S")[blocks["qs"] | ninth << 8].reshape(*blocks.shape, 256)

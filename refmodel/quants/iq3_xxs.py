@@ -12,7 +12,10 @@ WEIGHTS = 256
 
 
 def integers(blocks: Blocks) -> Integers:
-    """(d / 4 · (2 scale + 1)) · grid · sign; `rest` has four times seven bits of signs, and the scale above them."""
+    """Blocks [...] of 256 weights in 8 groups, taken apart: (d / 4 · (2 scale + 1)) · grid · sign.
+
+    `rest` has four times seven bits of signs, and the scale above them.
+    """
     rest = blocks["rest"]
     sign = signs()[rest[..., None] >> np.array([0, 7, 14, 21], np.uint32) & 127]
     codes = grid("IQ3_XXS")[blocks["qs"]].reshape(*blocks.shape, 256) * sign.reshape(*blocks.shape, 256)

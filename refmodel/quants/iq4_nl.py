@@ -12,5 +12,5 @@ VALUES = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 
 
 
 def integers(blocks: Blocks) -> Integers:
-    """d · VALUES[code]."""
+    """Blocks [...] of 32 weights, taken apart: d · VALUES[code]."""
     return plain(blocks["d"], VALUES[nibbles(blocks["qs"])])

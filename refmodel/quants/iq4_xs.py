@@ -12,7 +12,7 @@ WEIGHTS = 256
 
 
 def integers(blocks: Blocks) -> Integers:
-    """(d · (scale − 32)) · VALUES[code]."""
+    """Blocks [...] of 256 weights in 8 groups, taken apart: (d · (scale − 32)) · VALUES[code]."""
     low = (blocks["scales_l"][..., None] >> np.array([0, 4], np.uint8) & 15).reshape(*blocks.shape, 8)
     high = (blocks["scales_h"][..., None] >> np.arange(0, 16, 2, dtype=np.uint16) & 3).astype(np.uint8)
     codes = VALUES[nibbles(blocks["qs"].reshape(*blocks.shape, 8, 16))].reshape(*blocks.shape, 256)

@@ -12,7 +12,7 @@ VALUES = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.
 
 
 def integers(blocks: Blocks) -> Integers:
-    """2^(e − 128) · VALUES[code]: half the E8M0 value, as the table holds doubles."""
+    """Blocks [...] of 32 weights, taken apart: 2^(e − 128) · VALUES[code]: half the E8M0 value, as the table holds doubles."""
     e = blocks["e"].astype(np.uint32)
     bits = np.where(e < 2, np.uint32(0x00200000) << e, (np.maximum(e, 1) - 1) << 23)  # below e = 2 it is subnormal
     return plain(bits.astype(np.uint32).view(np.float32), VALUES[nibbles(blocks["qs"])])

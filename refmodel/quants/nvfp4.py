@@ -16,7 +16,10 @@ UNIT = np.float32(2**-11)  # what all scales are multiples of; half of it is for
 
 
 def integers(blocks: Blocks) -> Integers:
-    """(2^-11 · scale) · VALUES[code]; a scale is (8 + m) 2^e, below e = 1 it is 2 m. 0x7F, NaN in E4M3, counts as zero."""
+    """Blocks [...] of 64 weights in 4 groups, taken apart: (2^-11 · scale) · VALUES[code].
+
+    A scale is (8 + m) 2^e, below e = 1 it is 2 m. 0x7F, NaN in E4M3, counts as zero.
+    """
     m, e = (blocks["d"] & 7).astype(np.int32), blocks["d"].astype(np.int32) >> 3 & 15
     scales = np.where(blocks["d"] == 0x7F, 0, np.where(e, (8 + m) << e, 2 * m))
     codes = VALUES[nibbles(blocks["qs"].reshape(*blocks.shape, 4, 8))].reshape(*blocks.shape, 64)

@@ -10,5 +10,5 @@ WEIGHTS = 128
 
 
 def integers(blocks: Blocks) -> Integers:
-    """d where the bit is set, −d where it is not."""
+    """Blocks [...] of 128 weights, taken apart: d where the bit is set, −d where it is not."""
     return plain(blocks["d"], 2 * np.unpackbits(blocks["qs"], axis=-1, bitorder="little").astype(np.int8) - 1)

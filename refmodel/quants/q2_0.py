@@ -10,6 +10,6 @@ WEIGHTS = 64
 
 
 def integers(blocks: Blocks) -> Integers:
-    """d · (code − 1); four neighbours share a byte, the first in its lowest bits."""
+    """Blocks [...] of 64 weights, taken apart: d · (code − 1); four neighbours share a byte, the first in its lowest bits."""
     codes = blocks["qs"][..., None] >> np.array([0, 2, 4, 6], np.uint8) & 3
     return plain(blocks["d"], codes.reshape(*blocks.shape, 64).astype(np.int8) - 1)

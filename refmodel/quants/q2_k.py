@@ -11,7 +11,7 @@ WEIGHTS = 256
 
 
 def integers(blocks: Blocks) -> Integers:
-    """(d · scale) · code − dmin · minimum."""
+    """Blocks [...] of 256 weights in 16 groups, taken apart: (d · scale) · code − dmin · minimum."""
     halves = blocks["qs"].reshape(*blocks.shape, 2, 1, 32)
     codes = halves >> np.array([0, 2, 4, 6], np.uint8)[:, None] & 3  # [..., half, group of 32, 32]
     scales, minima = (blocks["scales"] & 15).astype(np.int16), (blocks["scales"] >> 4).astype(np.int16)

@@ -11,7 +11,7 @@ WEIGHTS = 256
 
 
 def integers(blocks: Blocks) -> Integers:
-    """(d · (scale − 32)) · (code − 4)."""
+    """Blocks [...] of 256 weights in 16 groups, taken apart: (d · (scale − 32)) · (code − 4)."""
     packed = blocks["scales"]
     low = np.concatenate([packed[..., :8] & 15, packed[..., :8] >> 4], axis=-1)
     high = (packed[..., None, 8:] >> np.array([0, 2, 4, 6], np.uint8)[:, None] & 3).reshape(low.shape)

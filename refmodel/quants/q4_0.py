@@ -11,5 +11,5 @@ WEIGHTS = 32
 
 
 def integers(blocks: Blocks) -> Integers:
-    """d · (code − 8)."""
+    """Blocks [...] of 32 weights, taken apart: d · (code − 8)."""
     return plain(blocks["d"], nibbles(blocks["qs"]) - 8)

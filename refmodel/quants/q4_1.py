@@ -11,5 +11,5 @@ WEIGHTS = 32
 
 
 def integers(blocks: Blocks) -> Integers:
-    """d · code + m."""
+    """Blocks [...] of 32 weights, taken apart: d · code + m."""
     return shifted(blocks["d"], blocks["m"], nibbles(blocks["qs"]))

@@ -11,7 +11,7 @@ WEIGHTS = 256
 
 
 def integers(blocks: Blocks) -> Integers:
-    """(d · scale) · code − dmin · minimum."""
+    """Blocks [...] of 256 weights in 8 groups, taken apart: (d · scale) · code − dmin · minimum."""
     scales, minima = scales_and_minima(blocks["scales"])
     codes = nibbles(blocks["qs"].reshape(*blocks.shape, 4, 32))  # 32 low halves, then the 32 high halves of the same bytes
     return Integers(f32(blocks["d"]), codes.reshape(*blocks.shape, 256), scales, f32(blocks["dmin"]), minima)

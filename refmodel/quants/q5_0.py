@@ -11,5 +11,5 @@ WEIGHTS = 32
 
 
 def integers(blocks: Blocks) -> Integers:
-    """d · (code − 16)."""
+    """Blocks [...] of 32 weights, taken apart: d · (code − 16)."""
     return plain(blocks["d"], (nibbles(blocks["qs"]) | fifth_bits(blocks["qh"])) - 16)

@@ -11,7 +11,7 @@ WEIGHTS = 256
 
 
 def integers(blocks: Blocks) -> Integers:
-    """(d · scale) · code − dmin · minimum."""
+    """Blocks [...] of 256 weights in 8 groups, taken apart: (d · scale) · code − dmin · minimum."""
     scales, minima = scales_and_minima(blocks["scales"])
     low = nibbles(blocks["qs"].reshape(*blocks.shape, 4, 32)).reshape(*blocks.shape, 8, 32)
     fifth = blocks["qh"].reshape(*blocks.shape, 1, 32) >> np.arange(8, dtype=np.uint8)[:, None] & 1  # bit j for group j

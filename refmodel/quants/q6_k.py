@@ -11,7 +11,7 @@ WEIGHTS = 256
 
 
 def integers(blocks: Blocks) -> Integers:
-    """(d · scale) · (code − 32)."""
+    """Blocks [...] of 256 weights in 16 groups, taken apart: (d · scale) · (code − 32)."""
     ql, qh = blocks["ql"].reshape(*blocks.shape, 2, 1, 64), blocks["qh"].reshape(*blocks.shape, 2, 1, 32)
     low = (ql >> np.array([0, 4], np.uint8)[:, None] & 15).reshape(*blocks.shape, 2, 4, 32)  # half, quarter of it, 32
     high = qh >> np.array([0, 2, 4, 6], np.uint8)[:, None] & 3

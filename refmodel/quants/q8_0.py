@@ -10,14 +10,15 @@ WEIGHTS = 32
 
 
 def integers(blocks: Blocks) -> Integers:
-    """d · code."""
+    """Blocks [...] of 32 weights, taken apart: d · code."""
     return plain(blocks["d"], blocks["qs"])
 
 
 def quantize(x: F32) -> Activations:
-    """x [T, I] -> blocks whose value furthest from zero becomes ±127. Source: quantize_row_q8_0 for AVX2.
+    """Round tokens x [T, I] to blocks of 32: the value furthest from zero becomes ±127.
 
     Ties of a code are rounded to even; the factor is 127 / max and not 1 / d. The C version differs in both.
+    Source: quantize_row_q8_0 for AVX2.
     """
     blocks = x.reshape(len(x), -1, WEIGHTS)
     far = np.abs(blocks).max(axis=-1, keepdims=True)

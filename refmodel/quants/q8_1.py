@@ -10,7 +10,7 @@ WEIGHTS = 32
 
 
 def quantize(x: F32) -> Activations:
-    """x [T, I] -> the blocks of Q8_0; sums [T, N] are d · Σ code with the unrounded d, as half floats.
+    """Round tokens x [T, I] to the blocks of Q8_0; sums [T, N] are d · Σ code with the unrounded d, as half floats.
 
     Source: quantize_row_q8_1 for AVX2.
     """

@@ -9,7 +9,7 @@ WEIGHTS = 256
 
 
 def quantize(x: F32) -> Activations:
-    """x [T, I] -> blocks with a float32 scale; the value furthest from zero becomes −127 or rounds to 127.
+    """Round tokens x [T, I] to blocks of 256 with a float32 scale: the value furthest from zero becomes −127 or rounds to 127.
 
     The scale is negative where that value is positive; of several equally far the first decides (in llama.cpp's interleaved
     form of four tokens the positive one: then codes and scale both change sign, and no product changes). Sums are of 16 codes

@@ -10,7 +10,7 @@ WEIGHTS = 256
 
 
 def integers(blocks: Blocks) -> Integers:
-    """d · (digit − 1): 160 weights in 32 bytes, 80 in 16, 16 in 4."""
+    """Blocks [...] of 256 weights, taken apart: d · (digit − 1): 160 weights in 32 bytes, 80 in 16, 16 in 4."""
     qs, qh = blocks["qs"], blocks["qh"]
     return plain(blocks["d"], np.concatenate([digits(qs[..., :32], 5), digits(qs[..., 32:], 5), digits(qh, 4)], axis=-1))
 

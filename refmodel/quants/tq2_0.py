@@ -10,7 +10,7 @@ WEIGHTS = 256
 
 
 def integers(blocks: Blocks) -> Integers:
-    """d · (code − 1)."""
+    """Blocks [...] of 256 weights, taken apart: d · (code − 1)."""
     halves = blocks["qs"].reshape(*blocks.shape, 2, 1, 32)
     codes = halves >> np.array([0, 2, 4, 6], np.uint8)[:, None] & 3
     return plain(blocks["d"], codes.reshape(*blocks.shape, 256).astype(np.int8) - 1)

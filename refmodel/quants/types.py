@@ -10,7 +10,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 
 class Newer(IntEnum):
-    """Types of llama.cpp that the gguf package, or an older one of it, does not know."""
+    """Types of llama.cpp that the gguf package, or an older version of it, does not know: name and number in files."""
 
     NVFP4 = 40
     Q1_0 = 41
@@ -35,18 +35,21 @@ LAST = max(Newer)  # the highest number in llama.cpp's own table
 
 
 def tensor_type(number: int) -> GGMLQuantizationType | None:
-    """The type of a number, None where there is none. What the gguf package lacks is a Newer: alike in name and number."""
+    """The type with that number in files; None if there is none.
+
+    What the gguf package lacks is a Newer, alike in name and number.
+    """
     if number in GGMLQuantizationType.__members__.values():
         return GGMLQuantizationType(number)
     return cast(GGMLQuantizationType, Newer(number)) if number in Newer.__members__.values() else None
 
 
 def missing(number: int) -> str:
-    """What a number is for which there is no type."""
+    """What a number means that is no type, and what to do; the end of a message."""
     if number in GONE:
         return GONE[number]
     if number <= LAST:
-        return "a number that no release of llama.cpp gave away; the file is damaged"
+        return "a number that no release of llama.cpp gave away; the file is damaged: get it again"
     return (
         f"beyond llama.cpp 0c1e570, whose last is {LAST}: of a newer llama.cpp, or of a fork such as ik_llama.cpp, whose own types "
         "(IQ4_K, IQ2_KS and others) no other program reads; convert the model again with llama.cpp"

@@ -36,7 +36,12 @@ IDS = "--tokens takes ids directly"
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """The tokenizer of one file. `bos`, `eos`: ids or None; `add_*`: what `encode` adds when asked for specials."""
+    """The tokenizer of one file.
+
+    bos, eos          ids of the begin and end tokens, or None
+    add_bos, add_eos  what `encode` adds when asked for special tokens
+    n_vocab           V, the tokens of the vocabulary; 0 without one
+    """
 
     md: Metadata = field(repr=False)
     model: str  # tokenizer.ggml.model
@@ -50,7 +55,10 @@ class Tokenizer:
 
     @staticmethod
     def from_metadata(md: Metadata) -> "Tokenizer":
-        """Read what is cheap. A file without a tokenizer, or with an unknown one, fails in `encode` and `decode`."""
+        """Read the keys that are cheap. MetadataError for one of another type.
+
+        A file without a tokenizer, or with an unknown one, fails in `encode` and `decode`.
+        """
         model = md.str("tokenizer.ggml.model", default="none")
         pre = "gemma4" if model == "gemma4" else md.str("tokenizer.ggml.pre", default="") or "default"
         arch = md.str("general.architecture", default="")
@@ -87,14 +95,17 @@ class Tokenizer:
 
     @cached_property
     def vocab(self) -> Vocab:
-        """All texts and attributes; read on first use."""
+        """All texts and attributes; read on first use.
+
+        TokenError if the file has no usable tokenizer, MetadataError if its arrays contradict each other.
+        """
         if self.problem:
             raise TokenError(f"{self.md.path}: {self.problem}")
         return Vocab.from_metadata(self.md, self.eos)
 
     @cached_property
     def engine(self) -> Bpe | Spm:
-        """What turns text without special tokens into ids; built on first use."""
+        """What turns text without special tokens into ids; built on first use. Errors as `vocab`."""
         vocab = self.vocab
         if self.model == "llama":
             return Spm(self.md.path, vocab, per_token(self.md, "tokenizer.ggml.scores", self.n_vocab))
@@ -112,7 +123,7 @@ class Tokenizer:
         add_special    add the begin and end tokens that the file asks for
         parse_special  read control tokens such as <|im_start|> in the text; otherwise they are ordinary text
 
-        Raises TokenError for text that is not valid Unicode and where the file has no usable tokenizer.
+        TokenError for text that is not valid Unicode, a byte without a token, or a file without a usable tokenizer.
         """
         vocab, ids = self.vocab, self._begin() if add_special else []
         try:
@@ -143,14 +154,17 @@ class Tokenizer:
     def _asked(self, name: str, token: int | None) -> int:
         if token is None:
             key = f"tokenizer.ggml.{name}_token_id"
-            raise TokenError(f"{self.md.path}: tokenizer.ggml.add_{name}_token is set, but {key} names no token.")
+            raise TokenError(f"{self.md.path}: tokenizer.ggml.add_{name}_token is set, but {key} names no token; set it. {IDS}.")
         return token
 
     def piece(self, token: int) -> bytes:
-        """The bytes one token prints as; several tokens may share one character. A control token prints its text."""
+        """The bytes one token prints as; several tokens may share one character. A control token prints its text.
+
+        TokenError for an id outside the vocabulary, or a file without a usable tokenizer.
+        """
         vocab = self.vocab
         if not 0 <= token < self.n_vocab:
-            raise TokenError(f"Token {token} is outside the vocabulary; ids are 0 to {self.n_vocab - 1}.")
+            raise TokenError(f"Token {token} is outside the vocabulary; ids are 0 to {self.n_vocab - 1}; give ids of this model.")
         spaced = self.model == "llama" or PRE[self.pre].spaces
         decode: Callable[[str], bytes] = spm.decode if spaced else bpe.decode
         return vocab.piece(token, decode)
@@ -167,14 +181,14 @@ class Tokenizer:
         return b"".join(pieces).decode("utf-8", "replace")
 
     def stream(self) -> "Stream":
-        """The text of tokens one by one, as a generation prints it."""
+        """A Stream: the text of tokens one by one, as a generation prints it."""
         return Stream(self)
 
     def _is_special(self, token: int) -> bool:
         return 0 <= token < self.n_vocab and bool(self.vocab.attrs[token] & SPECIAL)
 
     def describe(self) -> dict[str, str]:
-        """What `info` shows, without reading the vocabulary."""
+        """What `info` shows, name -> text, without reading the vocabulary."""
         show = {
             "model": self.model,
             "pre-tokenizer": self.pre if self.model in BPE_MODELS else "",
@@ -194,7 +208,7 @@ class Stream:
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, token: int) -> str:
-        """The characters that are whole with this token."""
+        """The characters that are complete with this token. TokenError for an id outside the vocabulary."""
         return self.decoder.decode(self.tokenizer.piece(token))
 
     @property
@@ -203,5 +217,5 @@ class Stream:
         return bool(self.decoder.getstate()[0])
 
     def end(self) -> str:
-        """U+FFFD if the bytes of a character were still missing, else nothing."""
+        """U+FFFD if the bytes of a character were still missing, else nothing. Call it after the last token."""
         return self.decoder.decode(b"", final=True)

@@ -36,7 +36,12 @@ def decode(text: str) -> bytes:
 
 
 class Bpe:
-    """The merges of one vocabulary, ready to run."""
+    """The merges of one vocabulary, ready to run.
+
+    vocab   its texts
+    merges  lines "left right", best first
+    pre     how text is cut before merging
+    """
 
     def __init__(self, vocab: Vocab, merges: Iterable[str], pre: Pre) -> None:
         """`merges`: lines "left right", best first. Of a merge that is there twice the first counts."""
@@ -59,7 +64,7 @@ class Bpe:
         self.engine.pre_tokenizer = pre_tokenizers.Sequence([*cuts, *letters])
 
     def encode(self, text: str) -> list[int]:
-        """The ids of text without special tokens."""
+        """The ids of text without special tokens. Source: llm_tokenizer_bpe_session."""
         text = text.replace(" ", SPACE) if self.pre.spaces else text
         if not self.pre.whole_newlines:
             return self._merged(text)
@@ -85,7 +90,7 @@ class Bpe:
 
 
 def pairs_of(merges: Iterable[str]) -> list[tuple[str, str]]:
-    """Lines "left right" as pairs, in order, each once. The space that parts them is the first after the first character."""
+    """Lines "left right" as pairs, in order, each once. The space between them is the first after the first character."""
     pairs: dict[tuple[str, str], None] = {}
     for line in merges:
         at = line.find(" ", 1)

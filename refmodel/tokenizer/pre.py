@@ -90,7 +90,10 @@ DEEPSEEK_CODER = (r"[\r\n]", rf"\s?{L}+", rf"\s?{P}+", HIGH_TO_KANJI, N)
 
 @dataclass(frozen=True)
 class Pre:
-    """How one kind of pre-tokenizer cuts text, and the switches and defaults that llama.cpp ties to its name."""
+    """How one kind of pre-tokenizer cuts text, and the switches and defaults that llama.cpp ties to its name.
+
+    cuts  regular expressions, applied in order
+    """
 
     cuts: tuple[str, ...]
     ignore_merges: bool = False  # a whole piece that is a token is taken without looking at the merges

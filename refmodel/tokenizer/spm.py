@@ -22,18 +22,18 @@ NORMAL, UNKNOWN, BPE = 1, 2, 2  # SentencePiece.Type and TrainerSpec.ModelType o
 
 
 def varint(value: int) -> bytes:
-    """A whole number in protobuf's base-128 form."""
+    """A whole number, at least 0, in protobuf's base-128 form."""
     low, high = value & 127, value >> 7
     return bytes([low | 128]) + varint(high) if high else bytes([low])
 
 
 def number(field: int, value: int) -> bytes:
-    """A protobuf field that holds a whole number."""
+    """A protobuf field, by its number, that holds a whole number."""
     return varint(field << 3) + varint(value)
 
 
 def block(field: int, content: bytes) -> bytes:
-    """A protobuf field that holds a string or a message."""
+    """A protobuf field, by its number, that holds a string or a message."""
     return varint(field << 3 | 2) + varint(len(content)) + content
 
 
@@ -43,7 +43,10 @@ def piece(text: str, score: float, kind: int) -> bytes:
 
 
 def model(vocab: Vocab, scores: NDArray[np.float64]) -> bytes:
-    """A serialized ModelProto: pieces (1), trainer_spec (2: model_type 3), normalizer_spec (3: 3, 4, 5 switched off)."""
+    """A serialized ModelProto: pieces (1), trainer_spec (2: model_type 3), normalizer_spec (3: 3, 4, 5 switched off).
+
+    scores  one for each token of the vocabulary
+    """
     unknown = " "
     while unknown in vocab.index:
         unknown += " "
@@ -53,7 +56,7 @@ def model(vocab: Vocab, scores: NDArray[np.float64]) -> bytes:
 
 
 def check(path: Path, vocab: Vocab) -> None:
-    """MetadataError for a token that the package cannot hold."""
+    """MetadataError, which names the file at `path`, for a token that the package cannot hold."""
     for i, text in enumerate(vocab.texts):
         size = len(text.encode())
         if size > LONGEST or "\0" in text:
@@ -65,12 +68,16 @@ def check(path: Path, vocab: Vocab) -> None:
 
 
 def decode(text: str) -> bytes:
-    """A token's text as the bytes it stands for."""
+    """The bytes of a normal token's text: U+2581 is a space."""
     return text.replace(SPACE, " ").encode()
 
 
 class Spm:
-    """The scores of one vocabulary, ready to run."""
+    """The scores of one vocabulary, ready to run.
+
+    index    text -> id
+    unknown  the id of what is no token, the number of tokens
+    """
 
     def __init__(self, path: Path, vocab: Vocab, scores: NDArray[np.float64] | None) -> None:
         """`scores`: one per token, higher is merged first; zeros where the file has none.
@@ -91,7 +98,7 @@ class Spm:
         return [i for token, run in shown for i in ([token] if token != self.unknown else map(self.byte, run.encode()))]
 
     def byte(self, value: int) -> int:
-        """The token of one byte: <0xXX>, or the character itself."""
+        """The token of one byte: <0xXX>, or the character itself. TokenError if there is none. Source: byte_to_token."""
         for text in (f"<0x{value:02X}>", chr(value) if value < 128 else ""):
             if text in self.index:
                 return self.index[text]

@@ -83,7 +83,10 @@ ALWAYS_SHOWN = ("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>")
 
 
 def special_id(md: Metadata, name: str, default: int | None, count: int) -> int | None:
-    """The id under `tokenizer.ggml.<name>_token_id`; the default where the key is absent or outside the vocabulary."""
+    """The id under `tokenizer.ggml.<name>_token_id`; the default where the key is absent or outside the `count` tokens.
+
+    None if the default is that too. MetadataError for a key of another type.
+    """
     fallback = -1 if default is None or default >= count else default
     found = md.int(f"tokenizer.ggml.{name}_token_id", default=fallback)
     found = found if 0 <= found < count else fallback
@@ -101,12 +104,18 @@ class Vocab:
 
     @staticmethod
     def from_metadata(md: Metadata, eos: int | None) -> "Vocab":
-        """Read and correct the vocabulary; `eos` counts as an end. MetadataError for arrays that contradict each other."""
+        """Read and correct the vocabulary; `eos` counts as an end.
+
+        MetadataError for arrays that are missing or contradict each other.
+        """
         texts = tuple(text or f"[EMPTY_{i}]" for i, text in enumerate(md.strings("tokenizer.ggml.tokens")))
         index = {text: i for i, text in enumerate(texts)}
         if len(index) != len(texts):
             twice = next(text for i, text in enumerate(texts) if index[text] != i)
-            raise MetadataError(f"{md.path}: tokenizer.ggml.tokens has {twice!r} twice; every token needs a text of its own.")
+            raise MetadataError(
+                f"{md.path}: tokenizer.ggml.tokens has {twice!r} twice; every token needs a text of its own: "
+                "convert the model again."
+            )
         attrs = attributes(md, len(texts))
         eog = endings(md, eos, index, attrs)
         strip_neighbours(md, index, attrs)
@@ -130,17 +139,25 @@ class Vocab:
 
 
 def per_token(md: Metadata, key: str, count: int) -> NDArray[np.float64] | None:
-    """An int32 or float32 array with at least one value per token, or None where the key is absent."""
+    """An int32 or float32 array with at least one value per token, as float64 [count], or None where the key is absent.
+
+    MetadataError for fewer values, for NaN, or another type.
+    """
     if key not in md:
         return None
     values = md.array(key, {GGUFValueType.INT32, GGUFValueType.FLOAT32}, "an array of int32 or float32").astype(np.float64)
     if len(values) < count or np.isnan(values).any():
-        raise MetadataError(f"{md.path}: {key} has {len(values)} values for {count} tokens; it needs one number per token.")
+        raise MetadataError(
+            f"{md.path}: {key} has {len(values)} values for {count} tokens; it needs one number per token: convert the model again."
+        )
     return values[:count]
 
 
 def attributes(md: Metadata, count: int) -> list[int]:
-    """Each token's attribute by its type in the file; all are normal where the file has no types."""
+    """Each token's attribute, the bits of Attr, by its type in the file; all are normal where the file has no types.
+
+    MetadataError as for `per_token`.
+    """
     types = per_token(md, "tokenizer.ggml.token_type", count)
     if types is None:
         return [int(Attr.NORMAL)] * count
@@ -148,7 +165,12 @@ def attributes(md: Metadata, count: int) -> list[int]:
 
 
 def endings(md: Metadata, eos: int | None, index: dict[str, int], attrs: list[int]) -> frozenset[int]:
-    """The tokens that end a generation. Corrects `attrs` by the tokens' texts on the way."""
+    """The ids of the tokens that end a generation. Corrects `attrs` by the tokens' texts on the way.
+
+    eos    counts as an end
+    index  text -> id
+    attrs  the bits of Attr of each token
+    """
     count = len(attrs)
     fill = fill_tokens(md, index, attrs)
     by_text = {index[text] for text in ENDS if text in index}
@@ -173,7 +195,7 @@ def endings(md: Metadata, eos: int | None, index: dict[str, int], attrs: list[in
 
 
 def fill_tokens(md: Metadata, index: dict[str, int], attrs: list[int]) -> dict[str, int | None]:
-    """The fill-in-the-middle tokens, by key, else by text; one found by its text is a control token from then on.
+    """The fill-in-the-middle tokens, name -> id or None: by key, else by text. The latter are marked in `attrs` as control.
 
     Where several of the texts are there, llama.cpp takes the one its hash table meets first; here it is the first listed.
     """
@@ -189,7 +211,7 @@ def fill_tokens(md: Metadata, index: dict[str, int], attrs: list[int]) -> dict[s
 
 
 def strip_neighbours(md: Metadata, index: dict[str, int], attrs: list[int]) -> None:
-    """Mark the special tokens that swallow white space beside them; no key says so, llama.cpp knows them by name."""
+    """Mark in `attrs` the special tokens that swallow white space next to them; no key says so, llama.cpp knows them by name."""
     name, pre = md.str("general.name", default="").lower(), md.str("tokenizer.ggml.pre", default="")
     marks: dict[int, int] = {}
     if any(part in pre for part in ("jina-v2-de", "jina-v2-es", "jina-v2-code")):
@@ -205,9 +227,10 @@ def strip_neighbours(md: Metadata, index: dict[str, int], attrs: list[int]) -> N
 
 
 def partition(text: str, vocab: Vocab, parse_special: bool) -> Sequence[str | int]:
-    """Cut raw text at its special tokens: the text between them, and their ids.
+    """Cut raw text at its special tokens: the text between them, and their ids, in order.
 
     A user-defined token is always read; a control or unknown token only with `parse_special`.
+    Source: llama_vocab::impl::tokenizer_st_partition.
     """
     fragments: list[str | int] = [text] if text else []
     for token in vocab.specials:
@@ -220,7 +243,7 @@ def partition(text: str, vocab: Vocab, parse_special: bool) -> Sequence[str | in
 
 
 def cut(text: str, word: str, token: int, attr: int) -> list[str | int]:
-    """Cut one fragment at each occurrence of a special token's text, in one walk over it."""
+    """Cut one fragment of text at each occurrence of `word`, the text of special token `token` with attributes `attr`."""
     parts: list[str | int] = []
     at = 0
     while (found := text.find(word, at)) >= 0:
