@@ -51,7 +51,9 @@ def test_a_copy_of_gemma3_that_loses_or_gets_the_27b_scale_is_refused(name, word
 def test_as_many_blocks_as_before_keep_the_scale(large, smaller, tmp_path):
     copy = routed(large, large.route(SKIP_AND_REPEAT), tmp_path / "r.gguf")
     assert verify(copy, large.path, SKIP_AND_REPEAT).verdict == "proved"
-    assert all(runner.runs for runner in runners(smaller, plan_of(smaller, smaller.route("blocks:3,9"))) if "with the list" in runner.name)
+    assert all(
+        runner.runs for runner in runners(smaller, plan_of(smaller, smaller.route("blocks:3,9"))) if "with the list" in runner.name
+    )
 
 
 def test_a_lost_scale_is_named_by_verify(large, tmp_path, monkeypatch):
