@@ -24,13 +24,14 @@ class Spread:
 
     @staticmethod
     def of(values: Sequence[float] | NDArray[np.float64]) -> "Spread":
+        """Those of some values."""
         low, median, high = np.quantile(np.asarray(values, np.float64), [0.25, 0.5, 0.75])
         return Spread(float(low), float(median), float(high))
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a number has to reach, and what it should; `most`: it must not be larger, else not smaller."""
+    """The value that a number must reach, and the one that it should (aim); with `most` a number must not be larger."""
 
     must: float
     aim: float | None = None
@@ -75,7 +76,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """absent, none (no goal), few (of fewer pairs than count), aim, must or missed."""
+        """aim, must or missed; absent without a number, none without a goal, few with fewer pairs than ENOUGH."""
         if self.ratio is None:
             return "absent"
         if self.goal is None:
@@ -86,7 +87,12 @@ class Row:
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float], work: float = 1.0) -> dict[str, Any]:
-    """The numbers of a row from the seconds of both sides, turn by turn: speeds work/s, and the ratio of speeds of each pair."""
+    """The numbers of a row from the seconds of both sides, turn by turn. ValueError if the numbers of turns differ.
+
+    work  what a turn does, in units: the speeds are work per second
+
+    The ratio is that of each pair's speeds, ours over theirs.
+    """
     if len(ours) != len(theirs):
         raise ValueError(f"{len(ours)} turns of ours, {len(theirs)} of theirs: not pairs")
     mine, other = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
@@ -105,13 +111,13 @@ def alone(values: Sequence[float]) -> dict[str, Any]:
 
 @dataclass
 class Report:
-    """A machine and rows; rows of the same group and name replace one another."""
+    """A machine and its rows; a row replaces the one of the same group and name."""
 
     header: dict[str, Any] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
 
     def begin(self, header: dict[str, Any]) -> None:
-        """A new run. SystemExit if there are rows of another machine or other programs: one table speaks of one."""
+        """Begin a new run. SystemExit if there are rows of another machine or other programs: a report is about one machine."""
         if self.rows and (other := [key for key in SAME if self.header.get(key) != header.get(key)]):
             raise SystemExit(
                 f"the rows that are kept were measured with another {' and '.join(other)}: name a new file with --json"
@@ -119,6 +125,7 @@ class Report:
         self.header = header
 
     def add(self, row: Row) -> None:
+        """Add a row, or replace the one of the same group and name."""
         for i, known in enumerate(self.rows):
             if (known.group, known.name) == (row.group, row.name):
                 self.rows[i] = row
@@ -126,6 +133,7 @@ class Report:
         self.rows.append(row)
 
     def save(self, path: Path) -> None:
+        """Write the report as JSON."""
         rows = [{**asdict(row), "verdict": row.verdict} for row in self.rows]
         text = json.dumps({"schema": SCHEMA, "header": self.header, "rows": rows}, indent=1)
         path.write_text(text + "\n")
@@ -140,6 +148,7 @@ class Report:
 
 
 def row_of(saved: Mapping[str, Any]) -> Row:
+    """A row from its JSON object."""
     values = {key: value for key, value in saved.items() if key != "verdict"}
     for name in ("ours", "theirs", "ratio"):
         values[name] = values[name] and Spread(**values[name])

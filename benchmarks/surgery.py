@@ -23,12 +23,14 @@ from .processes import peak
 
 
 def timed(command: list[str]) -> float:
+    """Seconds that a command takes; CalledProcessError if it fails."""
     start = time.perf_counter()
     subprocess.run(command, check=True)
     return time.perf_counter() - start
 
 
 def main() -> None:
+    """Write copies in turns with cp and sync, and print speeds and memory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("--route", default="blocks:27,31")

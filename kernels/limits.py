@@ -22,7 +22,7 @@ def _read_share(data, start, length):
 
 @njit(parallel=True, cache=True)
 def read(data, out):
-    """Read data [n] uint8 once; n is a multiple of 512 times the threads. out [threads] int32 takes sums: so every load is needed."""
+    """Read data [n] uint8 once; n is a multiple of 512 times the threads. out [threads] int32 takes sums, so all is loaded."""
     length = data.size // (len(out) * STREAMS) // 128 * 128
     for t in prange(len(out)):
         out[t] = _read_share(data, t * STREAMS * length, length)

@@ -121,12 +121,14 @@ def _compiled():
 
 
 def product(way, kind, path, rows, x, out):
-    """out [T, O] = packed rows [O, bytes] times the tokens x [T, I], float32. Twin of the function of ops.ggml_product named `path`.
+    """Packed rows times tokens, in integers as llama.cpp multiplies them. Twin of the function of ops.ggml_product named `path`.
 
     way   a name of WAYS
     kind  a name of a packed type (blocks.TYPES)
     path  a function of ops.ggml_product that the way has
-    out   C-contiguous float32: overwritten
+    rows  [O, bytes] uint8
+    x     [T, I] float32
+    out   [T, O] float32, C-contiguous: overwritten
     """
     rows, x = np.ascontiguousarray(rows, np.uint8), np.ascontiguousarray(x, np.float32)
     assert out.flags.c_contiguous

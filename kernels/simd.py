@@ -471,7 +471,7 @@ def lookup(typingctx, v, table):
 
 @intrinsic
 def chosen(typingctx, table, which):
-    """Choose within every four f32 lanes of table: the two lowest bits of the u32 lane of `which` are the lane's number (vpermilps)."""
+    """Choose within every four f32 lanes of table, by the two lowest bits of the u32 lane of `which` (vpermilps)."""
 
     def emit(context, builder, sig, args):
         v, ints = args[0].type, args[1].type

@@ -43,6 +43,7 @@ LAYOUTS = ("list", "interval")
 
 
 def plan_of(model: Model, route: Route) -> Plan:
+    """The plan of a copy of a GGUF, prediction blocks included."""
     return Plan(route, int(model.hp.n_nextn), "blk.")
 
 
@@ -56,14 +57,14 @@ def routed(
 ) -> Path:
     """Write the file that a runtime without routes needs to compute the route. Returns its path, or its first part's.
 
-    layout  list: the kinds of a hybrid's blocks are listed; interval: they must also arise from an interval, for runtimes that
+    layout  list: the kinds of a hybrid's blocks are listed; interval: an interval must give them too, for runtimes that
             know no list
     limit   of each part, if the file is to be split
-    seen    is told how many bytes were copied
+    seen    gets the number of bytes just copied
 
     Tensors are copied byte for byte, blocks renumbered, per-block metadata follows its block, prediction (nextn) blocks
-    stay last. Raises RouteError for what llama.cpp cannot run, MetadataError for an array of unknown meaning or wrong
-    length, FileError for a copy that would replace its source.
+    stay last. RouteError for what llama.cpp cannot run, MetadataError for an array of unknown meaning or wrong length,
+    FileError for a copy that would replace its source.
     """
     plan = plan_of(model, route)
     check_plan(model, plan, layout)
@@ -74,7 +75,7 @@ def routed(
 
 
 def check_plan(model: Model, plan: Plan, layout: str) -> None:
-    """RouteError for a copy that llama.cpp, or with layout interval a runtime that knows no list, cannot run."""
+    """RouteError for a copy that llama.cpp cannot run, or with layout interval a runtime that knows no list."""
     name = plan.route.canonical[:80]
     if len(plan.blocks) > MAX_BLOCKS:
         raise RouteError(f"route {name} makes a file of {len(plan.blocks)} blocks; llama.cpp loads at most {MAX_BLOCKS}")
@@ -100,19 +101,22 @@ def check_plan(model: Model, plan: Plan, layout: str) -> None:
 
 
 def written_interval(model: Model, plan: Plan, how: Kinds) -> int | None:
-    """The interval by which the kinds of the copy's blocks arise, the source's own where it does; None if there is none."""
+    """The interval that gives the kinds of the copy's blocks, the source's own if it does; None if no interval does."""
     kinds = [model.kinds[layer] for layer in plan.route.layers]
     return interval_of(kinds, how.kind, interval_in(model.file.metadata, model.architecture, how))
 
 
 def routed_tensors(file: GgufFile, plan: Plan) -> Iterator[Tensor]:
-    """Each tensor of the copy: its source's bytes under its own name."""
+    """Each tensor of the copy: its source's bytes under its new name."""
     for name, source in plan.origins(file.tensors).items():
         yield replace(file.tensors[source], name=name)
 
 
 def routed_fields(model: Model, plan: Plan, layout: str = "list") -> dict[str, Field]:
-    """The copy's metadata: every key of the source, per-block arrays along the map, the kinds of blocks, provenance."""
+    """The copy's metadata: every key of the source, per-block arrays along the map, the kinds of blocks, provenance.
+
+    MetadataError for a key that cannot follow the route.
+    """
     arch, source = model.architecture, model.file.metadata
     out = {}
     for key, value in source.fields.items():
@@ -129,7 +133,7 @@ def routed_fields(model: Model, plan: Plan, layout: str = "list") -> dict[str, F
 
 
 def routed_field(key: str, value: Field, model: Model, plan: Plan) -> Field:
-    """One value of the source as the copy has it."""
+    """One metadata value of the source as the copy has it. MetadataError for a value that cannot follow the route."""
     arch, where = model.architecture, model.file.path
     name = key.removeprefix(f"{arch}.") if key.startswith(f"{arch}.") else ""
     if name == "block_count":
@@ -150,13 +154,13 @@ def routed_field(key: str, value: Field, model: Model, plan: Plan) -> Field:
 
 
 def listed_kinds(model: Model) -> set[str]:
-    """The key in which a copy lists the kinds of its blocks, whatever the source has under it."""
+    """The key in which a copy lists the kinds of its blocks, as a set of one; empty if there is none."""
     how = model.arch.FACTS.kinds
     return {how.listed} if how else set()
 
 
 def provenance(plan: Plan, sha256: str) -> dict[str, Field]:
-    """Where a copy comes from."""
+    """The metadata that says where a copy comes from; sha256 is the source's."""
     return {
         f"{OURS}version": text(__version__),
         f"{OURS}route": text(plan.route.canonical),
@@ -167,4 +171,5 @@ def provenance(plan: Plan, sha256: str) -> dict[str, Field]:
 
 
 def text(value: str) -> Field:
+    """A metadata field that is a text."""
     return field(GGUFValueType.STRING, value)

@@ -42,7 +42,7 @@ ELSEWHERE = re.compile(r"(^|\.)(visual|vision\w*|audio\w*|mtp|encoder)\.")  # to
 
 @dataclass(frozen=True, eq=False)
 class FolderTensor:
-    """One tensor: `type` is the format's word (BF16), `data` the bytes, a read-only view of the file's mapping."""
+    """One tensor: `type` is the format's name (BF16), `data` its bytes, a read-only view of the file's mapping."""
 
     name: str
     type: str
@@ -52,7 +52,7 @@ class FolderTensor:
 
 @dataclass(frozen=True)
 class Folder:
-    """A checkpoint folder; tensors in the order of the files."""
+    """A checkpoint folder: its path, its configuration, its safetensors files, and its tensors in the order of the files."""
 
     path: Path
     config: Mapping[str, Any]
@@ -61,7 +61,10 @@ class Folder:
 
     @cached_property
     def homes(self) -> list[Mapping[str, Any]]:
-        """The parts of the configuration that say how many layers there are: its top, its text_config, or both."""
+        """The parts of the configuration that have the number of layers: its top, its text_config, or both.
+
+        MetadataError if there is no such number, or more than one.
+        """
         places = [home for home in (self.config, self.config.get("text_config")) if isinstance(home, dict)]
         found: list[Mapping[str, Any]] = [home for home in places if "num_hidden_layers" in home]
         said = [home["num_hidden_layers"] for home in found]
@@ -71,11 +74,15 @@ class Folder:
 
     @property
     def n_layer(self) -> int:
+        """How many layers the trunk has."""
         return int(self.homes[0]["num_hidden_layers"])
 
     @cached_property
     def prefix(self) -> str:
-        """What stands before the number of a layer of the trunk, such as `model.language_model.layers.`"""
+        """The part of a tensor's name before the number of its layer, such as `model.language_model.layers.`
+
+        FileError unless there is one prefix for all layers of the trunk.
+        """
         found: dict[str, set[int]] = {}
         for name in self.tensors:
             if (match := LAYER.match(name)) and not ELSEWHERE.search(match[1]):
@@ -87,19 +94,21 @@ class Folder:
 
     @property
     def behind(self) -> int:
-        """Layers behind the trunk under the same prefix: multi-token prediction as some models store it."""
+        """How many layers follow the trunk under the same prefix: multi-token prediction, as some models store it."""
         numbers = {int(match[2]) for name in self.tensors if (match := LAYER.match(name)) and match[1] == self.prefix}
         return max(numbers) + 1 - self.n_layer
 
     def plan(self, route: Route) -> Plan:
+        """The plan of a copy under a route."""
         return Plan(route, self.behind, self.prefix)
 
     def sha256(self) -> dict[str, str]:
+        """File name -> sha256, of the weights."""
         return {shard.name: sha256_of([shard]) for shard in self.shards}
 
 
 def read_folder(path: Path) -> Folder:
-    """Open a folder with config.json and safetensors files. FileError says what is missing or does not fit."""
+    """Open a folder with config.json and safetensors files. FileError for what is missing or does not fit."""
     config = read_json(path / CONFIG)
     if (path / INDEX).exists():
         placed = read_json(path / INDEX).get("weight_map")
@@ -124,6 +133,7 @@ def read_folder(path: Path) -> Folder:
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object in a file. FileError if it cannot be read, or is none."""
     try:
         value = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -134,7 +144,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_safetensors(path: Path) -> list[FolderTensor]:
-    """The tensors of one file, in the order of their data."""
+    """The tensors of one file, in the order of their data. FileError for a file that is not safetensors, or not whole.
+
+    Source: the format's README, github.com/huggingface/safetensors.
+    """
     data = mapped(path)
     length = int.from_bytes(data[:8].tobytes(), "little")
     if data.size < 8 or length > min(MAX_HEADER, data.size - 8):

@@ -25,7 +25,11 @@ CHILD = Path(__file__).with_name("hf_child.py")
 
 @dataclass(frozen=True)
 class Runs:
-    """What both gave, by tap: the source under the route, and the copy. `refused` is why the copy could not be run, else empty."""
+    """The results of both runs, by tap: of the source under the route, and of the copy.
+
+    who      the versions of transformers and torch
+    refused  why the copy could not be run; empty if it was
+    """
 
     who: str
     source: Mapping[str, F]
@@ -41,10 +45,11 @@ def run_folders(
     seen: Callable[[str], None] = lambda what: None,
     dtype: str = "auto",
 ) -> Runs:
-    """Run both in the Python that REFMODEL_HF_PYTHON names, else in this one.
+    """Run both folders in the Python that REFMODEL_HF_PYTHON names, or else in this one.
 
     layers  which layer of the source runs at each position
     calls   token ids: the prompt, then what is read after it
+    seen    gets what is done, for a spinner
     dtype   in which both are computed; auto: as each folder says
 
     OracleError if that Python has no transformers, or transformers cannot run the source.
@@ -80,7 +85,7 @@ def run_folders(
 
 
 def answers(child: "subprocess.Popen[str]", request: Mapping[str, Any], seen: Callable[[str], None]) -> list[dict[str, Any]]:
-    """What a child says to a request, one JSON object a line, until it ends; it does not outlive this call."""
+    """The answers of a child to a request, one JSON object a line, until it ends. The child is ended with this call."""
     said: list[dict[str, Any]] = []
     with child:
         assert child.stdin
