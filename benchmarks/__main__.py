@@ -31,7 +31,7 @@ def words(text: str) -> tuple[str, ...]:
 def positive(text: str) -> int:
     """A whole number of one or more; ArgumentTypeError for a smaller one."""
     if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: not one or more")
+        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more; name a larger number")
     return number
 
 

@@ -40,7 +40,10 @@ class Child:
             return json.loads(line)
         self.log.seek(0)
         said = self.log.read().decode(errors="replace").strip().splitlines()[-3:]
-        raise SystemExit(f"{' '.join(self.process.args)}: ended with status {self.process.wait()}: {' '.join(said)}")  # type: ignore[arg-type]
+        raise SystemExit(
+            f"{' '.join(self.process.args)}: ended with status "  # type: ignore[arg-type]
+            f"{self.process.wait()}: {' '.join(said)}; run it by itself"
+        )
 
     def close(self) -> None:
         """End the process."""

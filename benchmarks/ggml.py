@@ -163,7 +163,7 @@ class Graph:
 
         def run() -> None:  # holds this object, and with it the memory of every tensor
             if status := self.lib.ggml_backend_graph_compute(self.ggml.backend, graph):
-                raise RuntimeError(f"ggml_backend_graph_compute gives {status}")
+                raise RuntimeError(f"ggml_backend_graph_compute gives {status}, not 0; name another --llama-lib")
 
         return run
 

@@ -32,7 +32,7 @@ def first_byte(command: Sequence[str], env: dict[str, str]) -> float:
         seconds = time.perf_counter() - start
         child.stdout.read()
     if child.returncode or not found:
-        raise SystemExit(f"{' '.join(command)} ended with status {child.returncode}")
+        raise SystemExit(f"{' '.join(command)} ended with status {child.returncode}; run it by itself to see why")
     return seconds
 
 
@@ -82,5 +82,5 @@ def peak(command: Sequence[str]) -> tuple[float, float]:
             most = max([most, *(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))])
             time.sleep(INTERVAL)
     if child.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with status {child.returncode}")
+        raise SystemExit(f"{' '.join(command)} ended with status {child.returncode}; run it by itself to see why")
     return most / 1024, time.perf_counter() - start

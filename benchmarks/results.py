@@ -94,7 +94,7 @@ def paired(ours: Sequence[float], theirs: Sequence[float], work: float = 1.0) ->
     The ratio is that of each pair's speeds, ours over theirs.
     """
     if len(ours) != len(theirs):
-        raise ValueError(f"{len(ours)} turns of ours, {len(theirs)} of theirs: not pairs")
+        raise ValueError(f"{len(ours)} turns of ours, {len(theirs)} of theirs; expected pairs; measure both equally often")
     mine, other = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     return {
         "ours": Spread.of(work / mine),
@@ -143,7 +143,9 @@ class Report:
         """A saved report. SystemExit for a file of another schema."""
         found = json.loads(path.read_text())
         if found.get("schema") != SCHEMA:
-            raise SystemExit(f"{path}: has schema {found.get('schema')}; this program reads and writes {SCHEMA}")
+            raise SystemExit(
+                f"{path}: has schema {found.get('schema')}; this program reads and writes {SCHEMA}; name a new file with --json"
+            )
         return Report(found["header"], [row_of(row) for row in found["rows"]])
 
 

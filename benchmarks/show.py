@@ -113,7 +113,7 @@ def picture(report: Report, path: Path) -> None:
         if (rows := [row for row in found if row.ratio and row.beside and "%" not in row.name])
     }
     if not panels:
-        raise SystemExit("--plot: there is no ratio to draw")
+        raise SystemExit("--plot: there is no ratio to draw; measure a group that has another side")
     heights = [len(rows) + 1.5 for rows in panels.values()]
     figure, axes = plt.subplots(
         len(panels),

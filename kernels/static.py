@@ -103,7 +103,7 @@ def for_kernels(declared):
 
     @wraps(declared)
     def outside(*_):
-        raise NotImplementedError(f"{declared.__name__} is for kernels only")
+        raise NotImplementedError(f"{declared.__name__} is for kernels only; call it in a function that Numba compiles")
 
     return outside
 

@@ -151,7 +151,9 @@ def check_words(asked: Asked, against: str, full: str, plot: Path | None, decode
     if full and not asked.explain:
         raise RefmodelError("--full is for --explain; add that, or leave it out")
     if against != LIVE and of_live:
-        raise RefmodelError("--profile, --dequantized, --mtp and --llama-lib are for a live llama.cpp; a trace stays as recorded")
+        raise RefmodelError(
+            "--profile, --dequantized, --mtp and --llama-lib are for a live llama.cpp; a trace stays as recorded; leave them out"
+        )
     if asked.explain and asked.mtp:
         raise RefmodelError("--explain is about the trunk; leave out --mtp")
     if asked.mtp:

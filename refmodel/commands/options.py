@@ -70,7 +70,9 @@ def file_of(words: str) -> Path:
         return shipped(words)
     if not path.exists():
         hint = nearest(path)
-        raise FileError(f"{path}: no such file" + (f"; did you mean {hint}?" if hint else f" in {path.parent.absolute()}"))
+        raise FileError(
+            f"{path}: no such file" + (f"; did you mean {hint}?" if hint else f" in {path.parent.absolute()}; check the path")
+        )
     return path
 
 

@@ -132,8 +132,11 @@ def refuse_options_of_one_reply(tokens: str, timing: bool, as_json: bool, mtp: b
 
 def refuse_chat_options(system: str, think: bool | None, budget: int | None, *templates: str) -> None:
     """RefmodelError for options that only a chat has."""
-    refuse(bool(system) or think is not None or budget is not None, "--system, --think and --think-budget need --chat")
-    refuse(any(templates), "--chat-template and its like need --chat")
+    refuse(
+        bool(system) or think is not None or budget is not None,
+        "--system, --think and --think-budget need --chat; add it, or leave them out",
+    )
+    refuse(any(templates), "--chat-template, its file and its kwargs need --chat; add it, or leave them out")
 
 
 def session_of(model: "Model", route: str, policy: "Numerics", timing: bool, mtp: bool) -> "tuple[Session, Timing | None]":

@@ -146,7 +146,8 @@ def compile_all(works: Sequence[Work], processes: int, seen: Callable[[Work], No
                 seen(done[future])
         except BrokenProcessPool:
             raise RefmodelError(
-                "a process that compiled kernels was killed, perhaps for want of memory (each needs about 0.4 GB); try --threads 1"
+                "a process that compiled kernels was killed, perhaps because memory ran out (each needs about 0.4 "
+                "GB); try --threads 1"
             ) from None
         except BaseException:
             pool.shutdown(cancel_futures=True)

@@ -40,6 +40,7 @@ GLOBAL_PREFIXES = ("general.", "tokenizer.", "quantize.")  # their arrays never 
 
 
 LAYOUTS = ("list", "interval")
+WITHOUT = "run the route without a copy, with refmodel run --route"
 
 
 def plan_of(model: Model, route: Route) -> Plan:
@@ -78,11 +79,13 @@ def check_plan(model: Model, plan: Plan, layout: str) -> None:
     """RouteError for a copy that llama.cpp cannot run, or with layout interval a runtime that knows no list."""
     name = plan.route.canonical[:80]
     if len(plan.blocks) > MAX_BLOCKS:
-        raise RouteError(f"route {name} makes a file of {len(plan.blocks)} blocks; llama.cpp loads at most {MAX_BLOCKS}")
+        raise RouteError(
+            f"route {name} makes a file of {len(plan.blocks)} blocks; llama.cpp loads at most {MAX_BLOCKS}; take a shorter route"
+        )
     if kind := one_kind(model, plan):
         raise RouteError(
             f"route {name} keeps only {kind} blocks: llama.cpp aborts on a hybrid model with one kind of block, "
-            "so there is nothing to compare with; the route itself runs here"
+            "so there is nothing to compare with; the route itself runs with refmodel run --route"
         )
     if lost := lost_by_count(model, plan):
         raise RouteError(
@@ -90,7 +93,7 @@ def check_plan(model: Model, plan: Plan, layout: str) -> None:
             "which leaves out as many as it repeats"
         )
     if layout not in LAYOUTS:
-        raise RouteError(f"--layout {layout}: expected {' or '.join(LAYOUTS)}")
+        raise RouteError(f"--layout {layout}: expected {' or '.join(LAYOUTS)}; leave it out for list")
     how = model.arch.FACTS.kinds
     if layout == "interval" and how and written_interval(model, plan, how) is None:
         kinds = " ".join(model.kinds[layer][0].upper() for layer in plan.route.layers)
@@ -140,17 +143,22 @@ def routed_field(key: str, value: Field, model: Model, plan: Plan) -> Field:
         return field(GGUFValueType.UINT32, len(plan.blocks))
     if value.item is None:
         if name in NUMBERS - listed_kinds(model) and not plan.route.is_identity:
-            raise MetadataError(f"{where}: {key} says what a block is by its place in the file; a route would make it wrong")
+            raise MetadataError(
+                f"{where}: {key} says what a block is by its place in the file; a route would make it wrong; {WITHOUT}"
+            )
         return value
     if name in PER_BLOCK:
         if value.count != plan.n_source or value.item not in SCALARS:
-            raise MetadataError(f"{where}: {key} has {value.count} values; expected {plan.n_source} numbers, one for each block")
+            raise MetadataError(
+                f"{where}: {key} has {value.count} values; "
+                f"expected {plan.n_source} numbers, one for each block; convert the source again"
+            )
         return field(GGUFValueType.ARRAY, plan.follow(value.value().tolist()), value.item)
     per_block = value.count in (plan.n_source, plan.route.n_layer)
     if name in OF_THE_MODEL or key.startswith(GLOBAL_PREFIXES) or (not name and not per_block):
         return value
     about = f"one value for each of {value.count} blocks" if per_block else f"{value.count} values"
-    raise MetadataError(f"{where}: {key} has {about}, but its meaning is not known here, so it cannot follow the route")
+    raise MetadataError(f"{where}: {key} has {about}, but its meaning is not known here, so it cannot follow the route; {WITHOUT}")
 
 
 def listed_kinds(model: Model) -> set[str]:

@@ -51,7 +51,9 @@ def routed_config(folder: Folder, plan: Plan) -> dict[str, Any]:
     """
     name = model_type(folder.config, folder.homes[-1])
     if not plan.route.is_identity and (why := objection(folder.path, name, folder.homes[-1])):
-        raise MetadataError(f"{folder.path / CONFIG}: {why}. A route would change that; nothing was written.")
+        raise MetadataError(
+            f"{folder.path / CONFIG}: {why}. A route would change that; nothing was written. Try a GGUF of the model."
+        )
     out = routed_home(folder, folder.config, plan, "")
     out["rys_relayer"] = {
         "source_repo_id": folder.config.get("_name_or_path") or folder.path.resolve().name,
@@ -103,7 +105,7 @@ def routed_list(folder: Folder, key: str, value: list[Any], plan: Plan, name: st
     if key in PER_LAYER:
         if not fits:
             said = f"{folder.path / CONFIG}: {name} has {len(value)} values"
-            raise MetadataError(f"{said}; expected {plan.route.n_layer}, one for each layer")
+            raise MetadataError(f"{said}; expected {plan.route.n_layer}, one for each layer; correct the list")
         return plan.follow(value)
     if key in LAYER_NUMBERS:
         return [position for position, source in enumerate(plan.route.layers) if source in value]
@@ -111,7 +113,8 @@ def routed_list(folder: Folder, key: str, value: list[Any], plan: Plan, name: st
     if fits or numbers:
         why = "one value for each layer" if fits else "what may be numbers of layers"
         raise MetadataError(
-            f"{folder.path / CONFIG}: {name} has {why}, but its meaning is not known here, so it cannot follow the route"
+            f"{folder.path / CONFIG}: {name} has {why}, but its meaning is not known here, so it cannot follow the "
+            f"route; remove it if it says nothing of layers"
         )
     return value
 
@@ -121,7 +124,10 @@ def check_place(folder: Folder, home: Mapping[str, Any], key: str, value: Any, p
     neutral = key not in BY_PLACE or value in (None, BY_PLACE[key])
     unlisted = key in BY_PLACE_WITHOUT_LIST and "layer_types" not in home and value is not None
     if (not neutral or unlisted) and not plan.route.is_identity:
-        raise MetadataError(f"{folder.path / CONFIG}: {name} says what a layer is by its place; a route would make it wrong")
+        raise MetadataError(
+            f"{folder.path / CONFIG}: {name} says what a layer is by its place; "
+            f"a route would make it wrong; list the layers instead"
+        )
 
 
 def renamed_modules(folder: Folder, value: Any, plan: Plan, where: str) -> Any:
@@ -139,7 +145,9 @@ def renamed(folder: Folder, names: Sequence[str], plan: Plan, where: str) -> dic
     prefixes = set()
     for name in names:
         if name.startswith("re:") and re.search(r"layers.*\d", name):
-            raise MetadataError(f"{folder.path / CONFIG}: {where} has the pattern {name}, which cannot follow the route")
+            raise MetadataError(
+                f"{folder.path / CONFIG}: {where} has the pattern {name}, which cannot follow the route; list the modules by name"
+            )
         if (match := LAYER.match(name)) and not ELSEWHERE.search(match[1]):
             prefixes.add(match[1])
     marked = {f"{name}." if LAYER.fullmatch(name) else name: name for name in names}  # a layer as a whole, too

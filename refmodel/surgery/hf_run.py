@@ -69,17 +69,19 @@ def run_folders(
                 [python, "-I", str(CHILD)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
             )
         except OSError as error:
-            raise OracleError(f"{python} (from {ENV}) cannot be started: {error.strerror}") from None
+            raise OracleError(f"{python} (from {ENV}) cannot be started: {error.strerror}; name another Python there") from None
         said = answers(child, request, seen)
         failed = said[-1] if said and "error" in said[-1] else None
         if failed and failed["error"] == "python":
             raise OracleError(f"{python} cannot run transformers ({failed['why']}); name a Python that can in {ENV}")
         if failed and failed["error"] == "source":
-            raise OracleError(f"{source}: transformers does not run it: {failed['why']}")
+            raise OracleError(f"{source}: transformers does not run it: {failed['why']}; leave out --against transformers")
         if not failed and len(said) < 3:
             log.seek(0)
             last = log.read().decode(errors="replace").strip().rpartition("\n")[2] or "it said nothing"
-            raise OracleError(f"{python} ended with status {child.returncode} while it ran transformers: {last}")
+            raise OracleError(
+                f"{python} ended with status {child.returncode} while it ran transformers: {last}; name another Python in {ENV}"
+            )
         held = {name: dict(np.load(Path(out) / f"{name}.npz")) for name in ("source", *(() if failed else ("copy",)))}
     return Runs(said[0]["done"], held["source"], held.get("copy", {}), failed["why"] if failed else "")
 

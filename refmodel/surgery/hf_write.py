@@ -80,11 +80,11 @@ def sync_file(path: Path) -> None:
 def check_apart(folder: Folder, out: Path) -> None:
     """FileError unless a folder can be written to `out`: it does not exist, or is empty, and is not inside the source."""
     if not out.parent.is_dir():
-        raise FileError(f"{out}: the folder {out.parent} does not exist")
+        raise FileError(f"{out}: the folder {out.parent} does not exist; make it first")
     if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
         raise FileError(f"{out}: exists; give the copy another name")
     if folder.path.resolve() in out.resolve().parents:
-        raise FileError(f"{out}: lies in the folder being copied; give the copy another place")
+        raise FileError(f"{out}: is in the folder being copied; give the copy another place")
 
 
 def write_safetensors(out: BinaryIO, tensors: Sequence[FolderTensor], seen: Callable[[int], None]) -> None:

@@ -71,7 +71,9 @@ def decoded(t: Stored, rows: Bytes) -> F32:
     """Packed rows as float32 [rows, I]. TensorError for a type that cannot be decoded."""
     kind = GGMLQuantizationType[t.type] if isinstance(t.type, str) and t.type in FLOATS else t.type
     if not isinstance(kind, GGMLQuantizationType):
-        raise TensorError(f"tensor type {word(kind)} cannot be decoded")
+        raise TensorError(
+            f"tensor type {word(kind)} cannot be decoded; expected F64, F32, F16, BF16 or a type of GGUF; convert it to one"
+        )
     if kind == GGMLQuantizationType.F64:
         return np.ascontiguousarray(rows).view(np.float64).astype(np.float32)
     return dequantize(kind, rows)

@@ -24,6 +24,7 @@ from .reply import Reply
 from .sampling import GREEDY, Sampling
 from .templates import ChatError
 
+OTHER = "name another with --chat-template"
 OPEN, CLOSE = "<think>", "</think>"
 PROBE = "a message that no template knows, 5f0c9e"
 SWITCH = re.compile(r"\s*(?<!\S)/(no_)?think(?!\S)")
@@ -54,15 +55,15 @@ def render(template: str, values: Mapping[str, Any], limits: TemplateLimits = LI
     try:
         done = subprocess.run(command, input=request, capture_output=True, text=True, timeout=PATIENCE * limits.seconds)
     except subprocess.TimeoutExpired:
-        raise ChatError(f"the chat template takes more than {PATIENCE * limits.seconds} seconds") from None
+        raise ChatError(f"the chat template takes more than {PATIENCE * limits.seconds} seconds; {OTHER}") from None
     if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
-        raise ChatError(f"the chat template takes more than {limits.seconds} seconds of the processor")
+        raise ChatError(f"the chat template takes more than {limits.seconds} seconds of the processor; {OTHER}")
     try:
         said = json.loads(done.stdout)
     except ValueError:
-        raise ChatError(f"the chat template broke its process (exit status {done.returncode})") from None
+        raise ChatError(f"the chat template broke its process (exit status {done.returncode}); {OTHER}") from None
     if "error" in said:
-        raise ChatError(f"the chat template {said['error']}")
+        raise ChatError(f"the chat template {said['error']}; {OTHER}")
     return str(said["text"])
 
 

@@ -54,5 +54,8 @@ def room(ctx: int, used: int, count: int) -> int:
     if not ctx:
         return count
     if used >= ctx:
-        raise TokenError(f"there are {used:,} tokens before the reply; --ctx {ctx:,} leaves no room for it")
+        raise TokenError(
+            f"there are {used:,} tokens before the reply; --ctx {ctx:,} leaves no room for it; "
+            f"take a larger --ctx or a shorter prompt"
+        )
     return min(count, ctx - used)

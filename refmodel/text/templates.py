@@ -66,7 +66,9 @@ def asked_for(md: Metadata, wanted: str) -> str:
     if Path(wanted).is_file():
         return from_file(Path(wanted))
     known = ", ".join([*own, "chatml"])
-    raise ChatError(f"--chat-template {wanted}: expected one of {known}, a file, or a template in Jinja; there is no such file")
+    raise ChatError(
+        f"--chat-template {wanted}: expected one of {known}, a file, or a template in Jinja; there is no such file; check the name"
+    )
 
 
 def named(md: Metadata) -> dict[str, str]:
@@ -79,12 +81,12 @@ def from_file(path: Path) -> str:
     """The template in a file. ChatError if it cannot be read, is too long, or is not text."""
     try:
         if path.stat().st_size > MOST:
-            raise ChatError(f"{path}: has {path.stat().st_size:,} bytes; a chat template has at most {MOST:,}")
+            raise ChatError(f"{path}: has {path.stat().st_size:,} bytes; a chat template has at most {MOST:,}; name the right file")
         return path.read_text("utf-8")
     except UnicodeDecodeError:
-        raise ChatError(f"{path}: is not UTF-8; expected a chat template in Jinja") from None
+        raise ChatError(f"{path}: is not UTF-8; expected a chat template in Jinja; save it as UTF-8") from None
     except OSError as error:
-        raise ChatError(f"{path}: cannot be read: {error.strerror}; expected a chat template in Jinja") from None
+        raise ChatError(f"{path}: cannot be read: {error.strerror}; expected a chat template in Jinja; check the path") from None
 
 
 def kwargs_of(text: str) -> Mapping[str, Any]:

@@ -1,5 +1,6 @@
 """Which model types are known, and what is refused: by name, by a value, or, for those that are not known, on suspicion."""
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -117,9 +118,9 @@ def suspicion(home: Home) -> str:
         if value in (None, False, 0, "", [], {}) or isinstance(value, (dict, list)) or (value == 1 and ONE_IS_NONE.search(key)):
             continue
         if WINDOWS.search(key) and not listed and home.get("use_sliding_window", True):
-            return f"{key} is {value!r} with no layer_types that says which layers it is for"
+            return f"{key} is {json.dumps(value)} with no layer_types that says which layers it is for"
         if SUSPECT.search(key) and not (listed and key in COVERED):
-            return f"{key} is {value!r}, from which a layer's kind may follow by its place"
+            return f"{key} is {json.dumps(value)}, from which a layer's kind may follow by its place"
     return ""
 
 

@@ -1,5 +1,6 @@
 """The words of the table: how transformers' class learns a fact about each layer, and how a copy can say it."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -129,7 +130,9 @@ def number(home: Home, key: str, default: int, least: int = 1) -> int:
     value = home.get(key) if key else default
     value = default if value is None else value
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise MetadataError(f"config.json: {key} is {value!r}; expected a whole number from {least} on. List the kinds instead.")
+        raise MetadataError(
+            f"config.json: {key} is {json.dumps(value)}; expected a whole number from {least} on. List the kinds instead."
+        )
     return value
 
 
@@ -148,6 +151,7 @@ def settled(where: str, home: Home, facts: Sequence[Fact], wanted: Sequence[Sequ
             if found != right:
                 raise MetadataError(
                     f"{where}: {fact.name} says what a layer is by its place, and cannot say this route: layer {layer} of the copy "
-                    f"would be {found!r}, its source is {right!r}. refmodel and transformers run the route without a copy."
+                    f"would be {json.dumps(found)}, its source is {json.dumps(right)}. refmodel and transformers "
+                    f"run the route without a copy."
                 )
     return out

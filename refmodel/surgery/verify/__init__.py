@@ -50,9 +50,9 @@ def verify(out: Path, source: Path, route: str = "", options: Options = DEFAULTS
 def check_alike(out: Path, source: Path) -> None:
     """FileError unless both exist and are two files or two folders."""
     if not out.exists():
-        raise FileError(f"{out}: does not exist")
+        raise FileError(f"{out}: does not exist; check the path of the copy")
     if source.is_dir() != out.is_dir():
-        raise FileError(f"{out} and {source}: expected two GGUF files or two folders")
+        raise FileError(f"{out} and {source}: expected two GGUF files or two folders; name a source of the copy's kind")
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def check_transformers(
     """Run the source's layers in the route's order, and the copy, in transformers. All outputs of layers and logits must agree."""
     n_vocab = source.homes[-1].get("vocab_size")
     if not isinstance(n_vocab, int) or n_vocab < 1:
-        raise MetadataError(f"{source.path / CONFIG}: vocab_size is {n_vocab or 'missing'}; expected a number")
+        raise MetadataError(f"{source.path / CONFIG}: vocab_size is {n_vocab or 'missing'}; expected a number; set it there")
     calls = calls_of(n_vocab, options)
     runs = run_folders(source.path, copy.path, plan.route.layers, calls, options.seen, dtype)
     rounded = not runs.refused and any(not equal_bits(a, runs.copy.get(name)) for name, a in runs.source.items())

@@ -52,7 +52,10 @@ def check_forward(check: Check, path: Path, model: Model, plan: Plan, options: O
     try:
         copy = load(path)
         if copy.n_layer != len(plan.route.layers):
-            raise RouteError(f"{path}: has {copy.n_layer} blocks before those for prediction, the route {len(plan.route.layers)}")
+            raise RouteError(
+                f"{path}: has {copy.n_layer} blocks before those for prediction, the route "
+                f"{len(plan.route.layers)}; write the copy again"
+            )
     except RefmodelError as error:
         check.found("loading", str(error))
         return

@@ -34,7 +34,9 @@ def verify_gguf(report: Report, path: Path, model: Model, words: str, options: O
         file = read(path)
         arch = file.metadata.str("general.architecture")
         if arch != model.architecture:
-            raise MetadataError(f"{path}: general.architecture is {arch!r}, the source's {model.architecture!r}")
+            raise MetadataError(
+                f"{path}: general.architecture is {arch}, the source's {model.architecture}; name the source that it was made from"
+            )
     except RefmodelError as error:
         structure.found("the file", str(error))
         report.skip([SEAMS, BYTES, METADATA, FORWARD, *([LLAMACPP] if options.llamacpp else [])], "the file cannot be read")
