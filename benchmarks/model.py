@@ -1,4 +1,4 @@
-"""Whole models beside llama.cpp and transformers, which run in child processes; the growth of a DeltaNet layer."""
+"""Whole models against llama.cpp and transformers, which run in child processes; the growth of a DeltaNet layer."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Single operations beside ggml's, in one process: products, the gated delta rule, decoding of whole tensors."""
+"""Single operations against ggml's, in one process: products, the gated delta rule, decoding of whole tensors."""
 
 from collections.abc import Iterator
 from functools import partial

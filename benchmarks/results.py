@@ -53,7 +53,7 @@ class Row:
     """One line of the table.
 
     group   what it belongs to, a word of the command line; `name` tells rows of a group apart
-    beside  the other side, as it ran; empty where a number stands by itself
+    beside  the other side, as it ran; empty if there is none
     unit    of `ours` and `theirs`; speeds where it has a / in it, else times or sizes
     ratio   what the goal is about: our speed over theirs, pair by pair; or the number itself
     n       pairs, or runs

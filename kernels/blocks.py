@@ -6,7 +6,7 @@ A module of a type says
   GROUP            weights under one scale
   SIGNED           whether codes are signed bytes; otherwise unsigned ones
   OFFSET           what is taken from a code
-  D, M             where the block's scale stands (f16), and the scale of its minima; -1: there are none
+  D, M             the byte of the block's scale (f16), and of the scale of its minima; -1: there are none
   ADDED            whether a minimum is added and not taken away
   FLUSH            words of 4 codes whose products with 8-bit numbers may be added up in 16 bits
 and has `codes(layout, rows, at, stride, part)`, `scales(layout, rows, at, stride)` where blocks have groups, and

@@ -88,7 +88,7 @@ def ranges(numbers: list[int]) -> str:
 
 
 def heads(model: Model) -> str:
-    """How many query and key/value heads of which size."""
+    """The numbers of query and key/value heads, and their size."""
     hp = model.hp
     own = "" if hp.head_dim * hp.n_head == hp.n_embd else f" (attention.key_length, not {hp.n_embd} / {hp.n_head})"
     return f"{hp.n_head} query, {hp.n_head_kv} key/value, of {hp.head_dim}{own}"

@@ -30,7 +30,7 @@ def timing_tables(timing: "Timing") -> Iterator[Table | str]:
 def spent_table(title: str, rows: "Sequence[Spent]", total: float, limits: "MachineLimits") -> Table:
     """One table of what was spent.
 
-    total   seconds of the run, of which a row's share is a percentage
+    total   seconds of the run; a row's time is given as a percentage of it
     limits  of this machine
     """
     table = plain_table(title, "phase", "calls", "ms", "%", "MB", "GB/s", "multiply-adds/ns", "% of limit")

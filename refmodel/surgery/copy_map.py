@@ -1,4 +1,4 @@
-"""The one map of a copy: which source block stands at each of its blocks.
+"""The one map of a copy: which source block is at each of its blocks.
 
 Tensors, per-block metadata, provenance and proof all read it here; nothing derives it a second time.
 """

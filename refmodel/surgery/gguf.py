@@ -1,4 +1,4 @@
-"""(Model, Route) -> a GGUF in which the route's blocks stand one behind another, with metadata that says so."""
+"""(Model, Route) -> a GGUF with the route's blocks in order, and metadata that says so."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace

@@ -114,7 +114,7 @@ def routed_list(folder: Folder, key: str, value: list[Any], plan: Plan, name: st
         why = "one value for each layer" if fits else "what may be numbers of layers"
         raise MetadataError(
             f"{folder.path / CONFIG}: {name} has {why}, but its meaning is not known here, so it cannot follow the "
-            f"route; remove it if it says nothing of layers"
+            "route; remove it if it says nothing of layers"
         )
     return value
 
@@ -126,7 +126,7 @@ def check_place(folder: Folder, home: Mapping[str, Any], key: str, value: Any, p
     if (not neutral or unlisted) and not plan.route.is_identity:
         raise MetadataError(
             f"{folder.path / CONFIG}: {name} says what a layer is by its place; "
-            f"a route would make it wrong; list the layers instead"
+            "a route would make it wrong; list the layers instead"
         )
 
 

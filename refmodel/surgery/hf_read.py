@@ -182,7 +182,7 @@ def read_safetensors(path: Path) -> list[FolderTensor]:
         if end > body.size:
             raise FileError(
                 f"{path}: {name} should end at byte {end} of the data, which ends at {body.size}; "
-                f"was it downloaded whole? Download it again."
+                "was it downloaded whole? Download it again."
             )
         out.append(FolderTensor(name, kind, shape, body[start:end]))
         at = end

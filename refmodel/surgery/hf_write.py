@@ -1,4 +1,4 @@
-"""(Hugging Face folder, Route) -> a folder in which the route's layers stand one behind another.
+"""(Hugging Face folder, Route) -> a folder with the route's layers in order.
 
 Bytes are copied, nothing is decoded: a number type that this module has never heard of is copied like any other. The weights are
 safetensors files: the length of a JSON header in 8 bytes, the header, the data.

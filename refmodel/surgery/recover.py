@@ -1,4 +1,4 @@
-"""The route of a file, from the hashes of its tensors alone; and what its metadata and its name claim instead."""
+"""The route of a file, only from the hashes of its tensors; and what its metadata and its name claim instead."""
 
 import hashlib
 import re
@@ -141,7 +141,7 @@ def recover(copy: Mapping[str, str], source: Mapping[str, str], prefixes: tuple[
     """Find for each block of a file the source block whose tensors have its hashes.
 
     copy, source  tensor name -> hash
-    prefixes      what stands before the number of a block, in the copy and in the source
+    prefixes      the part of a name before the number of a block, in the copy and in the source
     """
     ours, theirs = by_block(copy, prefixes[0]), by_block(source, prefixes[1])
     holders: dict[tuple[str, str], list[int]] = defaultdict(list)

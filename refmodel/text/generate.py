@@ -1,4 +1,4 @@
-"""Tokens written one after another on top of a session, and what is shown of them."""
+"""Tokens written one at a time in a session, and what is shown of them."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -56,6 +56,6 @@ def room(ctx: int, used: int, count: int) -> int:
     if used >= ctx:
         raise TokenError(
             f"there are {used:,} tokens before the reply; --ctx {ctx:,} leaves no room for it; "
-            f"take a larger --ctx or a shorter prompt"
+            "take a larger --ctx or a shorter prompt"
         )
     return min(count, ctx - used)

@@ -152,6 +152,6 @@ def settled(where: str, home: Home, facts: Sequence[Fact], wanted: Sequence[Sequ
                 raise MetadataError(
                     f"{where}: {fact.name} says what a layer is by its place, and cannot say this route: layer {layer} of the copy "
                     f"would be {json.dumps(found)}, its source is {json.dumps(right)}. refmodel and transformers "
-                    f"run the route without a copy."
+                    "run the route without a copy."
                 )
     return out

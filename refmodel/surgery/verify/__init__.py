@@ -1,7 +1,7 @@
 """Proof that a file is what its route says: structure, seams, bytes, metadata, and the numbers that it computes.
 
 What is expected comes from the same map and the same functions that write a copy; what is found comes from the file. A finding
-names the tensor, the key or the position, what stands there and what should.
+names the tensor, the key or the position, what is there and what should be.
 """
 
 from dataclasses import asdict, dataclass
