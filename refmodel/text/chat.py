@@ -63,7 +63,7 @@ def render(template: str, values: Mapping[str, Any], limits: TemplateLimits = LI
     except ValueError:
         raise ChatError(f"the chat template broke its process (exit status {done.returncode}); {OTHER}") from None
     if "error" in said:
-        raise ChatError(f"the chat template {said['error']}; {OTHER}")
+        raise ChatError(f"the chat template {said['error'].rstrip('.')}; {OTHER}")
     return str(said["text"])
 
 
