@@ -1,1 +1,1 @@
-"""Speed beside llama.cpp, gguf-py and transformers: `python -m benchmarks` in a checkout. README.md says why it is fair."""
+"""Speed against llama.cpp, gguf-py and transformers: `python -m benchmarks` in a checkout. README.md says why it is fair."""

@@ -24,16 +24,19 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
 
 
 def words(text: str) -> tuple[str, ...]:
+    """The words between commas, as a tuple."""
     return tuple(word for word in text.split(",") if word)
 
 
 def positive(text: str) -> int:
+    """A whole number of one or more; ArgumentTypeError for a smaller one."""
     if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: not one or more")
+        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more; name a larger number")
     return number
 
 
 def arguments() -> argparse.Namespace:
+    """The command line, read and checked; argparse exits with 2 for an unknown group."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -63,13 +66,16 @@ def arguments() -> argparse.Namespace:
 
 
 def refuse(why: str) -> NoReturn:
-    """A user's mistake: one line, status 2."""
+    """End with status 2 and one line about the user's mistake."""
     print(f"python -m benchmarks: error: {why}", file=sys.stderr)
     raise SystemExit(2)
 
 
 def measure(given: argparse.Namespace, report: "Report") -> None:
-    """Every group in turn; Numba and BLAS are told their threads before they are imported."""
+    """Measure every group in turn and add its rows to the report.
+
+    Numba and BLAS read the number of threads when they are imported, so it is set before.
+    """
     for name in ("NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ[name] = str(given.threads)
     from refmodel.errors import RefmodelError
@@ -115,7 +121,10 @@ def measure(given: argparse.Namespace, report: "Report") -> None:
 
 
 def watched(group: "Callable[[Bench], Iterable[Row]]", bench: "Bench", patience: float) -> "Iterator[Row]":
-    """The rows of a group, each with what others used of the machine just before."""
+    """The rows of a group, each with the share of the machine that other processes used just before.
+
+    patience  seconds to wait for a quiet machine before each row
+    """
     from dataclasses import replace
 
     from . import machine
@@ -131,6 +140,7 @@ def watched(group: "Callable[[Bench], Iterable[Row]]", bench: "Bench", patience:
 
 
 def main() -> None:
+    """Measure, or show a saved run; then print the table and write what was asked for."""
     given = arguments()
     from . import show
     from .results import Report

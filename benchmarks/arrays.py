@@ -10,7 +10,7 @@ ALIGNMENT = 64
 
 
 def zeros(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Zeros whose first byte has an address that is a multiple of 64; every page is touched."""
+    """Zeros at an address that is a multiple of 64; every page has been written to."""
     size = prod(shape) * np.dtype(dtype).itemsize
     raw = np.empty(size + ALIGNMENT, np.uint8)
     raw[:] = 0
@@ -19,7 +19,7 @@ def zeros(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
 
 
 def aligned(data: NDArray[Any]) -> NDArray[Any]:
-    """The array itself if it lies well, else a copy that does."""
+    """The array itself if it is contiguous at a multiple of 64 bytes, else such a copy."""
     if data.flags.c_contiguous and data.ctypes.data % ALIGNMENT == 0:
         return data
     copy = zeros(data.shape, data.dtype)

@@ -21,9 +21,12 @@ PHASES = ("decode", "prefill")
 class Bench:
     """The choices of the command line.
 
-    models     the folder of the large files, made where they are missing
+    pairs      turns of each side
+    threads    of both sides
+    library    the llama.cpp to compare with
+    models     the folder of the large files; missing ones are made
     files      which of them `model` and `memory` run
-    hf_python  an interpreter that has transformers and torch
+    hf_python  a Python that has transformers and torch
     """
 
     pairs: int
@@ -38,5 +41,5 @@ class Bench:
 
     @cached_property
     def ggml(self) -> Ggml:
-        """llama.cpp's operations in this process; loaded when first asked for."""
+        """llama.cpp's operations in this process, loaded on first use."""
         return Ggml(self.library, self.threads)

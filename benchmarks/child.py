@@ -21,14 +21,14 @@ SETTLE = 0.03  # seconds after a turn; OpenMP's threads spin for less
 
 
 class Child:
-    """A process that answers requests; it ends with `close`, or with this one."""
+    """A process that answers requests; it ends with `close`, or with this process."""
 
     def __init__(self, command: Sequence[str], env: dict[str, str]) -> None:
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, env=env, text=True)
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """SystemExit with the end of its log if it dies."""
+        """Send one request and return its answer. SystemExit, with the end of the child's log, if the child dies."""
         assert self.process.stdin
         assert self.process.stdout
         try:
@@ -40,9 +40,13 @@ class Child:
             return json.loads(line)
         self.log.seek(0)
         said = self.log.read().decode(errors="replace").strip().splitlines()[-3:]
-        raise SystemExit(f"{' '.join(self.process.args)}: ended with status {self.process.wait()}: {' '.join(said)}")  # type: ignore[arg-type]
+        raise SystemExit(
+            f"{' '.join(self.process.args)}: ended with status "  # type: ignore[arg-type]
+            f"{self.process.wait()}: {' '.join(said)}; run it by itself"
+        )
 
     def close(self) -> None:
+        """End the process."""
         self.process.kill()
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout):
@@ -52,7 +56,13 @@ class Child:
 
 
 def taking_turns(child: Child, ours: Sequence[Callable[[], Any]], **request: Any) -> tuple[list[Side], list[float]]:
-    """Our sides, and the child's last; and a list that grows by what the waiting side used in a turn, as a share of one core."""
+    """The sides of an alternating measurement: ours, then the child's.
+
+    ours     calls in this process
+    request  what the child is asked in each of its turns
+
+    Returns the sides, and a list that gets one number a turn: how much of a core the waiting side used.
+    """
     spun: list[float] = []
 
     def mine(call: Callable[[], Any]) -> Side:
@@ -77,14 +87,17 @@ def taking_turns(child: Child, ours: Sequence[Callable[[], Any]], **request: Any
 
 
 def environment(threads: int) -> dict[str, str]:
-    """This process's, without what changes how llama.cpp or OpenMP work; every pool has that many threads."""
+    """This process's environment with every pool set to `threads`, and without variables that change llama.cpp or OpenMP."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GGML_", "LLAMA_", "GOMP_", "OMP_"))}
     pools = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     return kept | pools | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH", "")]))}
 
 
 def requests() -> Iterator[tuple[dict[str, Any], TextIO]]:
-    """In the child: each request, and where its answer goes; clocks are answered here. What others print goes to the log."""
+    """In the child: yield each request and the file that takes its answer. Requests for the clock are answered here.
+
+    What libraries print goes to the log.
+    """
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:
@@ -96,4 +109,5 @@ def requests() -> Iterator[tuple[dict[str, Any], TextIO]]:
 
 
 def answer(channel: TextIO, **values: Any) -> None:
+    """In the child: send an answer, a JSON object on one line."""
     print(json.dumps(values), file=channel, flush=True)

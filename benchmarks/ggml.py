@@ -25,10 +25,14 @@ F32, I32 = 0, 26  # ggml_type
 
 
 class InitParams(Structure):
+    """ggml's ggml_init_params."""
+
     _fields_ = (("mem_size", c_size_t), ("mem_buffer", c_void_p), ("no_alloc", c_bool))
 
 
 class Feature(Structure):
+    """ggml's ggml_backend_feature."""
+
     _fields_ = (("name", c_char_p), ("value", c_char_p))
 
 
@@ -58,7 +62,7 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 
 
 class Ggml:
-    """The CPU backend of one llama.cpp in this process, with so many threads. OracleError if the build is not known."""
+    """The CPU backend of one llama.cpp in this process, with a number of threads. OracleError for an unknown build."""
 
     def __init__(self, library: Library, threads: int) -> None:
         files = [str(path) for path in (*library.before, library.path)]
@@ -75,10 +79,11 @@ class Ggml:
         self.function(b"ggml_backend_set_n_threads", CFUNCTYPE(None, c_void_p, c_int))(self.backend, threads)
 
     def function(self, name: bytes, kind: Any) -> Any:
+        """A function of the backend's registry by its name; `kind` is its ctypes prototype."""
         return kind(self.lib.ggml_backend_reg_get_proc_address(self.registry, name))
 
     def features(self) -> str:
-        """What the backend says it was compiled for: `AVX2 FMA REPACK`, and so on."""
+        """The features that the backend was compiled for: `AVX2 FMA REPACK`, and so on."""
         kind = CFUNCTYPE(POINTER(Feature), c_void_p)
         found, names = self.function(b"ggml_backend_get_features", kind)(self.registry), list[str]()
         while found[len(names)].name:
@@ -86,7 +91,7 @@ class Ggml:
         return " ".join(names)
 
     def repacking(self, kind: GGMLQuantizationType, shape: tuple[int, ...]) -> int | None:
-        """The buffer type in which llama.cpp's loader would put such a weight, or None if it leaves it where it lies."""
+        """The buffer type in which llama.cpp's loader puts a weight of this type and shape [O, I]; None if it is not repacked."""
         kinds = self.function(b"ggml_backend_dev_get_extra_bufts", CFUNCTYPE(POINTER(c_void_p), c_void_p))(self.device)
         graph = Graph(self)
         weight, x = graph.tensor(int(kind), shape), graph.tensor(F32, (512, shape[1]))
@@ -105,13 +110,14 @@ class Ggml:
 
 
 def release(lib: Any, context: int, buffers: list[int]) -> None:
+    """Free a context and its buffers."""
     for buffer in buffers:
         lib.ggml_backend_buffer_free(buffer)
     lib.ggml_free(context)
 
 
 class Graph:
-    """One operation: its inputs, their memory, and `run`."""
+    """One operation: its inputs, their memory, and the call that computes it."""
 
     def __init__(self, ggml: Ggml) -> None:
         self.ggml, self.lib = ggml, ggml.lib
@@ -121,12 +127,12 @@ class Graph:
         weakref.finalize(self, release, self.lib, self.context, self.buffers)
 
     def tensor(self, kind: int, shape: Sequence[int]) -> int:
-        """A tensor without memory; the shape in NumPy's order."""
+        """A tensor without memory; kind is a ggml_type, shape in NumPy's order. Returns its address."""
         ne = (c_int64 * len(shape))(*shape[::-1])
         return int(self.lib.ggml_new_tensor(self.context, kind, len(shape), ne))
 
     def over(self, tensor: int, data: NDArray[Any]) -> int:
-        """Lay the tensor over the array's own memory, or over a copy if ggml does not take its address."""
+        """Give the tensor the array's own memory, or that of an aligned copy. Returns the tensor."""
         data = aligned(data)
         self.kept.append(data)
         buffer = self.lib.ggml_backend_cpu_buffer_from_ptr(data.ctypes.data, data.nbytes)
@@ -135,7 +141,7 @@ class Graph:
         return tensor
 
     def copied(self, kind: int, shape: Sequence[int], data: NDArray[Any], buffer_type: int) -> int:
-        """A tensor in a buffer of that type, with the array's bytes, rearranged as the type has it."""
+        """A tensor in a buffer of that type: the array's bytes, repacked as the buffer type does it. Returns its address."""
         inner = Graph(self.ggml)
         tensor = inner.tensor(kind, shape)
         inner.buffers.append(self.lib.ggml_backend_alloc_ctx_tensors_from_buft(inner.context, buffer_type))
@@ -144,10 +150,11 @@ class Graph:
         return tensor
 
     def floats(self, data: NDArray[np.float32]) -> int:
+        """A float32 tensor with the array's memory. Returns its address."""
         return self.over(self.tensor(F32, data.shape), data)
 
     def finish(self, result: int) -> Callable[[], None]:
-        """Give the result memory; what it returns computes it once."""
+        """Give the result memory. Returns a call that computes it once; RuntimeError if ggml refuses."""
         self.result, node = result, Node.from_address(result)
         self.out = zeros(tuple(node.ne)[::-1], np.float32)
         self.over(result, self.out)
@@ -156,7 +163,7 @@ class Graph:
 
         def run() -> None:  # holds this object, and with it the memory of every tensor
             if status := self.lib.ggml_backend_graph_compute(self.ggml.backend, graph):
-                raise RuntimeError(f"ggml_backend_graph_compute gives {status}")
+                raise RuntimeError(f"ggml_backend_graph_compute gives {status}, not 0; name another --llama-lib")
 
         return run
 
@@ -165,7 +172,10 @@ Turn = tuple[Callable[[], None], NDArray[np.float32]]  # what computes, and wher
 
 
 def mul_mat(ggml: Ggml, kind: GGMLQuantizationType, rows: NDArray[np.uint8], x: NDArray[np.float32], repack: int | None) -> Turn:
-    """rows [O, bytes of a row] times the tokens x [T, I]: [T, O]; where the rows lie, or repacked into such a buffer."""
+    """A turn of packed rows [O, bytes] times tokens x [T, I] float32 -> [T, O].
+
+    repack  the buffer type into which the rows are repacked before; None: they stay as they are
+    """
     graph, shape = Graph(ggml), (len(rows), x.shape[1])
     w = graph.over(graph.tensor(int(kind), shape), rows) if repack is None else graph.copied(int(kind), shape, rows, repack)
     run = graph.finish(ggml.lib.ggml_mul_mat(graph.context, w, graph.floats(x)))
@@ -173,7 +183,7 @@ def mul_mat(ggml: Ggml, kind: GGMLQuantizationType, rows: NDArray[np.uint8], x: 
 
 
 def get_rows(ggml: Ggml, kind: GGMLQuantizationType, rows: NDArray[np.uint8], columns: int) -> Turn:
-    """Every row decoded: [O, columns]."""
+    """A turn of decoding every row: [O, bytes] -> [O, columns] float32."""
     graph = Graph(ggml)
     w = graph.over(graph.tensor(int(kind), (len(rows), columns)), rows)
     ids = np.arange(len(rows), dtype=np.int32)
@@ -183,7 +193,15 @@ def get_rows(ggml: Ggml, kind: GGMLQuantizationType, rows: NDArray[np.uint8], co
 
 
 def gated_delta_net(ggml: Ggml, q: Any, k: Any, v: Any, log_decay: Any, beta: Any, state: Any) -> Turn:
-    """q, k [T, Hk, S], v [T, Hv, S], log_decay, beta [T, Hv], state [Hv, S, S]: the outputs [T, Hv, S] times S^-0.5."""
+    """A turn of ggml's gated delta rule; its outputs carry the factor S^-0.5.
+
+    q, k             [T, Hk, S]
+    v                [T, Hv, S]
+    log_decay, beta  [T, Hv]
+    state            [Hv, S, S]
+
+    Computes the outputs [T, Hv, S], float32.
+    """
     graph, (T, Hv, S) = Graph(ggml), v.shape
     inputs = [graph.floats(a) for a in (q, k, v, log_decay.reshape(T, Hv, 1), beta.reshape(T, Hv, 1), state)]
     run = graph.finish(ggml.lib.ggml_gated_delta_net(graph.context, *inputs, 1))

@@ -26,12 +26,12 @@ MEMORY = Goal(600.0, 300.0, most=True)  # megabytes
 
 
 def kind_of(name: str) -> str:
-    """The class of goals that a tensor type is in."""
+    """The class of goals of a tensor type: good, Q6_K or other."""
     return "good" if name in GOOD else name if name == "Q6_K" else "other"
 
 
 def product(group: str, name: str, numerics: str) -> Goal | None:
-    """The goal of a product of that type: group is matvec or prefill."""
+    """The goal of a product with a tensor type under a numerics; group is matvec or prefill."""
     if numerics == "reference":
         return EXACT[group]
     if numerics == "llamacpp":

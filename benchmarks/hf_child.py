@@ -10,7 +10,7 @@ from .child import answer, requests
 
 
 class Runner:
-    """One Qwen3.5 text model and one sequence."""
+    """One Qwen3.5 text model with random weights, and one sequence. ImportError without torch and transformers."""
 
     def __init__(self, sizes: dict[str, Any], threads: int) -> None:
         import torch
@@ -25,6 +25,7 @@ class Runner:
         self.cache: Any = None
 
     def run(self, tokens: list[int]) -> float:
+        """Feed token ids to the sequence. Returns the seconds."""
         ids = self.torch.tensor([tokens])
         start = time.perf_counter()
         with self.torch.inference_mode():
@@ -35,6 +36,7 @@ class Runner:
 
 
 def main() -> None:
+    """Answer requests: open a model, prefill, decode."""
     runner: Runner | None = None
     for request, channel in requests():
         if "open" in request:

@@ -24,7 +24,7 @@ NOT_ZERO = np.float32(1.7)  # zeros are written three times as fast, and nobody 
 
 @njit(cache=True)
 def sum_of_streams(a: Any) -> Any:
-    """The sum of a [streams, n]: nothing but loads and one addition for each."""
+    """The sum of a [streams, n]: loads, and one addition for each."""
     first, second, third, fourth = a[0], a[1], a[2], a[3]
     total = np.uint64(0)
     for i in range(first.size):
@@ -34,13 +34,14 @@ def sum_of_streams(a: Any) -> Any:
 
 @njit(parallel=True, cache=True)
 def read(a: Any, totals: Any) -> None:
-    """Read a [threads, streams, n] once."""
+    """Read a [threads, streams, n] once; totals [threads] takes the sums."""
     for t in prange(a.shape[0]):
         totals[t] = sum_of_streams(a[t])
 
 
 @njit(cache=True)
 def fill_one(out: Any, start: int, stop: int) -> None:
+    """Write the bytes `start` to `stop` of out once, past the caches."""
     value = simd.splat(LINE, NOT_ZERO)
     for i in range(start, stop, 64):
         simd.stream(out, i, value)
@@ -48,14 +49,14 @@ def fill_one(out: Any, start: int, stop: int) -> None:
 
 @njit(parallel=True, cache=True)
 def fill(out: Any, threads: int) -> None:
-    """Write out [bytes], aligned to 64, once, past the caches."""
+    """Write out [bytes] once, past the caches; its address is a multiple of 64."""
     share = out.size // threads // 64 * 64
     for t in prange(threads):
         fill_one(out, t * share, (t + 1) * share)
 
 
 def reading(memory: Any, threads: int) -> Callable[[], None]:
-    """A turn of reading bytes once, but for an end of less than 64 bytes a stream."""
+    """A turn of reading an array's bytes once, except for fewer than 64 bytes at the end of each stream."""
     n = memory.size // (8 * threads * STREAMS)
     streams = memory[: 8 * threads * STREAMS * n].view(np.uint64).reshape(threads, STREAMS, n)
     totals = np.zeros(threads, np.uint64)
@@ -63,13 +64,13 @@ def reading(memory: Any, threads: int) -> Callable[[], None]:
 
 
 def filling(size: int, threads: int) -> Callable[[], None]:
-    """A turn of filling so many bytes of its own."""
+    """A turn of filling `size` bytes of its own."""
     memory = zeros((size,), np.uint8)
     return lambda: fill(memory, threads)
 
 
 def bandwidth(threads: int) -> dict[str, float]:
-    """Median GB/s of reading and of filling."""
+    """Median GB/s: {"read": ..., "fill": ...}."""
     memory = zeros((BYTES,), np.uint8)
     memory[:] = np.resize(np.random.default_rng(0).integers(0, 256, 1 << 20, np.uint8), BYTES)
     seconds = alternate(sides(reading(memory, threads), filling(BYTES, threads)), TURNS)

@@ -23,7 +23,7 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 
 
 class Runner:
-    """One model and one sequence."""
+    """One model in llama.cpp, and one sequence."""
 
     def __init__(self, request: dict[str, Any]) -> None:
         api = Api(request["files"], request["variant"])
@@ -42,10 +42,11 @@ class Runner:
         self.n_vocab = self.lib.llama_vocab_n_tokens(self.lib.llama_model_get_vocab(self.model))
 
     def clear(self) -> None:
+        """Empty the cache."""
         self.lib.llama_memory_clear(self.lib.llama_get_memory(self.context), True)
 
     def run(self, tokens: list[int]) -> tuple[float, list[float]]:
-        """(seconds, the first logits of the last position)."""
+        """Feed token ids to the sequence. Returns the seconds and the first logits (eight at most) of the last position."""
         ids, wanted = (c_int32 * len(tokens))(*tokens), (c_int8 * len(tokens))(*[0] * (len(tokens) - 1), 1)
         batch = Batch(n_tokens=len(tokens), token=ctypes.addressof(ids), logits=ctypes.addressof(wanted))
         start = time.perf_counter()
@@ -57,6 +58,7 @@ class Runner:
 
 
 def main() -> None:
+    """Answer requests: open a model, prefill, decode."""
     runner: Runner | None = None
     for request, channel in requests():
         if "open" in request:

@@ -15,7 +15,7 @@ VERSIONS = ("refmodel", "numpy", "numba", "llvmlite", "gguf")
 
 
 def processor() -> tuple[str, list[str]]:
-    """The processor's name, and those of its features that matter here; Linux."""
+    """The processor's name, and those of its features that matter here. Linux only."""
     text = Path("/proc/cpuinfo").read_text()
     fields = dict(line.split(":", 1) for line in text.split("\n\n")[0].splitlines() if ":" in line)
     fields = {key.strip(): value.strip() for key, value in fields.items()}
@@ -24,7 +24,7 @@ def processor() -> tuple[str, list[str]]:
 
 
 def header(threads: int, libraries: Mapping[str, str]) -> dict[str, Any]:
-    """What a reader needs to know about a run; `libraries` is what the other sides say of themselves."""
+    """The machine, the versions and the limits of a run, for its reader; `libraries` is how the other sides describe themselves."""
     name, flags = processor()
     return {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -43,7 +43,7 @@ def header(threads: int, libraries: Mapping[str, str]) -> dict[str, Any]:
 
 
 def busy() -> tuple[float, float]:
-    """(seconds that all cores together were busy or stolen, seconds that this process and its waited-for children were)."""
+    """Seconds that all cores together were busy or stolen, and seconds that this process and its ended children used."""
     ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
     user, nice, system, _, _, interrupts, soft, stolen = ticks
     mine = os.times()
@@ -52,19 +52,20 @@ def busy() -> tuple[float, float]:
 
 
 class Watch:
-    """Over a stretch of time: the share of the machine that others used. Children that still run tell their own seconds."""
+    """Over a stretch of time: the share of the machine that other processes used."""
 
     def __init__(self) -> None:
         self.start, (self.total, self.mine) = time.perf_counter(), busy()
 
     def others(self, children: float = 0.0) -> float:
+        """The share since this watch was made; `children` is how many seconds its running children used."""
         total, mine = busy()
         capacity = (time.perf_counter() - self.start) * (os.cpu_count() or 1)
         return max(0.0, (total - self.total) - (mine - self.mine) - children) / capacity
 
 
 def wait_until_quiet(patience: float) -> float:
-    """Wait, at most so many seconds, for half a second in which others use less than 5 %; the share in the last one."""
+    """Wait at most `patience` seconds for half a second in which others use less than 5 %. Returns their share in the last one."""
     start = time.perf_counter()
     while True:
         watch = Watch()

@@ -1,4 +1,4 @@
-"""Whole models beside llama.cpp and transformers, which run in child processes; the growth of a DeltaNet layer."""
+"""Whole models against llama.cpp and transformers, which run in child processes; the growth of a DeltaNet layer."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -27,13 +27,14 @@ LONG, BRIEF = 4096, 256
 
 
 def file(bench: Bench, name: str) -> Path:
-    """One of FILES, made where it is missing."""
+    """One of FILES, by name; it is made if it is missing."""
     bench.models.mkdir(parents=True, exist_ok=True)
     path = bench.models / f"{name}.gguf"
     return path if path.exists() else synthesize(path, FILES[name])
 
 
 def model(bench: Bench) -> Iterator[Row]:
+    """Rows of group `model`: prefill and decode of the large files against llama.cpp."""
     for name in bench.files:
         path = file(bench, name)
         child = Child([sys.executable, "-P", "-m", "benchmarks.llama_child"], environment(bench.threads))
@@ -56,7 +57,10 @@ def model(bench: Bench) -> Iterator[Row]:
 
 
 def against(bench: Bench, child: Child, path: Path, wanted: tuple[str, ...]) -> Iterator[tuple[str, str, dict[str, Any], str]]:
-    """(numerics, phase, numbers, note) of prefill and decode of a file beside a child that has opened it."""
+    """Prefill and decode of a file against a child that has opened it: numerics, phase, the row's numbers, a note.
+
+    wanted  names of numerics
+    """
     loaded = refmodel.load(path)
     policies = {name: ours.numerics(name, bench.threads) for name in wanted if name in bench.numerics}
     for phase in bench.phases:
@@ -74,7 +78,7 @@ def against(bench: Bench, child: Child, path: Path, wanted: tuple[str, ...]) -> 
 
 
 def rounds(bench: Bench, child: Child, calls: Sequence[Callable[[], Any]], request: dict[str, Any]) -> list[Any]:
-    """The seconds of each of our calls, those of the child, and a note where one side was not still in the other's turns."""
+    """The seconds of each of our calls and those of the child, in turns; last, a note if the waiting side was not idle."""
     turns, spun = taking_turns(child, calls, **request)
     seconds: list[Any] = list(alternate(turns, bench.pairs))
     worst = sorted(spun)[len(spun) // 2]
@@ -82,7 +86,7 @@ def rounds(bench: Bench, child: Child, calls: Sequence[Callable[[], Any]], reque
 
 
 def transformers(bench: Bench) -> Iterator[Row]:
-    """Float32 on the CPU, 4 layers, 8k vocabulary: the same sizes, random weights."""
+    """Rows of group `transformers`: float32, 4 layers, a vocabulary of 8k, random weights of the same sizes."""
     child = Child([bench.hf_python, "-P", "-m", "benchmarks.hf_child"], environment(bench.threads))
     try:
         opened = child.ask(open=True, sizes=sizes(FILES["q35-4b-4-8k"]), threads=bench.threads)
@@ -99,7 +103,7 @@ def transformers(bench: Bench) -> Iterator[Row]:
 
 
 def sizes(s: Shape) -> dict[str, Any]:
-    """The fields of transformers' Qwen3_5TextConfig."""
+    """The fields of transformers' Qwen3_5TextConfig for a shape."""
     return {
         "vocab_size": s.V,
         "hidden_size": s.E,
@@ -119,7 +123,7 @@ def sizes(s: Shape) -> dict[str, Any]:
 
 
 def growth(bench: Bench) -> Iterator[Row]:
-    """Seconds per token of one DeltaNet layer at 4096 tokens over those at 256, read as `refmodel run` reads a prompt."""
+    """The row of group `growth`: seconds per token of one DeltaNet block at 4096 tokens over those at 256."""
     loaded = refmodel.load(file(bench, "q35-4b-4-8k"))
     policy, tokens = ours.numerics("fast", bench.threads), [i % 8000 for i in range(LONG)]
     calls = [ours.first_token(loaded, policy, tokens[:count], "layers:0") for count in (BRIEF, LONG)]

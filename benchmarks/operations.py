@@ -1,4 +1,4 @@
-"""Single operations beside ggml's, in one process: products, the gated delta rule, decoding of whole tensors."""
+"""Single operations against ggml's, in one process: products, the gated delta rule, decoding of whole tensors."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -22,25 +22,29 @@ DECODED = 1 << 28  # bytes of float32 that a decoding fills
 
 
 def activations(tokens: int, columns: int) -> NDArray[np.float32]:
+    """Random tokens [tokens, columns] float32, always the same."""
     return np.random.default_rng(tokens).standard_normal((tokens, columns)).astype(np.float32)
 
 
 def matvec(bench: Bench) -> Iterator[Row]:
-    """One token times 2560 columns and rows that no cache holds; and what share of pure reading that is."""
+    """Rows of group `matvec`: one token times rows of 2560 columns, more rows than any cache holds."""
     for name in bench.types:
         rows = LARGE // ours.row_bytes(T[name], COLUMNS) // 1024 * 1024
         yield from product(bench, "matvec", name, rows, 1)
 
 
 def prefill(bench: Bench) -> Iterator[Row]:
-    """128 and 512 tokens times 9216 rows of 2560."""
+    """Rows of group `prefill`: 128 and 512 tokens times 9216 rows of 2560 columns."""
     for name in bench.types:
         for tokens in PREFILL_TOKENS:
             yield from product(bench, "prefill", name, PREFILL_ROWS, tokens)
 
 
 def product(bench: Bench, group: str, name: str, rows: int, tokens: int) -> Iterator[Row]:
-    """One product under each numerics, beside the faster of llama.cpp's two ways in this run, and beside pure reading."""
+    """Rows of one product: each numerics against the faster of llama.cpp's two ways, and against only reading the weights.
+
+    name  of a tensor type
+    """
     w, x = ours.weight(T[name], rows, COLUMNS), activations(tokens, COLUMNS)
     packed, read = w.tensor.data, limits.reading(w.tensor.data, bench.threads)
     theirs = {"plain": ggml.mul_mat(bench.ggml, T[name], w.rows, x, None)[0]}
@@ -64,7 +68,7 @@ def product(bench: Bench, group: str, name: str, rows: int, tokens: int) -> Iter
 
 
 def delta(bench: Bench) -> Iterator[Row]:
-    """The gated delta rule of one layer: 32 heads of 128 x 128, 512 tokens and one."""
+    """Rows of group `delta`: the gated delta rule of one block, 32 heads of 128 x 128, for 512 tokens and for one."""
     heads, size, r = 32, 128, np.random.default_rng(0)
     for tokens in (512, 1):
         q, k, v = (r.standard_normal((tokens, heads, size)).astype(np.float32) for _ in range(3))
@@ -80,7 +84,7 @@ def delta(bench: Bench) -> Iterator[Row]:
 
 
 def dequantize(bench: Bench) -> Iterator[Row]:
-    """A whole tensor to float32: beside gguf-py, ggml's get_rows, and filling the same memory."""
+    """Rows of group `dequantize`: a whole tensor to float32, against gguf-py, ggml's get_rows and filling the same memory."""
     rows = DECODED // (4 * COLUMNS)
     for name in bench.types:
         w = ours.weight(T[name], rows, COLUMNS)

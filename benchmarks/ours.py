@@ -22,12 +22,12 @@ from .synthesize import DISTINCT, packed
 
 
 def numerics(name: str, threads: int) -> Numerics:
-    """The policy of that name; llamacpp as llama.cpp runs by itself with so many threads."""
+    """The policy of that name; llamacpp is as llama.cpp runs with that many threads."""
     return numerics_of(f"llamacpp:threads={threads}" if name == "llamacpp" else name)
 
 
 def weight(kind: GGMLQuantizationType, rows: int, columns: int, seed: int = 0) -> Weight:
-    """A random packed matrix, read-only as those of a file are."""
+    """A random packed matrix [rows, columns], read-only as a file's are."""
     few = packed(kind, DISTINCT, columns, seed)
     data = aligned(np.resize(few, (rows, few.shape[1])).reshape(-1))
     data.setflags(write=False)
@@ -35,22 +35,23 @@ def weight(kind: GGMLQuantizationType, rows: int, columns: int, seed: int = 0) -
 
 
 def row_bytes(kind: GGMLQuantizationType, columns: int) -> int:
+    """The bytes of a packed row."""
     weights, size = GGML_QUANT_SIZES[kind]
     return columns // weights * size
 
 
 def linear(num: Numerics, w: Weight, x: F32) -> Callable[[], Any]:
-    """A turn of the product of w with the tokens x."""
+    """A turn of w [O, I] times the tokens x [T, I]."""
     return lambda: num.linear(w, x)
 
 
 def delta_rule(num: Numerics, q: F32, k: F32, v: F32, log_decay: F32, beta: F32, state: F32) -> Callable[[], Any]:
-    """A turn of the gated delta rule; the state after it takes the place of the state before, as in a session."""
+    """A turn of the gated delta rule; it overwrites the state, as a session does. Shapes as in ops.deltanet.gated_delta_rule."""
     return lambda: num.gated_delta_rule(q, k, v, log_decay, beta, state, state)
 
 
 def dequantize(w: Weight) -> tuple[Callable[[], Any], str]:
-    """A turn of the decoding of a whole matrix, into memory that is there already; and by what it is done."""
+    """A turn of decoding a whole matrix into memory that exists already, and a word for what decodes it."""
     out = zeros(w.shape, np.float32)
     if w.type.name in KINDS:
         return (lambda: decode(w.type.name, w.rows, out)), ""
@@ -63,12 +64,12 @@ def reading(loaded: Model, num: Numerics, tokens: Sequence[int], route: str = ""
 
 
 def first_token(loaded: Model, num: Numerics, tokens: Sequence[int], route: str = "") -> Callable[[], Any]:
-    """A turn of reading a prompt as `refmodel run` does, piece by piece, and of choosing the next token."""
+    """A turn of reading a prompt as `refmodel run` does, piece by piece, and choosing the next token."""
     return lambda: next(generate(loaded.session(route or None, num), tokens, 1))
 
 
 def decoding(loaded: Model, num: Numerics, before: Sequence[int], after: Sequence[int]) -> Callable[[], Any]:
-    """A turn of a few more tokens, one by one, in a sequence that begins with `before`."""
+    """A turn of feeding the tokens `after`, one at a time, in a sequence that begins with `before`."""
     session = loaded.session(None, num)
     session.forward(before, "last")
     return lambda: [session.forward([token], "last") for token in after]

@@ -19,11 +19,12 @@ INTERVAL = 0.01  # seconds between looks at the memory of a child
 
 
 def refmodel(*words: str) -> list[str]:
+    """The command line of a refmodel command in this Python."""
     return [sys.executable, "-m", "refmodel", *words]
 
 
 def first_byte(command: Sequence[str], env: dict[str, str]) -> float:
-    """Seconds from the start of a process to the first byte that it prints."""
+    """Seconds from the start of a process to its first byte of output. SystemExit if it fails."""
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env) as child:
         assert child.stdout
@@ -31,19 +32,19 @@ def first_byte(command: Sequence[str], env: dict[str, str]) -> float:
         seconds = time.perf_counter() - start
         child.stdout.read()
     if child.returncode or not found:
-        raise SystemExit(f"{' '.join(command)} ended with status {child.returncode}")
+        raise SystemExit(f"{' '.join(command)} ended with status {child.returncode}; run it by itself to see why")
     return seconds
 
 
 def start(bench: Bench) -> Iterator[Row]:
-    """A warm `refmodel run` of the tiny golden: from the start of the process to the first token."""
+    """The row of group `start`: a warm `refmodel run` of the tiny golden, from the start of the process to the first token."""
     command = refmodel("run", str(GOLDEN), "--tokens", "1,2,3", "-n", "1")
     seconds = [first_byte(command, dict(os.environ)) for _ in range(1 + bench.pairs)][1:]
     yield Row("start", "first token of the tiny golden", goals.START, unit="s", **alone(seconds))
 
 
 def cold(bench: Bench) -> Iterator[Row]:
-    """The first run on the mix of types of a file, with an empty cache: 16 tokens are read, two are written."""
+    """The row of group `cold`: the first run with an empty kernel cache; 16 tokens are read, two are written."""
     from refmodel.cli import app
 
     path = str(file(bench, "q35-4b-4-8k"))
@@ -62,7 +63,7 @@ def cold(bench: Bench) -> Iterator[Row]:
 
 
 def memory(bench: Bench) -> Iterator[Row]:
-    """The most anonymous memory of a process that reads 512 tokens and makes the logits of the last."""
+    """Rows of group `memory`: peak anonymous memory of a process that reads 512 tokens and makes the logits of the last."""
     for name in bench.files:
         tokens = ",".join(str(7 * i % 4096) for i in range(512))
         megabytes, _ = peak(refmodel("run", str(file(bench, name)), "--tokens", tokens, "-n", "1"))
@@ -70,7 +71,7 @@ def memory(bench: Bench) -> Iterator[Row]:
 
 
 def peak(command: Sequence[str]) -> tuple[float, float]:
-    """(the most RssAnon of a child process in MB, by looking often; its seconds). Linux."""
+    """Run a command. Returns its peak RssAnon in MB, sampled often, and its seconds. SystemExit if it fails. Linux only."""
     start, most = time.perf_counter(), 0
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
         while child.poll() is None:
@@ -81,5 +82,5 @@ def peak(command: Sequence[str]) -> tuple[float, float]:
             most = max([most, *(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))])
             time.sleep(INTERVAL)
     if child.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with status {child.returncode}")
+        raise SystemExit(f"{' '.join(command)} ended with status {child.returncode}; run it by itself to see why")
     return most / 1024, time.perf_counter() - start

@@ -24,13 +24,14 @@ class Spread:
 
     @staticmethod
     def of(values: Sequence[float] | NDArray[np.float64]) -> "Spread":
+        """Those of some values."""
         low, median, high = np.quantile(np.asarray(values, np.float64), [0.25, 0.5, 0.75])
         return Spread(float(low), float(median), float(high))
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a number has to reach, and what it should; `most`: it must not be larger, else not smaller."""
+    """The value that a number must reach, and the one that it should (aim); with `most` a number must not be larger."""
 
     must: float
     aim: float | None = None
@@ -52,7 +53,7 @@ class Row:
     """One line of the table.
 
     group   what it belongs to, a word of the command line; `name` tells rows of a group apart
-    beside  the other side, as it ran; empty where a number stands by itself
+    beside  the other side, as it ran; empty if there is none
     unit    of `ours` and `theirs`; speeds where it has a / in it, else times or sizes
     ratio   what the goal is about: our speed over theirs, pair by pair; or the number itself
     n       pairs, or runs
@@ -75,7 +76,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """absent, none (no goal), few (of fewer pairs than count), aim, must or missed."""
+        """aim, must or missed; absent without a number, none without a goal, few with fewer pairs than ENOUGH."""
         if self.ratio is None:
             return "absent"
         if self.goal is None:
@@ -86,9 +87,14 @@ class Row:
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float], work: float = 1.0) -> dict[str, Any]:
-    """The numbers of a row from the seconds of both sides, turn by turn: speeds work/s, and the ratio of speeds of each pair."""
+    """The numbers of a row from the seconds of both sides, turn by turn. ValueError if the numbers of turns differ.
+
+    work  what a turn does, in units: the speeds are work per second
+
+    The ratio is that of each pair's speeds, ours over theirs.
+    """
     if len(ours) != len(theirs):
-        raise ValueError(f"{len(ours)} turns of ours, {len(theirs)} of theirs: not pairs")
+        raise ValueError(f"{len(ours)} turns of ours, {len(theirs)} of theirs; expected pairs; measure both equally often")
     mine, other = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     return {
         "ours": Spread.of(work / mine),
@@ -105,13 +111,13 @@ def alone(values: Sequence[float]) -> dict[str, Any]:
 
 @dataclass
 class Report:
-    """A machine and rows; rows of the same group and name replace one another."""
+    """A machine and its rows; a row replaces the one of the same group and name."""
 
     header: dict[str, Any] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
 
     def begin(self, header: dict[str, Any]) -> None:
-        """A new run. SystemExit if there are rows of another machine or other programs: one table speaks of one."""
+        """Begin a new run. SystemExit if there are rows of another machine or other programs: a report is about one machine."""
         if self.rows and (other := [key for key in SAME if self.header.get(key) != header.get(key)]):
             raise SystemExit(
                 f"the rows that are kept were measured with another {' and '.join(other)}: name a new file with --json"
@@ -119,6 +125,7 @@ class Report:
         self.header = header
 
     def add(self, row: Row) -> None:
+        """Add a row, or replace the one of the same group and name."""
         for i, known in enumerate(self.rows):
             if (known.group, known.name) == (row.group, row.name):
                 self.rows[i] = row
@@ -126,6 +133,7 @@ class Report:
         self.rows.append(row)
 
     def save(self, path: Path) -> None:
+        """Write the report as JSON."""
         rows = [{**asdict(row), "verdict": row.verdict} for row in self.rows]
         text = json.dumps({"schema": SCHEMA, "header": self.header, "rows": rows}, indent=1)
         path.write_text(text + "\n")
@@ -135,11 +143,14 @@ class Report:
         """A saved report. SystemExit for a file of another schema."""
         found = json.loads(path.read_text())
         if found.get("schema") != SCHEMA:
-            raise SystemExit(f"{path}: has schema {found.get('schema')}; this program reads and writes {SCHEMA}")
+            raise SystemExit(
+                f"{path}: has schema {found.get('schema')}; this program reads and writes {SCHEMA}; name a new file with --json"
+            )
         return Report(found["header"], [row_of(row) for row in found["rows"]])
 
 
 def row_of(saved: Mapping[str, Any]) -> Row:
+    """A row from its JSON object."""
     values = {key: value for key, value in saved.items() if key != "verdict"}
     for name in ("ours", "theirs", "ratio"):
         values[name] = values[name] and Spread(**values[name])

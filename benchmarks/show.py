@@ -15,16 +15,17 @@ COLUMNS = ("what", "beside", "ours", "theirs", "ratio", "quartiles", "must", "ai
 
 
 def number(value: float) -> str:
-    """Three digits."""
+    """A number with three digits."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def speeds(spread: Spread | None, unit: str) -> str:
+    """The median with its unit; empty for None."""
     return f"{number(spread.median)} {unit}" if spread else ""
 
 
 def cells(row: Row) -> list[str]:
-    """The columns of a row; a goal of at most x is written ≤ x."""
+    """The cells of a row in the order of COLUMNS; a goal of at most x is written ≤ x."""
     if row.ratio is None:
         return [row.name, row.beside, "", "", "", "", *wanted(row), "", row.missing]
     remark = row.verdict + (f", {row.note}" if row.note else "") + (f", others used {row.others:.0%}" if row.others > 0.05 else "")
@@ -34,6 +35,7 @@ def cells(row: Row) -> list[str]:
 
 
 def wanted(row: Row) -> list[str]:
+    """The cells `must` and `aim`."""
     if row.goal is None:
         return ["", ""]
     sign = "≤ " if row.goal.most else ""
@@ -41,6 +43,7 @@ def wanted(row: Row) -> list[str]:
 
 
 def groups(report: Report) -> dict[str, list[Row]]:
+    """Group -> its rows, in order."""
     found: dict[str, list[Row]] = {}
     for row in report.rows:
         found.setdefault(row.group, []).append(row)
@@ -48,7 +51,7 @@ def groups(report: Report) -> dict[str, list[Row]]:
 
 
 def heading(report: Report) -> list[str]:
-    """The machine in a few lines."""
+    """The machine, the versions and the bandwidth, one line each."""
     h = report.header
     versions = ", ".join(f"{name} {version}" for name, version in h["versions"].items())
     bandwidth = "; ".join(
@@ -63,6 +66,7 @@ def heading(report: Report) -> list[str]:
 
 
 def table(report: Report, console: Console) -> None:
+    """Print the report as tables."""
     for line in heading(report):
         console.print(line, markup=False, soft_wrap=True)
     for group, rows in groups(report).items():
@@ -77,7 +81,7 @@ def table(report: Report, console: Console) -> None:
 
 
 def markdown(report: Report) -> str:
-    """The same for README.md."""
+    """The report as one Markdown table."""
     lines = [*(f"{line}  " for line in heading(report)), ""]
     lines += ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
     for group, rows in groups(report).items():
@@ -88,11 +92,15 @@ def markdown(report: Report) -> str:
 
 
 def label(row: Row) -> str:
+    """A row's name in the picture."""
     return row.name if row.beside in row.name else f"{row.name} · {row.beside}"
 
 
 def picture(report: Report, path: Path) -> None:
-    """Ratios with quartiles on a logarithmic axis, must and aim as ticks; one panel for each group that has another side."""
+    """Draw the ratios with quartiles on a logarithmic axis, must and aim marked; a panel for each group with another side.
+
+    SystemExit without matplotlib, or without a ratio.
+    """
     try:
         import matplotlib.pyplot as plt
         from matplotlib.ticker import NullLocator
@@ -105,7 +113,7 @@ def picture(report: Report, path: Path) -> None:
         if (rows := [row for row in found if row.ratio and row.beside and "%" not in row.name])
     }
     if not panels:
-        raise SystemExit("--plot: there is no ratio to draw")
+        raise SystemExit("--plot: there is no ratio to draw; measure a group that has another side")
     heights = [len(rows) + 1.5 for rows in panels.values()]
     figure, axes = plt.subplots(
         len(panels),

@@ -1,10 +1,10 @@
-"""Writing a routed copy beside `cp` and `sync` of the same bytes: speed, peak anonymous memory, and what is imported.
+"""Writing a routed copy against `cp` and `sync` of the same bytes: speed, peak anonymous memory, and what is imported.
 
     python -m benchmarks.surgery MODEL.gguf [--route blocks:27,31] [--folder /somewhere] [--rounds 3]
 
 Each round writes the copy with `refmodel surgery`, then copies that file with cp and syncs; both start with the source in the
 page cache and no file under the target's name. Speed is bytes of the copy over seconds until they are durable. The first copy of
-a file hashes it on the way, later ones remember the sha256: both are timed, each beside a cp of its own. Linux only.
+a file hashes it on the way, later ones remember the sha256: both are timed, each against a cp of its own. Linux only.
 """
 
 import argparse
@@ -23,12 +23,14 @@ from .processes import peak
 
 
 def timed(command: list[str]) -> float:
+    """Seconds that a command takes; CalledProcessError if it fails."""
     start = time.perf_counter()
     subprocess.run(command, check=True)
     return time.perf_counter() - start
 
 
 def main() -> None:
+    """Write copies in turns with cp and sync, and print speeds and memory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("--route", default="blocks:27,31")

@@ -34,7 +34,14 @@ PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that 
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a qwen35; the letters are those of refmodel.arrays. The values are those of Qwen3.5-4B."""
+    """The sizes of a qwen35 model; the letters are those of refmodel.arrays, and
+
+    V  the vocabulary     F  n_ff     S  Dk and Dv, which are equal
+    interval  every interval-th block is full attention
+    tied      whether the head is the embedding
+
+    The values are those of Qwen3.5-4B.
+    """
 
     like: str = "Qwen3.5-4B"
     layers: int = 32
@@ -53,7 +60,7 @@ class Shape:
     tied: bool = True
 
     def more_bits(self, layer: int) -> bool:
-        """The layers that llama.cpp's mixes give a better type: the first and last eighth, and every third between."""
+        """Whether llama.cpp's mixes give this block a better type: the first and last eighth, and every third between."""
         eighth = self.layers // 8
         return layer < eighth or layer >= 7 * self.layers // 8 or (layer - eighth) % 3 == 2
 
@@ -67,8 +74,8 @@ SHAPES = {
 def tensors(s: Shape) -> Iterator[tuple[str, T, tuple[int, ...]]]:
     """Name, type and shape of each tensor: the mix of UD-Q4_K_XL files.
 
-    Mixing layers have the types that are known of Qwen3.5-4B-UD-Q4_K_XL; for the feed-forward matrices, the embedding and the head
-    (which is the embedding in small models) they are chosen so that the mix has all six types of such files and a real one's size.
+    The attention and DeltaNet tensors have the types of Qwen3.5-4B-UD-Q4_K_XL. Those of the feed-forward matrices, the embedding
+    and the head are not known; they are chosen so that the mix has all six types of such files and the size of a real one.
     """
     yield "token_embd.weight", T.Q6_K if s.tied else T.Q4_K, (s.V, s.E)
     yield "output_norm.weight", T.F32, (s.E,)
@@ -108,7 +115,7 @@ def tensors(s: Shape) -> Iterator[tuple[str, T, tuple[int, ...]]]:
 
 @cache
 def packed(kind: T, count: int, columns: int, seed: int) -> Bytes:
-    """Rows of random packed weights [count, bytes of a row] with a mean of nearly zero and a root mean square of columns^-0.5."""
+    """Rows of random packed weights [count, bytes of a row] with mean about zero and root mean square columns^-0.5."""
     r = np.random.default_rng([seed, int(kind), columns])
     if kind in (T.F32, T.F16, T.BF16):
         floats = (r.standard_normal((count, columns)) * columns**-0.5).astype(np.float32)
@@ -138,7 +145,7 @@ def packed(kind: T, count: int, columns: int, seed: int) -> Bytes:
 
 @dataclass(frozen=True)
 class Repeated:
-    """Bytes over and over, up to `size` of them: what the writer asks of an array, its size and slices, and never all at once."""
+    """A block of bytes repeated up to `size` bytes. It has only what the writer needs of an array: its size, and slices."""
 
     pattern: Bytes
     size: int
@@ -151,7 +158,7 @@ class Repeated:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor that the writer takes; `number` tells tensors apart."""
+    """A tensor as the writer takes it; `number` makes the data of each tensor different."""
 
     name: str
     type: T
@@ -161,6 +168,7 @@ class Tensor:
 
     @property
     def data(self) -> Any:
+        """Its bytes, made on demand."""
         if self.type == T.F32:
             return vector(self.name, self.shape, self.seed + self.number).reshape(-1).view(np.uint8)
         rows = packed(self.type, DISTINCT, self.shape[-1], self.seed)
@@ -168,7 +176,7 @@ class Tensor:
 
 
 def vector(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
-    """Norms near one, convolutions that pass half of their input, decays of all speeds."""
+    """The float32 values of a small tensor: norms near one, convolutions that pass half of their input, decays of all speeds."""
     x = np.random.default_rng([seed, prod(shape)]).standard_normal(shape)
     if name.endswith("ssm_a"):
         x = -np.exp(x)  # -exp(A_log)
@@ -196,11 +204,13 @@ def vocabulary(size: int) -> tuple[list[str], list[str]]:
 
 
 def strings(values: Sequence[str]) -> Field:
+    """A metadata field that is an array of texts."""
     body = np.array([GGUFValueType.STRING], "<u4").tobytes() + np.array([len(values)], "<u8").tobytes()
     return Field(GGUFValueType.ARRAY, GGUFValueType.STRING, len(values), memoryview(body + b"".join(map(text, values))))
 
 
 def metadata(s: Shape) -> dict[str, Field]:
+    """The metadata of a file of that shape."""
     half = s.n_rot // 2
     numbers = {
         "context_length": 262_144,
@@ -241,12 +251,13 @@ def metadata(s: Shape) -> dict[str, Field]:
 
 
 def synthesize(path: Path, shape: Shape, seed: int = 0) -> Path:
-    """Write the file, whole or not at all."""
+    """Write a file of that shape with random weights, whole or not at all. Returns its path."""
     listed = [Tensor(name, kind, size, seed, i) for i, (name, kind, size) in enumerate(tensors(shape))]
     return write(path, metadata(shape), listed)
 
 
 def main() -> None:
+    """The command line: OUT.gguf and the shape."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, metavar="OUT.gguf")
     parser.add_argument("--shape", choices=SHAPES, default="4b")

@@ -9,7 +9,7 @@ Side = Callable[[], float]  # takes one turn, returns its seconds
 
 
 def timed(call: Callable[[], Any], repeat: int = 1) -> Side:
-    """A side that calls a function so many times; the seconds of one call."""
+    """A side that calls a function `repeat` times. Returns the seconds of one call."""
 
     def turn() -> float:
         start = time.perf_counter()
@@ -29,7 +29,7 @@ def sides(*calls: Callable[[], Any]) -> list[Side]:
 
 
 def alternate(sides: Sequence[Side], rounds: int, warm: int = 1) -> list[list[float]]:
-    """The seconds of each side, round by round; rounds before the first counted one warm up."""
+    """The seconds of each side, round by round; `warm` rounds before them are not counted."""
     seconds: list[list[float]] = [[] for _ in sides]
     for k in range(warm + rounds):
         for taken, side in zip(seconds, sides, strict=True):

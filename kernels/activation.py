@@ -62,14 +62,17 @@ def _mapped(inverse, x, y):
 
 
 def silu(x):
+    """Twin of ops.activation.silu: x / (1 + e^-x) in float32. Any shape; returns a new array of that shape."""
     return _mapped(False, x, NOTHING)
 
 
 def swiglu(gate, up):
+    """Twin of ops.activation.swiglu: silu(gate) · up in float32. gate and up have one shape, which the result has too."""
     return _mapped(False, gate, up)
 
 
 def sigmoid(x):
+    """Twin of ops.activation.sigmoid: 1 / (1 + e^-x) in float32. Any shape; returns a new array of that shape."""
     return _mapped(True, x, NOTHING)
 
 
@@ -80,7 +83,7 @@ def _softplus(x, out):
 
 
 def softplus(x):
-    """One by one, in float64: its arguments are few."""
+    """Twin of ops.activation.softplus: log(1 + e^x), number by number in float64, returned as float32. Any shape."""
     x, out = np.ascontiguousarray(x), np.empty(x.shape, np.float32)
     _softplus(x.reshape(-1), out.reshape(-1))
     return out

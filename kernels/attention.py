@@ -107,7 +107,7 @@ def _values(R, W, raw, v, v_at, apart, n, D, sums, sums_at, sums_apart):
 
 @within
 def first_seen(seen, window):
-    """Twin of ops.attention.first_seen."""
+    """Twin of ops.attention.first_seen: the first key that a query with `seen` keys attends to; window 0 is no window."""
     return max(0, seen - window) if window else 0
 
 
@@ -175,7 +175,16 @@ def _compiled(R, K, W, dtype):
 
 
 def attention(q, k, v, scale, kq, kq_soft_max, window):
-    """Twin of ops.attention.attention. k and v lie in memory in the same way, whichever, a head's numbers side by side."""
+    """Twin of ops.attention.attention, in float32.
+
+    q      [T, H, D]
+    k, v   [S, G, D]      float32, or half floats; same strides for both, the numbers of a head contiguous
+    scale  a factor of all scores
+    kq, kq_soft_max  [H, T, S] float32: overwritten with scores and weights; empty if they are not wanted
+    window  how many keys a query sees at most; 0: all
+
+    Returns [T, H, D] float32.
+    """
     (T, H, D), (S, G, _), factor = q.shape, k.shape, np.float32(scale)
     if D % LANES:  # zeros behind a head change no sum
         wider = [np.pad(x, ((0, 0), (0, 0), (0, -D % LANES))) for x in (q, k, v)]

@@ -9,4 +9,5 @@ u16x32 = Vec("u", 16, 32)
 
 @inline
 def floats(rows, at):
+    """32 weights from the byte `at` of rows on, f32 lanes. Twin of quants.bf16.floats."""
     return bitcast(f32, convert(u32, load(u16x32, rows, at)) << 16)

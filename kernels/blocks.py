@@ -6,7 +6,7 @@ A module of a type says
   GROUP            weights under one scale
   SIGNED           whether codes are signed bytes; otherwise unsigned ones
   OFFSET           what is taken from a code
-  D, M             where the block's scale stands (f16), and the scale of its minima; -1: there are none
+  D, M             the byte of the block's scale (f16), and of the scale of its minima; -1: there are none
   ADDED            whether a minimum is added and not taken away
   FLUSH            words of 4 codes whose products with 8-bit numbers may be added up in 16 bits
 and has `codes(layout, rows, at, stride, part)`, `scales(layout, rows, at, stride)` where blocks have groups, and
@@ -39,51 +39,54 @@ TYPES = {
 
 
 def is_signed(kind):
-    """Whether `codes` are signed: on a target that multiplies only bytes without a sign, none are."""
+    """Whether `codes` gives signed bytes (`kind` is a Static). Where the target has dot products of four bytes, it never does."""
     return TYPES[kind.value].SIGNED and not DOT4
 
 
 def offset_of(kind):
-    """What is taken from what `codes` gives."""
+    """The number to subtract from what `codes` gives (`kind` is a Static)."""
     return 128 if TYPES[kind.value].SIGNED and DOT4 else TYPES[kind.value].OFFSET
 
 
 def flush_of(kind):
-    """Words of 4 codes whose products with 8-bit numbers may be added up before the scale multiplies them."""
+    """How many words of 4 codes times 8-bit numbers are added up before the scale multiplies the sum (`kind` is a Static)."""
     return TYPES[kind.value].GROUP // 4 if DOT4 else TYPES[kind.value].FLUSH
 
 
 @for_kernels
 def the(kind, name):
-    """A number of the type's module."""
+    """A constant of the type's module: its name is a literal, such as "BLOCK"."""
 
 
 @for_kernels
 def codes(kind, layout, rows, at, stride, part):
-    """Of each row the weights part · WEIGHTS / PARTS and on, without scale and offset (`is_signed`, `offset_of`)."""
+    """Part `part` of a block of each row: WEIGHTS / PARTS codes as 8-bit lanes in the layout, before scale and offset.
+
+    rows    uint8, contiguous; the first row's block starts at the byte `at`, the next row's `stride` bytes later
+    """
 
 
 @for_kernels
 def as_codes(kind, v):
-    """Stored codes as what `codes` gave."""
+    """Bytes that were stored, as lanes of the type that `codes` gives."""
 
 
 @for_kernels
 def scales(kind, layout, rows, at, stride):
-    """Of each row the scales of the groups, and their minima where there are any (otherwise the scales again).
+    """The scales of a block's groups and their minima, for each row: two vectors of 8-bit lanes in the layout.
 
-    Four ones where a type has no scales of its own.
+    A type without minima gives the scales twice; one without scales of its own gives four ones.
     """
 
 
 @for_kernels
 def delta(kind, layout, rows, at, stride):
-    """Of each row the scale of the block, f32."""
+    """The scale of a block, f32: one lane for each row."""
 
 
 @for_kernels
 def lower(kind, layout, rows, at, stride):
-    """Of each row the scale of the block's minima, f32; asked only of types that have them."""
+    """The scale of a block's minima, f32: one lane for each row. Only for types that have minima."""
 
 
 @overload(the, prefer_literal=True, jit_options=WITHIN)

@@ -36,13 +36,17 @@ i32s, f32s = Vec("i", 32, ROWS), Vec("f", 32, ROWS)
 
 
 def together(kind):
-    """Tokens that are multiplied at once."""
+    """How many tokens are interleaved: one."""
     return 1
 
 
 @for_kernels
 def sums_of_block(kind, rows, at, stride, q, sums, n, scratch):
-    """Of some rows and block n of all tokens' blocks: Σ scale · Σ code · code, and Σ minimum · Σ code, i32 both."""
+    """The integer sums of one block of ROWS rows and one token, i32 lanes: Σ scale · Σ code · q, and Σ minimum · Σ q.
+
+    q, sums  of all tokens, as in tokens.py; n is the place of this token's block in them
+    scratch  bytes for the scales
+    """
 
 
 @overload(sums_of_block, jit_options=INLINE)
@@ -88,7 +92,7 @@ def _sums_of_block(kind, rows, at, stride, q, sums, n, scratch):
 
 
 def driver(kind, path):
-    """See products.py."""
+    """The function that products.py asks of a way, for a type and a path (names)."""
     size, minima = TYPES[kind].BLOCK, TYPES[kind].M >= 0
 
     def body(way, kind, path, rows, at, stride, tokens, scratch, result):

@@ -30,7 +30,7 @@ STREAM, IN_ORDER = "stream", 8
 
 @for_kernels
 def of_kind(kind, name):
-    """A number of the type's module, floats too."""
+    """A constant of the type's module, float types included: its name is a literal."""
 
 
 @overload(of_kind, prefer_literal=True, jit_options=WITHIN)
@@ -41,7 +41,10 @@ def _of_kind(kind, name):
 
 @for_kernels
 def put(lanes, v, out, at, step):
-    """Lanes of v, in the dtype of out, to byte `at`: as a stream, or so many lanes every `step` bytes."""
+    """Write the lanes of v, converted to the dtype of out, from the byte `at` on.
+
+    lanes  a Static: "stream" writes them one after the other, past the caches; a number writes that many lanes every `step` bytes
+    """
 
 
 @overload(put, jit_options=INLINE)
@@ -54,7 +57,7 @@ def _put(lanes, v, out, at, step):
 
 @for_kernels
 def block(kind, lanes, rows, at, scratch, out, to, step):
-    """Decode the block at rows[at:], 32 or 256 weights, and `put` it."""
+    """Decode the block at rows[at:], 32 or 256 weights, and `put` it at the byte `to` of out."""
 
 
 @overload(block, jit_options=INLINE)
@@ -128,7 +131,7 @@ def _in_threads(kind, lanes):
 
 
 def dequantize(kind, rows, out):
-    """Packed rows [O, bytes] of a type in KINDS -> out [O, I] float32, contiguous: overwritten."""
+    """Decode packed rows [O, bytes] of a type in KINDS into out [O, I] float32, contiguous. Twin of quants.dequantize."""
     rows, out = np.ascontiguousarray(rows).reshape(-1).view(), out.reshape(-1)
     rows.setflags(write=False)  # as a mapped file is: otherwise the kernel is compiled a second time
     if out.nbytes < LARGE:

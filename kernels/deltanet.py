@@ -86,7 +86,10 @@ def _convolution_of_few():
 
 
 def causal_conv1d(x, w):
-    """Twin of ops.deltanet.causal_conv1d: taps are added in order, without contraction, as llama.cpp adds fours of them."""
+    """Twin of ops.deltanet.causal_conv1d, in float32: x [K-1+T, C], w [C, K] -> [T, C].
+
+    Taps are added in order and without fused multiply-adds, as llama.cpp adds four of them.
+    """
     x, w = np.ascontiguousarray(x, np.float32), np.ascontiguousarray(w, np.float32)
     C, K = w.shape
     out = np.empty((len(x) - K + 1, C), np.float32)
@@ -224,7 +227,16 @@ def _compiled(R, Dk):
 
 
 def gated_delta_rule(q, k, v, log_decay, beta, before, after):
-    """Twin of ops.deltanet.gated_delta_rule, in float32. Rows are taken in pairs where registers and their number allow it."""
+    """Twin of ops.deltanet.gated_delta_rule, in float32.
+
+    q, k       [T, Hk, Dk]
+    v          [T, Hv, Dv]
+    log_decay, beta  [T, Hv]
+    before     [Hv, Dv, Dk]  the state before the first token
+    after      [Hv, Dv, Dk]  float32, contiguous: overwritten with the state after the last token; may be `before` itself
+
+    Returns the outputs [T, Hv, Dv].
+    """
     assert after.dtype == np.float32
     assert after.flags.c_contiguous
     heads = [np.ascontiguousarray(x, np.float32) for x in (q, k, v)]

@@ -15,7 +15,7 @@ P1, P2, P3, P4, P5 = (
 
 @inline
 def exp(x):
-    """e^x of 16 lanes: ops.ggml.exp8, at most 1.95 units in the last place off."""
+    """e^x of f32 lanes, at most 1.95 units in the last place off. Twin of ops.ggml.exp8."""
     shift = splat(f32xL, SHIFT)
     z = fma(x, splat(f32xL, E), shift)
     n = z - shift  # the nearest whole number to x / ln 2
@@ -35,7 +35,7 @@ def exp(x):
 
 @inline
 def exp_of_16(x):
-    """ops.ggml.exp16. A power of two multiplies in two steps, of which the first is exact."""
+    """e^x of f32 lanes in the order of AVX-512. Twin of ops.ggml.exp16. Two powers of two scale the result; the first is exact."""
     shift = splat(f32xL, SHIFT)
     n = fma(x, splat(f32xL, E), shift) - shift
     b = fma(n, splat(f32xL, LN2_LOW), fma(n, splat(f32xL, LN2_HIGH), x))

@@ -9,4 +9,5 @@ f16x32 = Vec("f", 16, 32)
 
 @inline
 def floats(rows, at):
+    """32 weights from the byte `at` of rows on, f32 lanes. Twin of quants.f16.floats."""
     return convert(f32, load(f16x32, rows, at))

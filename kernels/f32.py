@@ -9,4 +9,5 @@ f32x32 = Vec("f", 32, 32)
 
 @inline
 def floats(rows, at):
+    """32 weights from the byte `at` of rows on, f32 lanes. Twin of quants.f32.floats."""
     return load(f32x32, rows, at)

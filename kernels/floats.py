@@ -15,7 +15,11 @@ LAYOUT, f32x32 = rows_of(ROWS), Vec("f", 32, 32)
 
 @for_kernels
 def two_rows(kind, rows, at, k, first):
-    """32 floats of the rows k and k + 1, `first` bytes after at: lanes [2][32]."""
+    """32 weights of each of the rows k and k + 1, f32 lanes [2][32].
+
+    at     byte offset of each row
+    first  how many bytes after it the weights begin
+    """
 
 
 @overload(two_rows, jit_options=INLINE)
@@ -32,7 +36,12 @@ def _two_rows(kind, rows, at, k, first):
 
 @for_kernels
 def further(weights, x, total):
-    """The running numbers [ROWS][8 or 32] after weights [ROWS][32] times numbers [32] of a token."""
+    """The partial dot products after 32 more weights of each row: lanes [ROWS][8 or 32].
+
+    weights  [ROWS][32]
+    x        [32]  the numbers of one token
+    total    the partial dot products before
+    """
 
 
 @overload(further, jit_options=INLINE)
@@ -51,7 +60,12 @@ def _further(weights, x, total):
 
 @for_kernels
 def one_token(kind, lanes, rows, at, x, blocks, sums):
-    """The running numbers of rows, which start at the bytes at [ROWS], with a token: sums [1, ROWS, lanes]."""
+    """The partial dot products of ROWS rows with one token: sums [1, ROWS, lanes], overwritten.
+
+    at      [ROWS]  byte offset of each row
+    x       the token's numbers, float32
+    blocks  how many blocks of weights are multiplied
+    """
 
 
 @overload(one_token, jit_options=WITHIN)

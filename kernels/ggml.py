@@ -21,7 +21,7 @@ P1, P2, P3, P4, P5 = (
 
 @within
 def exp8(x):
-    """One lane of ops.ggml.exp8."""
+    """Twin of ops.ggml.exp8, for one number."""
     z = fma(x, E, SHIFT)
     n = z - SHIFT
     b = fma(-n, LN2_LOW, fma(-n, LN2_HIGH, x))
@@ -55,7 +55,7 @@ def _exp_row(x, top, lanes, out):
 
 @njit(parallel=True, cache=True)
 def silu(x, lanes):
-    """x [R, n]."""
+    """Twin of ops.ggml.silu: x [R, n] -> [R, n] float32; lanes of a register, 8 or 16."""
     R, n = x.shape
     out = np.empty_like(x)
     for r in prange(R):
@@ -67,7 +67,7 @@ def silu(x, lanes):
 
 @njit(parallel=True, cache=True)
 def swiglu(gate, up, lanes):
-    """gate, up [R, n]."""
+    """Twin of ops.ggml.swiglu: gate, up [R, n] -> [R, n] float32; lanes of a register, 8 or 16."""
     R, n = gate.shape
     out = np.empty_like(gate)
     for r in prange(R):
@@ -79,7 +79,7 @@ def swiglu(gate, up, lanes):
 
 @njit(parallel=True, cache=True)
 def geglu(gate, up, table):
-    """gate, up [R, n]; table is ops.ggml.gelu_table()."""
+    """Twin of ops.ggml.geglu: gate, up [R, n] -> [R, n] float32; table is ops.ggml.gelu_table()."""
     out = np.empty_like(gate)
     for r in prange(gate.shape[0]):
         for i in range(gate.shape[1]):
@@ -93,7 +93,7 @@ def geglu(gate, up, table):
 
 @njit(parallel=True, cache=True)
 def sigmoid(x):
-    """x [R, n]."""
+    """Twin of ops.ggml.sigmoid: x [R, n] -> [R, n] float32."""
     out = np.empty_like(x)
     for r in prange(x.shape[0]):
         for i in range(x.shape[1]):
@@ -103,7 +103,7 @@ def sigmoid(x):
 
 @njit(parallel=True, cache=True)
 def softplus(x):
-    """x [R, n]."""
+    """Twin of ops.ggml.softplus: x [R, n] -> [R, n] float32."""
     out = np.empty_like(x)
     for r in prange(x.shape[0]):
         for i in range(x.shape[1]):
@@ -113,7 +113,7 @@ def softplus(x):
 
 @within
 def sum_of(p, lanes):
-    """Whole registers of p are summed in float32; their sums in float64, in order."""
+    """Twin of ops.ggml.sum_of: whole registers of p [n] are summed in float32, their sums in float64, in order."""
     total = 0.0
     for i in range(0, p.size // lanes * lanes, lanes):
         total += np.float64(hsum_lanes(load(f32x16, p, 4 * i)) if lanes == 16 else hsum(p[i : i + 8]))
@@ -122,7 +122,7 @@ def sum_of(p, lanes):
 
 @njit(parallel=True, cache=True)
 def soft_max(x, lanes):
-    """x [R, n]."""
+    """Twin of ops.ggml.soft_max over the last axis: x [R, n] -> [R, n] float32; lanes of a register, 8 or 16."""
     R, n = x.shape
     out = np.empty_like(x)
     for r in prange(R):
@@ -138,7 +138,7 @@ def soft_max(x, lanes):
 
 @njit(parallel=True, cache=True)
 def rms_norm(x, eps):
-    """x [R, n], eps float32."""
+    """Twin of ops.ggml.rms_norm: x [R, n] -> [R, n], eps float32."""
     R, n = x.shape
     out = np.empty_like(x)
     for r in prange(R):
@@ -153,7 +153,13 @@ def rms_norm(x, eps):
 
 @njit(parallel=True, cache=True)
 def rope(x, pos, step, scale, factors, unscaled, magnitude, adjacent, at_once):
-    """x [T, H, D] at pos [T]; step, scale, magnitude float32; factors, unscaled [n_rot / 2] float32."""
+    """Twin of ops.ggml.rope: x [T, H, D] at positions pos [T] -> [T, H, D].
+
+    step, scale, magnitude  float32: of one pair to the next, of positions, of sines and cosines
+    factors, unscaled       [n_rot / 2] float32
+    adjacent                whether a pair is 2i and 2i + 1, not i and i + n_rot / 2
+    at_once                 pairs that llama.cpp rotates in one register; the pairs after the last whole register are rounded twice
+    """
     T, H, _ = x.shape
     pairs, out = factors.size, x.copy()
     for t in prange(T):
@@ -174,6 +180,7 @@ def rope(x, pos, step, scale, factors, unscaled, magnitude, adjacent, at_once):
 
 @njit(parallel=True, cache=True)
 def causal_conv1d(x, w, lanes):
+    """Twin of ops.ggml.causal_conv1d: x [K-1+T, C], w [C, K] -> [T, C] float32; lanes of a register, 8 or 16."""
     C, K = w.shape
     T = x.shape[0] - K + 1
     out = np.empty((T, C), np.float32)
@@ -185,7 +192,15 @@ def causal_conv1d(x, w, lanes):
 
 @njit(parallel=True, cache=True)
 def gated_delta_rule(q, k, v, log_decay, beta, before, after, lanes):
-    """Rows of a state are independent; `after` is written. The kernel of deltanet.py is faster, and has the sums of 8 lanes."""
+    """Twin of ops.ggml.gated_delta_rule, the rows of a state in parallel. With 8 lanes, deltanet.py has the same sums, faster.
+
+    q, k       [T, Hk, Dk]
+    v          [T, Hv, Dv]
+    log_decay, beta  [T, Hv]
+    before, after    [Hv, Dv, Dk]  the states before and after; `after` is overwritten
+
+    Returns the outputs [T, Hv, Dv].
+    """
     (T, Hv, Dv), Hk = v.shape, k.shape[1]
     out = np.empty_like(v)
     for row in prange(Hv * Dv):

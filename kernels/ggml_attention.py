@@ -83,6 +83,13 @@ def _soft_max(x, weights, lanes):
 
 @njit(parallel=True, cache=True)
 def without_flash(q, k, v, scale, kq, kq_soft_max, window, half_cache, lanes):
+    """Twin of ops.ggml_attention.without_flash: q [T, H, D], k and v [S, G, D] -> [T, H, D], float32 all.
+
+    kq, kq_soft_max  [H, T, S]: overwritten with scores and weights; empty if they are not wanted
+    window           how many keys a query sees at most; 0: all
+    half_cache       whether q and the weights are rounded to half floats
+    lanes            of a register, 8 or 16
+    """
     T, H, D = q.shape
     S, G, _ = k.shape
     alone = HALF if half_cache else FLOAT
@@ -187,6 +194,14 @@ def _in_tiles(q, turned, v, begin, seen, factor, lanes, out):
 
 @njit(parallel=True, cache=True)
 def flash(q, k, v, scale, kq, kq_soft_max, window, threads, fused_sum, tiles_any_head, lanes):
+    """Twin of ops.ggml_attention.flash: q [T, H, D], k and v [S, G, D] -> [T, H, D], float32 all.
+
+    kq, kq_soft_max  left alone: scores and weights are never whole
+    window           how many keys a query sees at most; 0: all
+    threads          of llama.cpp, which split the keys of a single token
+    fused_sum, tiles_any_head  as in profile.Build
+    lanes            of a register, 8 or 16
+    """
     T, H, D = q.shape
     S, G, _ = k.shape
     tiles = T >= TILE and (tiles_any_head or D % lanes == 0)

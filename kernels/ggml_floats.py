@@ -18,7 +18,7 @@ EVEN, ODD = tuple(range(0, 32, 2)), tuple(range(1, 32, 2))
 
 @within
 def hsum(x):
-    """8 lanes: the upper half is added to the lower until one is left."""
+    """The sum of 8 lanes: the upper half is added to the lower until one is left. Twin of ops.ggml_floats.hsum."""
     return ((x[7] + x[3]) + (x[5] + x[1])) + ((x[6] + x[2]) + (x[4] + x[0]))
 
 
@@ -52,7 +52,7 @@ def _main(x, y, lanes):
 
 @within
 def added_as_compiled(x, y, start, total, lanes):
-    """total and the products from `start` on: whole registers and half ones are added by two roundings, the others by one."""
+    """total + Σ x · y from `start` on, in order, rounded as in a compiled loop. Twin of ops.ggml_floats.added_as_compiled."""
     n, at_once = x.size, lanes // 2
     whole = start + (n - start) // at_once * at_once
     for i in range(start, whole):
@@ -72,16 +72,19 @@ def _added_in_double(x, y, start, main):
 
 @within
 def dot_f32(x, y, lanes):
+    """Twin of ops.ggml_floats.dot_f32: the dot product of x and y [n]."""
     return added_as_compiled(x, y, x.size // (4 * lanes) * 4 * lanes, _main(x, y, lanes), lanes)
 
 
 @within
 def dot_f16(x, y, lanes):
+    """Twin of ops.ggml_floats.dot_f16: the dot product of x and y [n], float32 numbers that are half floats."""
     return _added_in_double(x, y, x.size // (4 * lanes) * 4 * lanes, np.float64(_main(x, y, lanes)))
 
 
 @within
 def dot_bf16(x, y, lanes):
+    """Twin of ops.ggml_floats.dot_bf16: the dot product of x and y [n], float32 numbers that are bfloats."""
     start = x.size // 32 * 32
     if lanes == 8:
         return _added_in_double(x, y, start, np.float64(hsum_lanes(_four_of_8(x, y))))
@@ -94,6 +97,7 @@ def dot_bf16(x, y, lanes):
 
 @within
 def dot_sgemm(x, y, lanes):
+    """Twin of ops.ggml_floats.dot_sgemm: the dot product of x and y [n], n a multiple of lanes."""
     if lanes == 16:
         wide = splat(f32x16, 0)
         for i in range(0, x.size, 16):
@@ -126,6 +130,7 @@ def _pairs_onto(acc, x, y, i):
 
 @within
 def dot_bf16_pairs(x, y):
+    """Twin of ops.ggml_floats.dot_bf16_pairs: the dot product of x and y [n], two bfloats at a time."""
     low, high, start = splat(f32x16, 0), splat(f32x16, 0), x.size // 64 * 64
     for i in range(0, start, 64):
         low = _pairs_onto(low, x, y, i)
@@ -135,6 +140,7 @@ def dot_bf16_pairs(x, y):
 
 @within
 def dot_sgemm_pairs(x, y):
+    """Twin of ops.ggml_floats.dot_sgemm_pairs: the dot product of x and y [n], two bfloats at a time; n is a multiple of 32."""
     acc = splat(f32x16, 0)
     for i in range(0, x.size, 32):
         acc = _pairs_onto(acc, x, y, i)
@@ -165,5 +171,11 @@ def _product(which, w, x, out):
 
 
 def product(order, w, x, out):
-    """out [T, O] = rows w [O, I] times the tokens x [T, I], float32 all, in the order of that name (DOTS), of ops.ggml_floats."""
+    """The product of packed rows that are floats with tokens, in the order of one function of ops.ggml_floats.
+
+    order  its name, one of DOTS
+    w      [O, I] float32
+    x      [T, I] float32
+    out    [T, O] float32: overwritten
+    """
     _product(DOTS[order], w, x, out)

@@ -24,13 +24,13 @@ CHUNK = 1 << 14  # weights that a thread claims at once
 
 @within
 def word(rows, at):
-    """Two bytes as a number."""
+    """Two bytes from the byte `at` on, as a number."""
     return np.uint32(rows[at]) | np.uint32(rows[at + 1]) << np.uint32(8)
 
 
 @within
 def half(bits):
-    """The float of a half float's bits."""
+    """The bits of a half float as a float32."""
     sign, magnitude = (bits & np.uint32(0x8000)) << np.uint32(16), bits & np.uint32(0x7FFF)
     if magnitude < np.uint32(0x400):
         return np.float32(magnitude) * np.float32(2.0**-24) * (np.float32(-1) if sign else np.float32(1))
@@ -40,14 +40,14 @@ def half(bits):
 
 @within
 def eight(out, to, scale, grid, index, signs, which):
-    """scale · an entry of a grid of eights · an entry of signs."""
+    """Write 8 weights to out[to:]: scale · an entry of a grid of eights · an entry of signs."""
     for j in range(8):
         out[to + j] = scale * grid[index, j] * signs[which, j]
 
 
 @within
 def fours(out, to, scale, grid, first, second, signs, which):
-    """scale · two entries of a grid of fours · an entry of signs."""
+    """Write 8 weights to out[to:]: scale · two entries of a grid of fours · an entry of signs."""
     for j in range(4):
         out[to + j] = scale * grid[first, j] * signs[which, j]
         out[to + 4 + j] = scale * grid[second, j] * signs[which, 4 + j]
@@ -55,11 +55,12 @@ def fours(out, to, scale, grid, first, second, signs, which):
 
 @within
 def odd(d, scale):
-    """d · (2 scale + 1)"""
+    """d · (2 scale + 1): the scale of a group. Twin of quants.grids.odd."""
     return d * np.float32(2 * np.int32(scale) + 1)
 
 
 def q1_0(kind, rows, at, grid, signs, out, to):
+    """Decode the block of 128 weights at rows[at:] to out[to:]: d or -d by each bit. Twin of quants.q1_0."""
     d = -half(word(rows, at))
     for n in range(16):
         for j in range(8):
@@ -67,6 +68,7 @@ def q1_0(kind, rows, at, grid, signs, out, to):
 
 
 def q2_0(kind, rows, at, grid, signs, out, to):
+    """Decode the block of 64 weights at rows[at:] to out[to:]: d · (code − 1), codes of two bits. Twin of quants.q2_0."""
     d = half(word(rows, at))
     for n in range(16):
         for j in range(4):
@@ -74,6 +76,7 @@ def q2_0(kind, rows, at, grid, signs, out, to):
 
 
 def nvfp4(kind, rows, at, grid, signs, out, to):
+    """Decode the block of 64 weights at rows[at:] to out[to:]: 4-bit floats in groups of 16. Twin of quants.nvfp4."""
     for s in range(4):
         x = np.int32(rows[at + s])
         m, e = x & 7, x >> 3 & 15
@@ -85,6 +88,7 @@ def nvfp4(kind, rows, at, grid, signs, out, to):
 
 
 def tq1_0(kind, rows, at, grid, signs, out, to):
+    """Decode the block of 256 weights at rows[at:] to out[to:]: five digits of base 3 in a byte. Twin of quants.tq1_0."""
     d = half(word(rows, at + 52))
     for n in range(5):
         for j in range(32):
@@ -97,6 +101,7 @@ def tq1_0(kind, rows, at, grid, signs, out, to):
 
 
 def tq2_0(kind, rows, at, grid, signs, out, to):
+    """Decode the block of 256 weights at rows[at:] to out[to:]: d · (code − 1), codes of two bits. Twin of quants.tq2_0."""
     d = half(word(rows, at + 64))
     for n in range(2):
         for j in range(32):
@@ -106,6 +111,7 @@ def tq2_0(kind, rows, at, grid, signs, out, to):
 
 
 def iq2_xxs(kind, rows, at, grid, signs, out, to):
+    """Decode the block of 256 weights at rows[at:] to out[to:]. Twin of quants.iq2_xxs."""
     d = half(word(rows, at)) * np.float32(0.125)
     for n in range(8):
         qs = at + 2 + 8 * n
@@ -116,6 +122,7 @@ def iq2_xxs(kind, rows, at, grid, signs, out, to):
 
 
 def iq2_xs(kind, rows, at, grid, signs, out, to):
+    """Decode the block of 256 weights at rows[at:] to out[to:]. Twin of quants.iq2_xs."""
     d = half(word(rows, at)) * np.float32(0.125)
     for n in range(32):
         qs, s = word(rows, at + 2 + 2 * n), rows[at + 66 + n // 4]
@@ -124,6 +131,7 @@ def iq2_xs(kind, rows, at, grid, signs, out, to):
 
 
 def iq2_s(kind, rows, at, grid, signs, out, to):
+    """Decode the block of 256 weights at rows[at:] to out[to:]. Twin of quants.iq2_s."""
     d = half(word(rows, at)) * np.float32(0.125)
     for n in range(32):
         high, s = np.uint32(rows[at + 66 + n // 4]) >> np.uint32(2 * (n & 3)) & np.uint32(3), rows[at + 74 + n // 4]
@@ -132,6 +140,7 @@ def iq2_s(kind, rows, at, grid, signs, out, to):
 
 
 def iq3_xxs(kind, rows, at, grid, signs, out, to):
+    """Decode the block of 256 weights at rows[at:] to out[to:]. Twin of quants.iq3_xxs."""
     d = half(word(rows, at)) * np.float32(0.25)
     for n in range(8):
         rest = word(rows, at + 66 + 4 * n) | word(rows, at + 68 + 4 * n) << np.uint32(16)
@@ -142,6 +151,7 @@ def iq3_xxs(kind, rows, at, grid, signs, out, to):
 
 
 def iq3_s(kind, rows, at, grid, signs, out, to):
+    """Decode the block of 256 weights at rows[at:] to out[to:]. Twin of quants.iq3_s."""
     d = half(word(rows, at))
     for n in range(32):
         ninth, s = np.uint32(rows[at + 66 + n // 4]) >> np.uint32(2 * (n & 3)), rows[at + 106 + n // 8]
@@ -153,12 +163,13 @@ def iq3_s(kind, rows, at, grid, signs, out, to):
 
 @within
 def moved(out, to, scale, grid, index, move):
-    """scale · (an entry of a grid of eights, eight times as large, + move)."""
+    """Write 8 weights to out[to:]: scale · (an entry of a grid of eights, eight times as large, + move)."""
     for j in range(8):
         out[to + j] = scale * (grid[index, j] + move)
 
 
 def iq1_s(kind, rows, at, grid, signs, out, to):
+    """Decode the block of 256 weights at rows[at:] to out[to:]. Twin of quants.iq1_s."""
     d = half(word(rows, at)) * np.float32(0.125)
     for n in range(8):
         qh = word(rows, at + 34 + 2 * n)
@@ -169,6 +180,7 @@ def iq1_s(kind, rows, at, grid, signs, out, to):
 
 
 def iq1_m(kind, rows, at, grid, signs, out, to):
+    """Decode the block of 256 weights at rows[at:] to out[to:]. Twin of quants.iq1_m."""
     bits = np.uint32(0)
     for n in range(4):
         bits |= (word(rows, at + 48 + 2 * n) >> np.uint32(12)) << np.uint32(4 * n)
@@ -197,7 +209,7 @@ BLOCKS = {  # type -> weights, bytes, what decodes a block
 
 @for_kernels
 def block(kind, rows, at, grid, signs, out, to):
-    """Decode the block at rows[at:] to out[to:]."""
+    """Decode the block of a type in BLOCKS at rows[at:] to out[to:]."""
 
 
 @overload(block, jit_options=WITHIN)
@@ -207,7 +219,7 @@ def _block(kind, rows, at, grid, signs, out, to):
 
 @for_kernels
 def size(kind, which):
-    """Weights (0) or bytes (1) of a block."""
+    """The weights (which = 0) or bytes (which = 1) of a block."""
 
 
 @overload(size, prefer_literal=True, jit_options=WITHIN)
@@ -244,7 +256,10 @@ def _compiled(kind):
 
 
 def dequantize(kind, rows, grid, signs, out):
-    """Packed rows [O, bytes] of a type in BLOCKS -> out [O, I] float32, contiguous: overwritten. The tables as above."""
+    """Decode packed rows [O, bytes] of a type in BLOCKS into out [O, I] float32, contiguous. Twin of quants.dequantize.
+
+    grid, signs  the type's tables, as at the top of this file
+    """
     rows, out = np.ascontiguousarray(rows).reshape(-1).view(), out.reshape(-1)
     rows.setflags(write=False)
     run, sharing = _compiled(kind)

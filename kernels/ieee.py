@@ -12,7 +12,7 @@ from .static import within
 
 @intrinsic
 def fma(typing_context, a, b, c):
-    """a · b + c of float32, rounded once."""
+    """a · b + c of float32 numbers, rounded once. Twin of ops.ieee.fma."""
     f32 = types.float32
 
     def emit(context, builder, sig, args):
@@ -42,12 +42,13 @@ expf, logf, cosf, sinf = (_of_libm(name) for name in ("expf", "logf", "cosf", "s
 
 @within
 def bits_of(x):
+    """The 32 bits of a float32, as uint32."""
     return np.float32(x).view(np.uint32)
 
 
 @within
 def float_of(bits):
-    """The float32 of these 32 bits; Numba widens unsigned arithmetic to 64 bits, so it is cut to size first."""
+    """The float32 of 32 bits. They are cut to uint32 first, because Numba's unsigned arithmetic has 64."""
     return np.uint32(bits).view(np.float32)
 
 

@@ -41,13 +41,13 @@ f32x4, f32x32 = Vec("f", 32, 4), Vec("f", 32, 32)
 
 
 def together(kind):
-    """Tokens that are multiplied at once."""
+    """How many tokens are interleaved: one."""
     return 1
 
 
 @for_kernels
 def numbers(kind, v):
-    """Codes without their offset, signed where they have one."""
+    """Codes minus their offset; signed if there is one."""
 
 
 @overload(numbers, jit_options=INLINE)
@@ -59,7 +59,7 @@ def _numbers(kind, v):
 
 @for_kernels
 def pairs(kind, code, q):
-    """Sums of two neighbours' products, i16: codes without their offset, times i8 lanes."""
+    """Sums of two neighbouring products, i16 lanes: (codes minus offset) times the i8 lanes q."""
 
 
 @overload(pairs, jit_options=INLINE)
@@ -73,7 +73,7 @@ def _pairs(kind, code, q):
 
 @for_kernels
 def fours(kind, code, q):
-    """Sums of four neighbours' products, i32: codes [4 rows][32] without their offset, times i8 lanes [32]."""
+    """Sums of four neighbouring products, i32 lanes: (codes minus offset) [4 rows][32] times the i8 lanes q [32]."""
 
 
 @overload(fours, jit_options=INLINE)
@@ -107,6 +107,7 @@ def _further(kind, rows, at, stride, q, d, t, n, total):
 
 
 def eight_lanes(kind, path):
+    """The driver of ops.ggml_product.eight_lanes, for types of 32 weights a block."""
     size = TYPES[kind].BLOCK
 
     def body(way, kind, path, rows, at, stride, tokens, scratch, result):
@@ -124,6 +125,7 @@ def eight_lanes(kind, path):
 
 
 def eight_lanes_and_minima(kind, path):
+    """The driver of ops.ggml_product.eight_lanes_and_minima, for types of 32 weights a block with a minimum."""
     size = TYPES[kind].BLOCK
 
     def body(way, kind, path, rows, at, stride, tokens, scratch, result):
@@ -142,6 +144,7 @@ def eight_lanes_and_minima(kind, path):
 
 
 def alternating_lanes(kind, path):
+    """The driver of ops.ggml_product.alternating_lanes and alternating_lanes_rounded: even and odd blocks are added up apart."""
     size, fused = TYPES[kind].BLOCK, path == "alternating_lanes"
 
     def body(way, kind, path, rows, at, stride, tokens, scratch, result):
@@ -173,10 +176,11 @@ MINIMA = {"lanes_of_q4_k": 4, "lanes_of_q5_k": 1}  # running numbers of a row's 
 
 @for_kernels
 def with_minima(path, pairs, both, total, under):
-    """The running numbers [4 rows][8], and the minima's, before a block's products are added.
+    """The partial dot products and those of the minima, before the products of a block are added; returns both.
 
-    pairs  minimum · Σ code of two neighbouring groups, of all of them [4 rows][...]
-    both   the scale of minima times the token's, below zero [4]
+    pairs         minimum · Σ q of two neighbouring groups, of all groups: i32 lanes [4 rows][...]
+    both          the scale of minima times the token's, negative: f32 lanes [4]
+    total, under  partial dot products [4 rows][8], and those of the minima
     """
 
 
@@ -197,7 +201,12 @@ def _with_minima(path, pairs, both, total, under):
 
 @for_kernels
 def further(kind, path, rows, at, stride, q, d, sums, place, scratch, total, under):
-    """The running numbers of four rows after the block at `at` and the token's block `place`, whose scale is d."""
+    """The partial dot products of four rows after one more block; returns total and under.
+
+    rows, at, stride  packed rows; the first row's block is at the byte `at`, the next row's `stride` bytes later
+    q, sums           of all tokens, as in tokens.py; place is this token's block in them, d its scale
+    scratch           bytes for the scales
+    """
 
 
 @overload(further, jit_options=INLINE)
@@ -252,6 +261,7 @@ def _further_in_block(kind, path, rows, at, stride, q, d, sums, place, scratch, 
 
 
 def super_blocks(kind, path):
+    """The driver of the paths for types of 256 weights a block: lanes_of_q2_k to lanes_of_q6_k and lanes_of_iq4_xs."""
     minima, size = Vec("f", 32, 4 * MINIMA.get(path, 1)), TYPES[kind].BLOCK
 
     def body(way, kind, path, rows, at, stride, tokens, scratch, result):
@@ -276,5 +286,5 @@ DRIVERS = {
 
 
 def driver(kind, path):
-    """See products.py."""
+    """The function that products.py asks of a way, for a type and a path (names)."""
     return DRIVERS.get(path, super_blocks)(kind, path)

@@ -18,10 +18,12 @@ from .static import Static
 
 
 def columns(n):
+    """The layout of n rows whose words are turned, a Static."""
     return Static(("columns", n))
 
 
 def rows(n):
+    """The layout of n rows one after the other, a Static."""
     return Static(("rows", n))
 
 
@@ -30,21 +32,26 @@ SIXTEEN_ROWS, ROW, TWO_ROWS, FOUR_ROWS = columns(16), rows(1), rows(2), rows(4)
 
 
 def count_of(layout):
+    """How many rows a layout has."""
     return layout.value[1]
 
 
 def is_turned(layout):
+    """Whether the layout is one of `columns`."""
     return layout.value[0] == "columns"
 
 
 def outer_of(layout):
-    """The rows that are the outermost axis of a vector's lanes."""
+    """How many rows are the outermost axis of the lanes: all in a layout of rows, 1 in one of columns."""
     return 1 if is_turned(layout) else count_of(layout)
 
 
 @intrinsic(prefer_literal=True)
 def take(typingctx, layout, n, data, at, stride):
-    """n bytes (a multiple of 4) of each row, the first at data[at:], the rows `stride` bytes apart: u8 lanes."""
+    """n bytes of each row as u8 lanes in the layout; n is a multiple of 4.
+
+    data  uint8; the first row's bytes start at data[at:], the next row's `stride` bytes later
+    """
     size, R = known(n), count_of(layout)
     vec = Vec("u", 8, size * R)
 
@@ -69,7 +76,7 @@ def take(typingctx, layout, n, data, at, stride):
 
 @intrinsic(prefer_literal=True)
 def piece(typingctx, layout, v, count, k):
-    """Of each row the k-th of `count` equal parts."""
+    """The k-th of `count` equal parts of each row."""
     R, n = outer_of(layout), known(count)
     each = v.lanes // R
     lanes = [r * each + known(k) * each // n + i for r in range(R) for i in range(each // n)]
@@ -79,7 +86,7 @@ def piece(typingctx, layout, v, count, k):
 
 @intrinsic
 def beside(typingctx, layout, a, b):
-    """Of each row a's part, then b's."""
+    """The numbers of a, then those of b, for each row."""
     R = outer_of(layout)
     each = a.lanes // R
     lanes = [side * a.lanes + r * each + i for r in range(R) for side in (0, 1) for i in range(each)]
@@ -89,7 +96,7 @@ def beside(typingctx, layout, a, b):
 
 @intrinsic(prefer_literal=True)
 def outermost(typingctx, layout, v, count):
-    """v's lanes [rows][count][...] as [count][rows][...], of a layout of rows; count is known when compiling."""
+    """Lanes [rows][count][...] of a layout of rows as [count][rows][...]; count is known when compiling."""
     R, n = count_of(layout), known(count)
     lanes = np.arange(v.lanes).reshape(R, n, -1).transpose(1, 0, 2).ravel().tolist()
     return signature(v, layout, v, count), lambda context, builder, sig, args: shuffled(builder, args[1], args[1], lanes)
@@ -119,7 +126,7 @@ def apart(typingctx, layout, v, first, second, mask):
 
 @intrinsic
 def spread_bits(typingctx, layout, v):
-    """Of each row 8 · n bytes for n: byte k has bit k of the row at the place that it has in its own byte, and no other."""
+    """n bytes of each row as 8 · n bytes: byte k keeps only bit k of the row, at the bit's place in its own byte."""
     R = count_of(layout)
     n = v.lanes // R
     turned = is_turned(layout)
@@ -137,7 +144,7 @@ def spread_bits(typingctx, layout, v):
 
 @intrinsic
 def number(typingctx, layout, vec, data, at, stride):
-    """One number a row, of a vector's lane type, `stride` bytes apart."""
+    """One number for each row, in the lane type of `vec`; the rows are `stride` bytes apart, the first at data[at:]."""
     R, lane = count_of(layout), vec.instance_type
     result = Vec(lane.kind, lane.bits, R)
 
@@ -149,7 +156,7 @@ def number(typingctx, layout, vec, data, at, stride):
 
 @intrinsic
 def factors(typingctx, layout, v):
-    """Bytes of columns [n][rows][4] as what `simd.scaled` multiplies by [4 n][rows]: i32, or i16 twice."""
+    """Bytes of columns [n][rows][4] as what `simd.scaled` multiplies by: [4 n][rows], i32 or i16 twice."""
     R = count_of(layout)
     n = v.lanes // R
     lanes = [4 * R * (g // 4) + 4 * r + g % 4 for g in range(n) for r in range(R) for _ in range(2)]
@@ -177,7 +184,7 @@ def in_pairs(typingctx, layout, v):
 
 
 def widened(builder, v, lanes):
-    """Chosen bytes as i16, one register at a time: the byte goes into the upper half and is shifted down with its sign."""
+    """Chosen i8 lanes of v as i16, one register at a time: the byte goes into the upper half and is shifted down with its sign."""
     registers = []
     for start in range(0, len(lanes), 16):
         first = min(lanes[start : start + 16]) // 32 * 32  # they all lie in one register

@@ -22,7 +22,7 @@ def _read_share(data, start, length):
 
 @njit(parallel=True, cache=True)
 def read(data, out):
-    """Read data [n] uint8, n a multiple of 512 times the threads; out [threads] int32 keeps sums, so that nothing is left out."""
+    """Read data [n] uint8 once; n is a multiple of 512 times the threads. out [threads] int32 takes sums, so all is loaded."""
     length = data.size // (len(out) * STREAMS) // 128 * 128
     for t in prange(len(out)):
         out[t] = _read_share(data, t * STREAMS * length, length)
@@ -38,6 +38,6 @@ def _multiply_share(data, times):
 
 @njit(parallel=True, cache=True)
 def multiply(data, times, out):
-    """MULTIPLIED · times multiply-adds of 8-bit numbers in each thread, from the first cache; out [threads] int32 as above."""
+    """Do MULTIPLIED · times multiply-adds of 8-bit numbers in each thread, from the first cache. out [threads] int32 takes sums."""
     for t in prange(len(out)):
         out[t] = _multiply_share(data, times)

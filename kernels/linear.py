@@ -39,7 +39,7 @@ f32x4, f32x8 = Vec("f", 32, 4), Vec("f", 32, 8)
 
 @for_kernels
 def multiply(order, panel, at, steps, x, column, sums):
-    """Add a panel of so many steps, at the byte `at`, times the weights' columns of all tokens to sums [T, ROWS, lanes]."""
+    """Add `steps` steps of a panel, from the byte `at` on, times the columns of all tokens to sums [T, ROWS, lanes]."""
 
 
 @overload(multiply, jit_options=WITHIN)
@@ -87,7 +87,7 @@ def _multiply(order, panel, at, steps, x, column, sums):
 
 @for_kernels
 def total(order, sums, w, x, rest):
-    """A product, of its running numbers, and of the last `rest` weights and numbers, which are in none."""
+    """One dot product: the partial sums of `order`, and the last `rest` weights and numbers, which are not in them."""
 
 
 @overload(total, jit_options=WITHIN)
@@ -131,7 +131,7 @@ def _total(order, sums, w, x, rest):
 
 @for_kernels
 def fill(kind, lanes, rows, at, width, scratch, panel, to):
-    """Decode the next weights of a row to a panel, so many in a step."""
+    """Decode the next weights of a row into a panel, `width` of them in a step."""
 
 
 @overload(fill, jit_options=WITHIN)
@@ -159,9 +159,11 @@ def _fill(kind, lanes, rows, at, width, scratch, panel, to):
 
 @for_kernels
 def sums_of_rows(way, kind, order, rows, at, x, inner, panel, scratch, sums):
-    """The running numbers sums [T, ROWS, lanes] of the rows that start at the bytes at [ROWS], with all tokens.
+    """The partial dot products of ROWS rows with all tokens: sums [T, ROWS, lanes], overwritten.
 
-    Returns where in the panel the first row's weights stand that are in no sum.
+    at  [ROWS]  byte offset of each row
+
+    Returns where in the panel the first row's weights begin that are not in the sums.
     """
 
 
@@ -232,10 +234,13 @@ def _compiled(way, kind, order, dtype):
 
 
 def product(kind, order, rows, x, out):
-    """out [T, O] = rows [O, bytes] times the tokens x [T, I], all numbers of the dtype of x.
+    """out [T, O] = packed rows [O, bytes] times the tokens x [T, I], weights decoded, everything in the dtype of x.
 
     kind   a name in KINDS
-    order  a name in LANES; all but dot_sgemm are for float32 tokens
+    order  a name in LANES: the order of sums; all but dot_sgemm are for float32 tokens
+    out    of the dtype of x: overwritten
+
+    Twin of ops.linear.linear and, in the order that the name says, of ops.ggml_floats.
     """
     assert out.flags.c_contiguous
     assert out.dtype == x.dtype

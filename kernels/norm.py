@@ -53,6 +53,7 @@ def _compiled():
 
 
 def rms_norm(x, eps):
+    """Twin of ops.norm.rms_norm: x / sqrt(mean(x²) + eps) over the last axis, in float32. Any shape; returns a new array of it."""
     x, (run, some) = np.ascontiguousarray(x, np.float32), _compiled()
     out = np.empty(x.shape, np.float32)
     run(some, x.reshape(-1, x.shape[-1]), np.float32(eps), out.reshape(-1, x.shape[-1]))

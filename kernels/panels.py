@@ -45,13 +45,13 @@ SCRATCH = LOWER + WORD
 
 
 def together(kind):
-    """Tokens that are multiplied at once: as many as registers allow. Always a power of two, others make LLVM move lanes about."""
+    """How many tokens are interleaved: as many as registers allow. A power of two: LLVM shuffles lanes for other numbers."""
     return 8 if DOT4 else 2 if TYPES[kind].SIGNED else 4
 
 
 @for_kernels
 def unpack(kind, rows, at, stride, panel):
-    """Fill the panel with a block of each row."""
+    """Fill the panel with one block of each of 16 rows: codes, scales and minima, as they are multiplied."""
 
 
 @overload(unpack, jit_options=WITHIN)
@@ -77,7 +77,7 @@ def _unpack(kind, rows, at, stride, panel):
 
 @for_kernels
 def multiply(kind, path, panel, tokens, n, t, totals, unders):
-    """Add block n of 16 rows times the t-th few tokens: lanes [tokens][16 rows]."""
+    """Add the products of block n of 16 rows with the t-th group of tokens to totals and unders, f32 lanes [tokens][16 rows]."""
 
 
 @overload(multiply, jit_options=WITHIN)
@@ -137,7 +137,7 @@ def _multiply(kind, path, panel, tokens, n, t, totals, unders):
 
 
 def driver(kind, path):
-    """See products.py."""
+    """The function that products.py asks of a way, for a type and a path (names)."""
     count, block = together(kind), TYPES[kind].BLOCK
 
     def body(way, kind, path, rows, at, stride, tokens, scratch, result):

@@ -18,12 +18,14 @@ APART = {"sums_of_q4_k", "pairs_of_q4_k", "halves_of_q2_k"}
 
 @for_kernels
 def added(path, dot, below, d, dmin, factor, total, under):
-    """The running numbers, further by some groups: f32 lanes all.
+    """Add the sums of some groups to the partial dot products, as the path does: f32 lanes all, one for each product.
 
-    dot, below   Σ scale · Σ code · code, and Σ minimum · Σ code
-    d, dmin      the scales of the weights' block, and of its minima
-    factor       the scale of the token's block
-    total, under what was summed up before; their difference is the product
+    dot, below    Σ scale · Σ code · q, and Σ minimum · Σ q
+    d, dmin       the scales of the block of weights and of its minima
+    factor        the scale of the token's block
+    total, under  the partial sums before; total - under is the product
+
+    Returns total and under. Twin of the function of ops.ggml_product that the path names.
     """
 
 

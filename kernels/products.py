@@ -32,17 +32,17 @@ SCRATCH = max(way.SCRATCH for way in WAYS.values())
 
 @for_kernels
 def some_rows(way, kind, path, rows, at, stride, tokens, scratch, result):
-    """See above."""
+    """Write the products of a way's ROWS rows with all tokens to result [T', ROWS], by the way's driver."""
 
 
 @for_kernels
 def rows_of(way):
-    """See above."""
+    """The way's ROWS."""
 
 
 @for_kernels
 def streams(way):
-    """See above."""
+    """The way's STREAMS."""
 
 
 @overload(some_rows, jit_options=WITHIN)
@@ -105,7 +105,10 @@ ROWS = types.Array(types.uint8, 2, "C", readonly=True)
 
 @cache
 def compiled(way, kind, path):
-    """(form and count of the tokens, addresses of what rounds them and of what multiplies them)."""
+    """Compile what a product of this type needs. Returns form and count of the tokens, and the addresses of two kernels.
+
+    The first rounds tokens, the second multiplies rows; both are one thread's work.
+    """
     form, count, number = form_of(kind), WAYS[way].together(kind), types.int64
     rounding = address(round_tokens, (form, count), COUNTER, FLOATS, TOKENS)
     return form, count, rounding, address(_share, (way, kind, path), COUNTER, number, ROWS, TOKENS, FLOATS)
@@ -118,9 +121,14 @@ def _compiled():
 
 
 def product(way, kind, path, rows, x, out):
-    """out [T, O] = rows [O, bytes] times the tokens x [T, I], float32 both; out is C-contiguous.
+    """Packed rows times tokens, in integers as llama.cpp multiplies them. Twin of the function of ops.ggml_product named `path`.
 
-    way, kind, path  names: of WAYS, of a packed type, and of a function of ops.ggml_product that the way has
+    way   a name of WAYS
+    kind  a name of a packed type (blocks.TYPES)
+    path  a function of ops.ggml_product that the way has
+    rows  [O, bytes] uint8
+    x     [T, I] float32
+    out   [T, O] float32, C-contiguous: overwritten
     """
     rows, x = np.ascontiguousarray(rows, np.uint8), np.ascontiguousarray(x, np.float32)
     assert out.flags.c_contiguous

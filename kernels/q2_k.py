@@ -17,5 +17,6 @@ def codes(layout, rows, at, stride, part):
 
 @inline
 def scales(layout, rows, at, stride):
+    """Sixteen scales, then sixteen minima, of 4 bits."""
     both = take(layout, 16, rows, at, stride)
     return both & 15, both >> 4

@@ -15,7 +15,7 @@ def codes(layout, rows, at, stride, part):
 
 @inline
 def scales(layout, rows, at, stride):
-    """Eight scales and eight minima of 6 bits; see quants.bits.scales_and_minima."""
+    """Eight scales and eight minima of 6 bits. Twin of quants.bits.scales_and_minima."""
     header = take(layout, 16, rows, at, stride)
     first, second, third = piece(layout, header, 4, 1), piece(layout, header, 4, 2), piece(layout, header, 4, 3)
     return (

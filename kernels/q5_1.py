@@ -10,5 +10,6 @@ SIGNED, OFFSET, D, M, ADDED = False, 0, 0, 2, True
 
 @inline
 def codes(layout, rows, at, stride, part):
+    """32 weights of 5 bits: the lower, then the upper halves of 16 bytes, and their fifth bits."""
     both = take(layout, 16, rows, at + 8, stride)
     return beside(layout, both & 15, both >> 4) | fifth_bits(layout, rows, at + 4, stride)

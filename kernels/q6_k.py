@@ -18,5 +18,6 @@ def codes(layout, rows, at, stride, part):
 
 @inline
 def scales(layout, rows, at, stride):
+    """Sixteen signed scales of 8 bits, given twice: the type has no minima."""
     both = bitcast(i8, take(layout, 16, rows, at + 192, stride))
     return both, both

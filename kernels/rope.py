@@ -19,6 +19,7 @@ def _turned(x, cos, sin, apart, step, out):
 
 
 def rope(x, pos, how):
+    """Twin of ops.rope.rope in float32: heads x [T, H, D] at positions pos [T] -> [T, H, D]; how is an ops.rope.Rope."""
     angles, x = how.angles(pos), np.ascontiguousarray(x, np.float32)
     cos, sin = ((how.magnitude * f(angles)).astype(np.float32) for f in (np.cos, np.sin))
     out = np.empty(x.shape, np.float32)

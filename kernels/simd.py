@@ -35,6 +35,7 @@ class Vec(types.Type):
 
     @property
     def ir(self):
+        """The LLVM vector type."""
         return ir.VectorType(FLOATS[self.bits] if self.kind == "f" else ir.IntType(self.bits), self.lanes)
 
     @property
@@ -45,12 +46,15 @@ class Vec(types.Type):
 
 @register_model(Vec)
 class VecModel(models.PrimitiveModel):
+    """How Numba stores a Vec: as the LLVM vector itself."""
+
     def __init__(self, manager, vec):
         super().__init__(manager, vec, vec.ir)
 
 
 @typeof_impl.register(Vec)
 def typeof_vec(vec, context):
+    """A Vec that a kernel names is a type there."""
     return types.TypeRef(vec)
 
 
@@ -86,6 +90,7 @@ REGISTER = 512 if WIDE_DOT4 else 256
 
 
 def shuffled(builder, a, b, lanes):
+    """concatenate(a, b)[lanes], as IR."""
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes)))
 
 
@@ -104,11 +109,12 @@ def joined(builder, parts):
 
 
 def pieces(builder, v, lanes):
-    """Cut a vector into vectors of so many lanes."""
+    """Cut a vector into vectors of `lanes` lanes."""
     return [shuffled(builder, v, v, range(k, k + lanes)) for k in range(0, v.type.count, lanes)]
 
 
 def splatted(builder, scalar, vec):
+    """A scalar in every lane of a vector of type `vec`, as IR."""
     one = builder.insert_element(ir.Constant(vec.ir, ir.Undefined), scalar, ir.Constant(I32, 0))
     return shuffled(builder, one, one, [0] * vec.lanes)
 
@@ -120,7 +126,11 @@ def called(builder, name, result, *args):
 
 
 def per_register(builder, name, wide, result, *args):
-    """Call an AVX2 instruction's intrinsic once for every 256 bits of the arguments; a wide one for every 512, where there are."""
+    """Call the intrinsic of an AVX2 instruction once for every 256 bits of the arguments.
+
+    name  of the intrinsic on 256 bits
+    wide  of the one on 512 bits, used where the target has such registers; or None
+    """
     width = lambda kind: getattr(kind.element, "width", 32)  # a float has none
     whole = min(a.type.count * width(a.type) for a in args)
     bits = 512 if wide and REGISTER == 512 and whole % 512 == 0 else 256
@@ -130,6 +140,7 @@ def per_register(builder, name, wide, result, *args):
 
 
 def address(context, builder, array_type, array, offset, pointee):
+    """A pointer to `pointee` at the byte `offset` of an array, as IR."""
     start = builder.bitcast(context.make_array(array_type)(context, builder, array).data, I8.as_pointer())
     return builder.bitcast(builder.gep(start, [offset]), pointee.as_pointer())
 
@@ -152,6 +163,8 @@ def half_to_float(context, builder, half, floats):
 
 
 def register_operator(op, of_ints, of_floats, of_signed):
+    """Define a Python operator for vectors; the names are of the builder's methods, None where there is no such operation."""
+
     def emit(context, builder, sig, args):
         vec, other = sig.args
         a, b = args
@@ -192,7 +205,7 @@ for name, of_ints, of_floats, of_signed in [
 
 @intrinsic
 def load(typingctx, vec, data, offset):
-    """The vector whose bytes stand at data[offset:] (a byte offset, no alignment asked)."""
+    """The vector whose bytes are at data[offset:]: a byte offset of any alignment."""
     vec = vec.instance_type
 
     def emit(context, builder, sig, args):
@@ -205,7 +218,7 @@ def load(typingctx, vec, data, offset):
 
 @intrinsic(prefer_literal=True)
 def load_repeated(typingctx, count, times, data, offset):
-    """`count` words of 4 bytes, each `times` (4, 8, 16 ...) over: i8 lanes [count][times][4]; both are known when compiling."""
+    """`count` words of 4 bytes, each `times` times (4, 8, 16 ...): i8 lanes [count][times][4]. Both are known when compiling."""
     n, copies = known(count), known(times)
     words_of_register = REGISTER // 32
     vec, each = Vec("i", 8, n * copies * 4), max(1, words_of_register // copies)
@@ -237,7 +250,7 @@ def load_rows(typingctx, vec, rows, data, offset, stride):
 
 @intrinsic
 def load_columns(typingctx, vec, data, offset, stride):
-    """Eight rows, `stride` bytes apart, turned so that the rows are lanes: [4-byte columns][8 rows][4 bytes]."""
+    """Eight rows, `stride` bytes apart, transposed so that rows are lanes: [4-byte columns][8 rows][4 bytes]."""
     vec = vec.instance_type
     row = Vec("u", 32, 4)
 
@@ -254,6 +267,7 @@ def load_columns(typingctx, vec, data, offset, stride):
 
 
 def loaded_rows(context, builder, array_type, place, row, count):
+    """`count` vectors of type `row`, one from each row of a place (array, offset, stride): a list of IR values."""
     array, offset, stride = place
     values = []
     for k in range(count):
@@ -291,7 +305,7 @@ def columns_of(builder, rows):
 
 @intrinsic
 def store(typingctx, data, offset, v):
-    """The lanes of v become data[offset:] (a byte offset, no alignment asked)."""
+    """Write the lanes of v to data[offset:]: a byte offset of any alignment."""
 
     def emit(context, builder, sig, args):
         builder.store(args[2], address(context, builder, data, args[0], args[1], v.ir)).align = 1
@@ -302,7 +316,7 @@ def store(typingctx, data, offset, v):
 
 @intrinsic
 def stream(typingctx, data, offset, v):
-    """store that goes past the caches; the address is a multiple of 32, and so is the size of v."""
+    """`store` past the caches; the address and the size of v are multiples of 32."""
 
     def emit(context, builder, sig, args):
         for k, register in enumerate(pieces(builder, args[2], 256 // v.bits)):
@@ -317,7 +331,7 @@ def stream(typingctx, data, offset, v):
 
 @intrinsic
 def prefetch(typingctx, data, offset):
-    """Ask the second cache for the line of data[offset]; nothing is read there, and any offset may be given."""
+    """Ask the second-level cache for the line of data[offset]. Nothing is read, and any offset is allowed."""
 
     def emit(context, builder, sig, args):
         place = address(context, builder, data, args[0], args[1], I8)
@@ -329,14 +343,14 @@ def prefetch(typingctx, data, offset):
 
 @inline
 def fetch(data, offset, size):
-    """prefetch of so many bytes AHEAD of what is read now: to be called little by little, or one fetch waits for another."""
+    """prefetch `size` bytes that are AHEAD of what is read now. Call it often with few bytes, or one fetch waits for another."""
     for line in range(0, size, 64):
         prefetch(data, offset + AHEAD + line)
 
 
 @intrinsic
 def fetch_add(typingctx, counter, amount):
-    """counter[0] before amount is added to it, atomically: how threads claim work."""
+    """Return counter[0] and add amount to it, atomically: how threads claim work."""
 
     def emit(context, builder, sig, args):
         data = context.make_array(counter)(context, builder, args[0]).data
@@ -431,7 +445,7 @@ def tile(typingctx, v, times):
 
 @intrinsic(prefer_literal=True)
 def wide(typingctx, vec, times):
-    """The vector type with so many times the lanes; times is known when compiling."""
+    """The vector type with `times` times the lanes; times is known when compiling."""
     vec_type = vec.instance_type
     many = types.TypeRef(Vec(vec_type.kind, vec_type.bits, vec_type.lanes * known(times)))
     return signature(many, vec, times), lambda context, builder, sig, args: context.get_dummy_value()
@@ -439,7 +453,7 @@ def wide(typingctx, vec, times):
 
 @intrinsic(prefer_literal=True)
 def lookup(typingctx, v, table):
-    """table[v] of u8 lanes below 16; table is a global tuple of 16 numbers that fit i8 (vpshufb)."""
+    """table[v] of u8 lanes below 16 (vpshufb); table is a global tuple of 16 numbers that fit i8."""
     entries, result = [entry.literal_value for entry in table], Vec("i", 8, v.lanes)
 
     def emit(context, builder, sig, args):
@@ -457,7 +471,7 @@ def lookup(typingctx, v, table):
 
 @intrinsic
 def chosen(typingctx, table, which):
-    """Of every four f32 lanes of the table the one whose number the two lowest bits of the u32 lane of `which` are (vpermilps)."""
+    """Choose within every four f32 lanes of table, by the two lowest bits of the u32 lane of `which` (vpermilps)."""
 
     def emit(context, builder, sig, args):
         v, ints = args[0].type, args[1].type
@@ -487,6 +501,7 @@ def where_less(typingctx, a, b, x, y):
 
 @type_callable(operator.getitem)
 def type_getitem(context):
+    """v[k] has the type of a lane."""
     return lambda v, k: v.scalar if isinstance(v, Vec) and isinstance(k, types.Integer) else None
 
 
@@ -577,7 +592,7 @@ def hsum(typingctx, v):
 
 @intrinsic(prefer_literal=True)
 def halves_added(typingctx, v, lanes):
-    """v.reshape(-1, 2, lanes / 2).sum(1): in each run of so many lanes the upper half is added to the lower one."""
+    """v.reshape(-1, 2, lanes / 2).sum(1): in each run of `lanes` lanes the upper half is added to the lower."""
     half = known(lanes) // 2
     low = [k for k in range(v.lanes) if k % (2 * half) < half]
 
@@ -601,7 +616,7 @@ def neighbours_added(typingctx, v):
 
 @intrinsic(prefer_literal=True)
 def hsums(typingctx, v, count):
-    """hsum of each of so many equal parts; count is known when compiling."""
+    """hsum of each of `count` equal parts; count is known when compiling."""
     result = Vec(v.kind, v.bits, known(count))
 
     def emit(context, builder, sig, args):

@@ -16,6 +16,8 @@ class Static:
 
 
 class StaticType(types.Type):
+    """The Numba type of a Static: one type for each value."""
+
     def __init__(self, value):
         self.value = value
         super().__init__(name=f"Static({value!r})")
@@ -40,16 +42,19 @@ def _static_constant(context, builder, static_type, static):
 
 
 def entry(kernel, known, *others):
-    """The machine code of a kernel whose first parameters are the Statics of `known` and whose other parameters have these types.
+    """The compiled machine code of a kernel, to be called directly; keep what is returned.
 
-    Numba's dispatcher would look up the types of a Static on every call, which takes longer than a small operation. Nothing is
-    checked: arrays must have exactly these types. None is given for each Static. Who calls it keeps what comes back.
+    known   the values of its first parameters, which are Statics; None is passed for each of them in a call
+    others  the Numba types of its other parameters
+
+    Numba's dispatcher would look up the type of every Static in every call, which takes longer than a small operation. Nothing is
+    checked here: arrays must have exactly these types.
     """
     return kernel.compile((*map(StaticType, known), *others))
 
 
 def address(kernel, known, *others):
-    """Where the machine code of such a kernel stands, for `call`. The kernel returns nothing, and stays where it is."""
+    """The address of such a kernel, for `call`. The kernel returns nothing and stays in memory."""
     given = (*map(StaticType, known), *others)
     kernel.compile(given)
     compiled = kernel.overloads[given]
@@ -58,10 +63,9 @@ def address(kernel, known, *others):
 
 @intrinsic
 def call(typingctx, address, arguments):
-    """Call the kernel at an address. Nothing is checked: the tuple has the types that it was compiled for, None for each Static.
+    """Call the kernel at an address with a tuple of arguments, None for each Static. Nothing is checked.
 
-    The body of a `prange` is compiled four times: as it stands, for the loop, for its caller, and for the function around it. So
-    it is such a call and no more, and the kernel behind the address is compiled once.
+    Numba compiles the body of a `prange` four times. Where it is only such a call, the kernel itself is compiled once.
     """
 
     def emit(context, builder, sig, args):
@@ -82,21 +86,24 @@ INLINE = {**WITHIN, "forceinline": True}
 
 
 def within(function):
-    """A function for kernels."""
+    """Compile a function that kernels call."""
     return njit(no_cfunc_wrapper=True)(function)
 
 
 def inline(function):
-    """The same, compiled into its callers."""
+    """The same, inlined into its callers."""
     return njit(no_cfunc_wrapper=True, forceinline=True)(function)
 
 
 def for_kernels(declared):
-    """A function that kernels alone can call: what it does for which Static, its overload says."""
+    """Declare a function that only kernels can call; its `overload` says what it does for which Static.
+
+    Called from Python it raises NotImplementedError.
+    """
 
     @wraps(declared)
     def outside(*_):
-        raise NotImplementedError(f"{declared.__name__} is for kernels only")
+        raise NotImplementedError(f"{declared.__name__} is for kernels only; call it in a function that Numba compiles")
 
     return outside
 

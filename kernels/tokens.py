@@ -23,7 +23,7 @@ AT_ONCE = 16  # tokens that a thread claims: what several of them write lies in 
 
 
 def form_of(kind):
-    """What of a type matters to its tokens, (WEIGHTS, GROUP, whether they have s): types that agree in it share this code."""
+    """What of a type matters to its tokens: (WEIGHTS, GROUP, whether they have s). Types that agree in it share compiled code."""
     of = TYPES[kind]
     return of.WEIGHTS, of.GROUP, of.M >= 0 and of.WEIGHTS == 32
 
@@ -34,7 +34,7 @@ TOKENS = types.Tuple([types.Array(types.int8, 1, "C"), SCALES, types.Array(types
 
 
 def sizes(form, count, tokens, width):
-    """Of the room for so many tokens of so many numbers: the sizes of q and sums, N and T'."""
+    """The room for `tokens` tokens of `width` numbers: the sizes of q and of sums, N and T'."""
     (weights, group, _), whole = form, -(-tokens // count) * count
     blocks = width // weights
     return width * whole, (weights // group + 1) // 2 * 2 * blocks * whole, blocks, whole
@@ -42,7 +42,7 @@ def sizes(form, count, tokens, width):
 
 @within
 def room(sizes):
-    """Zeros for q, d, sums and s."""
+    """Zeros for q, d, sums and s of these `sizes`."""
     codes, sums, N, T = sizes
     return np.zeros(codes, np.int8), np.zeros((N, T), np.float32), np.zeros(sums, np.int16), np.zeros((N, T), np.float32)
 
@@ -55,7 +55,7 @@ def _furthest(x, at):
 
 @for_kernels
 def scale(form, x, at):
-    """For the block of numbers at a byte: the factor that makes codes of them, the scale of the codes, and that before rounding."""
+    """Of the block of x at the byte `at`: the factor that makes codes, the scale of the codes, and that scale before rounding."""
 
 
 @overload(scale, jit_options=WITHIN)
@@ -84,7 +84,7 @@ def _scale(form, x, at):
 
 @for_kernels
 def round_block(form, count, x, t, n, tokens):
-    """Block n of token t."""
+    """Round block n of token t of x [T, I] into `tokens`."""
 
 
 @overload(round_block, jit_options=WITHIN)
@@ -111,7 +111,7 @@ def _round_block(form, count, x, t, n, tokens):
 
 @njit(cache=True)
 def round_tokens(form, count, claimed, x, tokens):
-    """One thread's work, until no tokens are left."""
+    """Round tokens x [T, I] into `tokens`: one thread's work. `claimed` [1] counts the tokens that are taken."""
     while True:
         first = fetch_add(claimed, AT_ONCE)
         if first >= len(x):
@@ -122,7 +122,7 @@ def round_tokens(form, count, claimed, x, tokens):
 
 
 def rounded(form, count, x):
-    """The tokens x [T, I] float32, C-contiguous."""
+    """Tokens x [T, I] float32, C-contiguous, rounded: the tuple q, d, sums, s. Twin of `quantize` of quants.q8_0, q8_1 and q8_k."""
     tokens = room(sizes(form, count, *x.shape))
     round_tokens(Static(form), Static(count), np.zeros(1, np.int64), x, tokens)
     return tokens

@@ -25,7 +25,7 @@ f32x8, f32x16 = Vec("f", 32, 8), Vec("f", 32, 16)
 
 @njit(cache=True)
 def turned(x):
-    """Tokens [T, I] with every 32 numbers [8, 4] transposed, at an address that is a multiple of 64."""
+    """Tokens [T, I] with every 32 numbers [8, 4] transposed; a copy whose address is a multiple of 64."""
     T, I = x.shape
     space = np.empty(T * I + 16, x.dtype)
     out = space[(-space.ctypes.data % 64) // x.itemsize :][: T * I].reshape(T, I)
@@ -39,9 +39,9 @@ def turned(x):
 
 @for_kernels
 def header(kind, layout, rows, at, stride, scratch, to):
-    """The scales of a block's groups as floats at the byte `to` of scratch, behind them what is added to a scaled code; or TABLES.
+    """Write the header of a block to scratch from the byte `to` on: its groups' scales as floats, then what is added; or TABLES.
 
-    Of each 32 weights those of one row behind another's. What is added is the minimum below zero, or the offset times the scale.
+    Every 32 weights have the numbers of each row in turn. What is added is minus the minimum, or the offset times the scale.
     """
 
 
@@ -90,7 +90,7 @@ def _header(kind, layout, rows, at, stride, scratch, to):
 
 @for_kernels
 def thirty_two(kind, layout, code, n, scratch, at):
-    """The floats of the n-th 32 codes of each row's block, whose header stands at the byte `at`: four times eight of each row."""
+    """The n-th 32 weights of each row's block, f32: four vectors of eight weights of each row. The header is at the byte `at`."""
 
 
 @overload(thirty_two, jit_options=INLINE)
@@ -133,7 +133,7 @@ def _thirty_two(kind, layout, code, n, scratch, at):
 
 @for_kernels
 def put(kind, code, n, scratch, panel, to, step):
-    """Decode codes from the n-th 32 of a block on, to a panel: every eight weights `step` bytes after the last eight."""
+    """Decode the n-th 32 codes of a block and the following ones to a panel; `step` bytes from every eight weights to the next."""
 
 
 @overload(put, jit_options=INLINE)
@@ -157,7 +157,7 @@ def _put(kind, code, n, scratch, panel, to, step):
 
 @inline
 def block(kind, rows, at, scratch, panel, to, step):
-    """Decode a block to a panel, see `put`."""
+    """Decode a block to a panel; `to` and `step` as in `put`."""
     header(kind, ROW, rows, at, 0, scratch, 0)
     for p in range(the(kind, "PARTS")):
         n = the(kind, "WEIGHTS") // 32 // the(kind, "PARTS") * p
@@ -166,7 +166,7 @@ def block(kind, rows, at, scratch, panel, to, step):
 
 @for_kernels
 def floats(kind, code, n, scratch, at):
-    """The floats of two rows' codes from the n-th 32 of a block on: a tuple of eight of each row at a time."""
+    """The weights of two rows from the n-th 32 codes of a block on: a tuple of vectors, each with eight weights of each row."""
 
 
 @overload(floats, jit_options=INLINE)
@@ -185,7 +185,7 @@ def _floats(kind, code, n, scratch, at):
 
 @for_kernels
 def further(weights, x, at, total):
-    """The running numbers [2, 8] after a tuple of floats, times the numbers of x at the byte `at` and on."""
+    """The partial dot products [2, 8] after a tuple of weights times the numbers of x from the byte `at` on."""
 
 
 @overload(further, jit_options=INLINE)
@@ -212,7 +212,12 @@ def _part(kind, rows, at, k, first, p, scratch, x, x_at, total):
 
 @within
 def one_token(kind, rows, at, x, blocks, scratch, sums):
-    """The running numbers of eight rows, which start at the bytes at [8], with a turned token: sums [1, 8, 8]."""
+    """The partial dot products of eight rows with one turned token: sums [1, 8, 8], overwritten.
+
+    at      [8]  byte offset of each row
+    x       the token, from `turned`
+    blocks  how many blocks of weights are multiplied
+    """
     a, b, c, d = splat(f32x16, 0), splat(f32x16, 0), splat(f32x16, 0), splat(f32x16, 0)
     for n in range(blocks):
         x_at, first = 4 * the(kind, "WEIGHTS") * n, the(kind, "BLOCK") * n

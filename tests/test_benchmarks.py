@@ -197,7 +197,7 @@ def test_a_saved_run_is_shown_by_the_command(report, tmp_path):
         (["matvec", "--types", "Q4_K,Q9"], "--types Q9: not among Q4_K"),
         (["model", "--files", "big"], "--files big: not among q35-4b-32"),
         (["model", "--phases", "both"], "--phases both: not among decode, prefill"),
-        (["matvec", "--threads", "0"], "argument --threads: 0: not one or more"),
+        (["matvec", "--threads", "0"], "argument --threads: 0: expected 1 or more"),
         (["matvec", "--llama-lib", "/nowhere"], "/nowhere (from --llama-lib) does not exist"),
         (["--show"], "--show: name a saved run with --json FILE"),
     ],

@@ -207,7 +207,11 @@ CORRUPTIONS: dict[str, tuple[Corruption, str, str]] = {
         METADATA,
         "expert_count is 8; the source has no such key",
     ),
-    "another architecture": (lambda c: c.set("general.architecture", "qwen3", GGUFValueType.STRING), STRUCTURE, "'qwen3'"),
+    "another architecture": (
+        lambda c: c.set("general.architecture", "qwen3", GGUFValueType.STRING),
+        STRUCTURE,
+        "is qwen3, the source's qwen35",
+    ),
     "a lying route": (
         lambda c: c.set("refmodel.route", "blocks:1,5", GGUFValueType.STRING),
         METADATA,

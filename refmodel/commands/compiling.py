@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def prepare(model: "Model", numerics: "Numerics", calls: Sequence[Sequence[int]]) -> None:
-    """Compile what these calls need. TokenError for a token outside the vocabulary, before anything is compiled."""
+    """Compile what these calls (token ids) need. TokenError, before that, for a token outside the vocabulary."""
     from ..model.session import checked_tokens
     from ..speed.warmup import work
 
@@ -23,7 +23,7 @@ def prepare(model: "Model", numerics: "Numerics", calls: Sequence[Sequence[int]]
 
 
 def compile_missing(works: "Sequence[Work]") -> tuple[int, float]:
-    """Compile what is not in the cache. Returns the number of pieces of work, and the seconds."""
+    """Compile what is not in the cache. Returns how many pieces of work were compiled, and the seconds."""
     from ..speed.warmup import compile_all, missing
 
     start, left = time.perf_counter(), missing(works)

@@ -135,7 +135,7 @@ def diff(
 
 
 def check_words(asked: Asked, against: str, full: str, plot: Path | None, decode: int) -> None:
-    """RefmodelError for options that do not go together, before anything is computed."""
+    """Check the options against each other before anything is computed. RefmodelError for two that do not go together."""
     of_live = asked.profile or asked.lib or asked.dequantized or asked.mtp
     if against.endswith(".gguf"):
         if of_live or asked.numerics or asked.anchor or asked.explain or asked.strict or full or decode:
@@ -151,7 +151,9 @@ def check_words(asked: Asked, against: str, full: str, plot: Path | None, decode
     if full and not asked.explain:
         raise RefmodelError("--full is for --explain; add that, or leave it out")
     if against != LIVE and of_live:
-        raise RefmodelError("--profile, --dequantized, --mtp and --llama-lib are for a live llama.cpp; a trace stays as recorded")
+        raise RefmodelError(
+            "--profile, --dequantized, --mtp and --llama-lib are for a live llama.cpp; a trace stays as recorded; leave them out"
+        )
     if asked.explain and asked.mtp:
         raise RefmodelError("--explain is about the trunk; leave out --mtp")
     if asked.mtp:
@@ -159,14 +161,14 @@ def check_words(asked: Asked, against: str, full: str, plot: Path | None, decode
 
 
 def profile_of(words: str) -> "Profile":
-    """How llama.cpp runs, as the words say."""
+    """The profile of a live llama.cpp in the words of --profile. RefmodelError for unknown words."""
     from ..llamacpp.profile import profile_of
 
     return profile_of(words)
 
 
 def profile_for(asked: Asked) -> "Profile":
-    """How a live llama.cpp runs: as was asked; else as the numerics emulates it; else, for floats, exactly; else as by itself."""
+    """How a live llama.cpp runs: as --profile asks; else as the numerics emulates it; else exactly, for floats; else by default."""
     from ..llamacpp.profile import DEFAULT, PROFILES
 
     if asked.profile:
@@ -178,7 +180,13 @@ def profile_for(asked: Asked) -> "Profile":
 
 
 def other_side(asked: Asked, against: str, route: str, calls: "list[list[int]] | None", folder: Path) -> "Other":
-    """What llama.cpp computes now, or what a trace recorded."""
+    """The other side: what llama.cpp computes now, or what a trace recorded.
+
+    calls   token ids, one list a call; None: those of the trace
+    folder  for a copy that a live run needs
+
+    OracleError without a llama.cpp; TraceError for a trace that does not belong to this model.
+    """
     from ..compare.other_side import recorded
     from ..compare.probes import known
     from ..llamacpp.oracle import locate
@@ -197,7 +205,10 @@ def other_side(asked: Asked, against: str, route: str, calls: "list[list[int]] |
 
 
 def rows(asked: Asked, against: str, route: "Route", other: "Other", every: bool, as_json: bool) -> int:
-    """Every tensor of our pass against the other side's. Returns the exit status."""
+    """Compare every tensor of our pass with the other side's, and print the table. Returns the exit status.
+
+    TraceError if no tensor has a name of this model's pass.
+    """
     from ..compare.other_side import compare, numerics_against
     from ..compare.verdict import equal, judge
     from ..numerics import REFERENCE
@@ -225,7 +236,7 @@ def rows(asked: Asked, against: str, route: "Route", other: "Other", every: bool
 
 
 def budget(asked: Asked, route: "Route", other: "Other", full: str, folder: Path, every: bool, as_json: bool) -> int:
-    """The error budget of every block. Returns the exit status."""
+    """Print the error budget of every block. Returns the exit status."""
     from ..compare.error_budget import explain
     from ..report import explanation as show
     from ..report.progress import watching
@@ -241,7 +252,10 @@ def budget(asked: Asked, route: "Route", other: "Other", full: str, folder: Path
 
 
 def two_files(model: "Model", full: "Model", route: str, ids: list[int], plot: Path | None, as_json: bool) -> None:
-    """Two files of one model under one route: what quantization adds, and whether repeated blocks amplify it."""
+    """Compare two files of one model under one route: what quantization adds, and whether repeated blocks amplify it.
+
+    RefmodelError for a plot whose name does not end in .png.
+    """
     from ..compare.quantized import trial
     from ..report import quantized as show
     from ..report.plots import plot as draw

@@ -53,7 +53,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def shipped(name: str) -> Path:
-    """A file of golden/ that every installation carries. FileError if it is gone."""
+    """The path of a file that comes with refmodel, by its short name. FileError if it is missing."""
     path = PACKAGE.joinpath("golden", *PIECES[name])
     if not path.exists():
         raise FileError(f"{path}: this file comes with refmodel and is missing; install refmodel again")
@@ -61,32 +61,40 @@ def shipped(name: str) -> Path:
 
 
 def file_of(words: str) -> Path:
-    """The path that a user means: their own file, or one that comes along. FileError suggests the nearest name."""
+    """The path that a user means: their own file, or the short name of one that comes with refmodel.
+
+    FileError for a missing file; it suggests the nearest name.
+    """
     path = Path(words)
     if words in PIECES and not path.exists():
         return shipped(words)
     if not path.exists():
         hint = nearest(path)
-        raise FileError(f"{path}: no such file" + (f"; did you mean {hint}?" if hint else f" in {path.parent.absolute()}"))
+        raise FileError(
+            f"{path}: no such file" + (f"; did you mean {hint}?" if hint else f" in {path.parent.absolute()}; check the path")
+        )
     return path
 
 
 def model_of(words: str) -> "Model":
-    """The model of that file, checked."""
+    """The loaded and checked model of that file. RefmodelError if it cannot be read."""
     from ..model.model import load
 
     return load(file_of(words))
 
 
 def numerics_of(words: str) -> "Numerics":
-    """The policy of that name."""
+    """The policy of that name. RefmodelError for an unknown one."""
     from ..numerics import numerics_of
 
     return numerics_of(words)
 
 
 def token_ids(model: "Model", prompt: str, tokens: str, special: bool) -> list[int]:
-    """The ids that --tokens lists, or those of the prompt's text."""
+    """The token ids of --tokens, or those of the prompt's text. TokenError unless one of the two is given.
+
+    special  whether the texts of special tokens in the prompt are read as those tokens
+    """
     if bool(prompt) == bool(tokens):
         raise TokenError("give either a text, -p TEXT, or token ids, --tokens 1,2,3")
     if prompt:
@@ -96,20 +104,20 @@ def token_ids(model: "Model", prompt: str, tokens: str, special: bool) -> list[i
 
 
 def whole_numbers(words: str) -> list[int]:
-    """`1,2,3` as numbers."""
+    """`1,2,3` as a list of numbers. TokenError for anything else."""
     if not re.fullmatch(r"\s*[0-9]{1,99}\s*(,\s*[0-9]{1,99}\s*)*", words):
         raise TokenError(f"--tokens {shown(words)}: expected whole numbers between commas, such as 1,2,3")
     return [int(word) for word in words.split(",")]
 
 
 def shown(words: str) -> str:
-    """Words of the user in a message: on one line, and not without end."""
+    """A user's words as a message shows them: on one line, at most 60 characters."""
     line = re.sub(r"\s+", " ", words)
     return line if len(line) <= 60 else f"{line[:57]}..."
 
 
 def calls_of(ids: Sequence[int], decode: int) -> list[list[int]]:
-    """The calls of a session: the prompt, then the last `decode` tokens one at a time."""
+    """The calls of a session: the prompt, then the last `decode` tokens one at a time. TokenError if no prompt is left."""
     if decode >= len(ids):
         raise TokenError(f"--decode {decode} leaves no prompt: there are {len(ids)} tokens; take at most --decode {len(ids) - 1}")
     prompt = len(ids) - decode

@@ -46,7 +46,7 @@ def route(
 
 
 def found(copy: Path, source: Path, as_json: bool) -> None:
-    """The route of a copy; exit status 1 if a block is not whole or the file claims another one."""
+    """Print the route of a copy. Exit status 1 if a block is not whole, or the file claims another route."""
     from ..surgery.verify import recovered
 
     with err.status("hashing"):

@@ -119,25 +119,28 @@ def run(
 
 
 def refuse(condition: bool, why: str) -> None:
-    """RefmodelError for options that contradict each other."""
+    """RefmodelError with the words `why`, if the condition holds."""
     if condition:
         raise RefmodelError(why)
 
 
 def refuse_options_of_one_reply(tokens: str, timing: bool, as_json: bool, mtp: bool) -> None:
-    """RefmodelError for options that a chat cannot take."""
+    """RefmodelError for options that a chat does not have."""
     refuse(bool(tokens), "--chat takes text, by -p or line by line; leave out --tokens")
     refuse(timing or as_json or mtp, "--timing, --json and --mtp are for one reply; leave them out, or leave out --chat")
 
 
 def refuse_chat_options(system: str, think: bool | None, budget: int | None, *templates: str) -> None:
-    """RefmodelError for options that only a chat can take."""
-    refuse(bool(system) or think is not None or budget is not None, "--system, --think and --think-budget need --chat")
-    refuse(any(templates), "--chat-template and its like need --chat")
+    """RefmodelError for options that only a chat has."""
+    refuse(
+        bool(system) or think is not None or budget is not None,
+        "--system, --think and --think-budget need --chat; add it, or leave them out",
+    )
+    refuse(any(templates), "--chat-template, its file and its kwargs need --chat; add it, or leave them out")
 
 
 def session_of(model: "Model", route: str, policy: "Numerics", timing: bool, mtp: bool) -> "tuple[Session, Timing | None]":
-    """A session, and the book that its time is entered in, if that was asked for."""
+    """A session under a route (words) and numerics; with `timing` also the record of where its time goes."""
     from ..speed.timing import Timing
 
     if not timing:
@@ -148,7 +151,7 @@ def session_of(model: "Model", route: str, policy: "Numerics", timing: bool, mtp
 
 
 def show(figures: dict[str, Any], timed: "Timing | None", as_json: bool) -> None:
-    """What is left to say after the text."""
+    """Print what follows the text: the figures as JSON, or the tables of --timing."""
     from ..report.speed import timing_json, timing_tables
 
     if as_json:
@@ -159,7 +162,7 @@ def show(figures: dict[str, Any], timed: "Timing | None", as_json: bool) -> None
 
 
 def guesses(draft: "DraftHead") -> dict[str, Any]:
-    """The same in figures; the words go to stderr."""
+    """How often the draft head guessed right, as figures; the words go to stderr."""
     err.print(drafted(draft), style="dim")
     return {"drafted": draft.guessed, "accepted": draft.right}
 
@@ -173,7 +176,10 @@ def drafted(draft: "DraftHead") -> str:
 def conversation_of(
     model: "Model", template: str, template_file: str, kwargs: str, system: str, think: bool | None
 ) -> "Conversation":
-    """What the options make of the file's chat template; where it is not the file's own, stderr says so."""
+    """A conversation with the chat template that the options choose; stderr says so if it is not the file's own.
+
+    RefmodelError for two templates; ChatError for one that is missing or cannot be read.
+    """
     from ..text.chat import Conversation
     from ..text.templates import Template, from_file, kwargs_of, template_of
 
@@ -195,7 +201,12 @@ def dialogue_of(
     conversation: "Conversation",
     budget: int | None,
 ) -> "Dialogue":
-    """A conversation with the model, ready to begin."""
+    """A conversation with the model, ready to begin.
+
+    n       at most this many tokens in a reply; None: no bound of its own
+    ctx     at most this many tokens in all; 0: no bound
+    budget  at most this many tokens of thinking; None: no bound
+    """
     from ..text.chat import Dialogue
 
     prepare(model, policy, COMMON_CALLS)
@@ -203,7 +214,7 @@ def dialogue_of(
 
 
 def talk(dialogue: "Dialogue", message: str) -> None:
-    """One turn with the message; without one, a turn for each line of the input until it ends."""
+    """One turn with the message; without one, a turn for each line of standard input."""
     lines = [message] if message else sys.stdin
     if sys.stdin.isatty() and not message:
         err.print("one message a line; /no_think and /think switch the thinking; Ctrl-D ends", style="dim")

@@ -19,5 +19,6 @@ For a file of your own, write its path in place of `austen`. All commands: refmo
 
 
 def start(context: typer.Context) -> None:
+    """Print what one can do next, if no command is named."""
     if context.invoked_subcommand is None:
         out.print(NEXT, markup=False)

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 def write(
     reply: "Reply", tokens: Iterable[int], read: int, numerics: str, silent: bool = False, timed: "Timing | None" = None
 ) -> dict[str, Any]:
-    """Print a reply as its tokens come, then how fast they came and whether it loops. Returns the figures."""
+    """Print a reply as its tokens come, then its speed and whether it loops.
+
+    read    how many tokens were read before it
+    silent  print no text
+
+    Returns the figures, as --json prints them.
+    """
     start, first = time.perf_counter(), 0.0
     with timed.whole() if timed else nullcontext(), Peak() as memory, err.status(f"reading {read} tokens") as status:
         for text in reply.read(tokens):
@@ -35,7 +41,7 @@ def write(
 
 
 def say(reply: "Reply", read: int, numerics: str, reading: float, writing: float, memory: int | None) -> None:
-    """How fast it was, how much memory it took, and whether the reply loops."""
+    """Print the speed of a reply (seconds of prefill and of writing), its peak memory in bytes, and whether it loops."""
     written = len(reply.tokens)
     later = f"{(written - 1) / writing:.1f} tokens/s" if written > 1 else "one token"
     peak = f"; peak memory {memory / 1e6:.0f} MB without the mapped weights" if memory else ""

@@ -19,7 +19,13 @@ WRITTEN = 48  # tokens of each text
 
 @dataclass(frozen=True)
 class Case:
-    """The trained model, llama.cpp's record of it, the record's route and arithmetic, and what rounding makes of each operation."""
+    """The trained model, and llama.cpp's record of it.
+
+    other  the record
+    route  the record's route
+    num    the numerics that repeats the record's arithmetic
+    noise  what rounding makes of each operation: its name -> NMSE
+    """
 
     model: Model
     other: Other
@@ -29,27 +35,29 @@ class Case:
 
     @property
     def prompt(self) -> Sequence[int]:
+        """The token ids of the record's first call."""
         return self.other.calls[0]
 
     @property
     def prompt_text(self) -> str:
+        """The same as text."""
         return self.model.tokenizer.decode([token for token in self.prompt if token not in self.model.tokenizer.eog])
 
     def compared(self, seen: Callable[[str], None]) -> Diff:
-        """Every tensor of a pass under the route against the record. `seen` is told the name of each."""
+        """Compare every tensor of a pass under the route with the record. `seen` gets the name of each tensor."""
         return compare(self.model, self.route, self.other, self.num, "", seen)
 
     def judged(self, seen: Callable[[str], None]) -> Verdict:
-        """Every operation from the record's own inputs."""
+        """Judge every operation from the record's own inputs. `seen` gets the name of each tensor."""
         return judge(self.model, self.route, self.other, seen, self.num, self.noise)
 
     def writes(self, route: RouteLike) -> str:
-        """What the model writes greedily after the prompt."""
+        """The text that the model writes greedily after the prompt, under a route."""
         return "".join(Reply(self.model.tokenizer).read(generate(self.model.session(route, self.num), self.prompt, WRITTEN)))
 
 
 def case(path: Path, trace: Path) -> Case:
-    """The model of that file, and llama.cpp's record of it."""
+    """The case of a model file and of llama.cpp's record of it."""
     model = load(path)
     other = recorded(model, trace)
     route = model.route(other.route)
@@ -59,12 +67,12 @@ def case(path: Path, trace: Path) -> Case:
 
 
 def without_gate(c: Case) -> Case:
-    """The same numerics, but the feed-forward gate is dropped: one replace(...)."""
+    """The same numerics without the gate of the feed-forward network: one replace(...)."""
     return replace(c, num=replace(c.num, swiglu=lambda gate, up: up))
 
 
 def turned_too_far(c: Case) -> Case:
-    """The same file, but RoPE turns all dimensions of a head, not the first quarter: one hyperparameter."""
+    """The same file, but RoPE rotates all dimensions of a head, not the first quarter: one hyperparameter."""
     n = c.model.hp.head_dim
     rope = replace(c.model.hp.rope, n_rot=n, factors=(1.0,) * (n // 2))
     return replace(c, model=c.model.with_hparams(rope=rope))

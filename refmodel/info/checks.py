@@ -11,7 +11,7 @@ from ..quants import LAYOUTS
 
 
 def inconsistencies(model: Model) -> list[str]:
-    """One line for each thing in the file that contradicts another, though the model loads."""
+    """One line for each thing in the file that contradicts another, though the model loads. Empty for a sound file."""
     return [line for check in CHECKS for line in check(model)]
 
 

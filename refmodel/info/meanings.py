@@ -48,7 +48,11 @@ STORED = {
 
 
 def tensor_meaning(arch: Architecture, hp: Hparams, name: str, kind: str) -> str:
-    """Of a tensor, without its blk.N., of a kind of block; empty if nothing is known of the name."""
+    """What a tensor is for, in words; empty for an unknown name.
+
+    name  without its blk.N.
+    kind  of its block
+    """
     matrix, _, end = name.rpartition(".")
     if end in ("scale", "input_scale"):
         return f"multiplies what {matrix} gives" if end == "scale" else "read by no graph of llama.cpp"
@@ -57,11 +61,11 @@ def tensor_meaning(arch: Architecture, hp: Hparams, name: str, kind: str) -> str
 
 
 def kind_meaning(arch: Architecture, hp: Hparams, kind: str) -> str:
-    """Of a kind of block; empty if there is nothing to say."""
+    """What a kind of block does, in words; empty if there is nothing to say."""
     return arch.FACTS.kind_meanings.get(kind, "").format(**sizes(hp))
 
 
 def sizes(hp: Hparams) -> dict[str, Any]:
-    """The fields of Hparams, and how many heads share one."""
+    """The fields of Hparams, and how many heads share a key/value head: what the meanings fill in."""
     shared = {"shared": hp.n_v_head // hp.n_k_head} if hp.n_k_head else {}
     return vars(hp) | shared | {"group": hp.n_head // hp.n_head_kv}

@@ -6,8 +6,10 @@ from ..model.model import Model
 
 
 def needs(model: Model) -> dict[str, int]:
-    """Bytes: the packed weights, which stay in the file's mapping; keys and values of 1000 tokens, and the delta rule's states,
-    both in float32 under the file's own order of blocks."""
+    """What a run needs, in bytes: `weights`, `cache_of_1000_tokens` and `states`.
+
+    The weights stay in the file's mapping. Keys, values and the delta rule's states are float32, in the file's own order of blocks.
+    """
     states = [model.arch.new_state(model.hp, i, np.float32) for i in range(model.n_layer)]
     fixed = sum(state.bytes(0, np.float32) for state in states)
     return {

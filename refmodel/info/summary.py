@@ -12,7 +12,7 @@ from .needs import needs
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One block of the file: its kind, and `name type shape` of each tensor."""
+    """One block of the file: its number, its kind, its types, its bytes, and `name type shape` of each tensor."""
 
     index: int
     kind: str
@@ -23,7 +23,7 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class KindRow:
-    """One tensor of all blocks of a kind: its types, its shape (rows, columns), and what it is."""
+    """One tensor of all blocks of a kind: its name, its types, its shape (rows, columns), and what it is for."""
 
     kind: str
     tensor: str
@@ -33,7 +33,7 @@ class KindRow:
 
 
 def summary(model: Model) -> dict[str, str]:
-    """Name -> value of what one wants to know first."""
+    """The first table of `refmodel info`: name -> value."""
     hp, types = model.hp, Counter(t.type.name for t in model.file.tensors.values())
     return {
         "file": str(model.path),
@@ -55,7 +55,7 @@ def summary(model: Model) -> dict[str, str]:
 
 
 def kinds(model: Model) -> str:
-    """How many blocks of each kind, which ones, and what says so."""
+    """How many blocks of each kind there are, which they are, and what in the file says so."""
     kinds = dict.fromkeys(model.kinds)
     how = model.arch.FACTS.kinds
     if how is None:
@@ -65,6 +65,7 @@ def kinds(model: Model) -> str:
 
 
 def blocks_of(model: Model, kind: str) -> list[int]:
+    """The numbers of the blocks of a kind."""
     return [i for i, found in enumerate(model.kinds) if found == kind]
 
 
@@ -80,20 +81,21 @@ def kinds_from(model: Model, how: Kinds) -> str:
 
 
 def ranges(numbers: list[int]) -> str:
-    """`0-2, 4-6, 8` of numbers in ascending order."""
+    """Ascending numbers in short: `0-2, 4-6, 8`."""
     starts = [n for n in numbers if n - 1 not in numbers]
     ends = [n for n in numbers if n + 1 not in numbers]
     return ", ".join(f"{a}-{b}" if a < b else f"{a}" for a, b in zip(starts, ends, strict=True))
 
 
 def heads(model: Model) -> str:
+    """The numbers of query and key/value heads, and their size."""
     hp = model.hp
     own = "" if hp.head_dim * hp.n_head == hp.n_embd else f" (attention.key_length, not {hp.n_embd} / {hp.n_head})"
     return f"{hp.n_head} query, {hp.n_head_kv} key/value, of {hp.head_dim}{own}"
 
 
 def rope(model: Model) -> str:
-    """Which dims of a head turn, and which two of them together."""
+    """Which dimensions of a head RoPE rotates, and which two form a pair."""
     hp, n = model.hp, model.hp.rope.n_rot
     still = f"; the other {hp.head_dim - n} stay as they are" if n < hp.head_dim else ""
     pairs = "2i and 2i + 1" if hp.rope.adjacent else f"i and i + {n // 2} (NeoX)"
@@ -101,7 +103,7 @@ def rope(model: Model) -> str:
 
 
 def memory(model: Model) -> str:
-    """What a run needs beside the file's mapping, and what this process has taken."""
+    """What a run needs besides the file's mapping, and what this process uses."""
     need, now = needs(model), anonymous()
     parts = [
         f"{need['cache_of_1000_tokens'] / 1e6:.1f} MB of keys and values for 1000 tokens",
@@ -112,7 +114,7 @@ def memory(model: Model) -> str:
 
 
 def kind_table(model: Model) -> list[KindRow]:
-    """A row for each tensor of each kind of block; where shapes differ between blocks, for each shape."""
+    """A row for each tensor of each kind of block; one for each shape if the shapes differ between blocks."""
     found: dict[tuple[str, str, tuple[int, ...]], Counter[str]] = {}
     for i, kind in enumerate(model.kinds):
         start = f"blk.{i}."
@@ -127,11 +129,12 @@ def kind_table(model: Model) -> list[KindRow]:
 
 
 def counted(types: Counter[str]) -> str:
-    """`Q4_K`, or `20 Q5_K, 12 Q6_K` where blocks differ."""
+    """Types with their numbers: `Q4_K`, or `20 Q5_K, 12 Q6_K` where blocks differ."""
     return ", ".join(f"{n} {name}" for name, n in types.most_common()) if len(types) > 1 else next(iter(types))
 
 
 def layer_table(model: Model) -> list[LayerRow]:
+    """A row for each block of the trunk."""
     rows = []
     for i in range(model.n_layer):
         tensors = [t for name, t in model.file.tensors.items() if name.startswith(f"blk.{i}.")]

@@ -20,7 +20,7 @@ JSON_WORDS = {"equal": "within", "explained": "explained", "wrong": "out"}
 
 
 def cells(row: "Row", judged: "Row | None") -> list[str]:
-    """One line of the table: the figures of the run, and what the operation is by itself."""
+    """The cells of one line: the figures of the run, and how the operation does from the other side's inputs (`judged`)."""
     wrong = judged is not None and not judged.within
     word = "[bold red]WRONG[/]" if wrong else "[green]same bits[/]" if not row.differ else "[green]explained[/]"
     if row.problem:
@@ -36,7 +36,7 @@ def cells(row: "Row", judged: "Row | None") -> list[str]:
 
 
 def chosen_rows(result: "Diff", verdict: "Verdict", every: bool) -> "list[Row]":
-    """All rows; or, of the first call, one for each block and the head, and the wrong ones (the first twenty)."""
+    """The rows to show: all, or those of the first call that sum up a block or the head, and the first twenty wrong ones."""
     if every:
         return result.rows
     ends = ("l_out", "result_norm", "result_output")
@@ -45,7 +45,7 @@ def chosen_rows(result: "Diff", verdict: "Verdict", every: bool) -> "list[Row]":
 
 
 def diff_table(result: "Diff", verdict: "Verdict", every: bool) -> Table:
-    """A row for each tensor."""
+    """The comparison as a table, a row for each tensor."""
     table = plain_table("tensor", "shape", "NMSE", "NMSE (var)", "max |a-b|", "verdict")
     for row in chosen_rows(result, verdict, every):
         table.add_row(*cells(row, verdict.rows.get(row.name)))
@@ -53,7 +53,7 @@ def diff_table(result: "Diff", verdict: "Verdict", every: bool) -> Table:
 
 
 def diff_headline(result: "Diff", verdict: "Verdict", other: "Other", numerics: str) -> str:
-    """What was compared with what, and what came of it."""
+    """The first line: what was compared, and the result."""
     compared = [row for row in result.rows if not row.problem]
     lines = [
         f"{numerics} against {other.who}",
@@ -68,14 +68,14 @@ def diff_headline(result: "Diff", verdict: "Verdict", other: "Other", numerics: 
 
 
 def unknown_lines(other: "Other") -> list[str]:
-    """Which operations of the other side are judged by measured rounding, because their bits are not known."""
+    """One line for the operations that are judged by measured rounding, because the other side's order of sums is unknown."""
     if not other.unknown or "" in other.unknown:
         return []
     return [f"bits not known of {', '.join(sorted(other.unknown))}: judged by the rounding that was measured on this input"]
 
 
 def verdict_line(verdict: "Verdict", other: "Other") -> str:
-    """The last line."""
+    """The last line: the verdict."""
     if verdict.first:
         return f"WRONG, first at {located(verdict.first, other)}"
     if verdict.word == "equal":
@@ -84,13 +84,13 @@ def verdict_line(verdict: "Verdict", other: "Other") -> str:
 
 
 def located(row: "Row", other: "Other") -> str:
-    """A wrong row's name, llama.cpp's operation behind it where the record has it, and what is wrong."""
+    """A wrong row: its name, llama.cpp's operation if the record has it, and what is wrong."""
     operation = f" ({other.operations[row.name]})" if row.name in other.operations else ""
     return f"{row.name}{operation}: {wrong_because(row)}"
 
 
 def faults(verdict: "Verdict", other: "Other", most: int = 4) -> str:
-    """The wrong operations."""
+    """How many operations are wrong, and a line for each, at most `most` of them."""
     wrong = [row for row in verdict.rows.values() if not row.within]
     shown = [f"  {located(row, other)}" for row in wrong[:most]] + ["  ..."] * (len(wrong) > most)
     head = f"each operation started from llama.cpp's own numbers: {len(wrong)} of {len(verdict.rows)} are wrong"
@@ -98,14 +98,14 @@ def faults(verdict: "Verdict", other: "Other", most: int = 4) -> str:
 
 
 def wrong_because(row: "Row") -> str:
-    """Why a row is wrong."""
+    """Why a row is wrong, in words."""
     if row.problem:
         return row.problem
     return f"NMSE {row.nmse:.1e} from the same inputs; rounding explains at most {row.allowed:.0e}"
 
 
 def logit_lines(rows: "Sequence[LogitRow]") -> list[str]:
-    """What became of the logits."""
+    """How the logits of each token compare."""
     if not rows:
         return ["logits were not compared"]
     decided = [row for row in rows if not row.near_tie]
@@ -118,7 +118,7 @@ def logit_lines(rows: "Sequence[LogitRow]") -> list[str]:
 
 
 def diff_json(result: "Diff", verdict: "Verdict", other: "Other", numerics: str) -> dict[str, Any]:
-    """Everything, for scripts. `rows` are of the run; `operations` start from the other side's inputs."""
+    """The whole comparison for --json. `rows` are of the run; `operations` start from the other side's inputs."""
     document = {
         "verdict": JSON_WORDS[verdict.word],
         "first": verdict.first and verdict.first.name,

@@ -15,7 +15,10 @@ from .tables import plain_table
 
 
 def explanation_table(explanation: "Explanation", every: bool) -> Table:
-    """Shares of the distance in percent, for the outputs of the blocks and the logits; of the first call, or of all."""
+    """The error budget as a table: shares of the distance in percent, for the outputs of blocks and the logits.
+
+    every  of all calls, not only the first
+    """
     parts = list(explanation.budgets[0].parts)
     table = plain_table("tensor", "NMSE to truth", *(f"{part} %" for part in parts), "unexplained NMSE")
     for budget in explanation.budgets:
@@ -26,6 +29,7 @@ def explanation_table(explanation: "Explanation", every: bool) -> Table:
 
 
 def explanation_headline(explanation: "Explanation", other: "Other") -> str:
+    """The lines above the table: who is compared, what is left unexplained, near ties, and the verdict."""
     verdicts = explanation.verdicts()
     ties = [row.token for row, verdict in zip(explanation.tokens, verdicts, strict=True) if verdict == "NEAR TIE"]
     lines = [
@@ -42,6 +46,7 @@ def explanation_headline(explanation: "Explanation", other: "Other") -> str:
 
 
 def explanation_json(explanation: "Explanation", other: "Other") -> dict[str, Any]:
+    """The whole error budget for --json."""
     first, flip = explanation.first, explanation.flip
     return {
         "verdict": "EXPLAINED" if explanation.explained else "UNEXPLAINED",

@@ -12,7 +12,7 @@ from .tables import plain_table
 
 
 def kinds(rows: "Sequence[KindRow]") -> Table:
-    """What the tensors of each kind of block are."""
+    """A table of what the tensors of each kind of block are for."""
     table = plain_table("block", "tensor", "type", "rows, columns", "what it is")
     for i, column in enumerate(table.columns):
         column.justify, column.no_wrap = "right" if i == 3 else "left", i not in (2, 4)
@@ -25,6 +25,7 @@ def kinds(rows: "Sequence[KindRow]") -> Table:
 
 
 def layers(rows: "Sequence[LayerRow]", tensors: bool) -> Table:
+    """A table of the blocks; with `tensors` also a line for each tensor."""
     table = plain_table("block", "kind", "MB", "types")
     for row in rows:
         table.add_row(str(row.index), row.kind, f"{row.bytes / 1e6:.2f}", row.types)

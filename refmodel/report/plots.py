@@ -7,7 +7,7 @@ from ..errors import RefmodelError
 
 
 def plot(done: Trial, path: Path, title: str) -> None:
-    """Both errors by position, repeated blocks shaded. Needs matplotlib, the extra [plots]."""
+    """Draw both errors by position, repeated blocks shaded, into a PNG file. RefmodelError without matplotlib."""
     try:
         import matplotlib
     except ImportError:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
 
 @contextmanager
 def watching(console: Console, what: str) -> Iterator[Callable[[str], None]]:
-    """A spinner that names the tap being made; it appears on a terminal only, and leaves nothing behind."""
+    """A spinner that names the tensor being made. It is shown on a terminal only, and is removed at the end."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(pulse_style="cyan"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=None)
@@ -22,7 +22,7 @@ def watching(console: Console, what: str) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def counting(console: Console, what: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar that fills up; each step names what is done. Without a terminal, one line for each step."""
+    """A progress bar; call it with the name of each finished step. Without a terminal it prints one line a step."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(what, total=total)
@@ -38,7 +38,7 @@ def counting(console: Console, what: str, total: int) -> Iterator[Callable[[str]
 
 @contextmanager
 def copying(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """A bar of bytes copied and to copy; on a terminal only."""
+    """A progress bar of bytes; call it with the bytes just copied and the total. It is shown on a terminal only."""
     from rich.progress import DownloadColumn, TransferSpeedColumn
 
     columns = (TextColumn("copying"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())

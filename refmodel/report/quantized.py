@@ -11,7 +11,7 @@ from .tables import plain_table
 
 
 def trial(console: Console, done: "Trial") -> None:
-    """Position by position, then what it comes to."""
+    """Print the errors position by position, then the summary."""
     table = plain_table("position", "source block", "pass", "NMSE added", "NMSE accumulated")
     for step in done.steps:
         numbers = [str(step.source), str(step.visit + 1), f"{step.added:.1e}", f"{step.accumulated:.1e}"]
@@ -22,6 +22,7 @@ def trial(console: Console, done: "Trial") -> None:
 
 
 def trial_json(done: "Trial") -> dict[str, Any]:
+    """The same for --json."""
     return {
         "route": done.route.canonical,
         "steps": [asdict(step) for step in done.steps],

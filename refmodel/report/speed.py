@@ -14,7 +14,7 @@ from .tables import plain_table
 
 
 def timing_tables(timing: "Timing") -> Iterator[Table | str]:
-    """By operation and by kind of block; the machine's limits are measured now."""
+    """Two tables, by operation and by kind of block, and a line about the machine's limits, which are measured now."""
     from ..numerics.limits import measured
 
     limits = measured()
@@ -28,6 +28,11 @@ def timing_tables(timing: "Timing") -> Iterator[Table | str]:
 
 
 def spent_table(title: str, rows: "Sequence[Spent]", total: float, limits: "MachineLimits") -> Table:
+    """One table of what was spent.
+
+    total   seconds of the run; a row's time is given as a percentage of it
+    limits  of this machine
+    """
     table = plain_table(title, "phase", "calls", "ms", "%", "MB", "GB/s", "multiply-adds/ns", "% of limit")
     for row in rows:
         share = row.share_of_limit(limits)
@@ -47,6 +52,7 @@ def spent_table(title: str, rows: "Sequence[Spent]", total: float, limits: "Mach
 
 
 def timing_json(timing: "Timing") -> dict[str, Any]:
+    """The same for --json."""
     from ..numerics.limits import measured
 
     limits = measured()

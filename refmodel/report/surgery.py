@@ -13,7 +13,7 @@ from .tables import pairs, plain_table
 
 
 def route(console: Console, described: Mapping[str, Any]) -> None:
-    """The map in words, the seam table, and the other notations."""
+    """Print a route: its map in words, its seams, and its other notations."""
     n, positions = described["source_layers"], described["positions"]
     console.print(
         pairs(
@@ -32,6 +32,7 @@ def route(console: Console, described: Mapping[str, Any]) -> None:
 
 
 def copied(console: Console, done: Mapping[str, Any]) -> None:
+    """Print what was written, and the command that proves it."""
     hashes = done["source_sha256"]
     if isinstance(hashes, Mapping):  # a folder's: one for each file
         hashes = ", ".join(f"{digest[:12]}… ({name})" for name, digest in hashes.items())
@@ -50,7 +51,7 @@ def copied(console: Console, done: Mapping[str, Any]) -> None:
 
 
 def foreseen(console: Console, described: Mapping[str, Any]) -> None:
-    """Who can run a copy, and what it costs beside its source."""
+    """Print which runtimes can run a copy, and what it costs compared with its source."""
     if "runners" in described:
         table = plain_table("runtime", "runs it", "why")
         table.columns[2].justify, table.columns[2].no_wrap = "left", False
@@ -78,6 +79,7 @@ MOST = 5  # findings of a check that are shown; --json has all
 
 
 def proof(console: Console, report: "Report") -> None:
+    """Print the checks of a proof, what they found, and the verdict."""
     from ..surgery.verify import MEANS
 
     table = plain_table("check", "result", "compared", "what it says")
@@ -112,7 +114,7 @@ def proof(console: Console, report: "Report") -> None:
 
 
 def recovery(console: Console, found: "Recovered") -> None:
-    """What the hashes say, and what the file says."""
+    """Print the route that the hashes say, and what the file claims."""
     route_ = found.recovery.route
     layers_ = " ".join("?" if layer is None else str(layer) for layer in found.recovery.partial)
     console.print(pairs({"route": route_.canonical if route_ else "none", "map": layers_}))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
 
 
 def plain_table(*columns: str) -> Table:
+    """An empty table with these columns; all but the first are right-aligned."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
@@ -20,6 +21,7 @@ def plain_table(*columns: str) -> Table:
 
 
 def pairs(values: Mapping[str, str]) -> Table:
+    """A table of name and value without a head."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
@@ -29,7 +31,7 @@ def pairs(values: Mapping[str, str]) -> Table:
 
 
 def finite(value: Any) -> Any:
-    """The same for JSON, which knows no NaN and no infinity: they become null."""
+    """A value for JSON: NaN and infinities, which JSON does not have, become null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

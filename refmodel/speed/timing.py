@@ -19,8 +19,11 @@ from ..numerics.limits import MachineLimits
 class Spent:
     """What was spent on one thing.
 
-    phase          prompt, decode (one token at a time)
-    name           of an operation, a kind of block, or a remainder
+    phase          prompt, or decode (one token at a time)
+    name           an operation, a kind of block, or a remainder
+    calls          how often
+    seconds        wall time
+    bytes          read and written
     multiply_adds  of products
     """
 
@@ -32,16 +35,16 @@ class Spent:
     multiply_adds: int = 0
 
     def share_of_limit(self, limits: MachineLimits) -> float | None:
-        """The time that reading its bytes or its multiply-adds need at least, by the time that it took. None: moves nothing."""
+        """The least time that its bytes or multiply-adds take on this machine, over the time it took. None: it moves nothing."""
         least = max(self.bytes / limits.bytes, self.multiply_adds / limits.multiply_adds)
         return least / self.seconds if least and self.seconds else None
 
 
 class Timing:
-    """A tapper, and a numerics made from another one. A pass begins with `embed`, a block ends with its l_out.
+    """A tapper, and a numerics made from another one, that record time. A pass begins with `embed`; a block ends with its l_out.
 
     kinds  of the blocks of the route, position by position
-    clock  seconds
+    clock  returns seconds
     """
 
     def __init__(self, kinds: Sequence[str], clock: Callable[[], float] = time.perf_counter) -> None:
@@ -54,7 +57,7 @@ class Timing:
         self._inside = False
 
     def numerics(self, num: Numerics) -> Numerics:
-        """The same arithmetic, every function timed."""
+        """The same numerics with every function timed."""
         values: dict[str, Any] = {field.name: getattr(num, field.name) for field in fields(num)}
         functions = {name: f for name, f in values.items() if callable(f) and not isinstance(f, type)}
         timed: dict[str, Any] = {name: self._timed(name, f) for name, f in functions.items()}
@@ -62,7 +65,7 @@ class Timing:
 
     @contextmanager
     def whole(self) -> Iterator[None]:
-        """Around the run: its time is what the rows add up to."""
+        """A context around the run; the rows add up to its time."""
         start = self.clock()
         yield
         self.total += self.clock() - start
@@ -107,7 +110,7 @@ class Timing:
         self._here, self._since = [], now
 
     def by_operation(self) -> list[Spent]:
-        """The most expensive first, then what is left of the passes; with `between` they add up to the total."""
+        """A row for each operation, the slowest first, then the rest of the passes; with `between` they add up to the total."""
         left = defaultdict[str, float](float)
         for place in self.places.values():
             left[place.phase] += place.seconds
@@ -118,15 +121,17 @@ class Timing:
         return [*ranked, *rest, self.between()]
 
     def by_place(self) -> list[Spent]:
+        """A row for each kind of block, the slowest first; with `between` they add up to the total."""
         ranked = sorted(self.places.values(), key=lambda row: (row.phase != "prompt", -row.seconds))
         return [*ranked, self.between()]
 
     def between(self) -> Spent:
-        """What no pass contains: choosing a token, text, the start of the first pass."""
+        """The time outside of passes: choosing tokens, text, the start of the first pass."""
         return Spent("", "between passes: sampling, text", seconds=self.total - sum(row.seconds for row in self.places.values()))
 
 
 def add(to: Spent, row: Spent) -> None:
+    """Add a row to another one in place."""
     to.calls += row.calls
     to.seconds += row.seconds
     to.bytes += row.bytes
@@ -134,7 +139,7 @@ def add(to: Spent, row: Spent) -> None:
 
 
 def label(name: str, args: tuple[Any, ...]) -> str:
-    """A product by the role of its matrix and the type: `ffn_down Q4_K`."""
+    """The name of an operation; a product is named by the role of its matrix and the type: `ffn_down Q4_K`."""
     if name != "linear":
         return name
     role = args[0].name.removesuffix(".weight")
@@ -142,7 +147,7 @@ def label(name: str, args: tuple[Any, ...]) -> str:
 
 
 def moved(name: str, args: tuple[Any, ...], result: Any) -> int:
-    """Bytes of the arrays that go in and come out, and of the matrix; of an embedding, of its rows."""
+    """The bytes of an operation's inputs, results and matrix; of an embedding only the rows that are read."""
     results = result if isinstance(result, tuple) else (result,)
     arrays = sum(x.nbytes for x in (*args, *results) if isinstance(x, np.ndarray))
     packed = sum(x.rows.nbytes for x in args if hasattr(x, "rows"))
@@ -150,4 +155,5 @@ def moved(name: str, args: tuple[Any, ...], result: Any) -> int:
 
 
 def multiply_adds(name: str, args: tuple[Any, ...]) -> int:
+    """The multiply-adds of a product; 0 for other operations."""
     return prod(args[0].shape) * len(args[1]) if name == "linear" else 0

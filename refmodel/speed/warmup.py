@@ -37,12 +37,14 @@ ROWS = 64  # of a matrix that is tried
 
 @dataclass(frozen=True)
 class Work:
-    """What one process does at a time.
+    """What one process compiles at a time.
 
+    path      of the model file
+    numerics  its name
     title     for the progress bar
-    kind      what is compiled, for the mark: equal kinds need equal kernels
-    tokens    of the calls, one after another
-    matrices  to multiply with, all of one type; none for all that is not a product
+    kind      what is compiled: pieces of work of equal kind need equal kernels
+    tokens    how many tokens each call has
+    matrices  names of those to multiply with, all of one type; empty for everything that is not a product
     """
 
     path: Path
@@ -54,12 +56,12 @@ class Work:
 
 
 def lengths(calls: Iterable[int]) -> list[int]:
-    """The numbers of tokens that stand for those of some calls; the most first. One is always among them: it is the head's."""
+    """The numbers of tokens to compile for, the largest first. ONE is always among them, as the head has one token."""
     return sorted({ONE, *(ONE if T == 1 else FEW if T < 8 else MANY for T in calls)}, reverse=True)
 
 
 def work(model: Model, numerics: str, calls: Sequence[int] = (ONE, FEW, MANY)) -> list[Work]:
-    """All that passes with so many tokens need, the longest work first."""
+    """All pieces of work for passes with these numbers of tokens, the longest first."""
     types: dict[str, dict[tuple[int, int], str]] = {}  # what is left over from eight rows or columns may choose a path too
     for name, w in model.weights.items():
         taps = name.endswith("conv1d.weight")  # of a convolution: two axes, and no product
@@ -76,7 +78,7 @@ def work(model: Model, numerics: str, calls: Sequence[int] = (ONE, FEW, MANY)) -
 
 
 def do(one: Work) -> None:
-    """Compile, or load from the cache, what a piece of work needs; then mark it."""
+    """Compile what a piece of work needs, or load it from the cache; then mark it as done."""
     model, num = opened(one.path), numerics_of(one.numerics)
     for T in one.tokens if one.matrices else ():
         for w in map(model.weights.__getitem__, one.matrices):
@@ -97,33 +99,40 @@ def rest(model: Model, num: Numerics, calls: Sequence[int]) -> None:
 
 
 def zeros(w: Matrix, x: F) -> F:
+    """A product that computes nothing: zeros [T, O] of the dtype of x [T, I]."""
     return np.zeros((len(x), w.shape[0]), x.dtype)
 
 
 def mark(one: Work) -> Path:
-    """The file that says that this was compiled: for these sources where they stand, this Python, and the CPU to compile for."""
+    """The file whose existence says that this work was compiled, for these sources, this Python and this processor."""
     words = (one.kind, one.tokens, one.numerics, kernel_cache.SOURCES, sys.version_info, *target())
     return kernel_cache.folder() / "done" / hashlib.sha256(repr(words).encode()).hexdigest()[:32]
 
 
 @lru_cache
 def target() -> tuple[str, ...]:
+    """The processor that Numba compiles for: its name and features."""
     from numba.core.registry import cpu_target
 
     return tuple(map(str, cpu_target.target_context.codegen().magic_tuple()))
 
 
 def missing(works: Iterable[Work]) -> list[Work]:
+    """The pieces of work that are not marked as done."""
     return [one for one in works if not mark(one).exists()]
 
 
 @lru_cache
 def opened(path: Path) -> Model:
+    """The model of a file, loaded once."""
     return load(path)
 
 
 def compile_all(works: Sequence[Work], processes: int, seen: Callable[[Work], None] = lambda one: None) -> None:
-    """Do all the work in so many processes; `seen` is told of each that is done. RefmodelError if a process was killed."""
+    """Do all the work in at most `processes` processes; `seen` gets each piece that is done.
+
+    RefmodelError if a process was killed.
+    """
     if min(processes, len(works)) < 2:
         for one in works:
             do(one)
@@ -137,7 +146,8 @@ def compile_all(works: Sequence[Work], processes: int, seen: Callable[[Work], No
                 seen(done[future])
         except BrokenProcessPool:
             raise RefmodelError(
-                "a process that compiled kernels was killed, perhaps for want of memory (each needs about 0.4 GB); try --threads 1"
+                "a process that compiled kernels was killed, perhaps because memory ran out (each needs about 0.4 "
+                "GB); try --threads 1"
             ) from None
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -145,7 +155,7 @@ def compile_all(works: Sequence[Work], processes: int, seen: Callable[[Work], No
 
 
 def ready_worker() -> None:
-    """A worker compiles; it computes almost nothing. Ctrl-C is for the process that started it."""
+    """Prepare a worker process: few threads, because it compiles and computes almost nothing; Ctrl-C is left to its parent."""
     import numba
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -154,6 +164,6 @@ def ready_worker() -> None:
 
 @contextmanager
 def typical_models(types: Sequence[Q] = COMMON) -> Iterator[list[Path]]:
-    """A small file of each architecture with matrices of these types, for a while."""
+    """A small file of each architecture with matrices of these types, in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="refmodel-") as folder:
         yield [made(Path(folder) / f"{name}.gguf", name, types, zeros_of) for name in ARCHITECTURES]

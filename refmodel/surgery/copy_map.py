@@ -1,4 +1,4 @@
-"""The one map of a copy: which source block stands at each of its blocks.
+"""The one map of a copy: which source block is at each of its blocks.
 
 Tensors, per-block metadata, provenance and proof all read it here; nothing derives it a second time.
 """
@@ -18,8 +18,8 @@ class Plan:
     """A route as a file has it.
 
     route   which blocks of the trunk run, in order
-    behind  how many blocks stand behind the trunk (nextn, multi-token prediction); they stay last, in their order
-    prefix  what stands before a block's number in the names of its tensors: `blk.` in a GGUF
+    behind  how many blocks follow the trunk (nextn, multi-token prediction); they stay last, in their order
+    prefix  the part before a block's number in its tensors' names: `blk.` in a GGUF
     """
 
     route: Route
@@ -34,15 +34,19 @@ class Plan:
 
     @property
     def n_source(self) -> int:
+        """How many blocks the source has, prediction included."""
         return self.route.n_layer + self.behind
 
     def follow(self, values: Sequence[T]) -> list[T]:
-        """A per-block list of the source as the copy has it, new[p] = old[blocks[p]]; it may be of the trunk alone."""
+        """A per-block list of the source in the copy's order: new[p] = old[blocks[p]]. It may cover only the trunk."""
         assert len(values) in (self.n_source, self.route.n_layer), "not one value for each block"
         return [values[source] for source in (self.blocks if len(values) == self.n_source else self.route.layers)]
 
     def origins(self, names: Iterable[str]) -> dict[str, str]:
-        """Output tensor -> source tensor: globals where they stood, and all blocks where the first block's tensor stood."""
+        """Tensor of the copy -> tensor of the source.
+
+        Tensors of the whole model keep their order; all blocks come where the first block was.
+        """
         out: dict[str, str] = {}
         blocks: dict[int, list[str]] = {}
         order: list[str | None] = []
@@ -65,6 +69,6 @@ class Plan:
 
 
 def block_of(name: str, prefix: str) -> int | None:
-    """The number of the block that a tensor belongs to; None for those of the whole model."""
+    """The number of the block that a tensor belongs to; None for tensors of the whole model."""
     number, dot, _ = name.removeprefix(prefix).partition(".")
     return int(number) if name.startswith(prefix) and dot and number.isascii() and number.isdigit() else None

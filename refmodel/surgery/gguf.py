@@ -1,4 +1,4 @@
-"""(Model, Route) -> a GGUF in which the route's blocks stand one behind another, with metadata that says so."""
+"""(Model, Route) -> a GGUF with the route's blocks in order, and metadata that says so."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -40,9 +40,11 @@ GLOBAL_PREFIXES = ("general.", "tokenizer.", "quantize.")  # their arrays never 
 
 
 LAYOUTS = ("list", "interval")
+WITHOUT = "run the route without a copy, with refmodel run --route"
 
 
 def plan_of(model: Model, route: Route) -> Plan:
+    """The plan of a copy of a GGUF, prediction blocks included."""
     return Plan(route, int(model.hp.n_nextn), "blk.")
 
 
@@ -56,14 +58,14 @@ def routed(
 ) -> Path:
     """Write the file that a runtime without routes needs to compute the route. Returns its path, or its first part's.
 
-    layout  list: the kinds of a hybrid's blocks are listed; interval: they must also arise from an interval, for runtimes that
+    layout  list: the kinds of a hybrid's blocks are listed; interval: an interval must give them too, for runtimes that
             know no list
     limit   of each part, if the file is to be split
-    seen    is told how many bytes were copied
+    seen    gets the number of bytes just copied
 
     Tensors are copied byte for byte, blocks renumbered, per-block metadata follows its block, prediction (nextn) blocks
-    stay last. Raises RouteError for what llama.cpp cannot run, MetadataError for an array of unknown meaning or wrong
-    length, FileError for a copy that would replace its source.
+    stay last. RouteError for what llama.cpp cannot run, MetadataError for an array of unknown meaning or wrong length,
+    FileError for a copy that would replace its source.
     """
     plan = plan_of(model, route)
     check_plan(model, plan, layout)
@@ -74,14 +76,16 @@ def routed(
 
 
 def check_plan(model: Model, plan: Plan, layout: str) -> None:
-    """RouteError for a copy that llama.cpp, or with layout interval a runtime that knows no list, cannot run."""
+    """RouteError for a copy that llama.cpp cannot run, or with layout interval a runtime that knows no list."""
     name = plan.route.canonical[:80]
     if len(plan.blocks) > MAX_BLOCKS:
-        raise RouteError(f"route {name} makes a file of {len(plan.blocks)} blocks; llama.cpp loads at most {MAX_BLOCKS}")
+        raise RouteError(
+            f"route {name} makes a file of {len(plan.blocks)} blocks; llama.cpp loads at most {MAX_BLOCKS}; take a shorter route"
+        )
     if kind := one_kind(model, plan):
         raise RouteError(
             f"route {name} keeps only {kind} blocks: llama.cpp aborts on a hybrid model with one kind of block, "
-            "so there is nothing to compare with; the route itself runs here"
+            "so there is nothing to compare with; the route itself runs with refmodel run --route"
         )
     if lost := lost_by_count(model, plan):
         raise RouteError(
@@ -89,7 +93,7 @@ def check_plan(model: Model, plan: Plan, layout: str) -> None:
             "which leaves out as many as it repeats"
         )
     if layout not in LAYOUTS:
-        raise RouteError(f"--layout {layout}: expected {' or '.join(LAYOUTS)}")
+        raise RouteError(f"--layout {layout}: expected {' or '.join(LAYOUTS)}; leave it out for list")
     how = model.arch.FACTS.kinds
     if layout == "interval" and how and written_interval(model, plan, how) is None:
         kinds = " ".join(model.kinds[layer][0].upper() for layer in plan.route.layers)
@@ -100,19 +104,22 @@ def check_plan(model: Model, plan: Plan, layout: str) -> None:
 
 
 def written_interval(model: Model, plan: Plan, how: Kinds) -> int | None:
-    """The interval by which the kinds of the copy's blocks arise, the source's own where it does; None if there is none."""
+    """The interval that gives the kinds of the copy's blocks, the source's own if it does; None if no interval does."""
     kinds = [model.kinds[layer] for layer in plan.route.layers]
     return interval_of(kinds, how.kind, interval_in(model.file.metadata, model.architecture, how))
 
 
 def routed_tensors(file: GgufFile, plan: Plan) -> Iterator[Tensor]:
-    """Each tensor of the copy: its source's bytes under its own name."""
+    """Each tensor of the copy: its source's bytes under its new name."""
     for name, source in plan.origins(file.tensors).items():
         yield replace(file.tensors[source], name=name)
 
 
 def routed_fields(model: Model, plan: Plan, layout: str = "list") -> dict[str, Field]:
-    """The copy's metadata: every key of the source, per-block arrays along the map, the kinds of blocks, provenance."""
+    """The copy's metadata: every key of the source, per-block arrays along the map, the kinds of blocks, provenance.
+
+    MetadataError for a key that cannot follow the route.
+    """
     arch, source = model.architecture, model.file.metadata
     out = {}
     for key, value in source.fields.items():
@@ -129,34 +136,39 @@ def routed_fields(model: Model, plan: Plan, layout: str = "list") -> dict[str, F
 
 
 def routed_field(key: str, value: Field, model: Model, plan: Plan) -> Field:
-    """One value of the source as the copy has it."""
+    """One metadata value of the source as the copy has it. MetadataError for a value that cannot follow the route."""
     arch, where = model.architecture, model.file.path
     name = key.removeprefix(f"{arch}.") if key.startswith(f"{arch}.") else ""
     if name == "block_count":
         return field(GGUFValueType.UINT32, len(plan.blocks))
     if value.item is None:
         if name in NUMBERS - listed_kinds(model) and not plan.route.is_identity:
-            raise MetadataError(f"{where}: {key} says what a block is by its place in the file; a route would make it wrong")
+            raise MetadataError(
+                f"{where}: {key} says what a block is by its place in the file; a route would make it wrong; {WITHOUT}"
+            )
         return value
     if name in PER_BLOCK:
         if value.count != plan.n_source or value.item not in SCALARS:
-            raise MetadataError(f"{where}: {key} has {value.count} values; expected {plan.n_source} numbers, one for each block")
+            raise MetadataError(
+                f"{where}: {key} has {value.count} values; "
+                f"expected {plan.n_source} numbers, one for each block; convert the source again"
+            )
         return field(GGUFValueType.ARRAY, plan.follow(value.value().tolist()), value.item)
     per_block = value.count in (plan.n_source, plan.route.n_layer)
     if name in OF_THE_MODEL or key.startswith(GLOBAL_PREFIXES) or (not name and not per_block):
         return value
     about = f"one value for each of {value.count} blocks" if per_block else f"{value.count} values"
-    raise MetadataError(f"{where}: {key} has {about}, but its meaning is not known here, so it cannot follow the route")
+    raise MetadataError(f"{where}: {key} has {about}, but its meaning is not known here, so it cannot follow the route; {WITHOUT}")
 
 
 def listed_kinds(model: Model) -> set[str]:
-    """The key in which a copy lists the kinds of its blocks, whatever the source has under it."""
+    """The key in which a copy lists the kinds of its blocks, as a set of one; empty if there is none."""
     how = model.arch.FACTS.kinds
     return {how.listed} if how else set()
 
 
 def provenance(plan: Plan, sha256: str) -> dict[str, Field]:
-    """Where a copy comes from."""
+    """The metadata that says where a copy comes from; sha256 is the source's."""
     return {
         f"{OURS}version": text(__version__),
         f"{OURS}route": text(plan.route.canonical),
@@ -167,4 +179,5 @@ def provenance(plan: Plan, sha256: str) -> dict[str, Field]:
 
 
 def text(value: str) -> Field:
+    """A metadata field that is a text."""
     return field(GGUFValueType.STRING, value)

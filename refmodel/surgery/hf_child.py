@@ -19,11 +19,12 @@ from typing import Any
 
 
 def say(**what: Any) -> None:
+    """Print one JSON object on a line, as an answer."""
     print(json.dumps(what), file=ANSWERS, flush=True)
 
 
 def at_position(module: Any, position: int) -> Any:
-    """A layer as it stands at a position: the same parameters, but a place in the cache, and so a state, of its own."""
+    """A layer for one position: the same parameters, but its own place in the cache and so its own state."""
     twin = copy.copy(module)
     twin._modules = {name: inner if inner is None else at_position(inner, position) for name, inner in module._modules.items()}
     twin._forward_hooks = OrderedDict()
@@ -33,7 +34,7 @@ def at_position(module: Any, position: int) -> Any:
 
 
 def trunk_of(model: Any) -> tuple[Any, str]:
-    """The part of a model that holds its layers, and their name there."""
+    """The part of a model that holds its layers, and the name of the list there."""
     found = model.get_decoder()
     parts = [found, *(part for part in (getattr(found, "model", None), getattr(found, "transformer", None)) if part is not None)]
     return next((part, name) for part in parts for name in ("layers", "h", "blocks") if hasattr(part, name))
@@ -43,7 +44,7 @@ PER_LAYER = ("layer_types", "layers_block_type", "layer_rope_theta", "num_attent
 
 
 def rearrange(model: Any, layers: list[int]) -> None:
-    """Let the model run these of its layers in this order; what its configuration lists for each layer goes with it."""
+    """Let the model run these of its layers in this order, with the per-layer lists of its configuration in step."""
     import torch
 
     trunk, name = trunk_of(model)
@@ -60,7 +61,7 @@ def rearrange(model: Any, layers: list[int]) -> None:
 
 
 def loaded(folder: str, dtype: str) -> Any:
-    """The model that the checkpoint's configuration names, its numbers as they are; ValueError for weights that are not there."""
+    """The model of a folder, in a dtype or `auto`. ValueError if weights are missing."""
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -74,7 +75,10 @@ def loaded(folder: str, dtype: str) -> Any:
 
 
 def run(folder: str, layers: list[int] | None, calls: list[list[int]], out: Path, dtype: str) -> None:
-    """Run the calls one after another, and keep what each layer gives on and the logits."""
+    """Run the calls in order, and save each layer's output and the logits to `out`.
+
+    layers  which layer of the folder is at each position; None: its own order
+    """
     import numpy as np
     import torch
 
@@ -98,6 +102,7 @@ def run(folder: str, layers: list[int] | None, calls: list[list[int]], out: Path
 
 
 def answer(request: dict[str, Any]) -> None:
+    """Answer a request, as at the top of this file."""
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error")
     whose = "python"
     try:

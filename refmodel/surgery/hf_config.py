@@ -45,10 +45,15 @@ BY_PLACE_WITHOUT_LIST = {"attn_layer_offset", "attn_layer_period", "sliding_wind
 
 
 def routed_config(folder: Folder, plan: Plan) -> dict[str, Any]:
-    """The configuration of the copy: the count of layers, every per-layer list along the map, and where the copy comes from."""
+    """The configuration of the copy: the number of layers, every per-layer list along the map, and where the copy comes from.
+
+    MetadataError for what cannot follow the route.
+    """
     name = model_type(folder.config, folder.homes[-1])
     if not plan.route.is_identity and (why := objection(folder.path, name, folder.homes[-1])):
-        raise MetadataError(f"{folder.path / CONFIG}: {why}. A route would change that; nothing was written.")
+        raise MetadataError(
+            f"{folder.path / CONFIG}: {why}. A route would change that; nothing was written. Try a GGUF of the model."
+        )
     out = routed_home(folder, folder.config, plan, "")
     out["rys_relayer"] = {
         "source_repo_id": folder.config.get("_name_or_path") or folder.path.resolve().name,
@@ -63,7 +68,7 @@ def routed_config(folder: Folder, plan: Plan) -> dict[str, Any]:
 
 
 def routed_home(folder: Folder, home: Mapping[str, Any], plan: Plan, where: str) -> dict[str, Any]:
-    """One level of the configuration as the copy has it."""
+    """One level of the configuration as the copy has it. MetadataError for what cannot follow the route."""
     out: dict[str, Any] = {}
     facts = facts_of(folder) if home is folder.homes[-1] else ()
     accounted = {key for fact in facts for key in (fact.name, *fact.keys)}
@@ -88,19 +93,19 @@ def routed_home(folder: Folder, home: Mapping[str, Any], plan: Plan, where: str)
 
 
 def facts_of(folder: Folder) -> tuple[Fact, ...]:
-    """What the layers of this model differ in, as far as its type is known."""
+    """The facts in which this model's layers differ; empty for an unknown model type."""
     return FACTS.get(model_type(folder.config, folder.homes[-1]), ())
 
 
 def routed_list(folder: Folder, key: str, value: list[Any], plan: Plan, name: str) -> list[Any]:
-    """A list along the map if it belongs to the layers, as it is if it does not; MetadataError where that is not known."""
+    """A list along the map if it is of the layers, unchanged if it is not. MetadataError if that is not known."""
     fits = len(value) in (plan.route.n_layer, plan.n_source)
     if key in OF_THE_MODEL or not value:
         return value
     if key in PER_LAYER:
         if not fits:
             said = f"{folder.path / CONFIG}: {name} has {len(value)} values"
-            raise MetadataError(f"{said}; expected {plan.route.n_layer}, one for each layer")
+            raise MetadataError(f"{said}; expected {plan.route.n_layer}, one for each layer; correct the list")
         return plan.follow(value)
     if key in LAYER_NUMBERS:
         return [position for position, source in enumerate(plan.route.layers) if source in value]
@@ -108,20 +113,25 @@ def routed_list(folder: Folder, key: str, value: list[Any], plan: Plan, name: st
     if fits or numbers:
         why = "one value for each layer" if fits else "what may be numbers of layers"
         raise MetadataError(
-            f"{folder.path / CONFIG}: {name} has {why}, but its meaning is not known here, so it cannot follow the route"
+            f"{folder.path / CONFIG}: {name} has {why}, but its meaning is not known here, so it cannot follow the "
+            "route; remove it if it says nothing of layers"
         )
     return value
 
 
 def check_place(folder: Folder, home: Mapping[str, Any], key: str, value: Any, plan: Plan, name: str) -> None:
+    """MetadataError for a key that says by a layer's place what the layer is, unless the route changes nothing."""
     neutral = key not in BY_PLACE or value in (None, BY_PLACE[key])
     unlisted = key in BY_PLACE_WITHOUT_LIST and "layer_types" not in home and value is not None
     if (not neutral or unlisted) and not plan.route.is_identity:
-        raise MetadataError(f"{folder.path / CONFIG}: {name} says what a layer is by its place; a route would make it wrong")
+        raise MetadataError(
+            f"{folder.path / CONFIG}: {name} says what a layer is by its place; "
+            "a route would make it wrong; list the layers instead"
+        )
 
 
 def renamed_modules(folder: Folder, value: Any, plan: Plan, where: str) -> Any:
-    """A quantization's settings with the modules that they name (modules_to_not_convert, ignore, …) renumbered along the map."""
+    """A quantization's settings, with the modules that they name (modules_to_not_convert, ignore, ...) renumbered along the map."""
     if isinstance(value, dict):
         names = renamed(folder, list(value), plan, where)
         return {new: renamed_modules(folder, value[old], plan, f"{where}.{old}") for new, old in names.items()}
@@ -131,11 +141,13 @@ def renamed_modules(folder: Folder, value: Any, plan: Plan, where: str) -> Any:
 
 
 def renamed(folder: Folder, names: Sequence[str], plan: Plan, where: str) -> dict[str, str]:
-    """New name -> old name; names of modules outside of the trunk stay."""
+    """New name -> old name of modules; those outside of the trunk keep theirs. MetadataError for a pattern with layer numbers."""
     prefixes = set()
     for name in names:
         if name.startswith("re:") and re.search(r"layers.*\d", name):
-            raise MetadataError(f"{folder.path / CONFIG}: {where} has the pattern {name}, which cannot follow the route")
+            raise MetadataError(
+                f"{folder.path / CONFIG}: {where} has the pattern {name}, which cannot follow the route; list the modules by name"
+            )
         if (match := LAYER.match(name)) and not ELSEWHERE.search(match[1]):
             prefixes.add(match[1])
     marked = {f"{name}." if LAYER.fullmatch(name) else name: name for name in names}  # a layer as a whole, too

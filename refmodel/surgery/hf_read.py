@@ -42,7 +42,7 @@ ELSEWHERE = re.compile(r"(^|\.)(visual|vision\w*|audio\w*|mtp|encoder)\.")  # to
 
 @dataclass(frozen=True, eq=False)
 class FolderTensor:
-    """One tensor: `type` is the format's word (BF16), `data` the bytes, a read-only view of the file's mapping."""
+    """One tensor: `type` is the format's name (BF16), `data` its bytes, a read-only view of the file's mapping."""
 
     name: str
     type: str
@@ -52,7 +52,7 @@ class FolderTensor:
 
 @dataclass(frozen=True)
 class Folder:
-    """A checkpoint folder; tensors in the order of the files."""
+    """A checkpoint folder: its path, its configuration, its safetensors files, and its tensors in the order of the files."""
 
     path: Path
     config: Mapping[str, Any]
@@ -61,100 +61,131 @@ class Folder:
 
     @cached_property
     def homes(self) -> list[Mapping[str, Any]]:
-        """The parts of the configuration that say how many layers there are: its top, its text_config, or both."""
+        """The parts of the configuration that have the number of layers: its top, its text_config, or both.
+
+        MetadataError if there is no such number, or more than one.
+        """
         places = [home for home in (self.config, self.config.get("text_config")) if isinstance(home, dict)]
         found: list[Mapping[str, Any]] = [home for home in places if "num_hidden_layers" in home]
         said = [home["num_hidden_layers"] for home in found]
         if not said or said.count(said[0]) != len(said) or not isinstance(said[0], int):
-            raise MetadataError(f"{self.path / CONFIG}: num_hidden_layers is {said or 'missing'}; expected one number")
+            raise MetadataError(
+                f"{self.path / CONFIG}: num_hidden_layers is {said or 'missing'}; expected one number; set it there"
+            )
         return found
 
     @property
     def n_layer(self) -> int:
+        """How many layers the trunk has."""
         return int(self.homes[0]["num_hidden_layers"])
 
     @cached_property
     def prefix(self) -> str:
-        """What stands before the number of a layer of the trunk, such as `model.language_model.layers.`"""
+        """The part of a tensor's name before the number of its layer, such as `model.language_model.layers.`
+
+        FileError unless there is one prefix for all layers of the trunk.
+        """
         found: dict[str, set[int]] = {}
         for name in self.tensors:
             if (match := LAYER.match(name)) and not ELSEWHERE.search(match[1]):
                 found.setdefault(match[1], set()).add(int(match[2]))
         whole = [prefix for prefix, numbers in found.items() if numbers >= set(range(self.n_layer))]
         if len(whole) != 1:
-            raise FileError(f"{self.path}: expected the tensors of {self.n_layer} layers under one prefix, found {sorted(found)}")
+            raise FileError(
+                f"{self.path}: expected the tensors of {self.n_layer} layers under one prefix, found "
+                f"{', '.join(sorted(found)) or 'none'}; take a folder with one whole model"
+            )
         return whole[0]
 
     @property
     def behind(self) -> int:
-        """Layers behind the trunk under the same prefix: multi-token prediction as some models store it."""
+        """How many layers follow the trunk under the same prefix: multi-token prediction, as some models store it."""
         numbers = {int(match[2]) for name in self.tensors if (match := LAYER.match(name)) and match[1] == self.prefix}
         return max(numbers) + 1 - self.n_layer
 
     def plan(self, route: Route) -> Plan:
+        """The plan of a copy under a route."""
         return Plan(route, self.behind, self.prefix)
 
     def sha256(self) -> dict[str, str]:
+        """File name -> sha256, of the weights."""
         return {shard.name: sha256_of([shard]) for shard in self.shards}
 
 
 def read_folder(path: Path) -> Folder:
-    """Open a folder with config.json and safetensors files. FileError says what is missing or does not fit."""
+    """Open a folder with config.json and safetensors files. FileError for what is missing or does not fit."""
     config = read_json(path / CONFIG)
     if (path / INDEX).exists():
         placed = read_json(path / INDEX).get("weight_map")
         if not isinstance(placed, dict) or not all(isinstance(f, str) and Path(f).name == f for f in placed.values()):
-            raise FileError(f"{path / INDEX}: expected a weight_map from tensors to files in the same folder")
+            raise FileError(f"{path / INDEX}: expected a weight_map from tensors to files in the same folder; download it again")
         shards = [path / name for name in sorted(set(placed.values()))]
     else:
         shards, placed = sorted(path.glob("*.safetensors")), None
     if not shards:
-        raise FileError(f"{path}: holds no .safetensors files")
+        raise FileError(f"{path}: has no .safetensors files; name a folder with such weights")
     tensors: dict[str, FolderTensor] = {}
     where: dict[str, str] = {}
     for shard in shards:
         for t in read_safetensors(shard):
             if t.name in tensors:
-                raise FileError(f"{shard}: tensor {t.name} stands in {where[t.name]} too")
+                raise FileError(
+                    f"{shard}: tensor {t.name} is in {where[t.name]} too; expected it once; remove the file that does not belong"
+                )
             tensors[t.name], where[t.name] = t, shard.name
     if placed is not None and placed != where:
         odd = sorted(name for name in placed.keys() | where.keys() if placed.get(name) != where.get(name))[0]
-        raise FileError(f"{path / INDEX}: says {odd} is in {placed.get(odd, 'no file')}; it is in {where.get(odd, 'no file')}")
+        raise FileError(
+            f"{path / INDEX}: says {odd} is in {placed.get(odd, 'no file')}; "
+            f"it is in {where.get(odd, 'no file')}; download the folder again"
+        )
     return Folder(path, config, tuple(shards), tensors)
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object in a file. FileError if it cannot be read, or is none."""
     try:
         value = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise FileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise FileError(
+            f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}; expected a JSON object; check the file"
+        ) from None
     if not isinstance(value, dict):
-        raise FileError(f"{path}: expected a JSON object")
+        raise FileError(f"{path}: is other JSON; expected an object; check the file")
     return value
 
 
 def read_safetensors(path: Path) -> list[FolderTensor]:
-    """The tensors of one file, in the order of their data."""
+    """The tensors of one file, in the order of their data. FileError for a file that is not safetensors, or not whole.
+
+    Source: the format's README, github.com/huggingface/safetensors.
+    """
     data = mapped(path)
     length = int.from_bytes(data[:8].tobytes(), "little")
     if data.size < 8 or length > min(MAX_HEADER, data.size - 8):
-        raise FileError(f"{path}: is no safetensors file, or was not downloaded whole: its header would be {length} bytes long")
+        raise FileError(
+            f"{path}: is no safetensors file, or was not downloaded whole: its header would be "
+            f"{length} bytes long; download it again"
+        )
     try:
         header = json.loads(data[8 : 8 + length].tobytes())
         header.pop("__metadata__", None)
         entries = [(*map(int, e["data_offsets"]), name, str(e["dtype"]), tuple(map(int, e["shape"]))) for name, e in header.items()]
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise FileError(f"{path}: its header is not that of a safetensors file") from None
+        raise FileError(f"{path}: its header is not that of a safetensors file; download it again") from None
     body, at, out = data[8 + length :], 0, []
     for start, end, name, kind, shape in sorted(entries):
         if start != at or end < start:
-            raise FileError(f"{path}: {name} starts at byte {start} of the data, the tensor before it ends at {at}")
+            raise FileError(
+                f"{path}: {name} starts at byte {start} of the data, the tensor before it ends at {at}; download it again"
+            )
         if end > body.size:
             raise FileError(
-                f"{path}: {name} should end at byte {end} of the data, which ends at {body.size}; was it downloaded whole?"
+                f"{path}: {name} should end at byte {end} of the data, which ends at {body.size}; "
+                "was it downloaded whole? Download it again."
             )
         out.append(FolderTensor(name, kind, shape, body[start:end]))
         at = end
     if at != body.size:
-        raise FileError(f"{path}: {body.size - at} bytes stand behind the last tensor")
+        raise FileError(f"{path}: has {body.size - at} bytes after the last tensor; expected none; download it again")
     return out

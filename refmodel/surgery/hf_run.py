@@ -25,7 +25,11 @@ CHILD = Path(__file__).with_name("hf_child.py")
 
 @dataclass(frozen=True)
 class Runs:
-    """What both gave, by tap: the source under the route, and the copy. `refused` is why the copy could not be run, else empty."""
+    """The results of both runs, by tap: of the source under the route, and of the copy.
+
+    who      the versions of transformers and torch
+    refused  why the copy could not be run; empty if it was
+    """
 
     who: str
     source: Mapping[str, F]
@@ -41,10 +45,11 @@ def run_folders(
     seen: Callable[[str], None] = lambda what: None,
     dtype: str = "auto",
 ) -> Runs:
-    """Run both in the Python that REFMODEL_HF_PYTHON names, else in this one.
+    """Run both folders in the Python that REFMODEL_HF_PYTHON names, or else in this one.
 
     layers  which layer of the source runs at each position
     calls   token ids: the prompt, then what is read after it
+    seen    gets what is done, for a spinner
     dtype   in which both are computed; auto: as each folder says
 
     OracleError if that Python has no transformers, or transformers cannot run the source.
@@ -64,23 +69,25 @@ def run_folders(
                 [python, "-I", str(CHILD)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
             )
         except OSError as error:
-            raise OracleError(f"{python} (from {ENV}) cannot be started: {error.strerror}") from None
+            raise OracleError(f"{python} (from {ENV}) cannot be started: {error.strerror}; name another Python there") from None
         said = answers(child, request, seen)
         failed = said[-1] if said and "error" in said[-1] else None
         if failed and failed["error"] == "python":
             raise OracleError(f"{python} cannot run transformers ({failed['why']}); name a Python that can in {ENV}")
         if failed and failed["error"] == "source":
-            raise OracleError(f"{source}: transformers does not run it: {failed['why']}")
+            raise OracleError(f"{source}: transformers does not run it: {failed['why']}; leave out --against transformers")
         if not failed and len(said) < 3:
             log.seek(0)
             last = log.read().decode(errors="replace").strip().rpartition("\n")[2] or "it said nothing"
-            raise OracleError(f"{python} ended with status {child.returncode} while it ran transformers: {last}")
+            raise OracleError(
+                f"{python} ended with status {child.returncode} while it ran transformers: {last}; name another Python in {ENV}"
+            )
         held = {name: dict(np.load(Path(out) / f"{name}.npz")) for name in ("source", *(() if failed else ("copy",)))}
     return Runs(said[0]["done"], held["source"], held.get("copy", {}), failed["why"] if failed else "")
 
 
 def answers(child: "subprocess.Popen[str]", request: Mapping[str, Any], seen: Callable[[str], None]) -> list[dict[str, Any]]:
-    """What a child says to a request, one JSON object a line, until it ends; it does not outlive this call."""
+    """The answers of a child to a request, one JSON object a line, until it ends. The child is ended with this call."""
     said: list[dict[str, Any]] = []
     with child:
         assert child.stdin

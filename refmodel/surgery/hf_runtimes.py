@@ -13,7 +13,7 @@ from .runtimes import Runner
 
 
 def runners(folder: Folder, plan: Plan) -> list[Runner]:
-    """Who can run the copy; its layers' kinds are listed, if there are several."""
+    """Which runtimes can run the copy. The kinds of its layers are listed if there are several."""
     home = routed_config(folder, plan)
     home = home if "num_hidden_layers" in home else home["text_config"]
     name = model_type(folder.config, folder.homes[-1])
@@ -21,7 +21,7 @@ def runners(folder: Folder, plan: Plan) -> list[Runner]:
 
 
 def readers(folder: Folder, plan: Plan, home: Mapping[str, Any], name: str) -> list[Runner]:
-    """Who reads the folder itself."""
+    """The runtimes that read the folder itself."""
     kinds, interval = home.get("layer_types") or [], home.get("full_attention_interval")
     if len(set(folder_kinds(folder))) < 2 and not any(fact.name in home for fact in facts_of(folder)):
         alike = "all layers are of one kind, so their number is all that changes"
@@ -38,7 +38,7 @@ def readers(folder: Folder, plan: Plan, home: Mapping[str, Any], name: str) -> l
 
 
 def converters(folder: Folder, plan: Plan, home: Mapping[str, Any], name: str) -> list[Runner]:
-    """Whether llama.cpp computes the same after its converter, where that is known and not plain."""
+    """Whether llama.cpp computes the same after its converter, if that is known and not obvious."""
     layers, facts = len(plan.route.layers), facts_of(folder)
     kinds = facts[0].read(home, layers) if facts else []
     heads, width = home.get("num_attention_heads") or 1, home.get("hidden_size") or 0
@@ -48,14 +48,14 @@ def converters(folder: Folder, plan: Plan, home: Mapping[str, Any], name: str) -
 
 
 def folder_kinds(folder: Folder) -> list[Any]:
-    """The kinds of the source's layers, as its copy would list them; empty if there is but one."""
+    """The kinds of the source's layers, as its copy would list them; empty if there is only one."""
     same = routed_config(folder, folder.plan(Route.identity(folder.n_layer)))
     found: list[Any] = same.get("layer_types") or same.get("text_config", {}).get("layer_types") or []
     return found
 
 
 def cost(folder: Folder, plan: Plan) -> dict[str, Any]:
-    """What the copy costs beside its source, in bytes."""
+    """What the copy costs compared with its source, in bytes."""
     size = {name: t.data.size for name, t in folder.tensors.items()}
     return {
         "extra_blocks": len(plan.route.layers) - plan.route.n_layer,

@@ -1,4 +1,4 @@
-"""(Hugging Face folder, Route) -> a folder in which the route's layers stand one behind another.
+"""(Hugging Face folder, Route) -> a folder with the route's layers in order.
 
 Bytes are copied, nothing is decoded: a number type that this module has never heard of is copied like any other. The weights are
 safetensors files: the length of a JSON header in 8 bytes, the header, the data.
@@ -29,9 +29,12 @@ SHARD = Limit(size=5e9)
 def routed_folder(
     folder: Folder, route: Route, out: Path, limit: Limit = SHARD, seen: Callable[[int], None] = lambda count: None
 ) -> Path:
-    """Write the checkpoint that computes the route, whole or not at all; the files beside the weights are copied.
+    """Write the checkpoint that computes the route, whole or not at all; other files of the folder are copied. Returns its path.
 
-    Raises MetadataError for a list of unknown meaning, FileError for a folder that is there already or lies in the source.
+    limit  of each safetensors file
+    seen   gets the number of bytes just copied
+
+    MetadataError for a list of unknown meaning, FileError for a folder that exists already or is inside the source.
     """
     plan = folder.plan(route)
     config = routed_config(folder, plan)
@@ -69,21 +72,26 @@ def routed_folder(
 
 
 def sync_file(path: Path) -> None:
+    """Write a file's data to the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def check_apart(folder: Folder, out: Path) -> None:
+    """FileError unless a folder can be written to `out`: it does not exist, or is empty, and is not inside the source."""
     if not out.parent.is_dir():
-        raise FileError(f"{out}: the folder {out.parent} does not exist")
+        raise FileError(f"{out}: the folder {out.parent} does not exist; make it first")
     if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
         raise FileError(f"{out}: exists; give the copy another name")
     if folder.path.resolve() in out.resolve().parents:
-        raise FileError(f"{out}: lies in the folder being copied; give the copy another place")
+        raise FileError(f"{out}: is in the folder being copied; give the copy another place")
 
 
 def write_safetensors(out: BinaryIO, tensors: Sequence[FolderTensor], seen: Callable[[int], None]) -> None:
-    """Each tensor under a name and with bytes of its own: a layer that runs twice is stored twice."""
+    """Write tensors as a safetensors file. A layer that runs twice is stored twice.
+
+    Source: the format's README, github.com/huggingface/safetensors.
+    """
     ends = np.cumsum([t.data.size for t in tensors]).tolist()
     entries = {
         t.name: {"dtype": t.type, "shape": list(t.shape), "data_offsets": [end - t.data.size, end]}
@@ -97,4 +105,5 @@ def write_safetensors(out: BinaryIO, tensors: Sequence[FolderTensor], seen: Call
 
 
 def save_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON value to a file."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -26,9 +26,11 @@ def live(
     folder: Path,
     mtp: bool = False,
 ) -> Other:
-    """Run llama.cpp on the file, or on a copy in `folder` that the route (and --dequantized) made, and take every tensor.
+    """Run llama.cpp on the file, or on a copy in `folder` that the route and --dequantized need, and take every tensor.
 
-    With `mtp` also those of its draft head, which then is compared, too.
+    mtp  also take the tensors of its draft head
+
+    OracleError without a llama.cpp; RouteError for a route that it cannot run.
     """
     path = model.path
     if not route.is_identity:
@@ -50,9 +52,11 @@ def of_file(
     mtp: bool = False,
     ran: Path | None = None,
 ) -> Other:
-    """Run llama.cpp on a file that computes a route of the model.
+    """Run llama.cpp on a file that computes a route of the model, and take every tensor.
 
-    ran  that file, where its weights are others than the model's
+    ran  the file that is run, if its weights are not the model's
+
+    OracleError without a llama.cpp.
     """
     library = locate(lib)
     probed = known(library)

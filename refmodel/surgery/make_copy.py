@@ -16,9 +16,15 @@ from .hf_write import SHARD, routed_folder
 
 
 def operate(source: Path, words: str, out: Path, layout: str, limit: Limit, seen: Callable[[int, int], None]) -> dict[str, Any]:
-    """Write the copy; `seen` is told how many more bytes were copied, and of how many in all."""
+    """Write a copy, GGUF or folder. Returns what was written, as --json prints it.
+
+    words  the route
+    seen   gets the number of bytes just copied, and of all
+
+    RouteError for an empty route or an unknown layout; the errors of gguf.routed and hf_write.routed_folder.
+    """
     if layout not in LAYOUTS:
-        raise RouteError(f"--layout {layout}: expected {' or '.join(LAYOUTS)}")
+        raise RouteError(f"--layout {layout}: expected {' or '.join(LAYOUTS)}; leave it out for list")
     if not words.strip():
         raise RouteError("--route is empty; for a copy in the source's own order write --route identity")
     done = folder if source.is_dir() else gguf
@@ -26,6 +32,7 @@ def operate(source: Path, words: str, out: Path, layout: str, limit: Limit, seen
 
 
 def gguf(source: Path, words: str, out: Path, layout: str, limit: Limit, seen: Callable[[int, int], None]) -> dict[str, Any]:
+    """Write a GGUF; as `operate`."""
     model = load(source)
     route = model.route(words)
     tensors = model.file.tensors
@@ -36,8 +43,11 @@ def gguf(source: Path, words: str, out: Path, layout: str, limit: Limit, seen: C
 
 
 def folder(source: Path, words: str, out: Path, layout: str, limit: Limit, seen: Callable[[int, int], None]) -> dict[str, Any]:
+    """Write a folder; as `operate`. RouteError for a layout other than list."""
     if layout != "list":
-        raise RouteError(f"--layout {layout}: is for GGUF files; folders list the kinds of their layers in layer_types")
+        raise RouteError(
+            f"--layout {layout}: is for GGUF files; folders list the kinds of their layers in layer_types; leave it out"
+        )
     held = read_folder(source)
     route = Route.of(words, held.n_layer)
     total = sum(held.tensors[name].data.size for name in held.plan(route).origins(held.tensors).values())
@@ -47,6 +57,7 @@ def folder(source: Path, words: str, out: Path, layout: str, limit: Limit, seen:
 
 
 def summary(route: Route, path: Path, files: tuple[Path, ...], tensors: int, sha256: Any) -> dict[str, Any]:
+    """What was written, as --json prints it."""
     return {
         "path": str(path),
         "files": len(files),

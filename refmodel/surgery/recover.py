@@ -1,4 +1,4 @@
-"""The route of a file, from the hashes of its tensors alone; and what its metadata and its name claim instead."""
+"""The route of a file, only from the hashes of its tensors; and what its metadata and its name claim instead."""
 
 import hashlib
 import re
@@ -22,7 +22,10 @@ THREADS = 2  # hashing is as fast as reading with two
 def digests(
     tensors: Mapping[str, Stored], seen: Callable[[int], None] = lambda count: None, by_value: bool = False
 ) -> dict[str, str]:
-    """The sha256 of the bytes of every tensor, by its name; `by_value`: of floats the values as float32."""
+    """Tensor name -> sha256 of its bytes; with `by_value`, floats are hashed as float32 values.
+
+    seen  gets the number of bytes just read
+    """
 
     def digest(name: str) -> tuple[str, str]:
         t, found = tensors[name], hashlib.sha256()
@@ -43,20 +46,20 @@ def digests(
 
 
 def compared(copy: Mapping[str, Stored], source: Mapping[str, Stored]) -> tuple[dict[str, str], dict[str, str]]:
-    """The digests of both; of the values where floats were saved again in another type."""
+    """The digests of both; by value if floats were saved in another type."""
     kinds = [{word(t.type) for t in tensors.values()} & FLOATS for tensors in (copy, source)]
     return digests(copy, by_value=kinds[0] != kinds[1]), digests(source, by_value=kinds[0] != kinds[1])
 
 
 @dataclass(frozen=True)
 class Match:
-    """What block `block` of a file is.
+    """Which block of the source a block of a file is.
 
-    sources  the source blocks that have all its tensors, rising; several only where the source has equal blocks
-    nearest  the source block that has most of its tensors; None where none or several have
+    sources  the source blocks that have all its tensors, ascending; several only if the source has equal blocks
+    nearest  the source block that has most of its tensors; None if none or several have
     common   how many tensors it shares with the nearest
     total    how many tensors it has
-    values   whether the nearest is known by the values of its small tensors only
+    values   whether the nearest is known only by the values of its small tensors
     """
 
     block: int
@@ -68,10 +71,11 @@ class Match:
 
     @property
     def likely(self) -> Sequence[int]:
-        """The source blocks that it is, else the one that it is nearest to."""
+        """The source blocks that it is, or else the nearest one."""
         return self.sources or ([] if self.nearest is None else [self.nearest])
 
     def describe(self) -> str:
+        """The same in words."""
         if self.sources:
             return f"block {self.block} is source block {' or '.join(map(str, self.sources))}"
         if self.values:
@@ -88,7 +92,7 @@ class Recovery:
     """What the hashes say of a file.
 
     matches  one for each block, prediction blocks included
-    behind   how many of the source's blocks predict further tokens, and stand last in the copy
+    behind   how many of the source's blocks predict further tokens; they are last in the copy
     n_layer  blocks of the source's trunk
     """
 
@@ -98,18 +102,19 @@ class Recovery:
 
     @property
     def trunk(self) -> Sequence[Match]:
+        """The matches without prediction blocks."""
         return self.matches[: len(self.matches) - self.behind]
 
     @property
     def exact(self) -> bool:
-        """Every block of the trunk is a whole block of the source's trunk."""
+        """Whether every block of the trunk is a whole block of the source's trunk."""
         return bool(self.trunk) and all(any(source < self.n_layer for source in m.sources) for m in self.trunk)
 
     @property
     def route(self) -> Route | None:
-        """The route, where every block is at least nearer to one block of the source than to all others.
+        """The route, if every block is nearer to one block of the source than to all others; else None.
 
-        Of equal source blocks it takes the one behind the block before, else the first.
+        Of equal source blocks it takes the one after the block before, or else the first.
         """
         found = self.partial
         known = [layer for layer in found if layer is not None]
@@ -117,7 +122,7 @@ class Recovery:
 
     @property
     def partial(self) -> list[int | None]:
-        """The source block of each block of the trunk, None where that is not known."""
+        """The source block of each block of the trunk; None where that is not known."""
         layers: list[int | None] = []
         for match in self.trunk:
             known = [source for source in match.likely if source < self.n_layer]
@@ -136,7 +141,7 @@ def recover(copy: Mapping[str, str], source: Mapping[str, str], prefixes: tuple[
     """Find for each block of a file the source block whose tensors have its hashes.
 
     copy, source  tensor name -> hash
-    prefixes      what stands before the number of a block, in the copy and in the source
+    prefixes      the part of a name before the number of a block, in the copy and in the source
     """
     ours, theirs = by_block(copy, prefixes[0]), by_block(source, prefixes[1])
     holders: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -156,7 +161,7 @@ def recover(copy: Mapping[str, str], source: Mapping[str, str], prefixes: tuple[
 def recovery(
     copy: Mapping[str, Stored], source: Mapping[str, Stored], prefixes: tuple[str, str], n_layer: int, behind: int
 ) -> tuple[Recovery, dict[str, str], dict[str, str]]:
-    """What a file is, by the digests of its tensors and where these tell nothing by values; and the digests of both."""
+    """The recovery of a file by the digests of its tensors, then by values where digests fail; and the digests of both files."""
     ours, theirs = compared(copy, source)
     return by_values(recover(ours, theirs, prefixes, n_layer, behind), copy, source, prefixes), ours, theirs
 
@@ -165,7 +170,7 @@ NEAR = 0.05  # of the norms of two blocks, relative: a rounding to fewer bits, a
 
 
 def by_values(found: Recovery, copy: Mapping[str, Stored], source: Mapping[str, Stored], prefixes: tuple[str, str]) -> Recovery:
-    """A recovery in which blocks without a tensor of the source are known by the values of their vectors, where those tell."""
+    """A recovery in which blocks without a tensor of the source are recognized by the values of their vectors, if possible."""
     if all(match.likely for match in found.matches):
         return found
     ours, theirs = (vectors(tensors, prefix) for tensors, prefix in zip((copy, source), prefixes, strict=True))
@@ -180,7 +185,7 @@ def by_values(found: Recovery, copy: Mapping[str, Stored], source: Mapping[str, 
 
 
 def vectors(tensors: Mapping[str, Stored], prefix: str) -> dict[int, dict[str, np.ndarray]]:
-    """Block -> name without prefix and number -> values, of all vectors."""
+    """Block -> (name without prefix and number -> values), of all vectors."""
     out: dict[int, dict[str, np.ndarray]] = defaultdict(dict)
     for name, t in tensors.items():
         block = block_of(name, prefix)
@@ -190,7 +195,7 @@ def vectors(tensors: Mapping[str, Stored], prefix: str) -> dict[int, dict[str, n
 
 
 def distance(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> float:
-    """The relative distance of all vectors that both have; infinite where they have other ones."""
+    """The relative distance of all vectors that both have; infinite if they have different ones."""
     if not a or a.keys() != b.keys() or any(a[name].shape != b[name].shape for name in a):
         return float("inf")
     apart = sum(float(np.square(difference(a[name], b[name])).sum()) for name in a)
@@ -211,9 +216,9 @@ def by_block(hashes: Mapping[str, str], prefix: str) -> dict[int, set[tuple[str,
 class Claim:
     """What a file says of its own route, outside of its tensors.
 
-    where   a metadata key, or the name of the file
-    words   as they stand there
-    routes  how they can be read -> the route, or why it is none
+    where   a metadata key, or the file's name
+    words   as they are there
+    routes  a reading of the words -> the route, or why it is none
     """
 
     where: str
@@ -221,7 +226,7 @@ class Claim:
     routes: Mapping[str, Route | str]
 
     def verdict(self, found: Recovery) -> tuple[bool, str]:
-        """Whether any reading is what the hashes say, in a sentence."""
+        """Whether any reading agrees with the hashes, and a sentence that says so."""
         for reading, route in self.routes.items():
             if isinstance(route, Route) and found.fits(route):
                 return True, f"{self.where} says {self.words}, {reading} {route.canonical}: right"
@@ -235,7 +240,7 @@ NAMED = re.compile(r"rys[-_](\d{1,4})[-_](\d{1,4})(?![\d])", re.IGNORECASE)
 
 
 def claims_of_name(where: str, name: str, n_layer: int) -> list[Claim]:
-    """Both readings of two numbers in a name: the last one included, or a half-open window."""
+    """Both readings of two numbers in a name: with the last block included, or as a half-open window."""
     return [
         Claim(
             where,
@@ -250,12 +255,13 @@ def claims_of_name(where: str, name: str, n_layer: int) -> list[Claim]:
 
 
 def claim(where: str, words: Any, n_layer: int) -> Claim:
-    """A route in a metadata key: one of our notations, or a list of source blocks."""
+    """The route in a metadata key: in one of our notations, or as a list of source blocks."""
     shown = str(words) if len(str(words)) < 100 else str(words)[:97] + "…"
     return Claim(where, shown, {"that is": attempt(words, n_layer)})
 
 
 def attempt(value: Any, n_layer: int) -> Route | str:
+    """The route of these words or numbers, or why it is none."""
     try:
         return Route.of(value if isinstance(value, str) else list(value), n_layer)
     except (RouteError, TypeError):
@@ -263,4 +269,5 @@ def attempt(value: Any, n_layer: int) -> Route | str:
 
 
 def claims_of_path(path: Path, n_layer: int) -> list[Claim]:
+    """The claims of a file's name."""
     return claims_of_name("the file's name", path.name, n_layer)

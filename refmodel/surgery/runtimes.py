@@ -28,13 +28,13 @@ class Runner:
 
 
 def one_kind(model: Model, plan: Plan) -> str:
-    """The kind, if a hybrid architecture is left with blocks of one kind alone: llama.cpp aborts on that. Else empty."""
+    """The kind, if a hybrid is left with blocks of only one: llama.cpp aborts on that. Else empty."""
     kinds = {model.kinds[layer] for layer in plan.route.layers}
     return kinds.pop() if model.architecture in HYBRID and len(kinds) == 1 else ""
 
 
 def lost_by_count(model: Model, plan: Plan) -> str:
-    """What llama.cpp computes otherwise in the copy because of its number of blocks; empty if nothing is."""
+    """What llama.cpp computes differently in the copy because of its number of blocks; empty if nothing is."""
     hp = model.hp
     return miscounted(model.architecture, plan.n_source, len(plan.blocks), (hp.n_embd // hp.n_head, hp.head_dim))
 
@@ -68,7 +68,7 @@ def runners(model: Model, plan: Plan) -> list[Runner]:
 
 
 def cost(model: Model, plan: Plan) -> dict[str, Any]:
-    """What the copy costs beside its source, in bytes; the cache is counted in float16, recurrent states in float32."""
+    """What the copy costs compared with its source, in bytes. The cache is counted in float16, recurrent states in float32."""
     route, tensors = plan.route, model.file.tensors
     size = {name: tensor.data.size for name, tensor in tensors.items()}
     before, after = sum(size.values()), sum(size[source] for source in plan.origins(tensors).values())
@@ -83,7 +83,7 @@ def cost(model: Model, plan: Plan) -> dict[str, Any]:
 
 
 def state_bytes(model: Model, block: int) -> tuple[int, int]:
-    """What a position with this block remembers: bytes for each token, and bytes whatever the number of tokens."""
+    """What a position with this block keeps: bytes for each token, and bytes for any number of tokens."""
     state = model.arch.new_state(model.hp, block, np.float32)
     if isinstance(state, KeyValues):
         return 2 * 2 * model.hp.n_head_kv * model.hp.head_dim, 0

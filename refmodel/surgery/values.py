@@ -19,11 +19,19 @@ class Stored(Protocol):
     """A tensor of a file, GGUF or safetensors."""
 
     @property
-    def type(self) -> Any: ...
+    def type(self) -> Any:
+        """A GGML type, or a safetensors dtype name."""
+        ...
+
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """In NumPy's order: [O, I] of a matrix."""
+        ...
+
     @property
-    def data(self) -> Bytes: ...
+    def data(self) -> Bytes:
+        """The bytes, flat."""
+        ...
 
 
 F64: TypeAlias = npt.NDArray[np.float64]
@@ -46,11 +54,12 @@ RANKS = 64  # a difference of at most this rank is told from a full one
 
 
 def word(kind: Any) -> str:
+    """The name of a type."""
     return str(getattr(kind, "name", kind))
 
 
 def floats(t: Stored) -> Iterator[F32]:
-    """The values, a few rows [O, I] at a time. TensorError for a type that cannot be decoded."""
+    """The values, some rows [rows, I] at a time. TensorError for a type that cannot be decoded."""
     width = t.shape[-1] if t.shape else 1
     rows = t.data.reshape(max(prod(t.shape) // max(width, 1), 1), -1)
     step = max(1, AT_ONCE // max(width, 1))
@@ -59,9 +68,12 @@ def floats(t: Stored) -> Iterator[F32]:
 
 
 def decoded(t: Stored, rows: Bytes) -> F32:
+    """Packed rows as float32 [rows, I]. TensorError for a type that cannot be decoded."""
     kind = GGMLQuantizationType[t.type] if isinstance(t.type, str) and t.type in FLOATS else t.type
     if not isinstance(kind, GGMLQuantizationType):
-        raise TensorError(f"tensor type {word(kind)} cannot be decoded")
+        raise TensorError(
+            f"tensor type {word(kind)} cannot be decoded; expected F64, F32, F16, BF16 or a type of GGUF; convert it to one"
+        )
     if kind == GGMLQuantizationType.F64:
         return np.ascontiguousarray(rows).view(np.float64).astype(np.float32)
     return dequantize(kind, rows)
@@ -74,7 +86,7 @@ def decodes(kind: Any) -> bool:
 
 
 def flat(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape without leading dimensions of 1, which do not count."""
+    """A shape without a leading axis of length 1, which does not count."""
     return shape[1:] if len(shape) > 1 and shape[0] == 1 and shape[1:] else shape
 
 
@@ -90,11 +102,12 @@ class Error:
     exact: bool
 
     def within(self, kind: Any) -> bool:
+        """Whether the error is what a type explains."""
         return self.worst <= ERRORS[word(kind)]
 
 
 def error(copy: Stored, source: Stored) -> Error:
-    """The error of a copy in another type. Source: the rows' errors against the largest magnitudes of their groups of 32."""
+    """The error of a copy in another type: that of the rows, relative to the largest magnitudes of their groups of 32."""
     worst, exact = 0.0, True
     for a, b in zip(floats(copy), floats(source), strict=True):
         wrong = np.square(difference(a, b)).mean(axis=1)
@@ -108,14 +121,14 @@ def error(copy: Stored, source: Stored) -> Error:
 
 
 def difference(a: F32, b: F32) -> F64:
-    """a - b in float64, and 0 where both are the same infinity, or no number."""
+    """a - b in float64; 0 where both are the same infinity or both NaN."""
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     with np.errstate(invalid="ignore"):
         return np.where(same, 0.0, a.astype(np.float64) - b)
 
 
 def relation(copy: Stored, source: Stored, name: str) -> str:
-    """What a tensor is to the one that it should be, in words; empty where that cannot be told."""
+    """How a tensor relates to the one that it should be, in words; empty if that cannot be said."""
     if flat(copy.shape) != flat(source.shape) or not (decodes(copy.type) and decodes(source.type)):
         return ""
     sums = np.zeros(3)
@@ -140,12 +153,12 @@ def relation(copy: Stored, source: Stored, name: str) -> str:
 
 
 def wide(copy: Stored, source: Stored) -> Iterator[tuple[F64, F64]]:
-    """The values of both in float64, a few rows at a time."""
+    """The values of both in float64, some rows at a time."""
     return ((a.astype(np.float64), b.astype(np.float64)) for a, b in zip(floats(copy), floats(source), strict=True))
 
 
 def low_rank(copy: Stored, source: Stored) -> str:
-    """The rank of the difference where it is low, as an adapter that was merged makes it; else nothing."""
+    """The rank of the difference in words, if it is low, as in a merged adapter; else empty."""
     if word(copy.type) not in FLOATS or len(flat(copy.shape)) != 2 or min(copy.shape) < 2 * RANKS:
         return ""
     r = np.random.default_rng(0)

@@ -24,6 +24,7 @@ from .reply import Reply
 from .sampling import GREEDY, Sampling
 from .templates import ChatError
 
+OTHER = "name another with --chat-template"
 OPEN, CLOSE = "<think>", "</think>"
 PROBE = "a message that no template knows, 5f0c9e"
 SWITCH = re.compile(r"\s*(?<!\S)/(no_)?think(?!\S)")
@@ -31,7 +32,7 @@ SWITCH = re.compile(r"\s*(?<!\S)/(no_)?think(?!\S)")
 
 @dataclass(frozen=True)
 class TemplateLimits:
-    """What a template may take: seconds of the processor, bytes of memory, characters of text."""
+    """What a template may use: seconds of processor time, bytes of memory, characters of text."""
 
     seconds: int = 5
     memory: int = 512 << 20
@@ -43,7 +44,10 @@ PATIENCE = 20  # seconds by the clock for one of the processor: a busy machine i
 
 
 def render(template: str, values: Mapping[str, Any], limits: TemplateLimits = LIMITS) -> str:
-    """The text that a template makes of values (JSON data only). ChatError for a template that fails or goes on and on."""
+    """The text that a template makes of values (JSON data only). It runs in a child process.
+
+    ChatError for a template that fails or exceeds a limit, and without jinja2.
+    """
     if importlib.util.find_spec("jinja2") is None:
         raise ChatError("a chat needs jinja2: pip install 'refmodel[chat]'")
     request = json.dumps({"template": template, "values": dict(values)} | vars(limits))
@@ -51,24 +55,27 @@ def render(template: str, values: Mapping[str, Any], limits: TemplateLimits = LI
     try:
         done = subprocess.run(command, input=request, capture_output=True, text=True, timeout=PATIENCE * limits.seconds)
     except subprocess.TimeoutExpired:
-        raise ChatError(f"the chat template takes more than {PATIENCE * limits.seconds} seconds") from None
+        raise ChatError(f"the chat template takes more than {PATIENCE * limits.seconds} seconds; {OTHER}") from None
     if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
-        raise ChatError(f"the chat template takes more than {limits.seconds} seconds of the processor")
+        raise ChatError(f"the chat template takes more than {limits.seconds} seconds of the processor; {OTHER}")
     try:
         said = json.loads(done.stdout)
     except ValueError:
-        raise ChatError(f"the chat template broke its process (exit status {done.returncode})") from None
+        raise ChatError(f"the chat template broke its process (exit status {done.returncode}); {OTHER}") from None
     if "error" in said:
-        raise ChatError(f"the chat template {said['error']}")
+        raise ChatError(f"the chat template {said['error'].rstrip('.')}; {OTHER}")
     return str(said["text"])
 
 
 @dataclass
 class Conversation:
-    """What was said so far, and what the template makes of it.
+    """The messages so far, and what the template makes of them.
 
-    thinking  True or False is given to the template as enable_thinking; None leaves it to the template
-    kwargs    further values that the template may name
+    tokenizer  the model's
+    template   Jinja
+    system     the system prompt; empty: none
+    thinking   True or False is passed to the template as enable_thinking; None leaves it to the template
+    kwargs     further values that the template may use
     """
 
     tokenizer: Tokenizer
@@ -79,10 +86,10 @@ class Conversation:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def ask(self, text: str) -> str:
-        """Add the user's message; returns the whole conversation as the model reads it, up to where it answers.
+        """Add the user's message. Returns the whole conversation as the model reads it, up to its answer. ChatError as in `render`.
 
-        `/no_think` and `/think` as words of their own turn thinking off and on from here on. Where the template knows
-        enable_thinking they are taken out of the message; elsewhere they stay, for the model may know them.
+        `/no_think` and `/think` as separate words turn thinking off and on from here on. They are removed from the message if the
+        template knows enable_thinking; otherwise they stay, since the model may know them.
         """
         if self.system and not self.messages:
             self.messages.append({"role": "system", "content": self.system})
@@ -99,10 +106,10 @@ class Conversation:
         return render(self.template, values | special_texts(self.tokenizer) | dict(self.kwargs) | chosen)
 
     def leaves_out(self, prompt: str) -> bool:
-        """Whether the prompt that `ask` gave is without the user's last message, whatever the template's reason.
+        """Whether the prompt that `ask` returned lacks the user's last message, for whatever reason. White space does not count.
 
-        The message must be there, whatever became of its white space. A short one, and one that was said before, may be there by
-        chance: then the template is asked once more with another in its place.
+        A short message, or one that came before, may be found by chance: then the template is rendered once more with another
+        message in its place.
         """
         message, earlier = self.messages[-1]["content"], [said["content"] for said in self.messages[:-1]]
         if "".join(message.split()) not in "".join(prompt.split()):
@@ -120,7 +127,7 @@ class Conversation:
         self.messages.append({"role": "assistant", "content": text})
 
     def ids(self, prompt: str) -> list[int]:
-        """The tokens of a prompt: the template's special tokens are read, and there is one begin token if the file asks for one."""
+        """The token ids of a prompt. Special tokens in it are read as such, and it has one begin token if the file asks for one."""
         tokenizer, begin = self.tokenizer, list[int]()
         if tokenizer.add_bos and tokenizer.bos is not None and not prompt.startswith(tokenizer.vocab.texts[tokenizer.bos]):
             begin = [tokenizer.bos]
@@ -128,7 +135,7 @@ class Conversation:
 
 
 def special_texts(tokenizer: Tokenizer) -> dict[str, str]:
-    """The texts of the special tokens that templates name: bos_token, eos_token, unk_token, pad_token."""
+    """The texts of the special tokens that templates use: bos_token, eos_token, unk_token, pad_token."""
     names = {"bos": tokenizer.bos, "eos": tokenizer.eos}
     names |= {
         name: special_id(tokenizer.md, key, None, tokenizer.n_vocab) for name, key in (("unk", "unknown"), ("pad", "padding"))
@@ -138,10 +145,10 @@ def special_texts(tokenizer: Tokenizer) -> dict[str, str]:
 
 @dataclass
 class Dialogue:
-    """A conversation that a model takes part in, turn by turn, under one route and numerics.
+    """A conversation with a model, turn by turn, under one route and numerics.
 
-    A turn feeds only what is new, as long as the template leaves the earlier tokens as they were; if it rewrites them (many
-    leave out earlier thinking) the session starts over.
+    A turn feeds only what is new, as long as the template keeps the earlier tokens. If the template rewrites them (many drop
+    earlier thinking), the session starts over.
     """
 
     model: Model
@@ -157,7 +164,10 @@ class Dialogue:
     session: Session | None = None
 
     def turn(self, text: str) -> "Turn":
-        """Say something. The reply is there when its `tokens` were read; then call `done`."""
+        """Say something. Returns the reply to read; call `done` after reading it.
+
+        TokenError if there is no room for a reply; ChatError as in `render`.
+        """
         prompt = self.conversation.ask(text)
         ids = self.conversation.ids(prompt)
         lost = self.conversation.leaves_out(prompt)
@@ -174,7 +184,7 @@ class Dialogue:
         return Turn(Reply(self.model.tokenizer, self.stops), len(new), tokens, lost)
 
     def done(self, reply: Reply) -> None:
-        """The reply becomes part of the conversation. Its last token was never fed."""
+        """Add the reply to the conversation. Its last token was never fed to the model."""
         self.fed = self.fed + reply.tokens[:-1]
         self.conversation.answered(reply.text)
 
@@ -183,7 +193,7 @@ class Dialogue:
 class Turn:
     """The reply to come.
 
-    read    the tokens that are read before it
+    read    how many tokens are read before it
     tokens  its own, as they come
     lost    whether the template left the user's message out
     """
@@ -195,7 +205,7 @@ class Turn:
 
 
 class ThinkingBudget:
-    """Ends the thinking of a reply after so many tokens: the closing tag is written in the model's place."""
+    """Ends the thinking of a reply after a number of tokens, by writing the closing tag in the model's place."""
 
     def __init__(self, tokenizer: Tokenizer, most: int, prompt: str) -> None:
         """`prompt`: the text before the reply; a template may have opened the thinking itself."""
@@ -204,7 +214,7 @@ class ThinkingBudget:
         self.closing = tokenizer.encode(f"\n{CLOSE}\n\n", add_special=False, parse_special=True)
 
     def first(self) -> Sequence[int]:
-        """What ends the thinking before it begins, where the template opened it and no token is allowed."""
+        """The tokens to write first: the closing tag, if the template opened the thinking and no token of it is allowed."""
         if not self.thinking or self.most > 0:
             return ()
         self.thinking = False

@@ -1,4 +1,4 @@
-"""Tokens written one after another on top of a session, and what is shown of them."""
+"""Tokens written one at a time in a session, and what is shown of them."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -25,10 +25,13 @@ def generate(
 ) -> Iterator[int]:
     """Feed the prompt, then yield up to `count` tokens, each fed back; the caller stops at an end-of-generation token.
 
-    The same session, prompt and settings give the same tokens: numbers are drawn from PCG64(seed), one for each token.
-    The last token that is yielded is not fed. `past`: the tokens that the session was fed before, which penalties look back on.
-    `steer` hears of each token and may name tokens that are written next, whatever the model thinks of them.
-    A draft head guesses each token before the trunk computes it and is judged by it; it changes nothing.
+    prompt  token ids
+    how     how the next token is chosen
+    steer   gets each token; may return tokens to write next in the model's place
+    past    the tokens that the session was fed before, for penalties
+
+    The same session, prompt and settings give the same tokens: one number per token is drawn from PCG64(seed). The last token
+    is not fed. A draft head guesses each token before the trunk computes it; that changes nothing.
     """
     draw, tokens, due = np.random.Generator(np.random.PCG64(how.seed)), list(prompt), deque[int]()
     before = [*past, *prompt]
@@ -47,9 +50,12 @@ def generate(
 
 
 def room(ctx: int, used: int, count: int) -> int:
-    """How many of `count` tokens may be written behind `used` ones when `ctx` is the most in all (0: no bound)."""
+    """How many of `count` tokens may follow `used` ones, if `ctx` is the most in all (0: no bound). TokenError for none."""
     if not ctx:
         return count
     if used >= ctx:
-        raise TokenError(f"there are {used:,} tokens before the reply; --ctx {ctx:,} leaves no room for it")
+        raise TokenError(
+            f"there are {used:,} tokens before the reply; --ctx {ctx:,} leaves no room for it; "
+            "take a larger --ctx or a shorter prompt"
+        )
     return min(count, ctx - used)

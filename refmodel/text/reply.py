@@ -6,7 +6,10 @@ from ..tokenizer import Tokenizer
 
 
 class Reply:
-    """What a generation writes: the text to show, and how it ended. `end`: "eog", "stop", or "count" while nothing ended it."""
+    """A reply as it is written: `tokens`, `text`, and how it ended: `end` is "eog", "stop", or "count" if nothing ended it.
+
+    loop  the length of the phrase that it repeats; 0 if it does not loop
+    """
 
     def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()) -> None:
         self.tokenizer, self.stops = tokenizer, StopStrings(stops)
@@ -15,9 +18,9 @@ class Reply:
         self.loop = 0  # tokens of the phrase that is repeated and repeated
 
     def read(self, tokens: Iterable[int]) -> Iterator[str]:
-        """The text of each token in turn, up to an end-of-generation token or a stop string; ids where there is no tokenizer.
+        """Yield the text of each token, up to an end-of-generation token or a stop string; ids if there is no tokenizer.
 
-        Text in which a stop string may have begun, and bytes that make no character yet, come with a later token.
+        Text that may begin a stop string, and bytes that are no character yet, come with a later token.
         """
         known, stream = not self.tokenizer.problem, self.tokenizer.stream()
         for token in tokens:
@@ -38,14 +41,14 @@ class Reply:
 
 
 class StopStrings:
-    """Looks for the first of some strings in text that comes in pieces, and lets through what can be no part of one."""
+    """Finds the first of some strings in text that comes in pieces, and holds back what may be part of one."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self.stops = [stop for stop in stops if stop]
         self.held, self.found = "", ""
 
     def feed(self, text: str) -> str:
-        """The text that is safe to show: before a stop string, or before what may become one."""
+        """The text that is safe to show: up to a stop string, or up to what may become one."""
         if self.found:
             return ""
         self.held += text
@@ -63,12 +66,15 @@ class StopStrings:
         return next(at for at in range(max(0, end - len(stop) + 1), end + 1) if stop.startswith(self.held[at:]))
 
     def rest(self) -> str:
-        """What was held back for a stop string that did not come."""
+        """The text that was held back, if no stop string came."""
         return "" if self.found else self.held
 
 
 def repeated(tokens: Sequence[int], longest: int = 64, least: int = 48) -> int:
-    """The length of the phrase that the last tokens repeat: four times or more, for `least` tokens or more. 0 if there is none."""
+    """The length of the phrase that the last tokens repeat, four times or more and for `least` tokens or more; 0 if there is none.
+
+    longest  of the phrases looked for, in tokens
+    """
     for length in range(1, longest + 1):
         span = max(least, 4 * length)
         if len(tokens) >= span and all(tokens[-i] == tokens[-i - length] for i in range(1, span - length + 1)):

@@ -23,7 +23,7 @@ from ..errors import RefmodelError
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen. The values are llama.cpp's defaults, but for the temperature."""
+    """How the next token is chosen. The defaults are llama.cpp's, except for the temperature."""
 
     temperature: float = 0.0  # 0 takes the likeliest token
     top_k: int = 40  # 0 keeps all
@@ -34,7 +34,7 @@ class Sampling:
     seed: int = 0
 
     def deciding(self, n_vocab: int) -> int:
-        """How many of the likeliest tokens decide; the choice never falls on another."""
+        """How many of the likeliest tokens can be chosen at all, at most n_vocab."""
         if self.repeat_penalty < 1 or (self.temperature > 0 and self.top_k == 0):
             return n_vocab
         kept = self.top_k if self.temperature > 0 else 1
@@ -45,17 +45,19 @@ GREEDY = Sampling()
 
 
 class Candidates(NamedTuple):
-    """Tokens that may come next, likeliest first."""
+    """Tokens that may come next, the likeliest first: ids [k] and logits [k]."""
 
     ids: Ints
     logits: NDArray[np.float64]
 
 
 def choose(ids: Ints, logits: F, before: Sequence[int], how: Sampling, u: float) -> int:
-    """The next token: the likeliest, or the one that `u`, a number in [0, 1), falls on.
+    """The next token: the likeliest, or the one that `u`, a number in [0, 1), selects.
 
     ids, logits  [k]  `how.deciding` of the likeliest tokens, or all, in any order
     before       the tokens so far; the last `how.repeat_last` of them count
+
+    RefmodelError for logits that are not numbers.
     """
     if np.isnan(logits).any():
         raise RefmodelError("a logit is not a number: this model, or this route, overflows; refmodel trace shows where")
@@ -70,7 +72,10 @@ def choose(ids: Ints, logits: F, before: Sequence[int], how: Sampling, u: float)
 
 
 def penalized(row: F, recent: Sequence[int] | Ints, penalty: float) -> F:
-    """The row with the logit of every recent token made smaller: divided if it is positive, else multiplied."""
+    """The logits [k] with those of recent tokens made smaller: positive ones divided by the penalty, others multiplied.
+
+    recent   indices into the row
+    """
     if penalty == 1 or not len(recent):
         return row
     row, ids = row.copy(), np.unique(recent)
@@ -79,7 +84,7 @@ def penalized(row: F, recent: Sequence[int] | Ints, penalty: float) -> F:
 
 
 def top_k(row: F, k: int) -> Candidates:
-    """The k likeliest tokens of a row, all of them if k is 0; of equal ones the smaller id comes first."""
+    """The k likeliest tokens of a row of logits [V], all if k is 0; of equal logits the smaller id comes first."""
     ids = np.arange(len(row))
     if 0 < k < len(row):
         ids = np.flatnonzero(row >= np.partition(row, -k)[-k])
@@ -88,13 +93,13 @@ def top_k(row: F, k: int) -> Candidates:
 
 
 def probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Softmax of logits in descending order."""
+    """Softmax of logits [k] in descending order."""
     p = np.exp(logits - logits[0])
     return p / p.sum()
 
 
 def top_p(c: Candidates, p: float) -> Candidates:
-    """The fewest of the likeliest tokens that together have the probability p."""
+    """The fewest of the likeliest tokens whose probabilities add up to p."""
     if p >= 1:
         return c
     count = np.searchsorted(np.cumsum(probabilities(c.logits)), p) + 1
@@ -110,5 +115,5 @@ def min_p(c: Candidates, p: float) -> Candidates:
 
 
 def drawn(c: Candidates, u: float) -> int:
-    """The token on whose part of [0, 1) the number u falls, the parts laid out from the likeliest on."""
+    """The token that u in [0, 1) selects: the tokens' probabilities, the likeliest first, are laid out along [0, 1)."""
     return int(c.ids[np.searchsorted(np.cumsum(probabilities(c.logits)), u, side="right").clip(max=len(c.ids) - 1)])

@@ -23,43 +23,47 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 
 class Generation(Extension):
-    """`{% generation %} ... {% endgeneration %}` marks what the assistant wrote; here it is only its contents."""
+    """`{% generation %} ... {% endgeneration %}` marks what the assistant wrote; here it is replaced by its contents."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja2's own declaration
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
+        """The contents as they are."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """No attribute of Python's own, under any name."""
+    """An environment in which no attribute that begins with an underscore can be read."""
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Whether a template may read this attribute."""
         return not attr.startswith("_") and super().is_safe_attribute(obj, attr, value)
 
 
 class Refusal(TemplateError):
-    """What a template says by raise_exception."""
+    """The error that a template raises by raise_exception."""
 
 
 def raise_exception(message: object) -> None:
+    """Raise a Refusal with the template's message."""
     raise Refusal(str(message))
 
 
 def tojson(
     value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: Any = None, sort_keys: bool = False
 ) -> str:
-    """JSON as it is: jinja2's own filter escapes for HTML."""
+    """A value as JSON, not escaped for HTML as jinja2's own filter does."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def strftime_now(form: str) -> str:
+    """The local time in a format of strftime."""
     return datetime.datetime.now().strftime(form)
 
 
 def environment() -> Environment:
-    """What a template may use."""
+    """The jinja2 environment in which a template runs."""
     env = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation])
     env.filters["tojson"] = tojson
     functions: dict[str, Callable[..., Any]] = {"raise_exception": raise_exception, "strftime_now": strftime_now}
@@ -69,7 +73,7 @@ def environment() -> Environment:
 
 
 def limit(seconds: int, memory: int) -> None:
-    """From here on: so many seconds of the processor, so many bytes of address space, no file and no process."""
+    """Limit this process from here on: seconds of processor time, bytes of address space, no file and no child process."""
     bounds = {
         resource.RLIMIT_CPU: seconds + math.ceil(time.process_time()),
         resource.RLIMIT_AS: memory,
@@ -84,7 +88,7 @@ def limit(seconds: int, memory: int) -> None:
 
 
 def render(template: str, values: Mapping[str, Any], most: int) -> str:
-    """The text of a template, which ends with an error at `most` characters."""
+    """The text of a template. SecurityError if it has more than `most` characters."""
     parts, size = [], 0
     for part in environment().from_string(template).generate(values):
         parts.append(part)
@@ -95,10 +99,12 @@ def render(template: str, values: Mapping[str, Any], most: int) -> str:
 
 
 def one_line(error: Exception) -> str:
+    """An error's message on one line, at most 200 characters."""
     return " ".join(str(error).split())[:200]
 
 
 def answer(request: Mapping[str, Any]) -> dict[str, str]:
+    """The answer to a request: {"text": ...} or {"error": what the template did}."""
     try:
         limit(request["seconds"], request["memory"])
         return {"text": render(request["template"], request["values"], request["characters"])}

@@ -26,23 +26,23 @@ RESERVED = ("messages", "add_generation_prompt")
 
 
 class ChatError(RefmodelError):
-    """A chat template is missing, or does what it must not."""
+    """A chat template is missing, cannot be read, or fails."""
 
 
 @dataclass(frozen=True)
 class Template:
-    """A template's text, and what the user should hear about where it comes from: nothing if it is the file's own."""
+    """A template's text, and a note for the user about where it comes from; empty if it is the file's own."""
 
     text: str
     note: str
 
 
 def template_of(md: Metadata, wanted: str) -> Template:
-    """The template that `--chat-template` asks for; without it the file's own, and ChatML for a file that has none.
+    """The template that `--chat-template` asks for; without it the file's own, or ChatML if the file has none.
 
     wanted  "", the name of a template of the file (default, tool_use, ...), chatml, a file, or a template itself (with {{ or {%)
 
-    Raises ChatError for a name that is none of them, and for a file that cannot be read.
+    ChatError for a name that is none of them, and for a file that cannot be read.
     """
     if wanted:
         return Template(asked_for(md, wanted), "")
@@ -55,7 +55,7 @@ def template_of(md: Metadata, wanted: str) -> Template:
 
 
 def asked_for(md: Metadata, wanted: str) -> str:
-    """The text of a template by its name in the file, by a name of ours, from a file, or as it is."""
+    """The text of a template: by its name in the file, by a name of ours, from a file, or as it is. ChatError if there is none."""
     if "{{" in wanted or "{%" in wanted:
         return wanted
     own = named(md)
@@ -66,29 +66,34 @@ def asked_for(md: Metadata, wanted: str) -> str:
     if Path(wanted).is_file():
         return from_file(Path(wanted))
     known = ", ".join([*own, "chatml"])
-    raise ChatError(f"--chat-template {wanted}: expected one of {known}, a file, or a template in Jinja; there is no such file")
+    raise ChatError(
+        f"--chat-template {wanted}: expected one of {known}, a file, or a template in Jinja; there is no such file; check the name"
+    )
 
 
 def named(md: Metadata) -> dict[str, str]:
-    """Name -> template of those that a file holds; the one without a name is `default`."""
+    """Name -> template of those in a model file; the one without a name is `default`."""
     found = {key.removeprefix(f"{KEY}."): md.str(key) for key in md if key.startswith(f"{KEY}.")}
     return found | ({"default": md.str(KEY)} if md.str(KEY, "") else {})
 
 
 def from_file(path: Path) -> str:
-    """The template in a file. ChatError, with the file, if it cannot be read, is too long, or is no text."""
+    """The template in a file. ChatError if it cannot be read, is too long, or is not text."""
     try:
         if path.stat().st_size > MOST:
-            raise ChatError(f"{path}: has {path.stat().st_size:,} bytes; a chat template has at most {MOST:,}")
+            raise ChatError(f"{path}: has {path.stat().st_size:,} bytes; a chat template has at most {MOST:,}; name the right file")
         return path.read_text("utf-8")
     except UnicodeDecodeError:
-        raise ChatError(f"{path}: is not UTF-8; expected a chat template in Jinja") from None
+        raise ChatError(f"{path}: is not UTF-8; expected a chat template in Jinja; save it as UTF-8") from None
     except OSError as error:
-        raise ChatError(f"{path}: cannot be read: {error.strerror}; expected a chat template in Jinja") from None
+        raise ChatError(f"{path}: cannot be read: {error.strerror}; expected a chat template in Jinja; check the path") from None
 
 
 def kwargs_of(text: str) -> Mapping[str, Any]:
-    """The values of `--chat-template-kwargs`, a JSON object of what the template may name. ChatError for anything else."""
+    """The values of `--chat-template-kwargs`, a JSON object.
+
+    ChatError for anything else, and for names that the conversation sets itself.
+    """
     try:
         values = json.loads(text or "{}")
     except ValueError as error:

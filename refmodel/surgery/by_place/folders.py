@@ -33,35 +33,42 @@ KINDS, MLP = "layer_types", "mlp_layer_types"
 
 
 def kinds(rule: Rule, *keys: str) -> Fact:
+    """The fact layer_types: the list, or what the rule makes; further keys that the rule reads."""
     return listed(KINDS, rule, *keys)
 
 
 def full_or_linear(period: int) -> Fact:
+    """Every period-th layer has full attention, the others linear; full_attention_interval may name another period."""
     return kinds(every(period, "full_attention_interval", miss=LINEAR), "full_attention_interval")
 
 
 def olmo_hybrid(home: Home, n: int) -> list[Any]:
+    """Every fourth layer has full attention, and the last one if none has."""
     found = every(4, miss=LINEAR)(home, n)
     return found if FULL in found else [*found[:-1], FULL]
 
 
 def qwen2_moe(home: Home, n: int) -> list[Any]:
+    """Every second of the first max_window_layers slides, if use_sliding_window says so."""
     most = number(home, "max_window_layers", 28, least=0)
     return [SLIDING if (i + 1) % 2 and i < most and home.get("use_sliding_window") else FULL for i in range(n)]
 
 
 def smollm3(home: Home, n: int) -> list[Any]:
+    """Layers that do not rotate slide, if a window is set."""
     slides = home.get("use_sliding_window") and home.get("sliding_window") is not None
     return [SLIDING if slides and not rotates else FULL for rotates in NO_ROPE.read(home, n)]
 
 
 def cohere2_moe(home: Home, n: int) -> list[Any]:
+    """The dense layers and those after them, each with its own pattern of windows."""
     dense = number(home, "first_k_dense_replace", 0, least=0)
     first = every(1, "prefix_dense_sliding_window_pattern")(home, dense)
     return first + every(4, "sliding_window_pattern")(home, n - dense)
 
 
 def ernie_experts(home: Home, n: int) -> list[Any]:
+    """Every moe_layer_interval-th layer from a first to a last one has experts."""
     step = number(home, "moe_layer_interval", 1)
     first, last = number(home, "moe_layer_start_index", 1, least=0), number(home, "moe_layer_end_index", -1, least=-1)
     last = n - 1 if last == -1 else last
@@ -69,6 +76,8 @@ def ernie_experts(home: Home, n: int) -> list[Any]:
 
 
 def by_offset(what: str, period: int, offset: int, hit: str, miss: str) -> Rule:
+    """A rule: layers with number % period == offset are `hit`; the config's {what}_layer_period and _offset come first."""
+
     def rule(home: Home, n: int) -> list[Any]:
         p, o = number(home, f"{what}_layer_period", period), number(home, f"{what}_layer_offset", offset, least=0)
         return [hit if i % p == o else miss for i in range(n)]
@@ -77,15 +86,18 @@ def by_offset(what: str, period: int, offset: int, hit: str, miss: str) -> Rule:
 
 
 def axk1(home: Home, n: int) -> list[Any]:
+    """After first_k_dense_replace layers, every moe_layer_freq-th has experts."""
     dense, step = number(home, "first_k_dense_replace", 1, least=0), number(home, "moe_layer_freq", 1)
     return [SPARSE if i >= dense and i % step == 0 else DENSE for i in range(n)]
 
 
 def llama4_kinds(home: Home, n: int) -> list[Any]:
+    """Layers that rotate attend in chunks, the others to everything."""
     return [CHUNKED if rotates else FULL for rotates in LLAMA4_NO_ROPE.read(home, n)]
 
 
 def llama4_experts(home: Home, n: int) -> range:
+    """The numbers of the layers with experts: every interleave_moe_layer_step-th."""
     step = number(home, "interleave_moe_layer_step", 1)
     return range(step - 1, n, step)
 

@@ -22,10 +22,10 @@ NUMBERS = {
 
 @dataclass(frozen=True)
 class Counted:
-    """What llama.cpp computes otherwise for a certain number of blocks.
+    """What llama.cpp computes differently for certain numbers of blocks.
 
-    least, most  the numbers of blocks for which it does
-    what         what is other then
+    least, most  the numbers of blocks, both included
+    what         what differs then
     """
 
     least: int
@@ -54,9 +54,10 @@ SCALED = {"gemma2", "gemma3"}  # where nothing changes if both scales are the sa
 
 
 def miscounted(arch: str, before: int, after: int, widths: tuple[int, int] = (0, 1)) -> str:
-    """What llama.cpp computes otherwise in a copy because it has another number of blocks; empty if nothing is.
+    """What llama.cpp computes differently in a copy because its number of blocks is another one; empty if nothing is.
 
-    widths  embedding length / heads, and head dimension
+    before, after  numbers of blocks of the source and the copy
+    widths         embedding length / heads, and head dimension
     """
     fact = COUNTED.get(arch)
     if fact is None or (before in fact) == (after in fact) or (arch in SCALED and widths[0] == widths[1]):
@@ -69,10 +70,10 @@ def miscounted(arch: str, before: int, after: int, widths: tuple[int, int] = (0,
 
 @dataclass(frozen=True)
 class Converted:
-    """What convert_hf_to_gguf.py keeps of the kinds in a folder's layer_types or no_rope_layers.
+    """What convert_hf_to_gguf.py keeps of a folder's layer_types or no_rope_layers.
 
-    arch   general.architecture of what it writes
-    rule   by which llama.cpp then takes the kinds, as the file does not list them; None: it lists them
+    arch   general.architecture of the file that it writes
+    rule   by which llama.cpp then derives the kinds, because the file does not list them; None: it lists them
     """
 
     arch: str

@@ -1,5 +1,6 @@
 """Which model types are known, and what is refused: by name, by a value, or, for those that are not known, on suspicion."""
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -84,14 +85,21 @@ CODE = re.compile(
 
 
 def model_type(config: Mapping[str, Any], home: Home) -> str:
-    """The model type whose class reads the layers: that of the text part, or the top's."""
+    """The model type whose class reads the layers: that of the text part, or the top's.
+
+    home  the part of the configuration with the number of layers
+    """
     own = str(home.get("model_type") or config.get("model_type") or "")
     named = TEXT_PARTS.get(own, f"{own}_text")
     return named if own not in TABLES and named in TABLES else own
 
 
 def objection(folder: Path, name: str, home: Home) -> str:
-    """Why no route of a model of this type can be written, whatever its lists say; empty if there is no reason."""
+    """Why no route of a model of this type can be written; empty if one can.
+
+    name  the model type
+    home  the part of the configuration with the number of layers
+    """
     if name in REFUSED:
         return f"model type {name}: {REFUSED[name]}"
     for key, default, harmless, why in REFUSED_BY_VALUE.get(name, ()):
@@ -104,20 +112,20 @@ def objection(folder: Path, name: str, home: Home) -> str:
 
 
 def suspicion(home: Home) -> str:
-    """What in the configuration of an unknown model type may hang on a layer's place; empty if nothing does."""
+    """What in the configuration of an unknown model type may depend on a layer's place; empty if nothing does."""
     listed = bool(LISTS & home.keys())
     for key, value in home.items():
         if value in (None, False, 0, "", [], {}) or isinstance(value, (dict, list)) or (value == 1 and ONE_IS_NONE.search(key)):
             continue
         if WINDOWS.search(key) and not listed and home.get("use_sliding_window", True):
-            return f"{key} is {value!r} with no layer_types that says which layers it is for"
+            return f"{key} is {json.dumps(value)} with no layer_types that says which layers it is for"
         if SUSPECT.search(key) and not (listed and key in COVERED):
-            return f"{key} is {value!r}, from which a layer's kind may follow by its place"
+            return f"{key} is {json.dumps(value)}, from which a layer's kind may follow by its place"
     return ""
 
 
 def code_suspicion(folder: Path) -> str:
-    """What in the Python files of a folder may read a layer's number; empty if they do not, or there are none."""
+    """The line in a folder's Python files that may depend on a layer's number; empty if there is none."""
     for path in sorted(folder.glob("*.py")):
         for count, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
             if CODE.search(line) and not line.lstrip().startswith("#"):

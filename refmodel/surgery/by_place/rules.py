@@ -1,5 +1,6 @@
 """The words of the table: how transformers' class learns a fact about each layer, and how a copy can say it."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +16,11 @@ DENSE, SPARSE = "dense", "sparse"
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing that layers of a model differ in.
+    """One thing in which the layers of a model differ.
 
-    name   what it is called in messages: the key of its list, or of its number
-    read   config, number of layers -> the value of each layer, as transformers' class makes it of the config
-    write  config, values -> the keys that say these values; empty where the format has no way to say them
+    name   its name in messages: the key of its list, or of its number
+    read   (config, number of layers) -> the value of each layer, as transformers' class derives it
+    write  (config, values) -> the keys that express these values; empty if the format cannot express them
     keys   further keys of the config that only serve to derive it
     """
 
@@ -30,7 +31,7 @@ class Fact:
 
 
 def listed(name: str, otherwise: Rule, *keys: str, last: str = "") -> Fact:
-    """A list of that name, else what follows from the place. `last`: what the class makes of the last layer in any case."""
+    """A fact with a list under `name`, or else derived by a rule. `last`: the value that the class always gives the last layer."""
 
     def read(home: Home, n: int) -> list[Any]:
         values = list(home[name]) if isinstance(home.get(name), list) else otherwise(home, n)
@@ -40,13 +41,13 @@ def listed(name: str, otherwise: Rule, *keys: str, last: str = "") -> Fact:
 
 
 def leading(name: str, default: int) -> Fact:
-    """The first so many layers are dense: a number, so a copy can say it only where its dense layers come first."""
+    """A fact with a number: the first layers are dense. A copy can express it only if its dense layers come first."""
     rule = lead(name, default)
     return Fact(name, rule, lambda home, values: {name: list(values).count(DENSE)})
 
 
 def numbers(name: str, otherwise: Callable[[Home, int], Sequence[int]], *keys: str) -> Fact:
-    """A list of the numbers of those layers that are so."""
+    """A fact with a list of layer numbers: those for which it is true."""
 
     def read(home: Home, n: int) -> list[Any]:
         some = home[name] if isinstance(home.get(name), list) else otherwise(home, n)
@@ -56,7 +57,7 @@ def numbers(name: str, otherwise: Callable[[Home, int], Sequence[int]], *keys: s
 
 
 def sparse_steps() -> Fact:
-    """Every decoder_sparse_step-th layer has experts, save those of mlp_only_layers; a copy lists its dense layers."""
+    """Every decoder_sparse_step-th layer has experts, except those in mlp_only_layers; a copy lists its dense layers."""
 
     def read(home: Home, n: int) -> list[Any]:
         step, dense = number(home, "decoder_sparse_step", 1), home.get("mlp_only_layers") or []
@@ -70,7 +71,7 @@ def sparse_steps() -> Fact:
 
 
 def cycle(name: str, default: Sequence[str]) -> Fact:
-    """A list that is repeated until it is long enough; a copy lists all."""
+    """A fact with a list that is repeated up to the number of layers; a copy lists all."""
 
     def read(home: Home, n: int) -> list[Any]:
         pattern = home.get(name) or default
@@ -80,12 +81,16 @@ def cycle(name: str, default: Sequence[str]) -> Fact:
 
 
 def unsaid(name: str, rule: Rule, *keys: str) -> Fact:
-    """What only numbers say: a copy is written where those of the source fit, and refused where not."""
+    """A fact that only numbers express: a copy is written if the source's numbers fit it, and refused otherwise."""
     return Fact(name, rule, lambda home, values: {}, (name, *keys))
 
 
 def every(period: int, key: str = "", *, miss: Any = SLIDING, hit: Any = FULL, first: bool = False) -> Rule:
-    """Each period-th layer is `hit`, the first or the last of a period; the config may name the period under a key."""
+    """A rule: every period-th layer is `hit`, the others `miss`.
+
+    key    the config may name another period under it
+    first  the first layer of each period is the `hit`, not the last
+    """
 
     def rule(home: Home, n: int) -> list[Any]:
         p = number(home, key, period)
@@ -95,16 +100,22 @@ def every(period: int, key: str = "", *, miss: Any = SLIDING, hit: Any = FULL, f
 
 
 def lead(key: str, default: int) -> Rule:
-    """The first `default` layers are dense; the config may name another number under a key."""
+    """A rule: the first `default` layers are dense; the config may name another number under a key."""
     return lambda home, n: [DENSE if i < number(home, key, default, least=0) else SPARSE for i in range(n)]
 
 
 def alike(value: Any) -> Rule:
+    """A rule: all layers have this value."""
     return lambda home, n: [value] * n
 
 
 def windowed_from(first: int, window: int | None = 4096, switch: bool = True) -> Rule:
-    """Layers from max_window_layers on slide, if any do. `switch`: use_sliding_window has to say so."""
+    """A rule: layers from max_window_layers on slide, if any do.
+
+    first   the default of max_window_layers
+    window  the default of sliding_window
+    switch  whether they slide only if use_sliding_window is true
+    """
 
     def rule(home: Home, n: int) -> list[Any]:
         slides = home.get("sliding_window", window) is not None and (bool(home.get("use_sliding_window")) or not switch)
@@ -115,18 +126,20 @@ def windowed_from(first: int, window: int | None = 4096, switch: bool = True) ->
 
 
 def number(home: Home, key: str, default: int, least: int = 1) -> int:
-    """A whole number of the config; MetadataError names the key where it is none."""
+    """A whole number of the config. MetadataError if it is none, or below `least`."""
     value = home.get(key) if key else default
     value = default if value is None else value
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise MetadataError(f"config.json: {key} is {value!r}; expected a whole number from {least} on. List the kinds instead.")
+        raise MetadataError(
+            f"config.json: {key} is {json.dumps(value)}; expected a whole number from {least} on. List the kinds instead."
+        )
     return value
 
 
 def settled(where: str, home: Home, facts: Sequence[Fact], wanted: Sequence[Sequence[Any]]) -> dict[str, Any]:
-    """A copy's configuration that says of each layer what is wanted, one list for each fact; as it was where it does already.
+    """The configuration of a copy that gives each layer what is wanted: one list of values for each fact.
 
-    Kinds that differ are always written out where the format has a list for them. MetadataError where it cannot say them.
+    Kinds that differ are always written as a list if the format has one. MetadataError if the format cannot express them.
     """
     out, n = dict(home), len(wanted[0]) if wanted else 0
     for fact, values in zip(facts, wanted, strict=True):
@@ -138,6 +151,7 @@ def settled(where: str, home: Home, facts: Sequence[Fact], wanted: Sequence[Sequ
             if found != right:
                 raise MetadataError(
                     f"{where}: {fact.name} says what a layer is by its place, and cannot say this route: layer {layer} of the copy "
-                    f"would be {found!r}, its source is {right!r}. refmodel and transformers run the route without a copy."
+                    f"would be {json.dumps(found)}, its source is {json.dumps(right)}. refmodel and transformers "
+                    "run the route without a copy."
                 )
     return out

@@ -1,7 +1,7 @@
 """Proof that a file is what its route says: structure, seams, bytes, metadata, and the numbers that it computes.
 
 What is expected comes from the same map and the same functions that write a copy; what is found comes from the file. A finding
-names the tensor, the key or the position, what stands there and what should.
+names the tensor, the key or the position, what is there and what should be.
 """
 
 from dataclasses import asdict, dataclass
@@ -26,7 +26,13 @@ DEFAULTS = Options()
 
 
 def verify(out: Path, source: Path, route: str = "", options: Options = DEFAULTS) -> Report:
-    """Hold a file, or a Hugging Face folder, against its source. Raises for a source, words or a path that cannot be read."""
+    """Hold a file, or a Hugging Face folder, against its source. Returns the proof, whatever is wrong with the copy.
+
+    out    the copy
+    route  words; empty: as recovered from the hashes
+
+    RefmodelError for a source, words or a path that cannot be read, and for an option that does not fit the format.
+    """
     check_alike(out, source)
     if source.is_dir() and options.llamacpp:
         raise FileError(f"{out}: llama.cpp runs GGUF files; folders take --against transformers")
@@ -42,21 +48,23 @@ def verify(out: Path, source: Path, route: str = "", options: Options = DEFAULTS
 
 
 def check_alike(out: Path, source: Path) -> None:
+    """FileError unless both exist and are two files or two folders."""
     if not out.exists():
-        raise FileError(f"{out}: does not exist")
+        raise FileError(f"{out}: does not exist; check the path of the copy")
     if source.is_dir() != out.is_dir():
-        raise FileError(f"{out} and {source}: expected two GGUF files or two folders")
+        raise FileError(f"{out} and {source}: expected two GGUF files or two folders; name a source of the copy's kind")
 
 
 @dataclass(frozen=True)
 class Recovered:
-    """The route that the hashes say, and what the file says."""
+    """The route that the hashes say, and what the file claims."""
 
     recovery: Recovery
     claims: list[Claim]
 
     @property
     def lies(self) -> list[str]:
+        """The claims that the hashes contradict, as sentences."""
         return [sentence for true, sentence in (c.verdict(self.recovery) for c in self.claims) if not true]
 
     @property
@@ -69,10 +77,11 @@ class Recovered:
 
     @property
     def status(self) -> int:
-        """0 every block is known and nothing lies, 1 otherwise."""
+        """The exit status: 0 if every block is known and no claim is wrong, 1 otherwise."""
         return 0 if self.recovery.exact and not self.lies else 1
 
     def as_json(self) -> dict[str, Any]:
+        """The same for --json."""
         route = self.recovery.route
         return {
             "route": route and route.canonical,
@@ -85,7 +94,7 @@ class Recovered:
 
 
 def recovered(out: Path, source: Path) -> Recovered:
-    """Find the route of a file or folder from the hashes of its tensors alone."""
+    """Find the route of a file or folder only from the hashes of its tensors. RefmodelError if one cannot be read."""
     check_alike(out, source)
     if source.is_dir():
         held, copy = read_folder(source), read_folder(out)
@@ -98,7 +107,10 @@ def recovered(out: Path, source: Path) -> Recovered:
 
 
 def foreseen(source: Path, words: str) -> dict[str, Any]:
-    """What a route would make of a model: the route described, who could run the copy, what it would cost."""
+    """What a route makes of a model, before anything is written: the route, who can run the copy, and its cost.
+
+    RouteError for unreadable words; MetadataError for a folder that cannot follow the route.
+    """
     if source.is_dir():
         folder = read_folder(source)
         route = Route.of(words, folder.n_layer)

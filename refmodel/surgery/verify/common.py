@@ -19,7 +19,7 @@ CLAIMING = (OURS, "rys_relayer.")  # keys in which a file says its own route
 
 @dataclass(frozen=True)
 class Hashed:
-    """The tensors of a file and their digests."""
+    """The tensors of a file, and their digests by name."""
 
     tensors: Mapping[str, Stored]
     hashes: Mapping[str, str]
@@ -28,7 +28,10 @@ class Hashed:
 def decided(
     report: Report, structure: Check, given: Route | None, found: Recovery, claims: Sequence[Claim], whole: Plan
 ) -> Plan | None:
-    """The plan to hold the file against: the given route, else what the file claims if the hashes allow it, else theirs."""
+    """The plan to hold the file against: the given route, or what the file claims if the hashes allow it, or what the hashes say.
+
+    None, with a finding, if there is no route.
+    """
     report.recovered = found.route.canonical if found.route else ""
     said = [r for c in claims if c.where.startswith(CLAIMING) for r in c.routes.values() if isinstance(r, Route)]
     true = next((r for r in said if found.fits(r)), None)
@@ -52,9 +55,9 @@ def decided(
 
 
 def check_structure(check: Check, plan: Plan, ours: Mapping[str, Stored], theirs: Mapping[str, Stored]) -> dict[str, Error]:
-    """Every expected tensor once, in the shape of its source, and no others.
+    """Check that every expected tensor is there, in the shape of its source, and no other.
 
-    Returns the tensors in another type whose values are their source's within that type's error, and how far they are apart.
+    Returns the tensors in another type whose values are the source's within that type's error, with that error.
     """
     expected, retyped = plan.origins(theirs), dict[str, Error]()
     for name, source in expected.items():
@@ -77,7 +80,7 @@ def check_structure(check: Check, plan: Plan, ours: Mapping[str, Stored], theirs
 
 
 def check_type(check: Check, retyped: dict[str, Error], name: str, source: str, a: Stored, b: Stored) -> None:
-    """A tensor in another type than its source: its values are the source's within that type's error, or it is a finding."""
+    """Check a tensor in another type than its source: its values must be the source's within that type's error."""
     said = f"has type {word(a.type)}; {source} has {word(b.type)}"
     if not (decodes(a.type) and decodes(b.type)):
         check.found(name, f"{said}, and its values cannot be compared")
@@ -96,7 +99,7 @@ BUFFERS = re.compile(r"rotary_emb\.inv_freq$|\.masked_bias$|\.attn\.bias$")  # c
 
 
 def spared(name: str, tensors: Mapping[str, Stored]) -> bool:
-    """Whether a tensor may be there or not: a head that is the embedding, a buffer that is computed."""
+    """Whether a tensor may be missing or extra: a head that is the embedding, or a computed buffer."""
     if BUFFERS.search(name):
         return True
     embedding = next((t for other, t in tensors.items() if name in TIED and other.endswith(TIED[name])), None)
@@ -104,7 +107,7 @@ def spared(name: str, tensors: Mapping[str, Stored]) -> bool:
 
 
 def check_seams(report: Report, plan: Plan, found: Recovery) -> None:
-    """On both sides of each jump: is it the block that the route says?"""
+    """Check both sides of each jump: is it the block that the route says?"""
     check, matches = report.check(SEAMS), {m.block: m for m in found.matches}
     for position, source in plan.route.seams:
         check.compared += 1
@@ -116,7 +119,7 @@ def check_seams(report: Report, plan: Plan, found: Recovery) -> None:
 
 
 def check_bytes(check: Check, plan: Plan, ours: Hashed, theirs: Hashed) -> None:
-    """Every tensor's hash is that of its source tensor; where it is not, whose it is, or what became of it."""
+    """Check that every tensor's hash is its source's; a finding says whose it is instead, or what became of it."""
     holders: dict[str, list[str]] = {}
     for name, digest in theirs.hashes.items():
         holders.setdefault(digest, []).append(name)
@@ -132,7 +135,10 @@ def check_bytes(check: Check, plan: Plan, ours: Hashed, theirs: Hashed) -> None:
 
 
 def check_claims(check: Check, report: Report, claims: Sequence[Claim], found: Recovery, binding: set[str]) -> None:
-    """What the file says about its own route; a name may be in a mess, a key may not lie."""
+    """Check what the file says about its own route. A wrong name is a note, a wrong key a finding.
+
+    binding  the keys that must be right
+    """
     for c in claims:
         check.compared += 1
         true, sentence = c.verdict(found)

@@ -26,6 +26,7 @@ from .report import BYTES, FORWARD, METADATA, SEAMS, STRUCTURE, Check, Options, 
 
 
 def verify_folder(report: Report, path: Path, source: Folder, words: str, options: Options) -> None:
+    """Hold a folder against its source and write the checks into the report. RouteError for unreadable words."""
     given = Route.of(words, source.n_layer) if words else None
     structure = report.check(STRUCTURE)
     try:
@@ -60,7 +61,7 @@ def verify_folder(report: Report, path: Path, source: Folder, words: str, option
 
 
 def renamed(copy: Folder, prefix: str) -> Folder:
-    """A folder whose tensors are named as another class names them: `model.layers.` for `model.language_model.layers.`"""
+    """The folder with tensors named as in another class: `model.layers.` for `model.language_model.layers.`"""
     ours, theirs = (p.removesuffix("layers.").removesuffix("h.") for p in (copy.prefix, prefix))
     tensors = {}
     for name, t in copy.tensors.items():
@@ -70,7 +71,7 @@ def renamed(copy: Folder, prefix: str) -> Folder:
 
 
 def check_head(check: Check, copy: Folder, source: Folder) -> None:
-    """A head that is not in the copy has to be the embedding by its configuration."""
+    """Check that a missing head is the embedding by the copy's configuration."""
     tied = any(home.get("tie_word_embeddings") for home in (copy.config, *copy.homes))
     missing = "lm_head.weight" in source.tensors and "lm_head.weight" not in copy.tensors
     if missing and not tied and not any(finding.where == "lm_head.weight" for finding in check.findings):
@@ -80,10 +81,10 @@ def check_head(check: Check, copy: Folder, source: Folder) -> None:
 def check_transformers(
     check: Check, report: Report, copy: Folder, source: Folder, plan: Plan, options: Options, dtype: str
 ) -> None:
-    """transformers runs the source's layers in the route's order, and the copy; every layer's output and the logits agree."""
+    """Run the source's layers in the route's order, and the copy, in transformers. All outputs of layers and logits must agree."""
     n_vocab = source.homes[-1].get("vocab_size")
     if not isinstance(n_vocab, int) or n_vocab < 1:
-        raise MetadataError(f"{source.path / CONFIG}: vocab_size is {n_vocab or 'missing'}; expected a number")
+        raise MetadataError(f"{source.path / CONFIG}: vocab_size is {n_vocab or 'missing'}; expected a number; set it there")
     calls = calls_of(n_vocab, options)
     runs = run_folders(source.path, copy.path, plan.route.layers, calls, options.seen, dtype)
     rounded = not runs.refused and any(not equal_bits(a, runs.copy.get(name)) for name, a in runs.source.items())
@@ -104,9 +105,9 @@ APART = 1e-4  # of two runs in float32, relative: rounding leaves up to 2e-5 ove
 
 
 def same_numbers(check: Check, name: str, a: F, b: F | None) -> float:
-    """How far the copy's `b` is from the source's `a`, relative to its norm; a finding if it is more than float32's rounding.
+    """The distance of the copy's `b` from the source's `a`, relative to a's norm; a finding if it is more than float32 rounding.
 
-    `b` is None where the copy has fewer layers.
+    b is None if the copy has fewer layers.
     """
     check.compared += 1
     if b is None or a.shape != b.shape:
@@ -121,10 +122,12 @@ def same_numbers(check: Check, name: str, a: F, b: F | None) -> float:
 
 
 def equal_bits(a: F, b: F | None) -> bool:
+    """Whether both have one shape and the same bits; False for None."""
     return b is not None and a.shape == b.shape and np.array_equal(bits(a), bits(b))
 
 
 def folder_claims(copy: Folder, n_layer: int) -> list[Claim]:
+    """What a folder says of its own route: in rys_relayer, and in its name."""
     block = copy.config.get("rys_relayer")
     block = block if isinstance(block, dict) else {}
     said = [claim(f"rys_relayer.{key}", block[key], n_layer) for key in ("layer_indices", "spec") if key in block]
@@ -132,7 +135,7 @@ def folder_claims(copy: Folder, n_layer: int) -> list[Claim]:
 
 
 def check_config(check: Check, report: Report, copy: Folder, source: Folder, plan: Plan, retyped: bool) -> None:
-    """The configuration, value by value: the kinds of layers as the class reads them, everything else by its meaning."""
+    """Check the configuration: the kinds of layers as the class reads them, everything else by its meaning."""
     try:
         expected = routed_config(source, plan)
     except MetadataError as error:
@@ -163,7 +166,7 @@ def check_config(check: Check, report: Report, copy: Folder, source: Folder, pla
 
 
 def cannot_say(check: Check, report: Report, copy: Folder, source: Folder, why: str) -> None:
-    """No configuration is known that says this route: a copy of a known model type is wrong, of another it cannot be judged."""
+    """No configuration can express this route: a finding for a known model type, a skipped check for an unknown one."""
     name = model_type(source.config, source.homes[-1])
     if name in TABLES:
         check.found(f"{CONFIG}: num_hidden_layers", f"is {copy.n_layer}, but no copy of this model computes the route: {why}")
@@ -173,13 +176,13 @@ def cannot_say(check: Check, report: Report, copy: Folder, source: Folder, why: 
 
 
 def said_by(facts: Sequence[Fact], key: str, copy: Folder) -> bool:
-    """Whether a key that is not in the copy only served to derive a list that is."""
+    """Whether a key that the copy lacks only served to derive a list that it has."""
     own = key.rpartition(".")[2]
     return any(own in fact.keys and fact.name in copy.homes[-1] for fact in facts)
 
 
 def check_facts(check: Check, facts: Sequence[Fact], copy: Folder, within: str, right: Sequence[list[Any]]) -> None:
-    """What each layer is, as transformers' class reads it in the copy."""
+    """Check what each layer is, as transformers' class reads the copy."""
     home = copy.homes[-1]
     for fact, values in zip(facts, right, strict=True):
         check.compared += 1
@@ -200,7 +203,7 @@ def check_facts(check: Check, facts: Sequence[Fact], copy: Folder, within: str, 
 
 
 def check_provenance(check: Check, report: Report, copy: Folder, expected: Mapping[str, Any]) -> None:
-    """The counts of the rys_relayer block, where there is one."""
+    """Check the counts of the rys_relayer block, if there is one."""
     block = copy.config.get("rys_relayer")
     if not isinstance(block, dict):
         report.notes.append(f"{CONFIG} has no rys_relayer block that says where the folder comes from")

@@ -20,18 +20,19 @@ PROMPT, STEPS = 5, 2  # tokens of the forward proof: read at once, and fed one a
 
 
 def few_tokens(n_vocab: int) -> list[int]:
-    """Token ids spread over the vocabulary."""
+    """A few token ids, spread over the vocabulary."""
     return [(2 * i + 1) * n_vocab // (2 * (PROMPT + STEPS)) for i in range(PROMPT + STEPS)]
 
 
 def calls_of(n_vocab: int, options: Options) -> list[list[int]]:
+    """The calls of the forward proof: the prompt, then single tokens."""
     ids = list(options.tokens) or few_tokens(n_vocab)
     first = ids[: max(PROMPT, len(ids) - STEPS)] if len(ids) > PROMPT else ids[: max(1, len(ids) - STEPS)]
     return [first, *([token] for token in ids[len(first) :])]
 
 
 class Outputs:
-    """A tapper that keeps what each block gives on, and the logits."""
+    """A tapper that keeps each block's output and the logits."""
 
     def __init__(self, seen: Callable[[str], None]) -> None:
         self.seen, self.kept = seen, dict[str, F]()
@@ -44,14 +45,17 @@ class Outputs:
 
 
 def check_forward(check: Check, path: Path, model: Model, plan: Plan, options: Options, widened: bool = False) -> None:
-    """Run both, the source under the route and the file in its own order, and compare every bit; prefill and decode.
+    """Run the source under the route, and the file in its own order, and compare every bit in prefill and decode.
 
-    widened  the file holds the same values in other types: both run in float64, where their bits are the same, too
+    widened  the file has the same values in other types: both run in float64, where their bits are equal too
     """
     try:
         copy = load(path)
         if copy.n_layer != len(plan.route.layers):
-            raise RouteError(f"{path}: has {copy.n_layer} blocks before those for prediction, the route {len(plan.route.layers)}")
+            raise RouteError(
+                f"{path}: has {copy.n_layer} blocks before those for prediction, the route "
+                f"{len(plan.route.layers)}; write the copy again"
+            )
     except RefmodelError as error:
         check.found("loading", str(error))
         return
@@ -68,7 +72,7 @@ def check_forward(check: Check, path: Path, model: Model, plan: Plan, options: O
 
 
 def same_bits(check: Check, name: str, a: F, b: F, when: str = "") -> None:
-    """`a` is the source's under the route, `b` the copy's."""
+    """A finding if the copy's `b` has other bits than the source's `a`."""
     check.compared += 1
     if a.shape != b.shape:
         check.found(name, f"has shape {b.shape}; the source under the route has {a.shape}")
@@ -77,11 +81,12 @@ def same_bits(check: Check, name: str, a: F, b: F, when: str = "") -> None:
 
 
 def bits(x: F) -> Any:
+    """The numbers as unsigned integers, flat."""
     return np.ascontiguousarray(x).reshape(-1).view(f"u{x.itemsize}")
 
 
 def check_llamacpp(check: Check, path: Path, model: Model, plan: Plan, options: Options) -> None:
-    """llama.cpp runs the file; our run of the source under the route is held against it, operation by operation."""
+    """Run the file in llama.cpp, and compare our run of the source under the route with it, operation by operation."""
     from ...compare.verdict import judge
     from ..live import of_file
 

@@ -27,13 +27,16 @@ STEERS = {"general.architecture"}
 
 
 def verify_gguf(report: Report, path: Path, model: Model, words: str, options: Options) -> None:
+    """Hold a GGUF against its source and write the checks into the report. RouteError for unreadable words."""
     given = model.route(words) if words else None
     structure = report.check(STRUCTURE)
     try:
         file = read(path)
         arch = file.metadata.str("general.architecture")
         if arch != model.architecture:
-            raise MetadataError(f"{path}: general.architecture is {arch!r}, the source's {model.architecture!r}")
+            raise MetadataError(
+                f"{path}: general.architecture is {arch}, the source's {model.architecture}; name the source that it was made from"
+            )
     except RefmodelError as error:
         structure.found("the file", str(error))
         report.skip([SEAMS, BYTES, METADATA, FORWARD, *([LLAMACPP] if options.llamacpp else [])], "the file cannot be read")
@@ -67,7 +70,7 @@ def verify_gguf(report: Report, path: Path, model: Model, words: str, options: O
 
 
 def check_counts(check: Check, file: GgufFile, model: Model, plan: Plan) -> None:
-    """What the metadata says about the number of blocks, against the map."""
+    """Check the numbers of blocks in the metadata against the map."""
     for key, expected in (("block_count", len(plan.blocks)), ("nextn_predict_layers", plan.behind)):
         name = f"{model.architecture}.{key}"
         check.compared += 1
@@ -81,6 +84,7 @@ def check_counts(check: Check, file: GgufFile, model: Model, plan: Plan) -> None
 
 
 def gguf_claims(file: GgufFile, n_layer: int) -> list[Claim]:
+    """What a GGUF says of its own route: in our keys, in general.name, and in the file's name."""
     md, out = file.metadata, []
     for key in (f"{OURS}map", f"{OURS}route"):
         if key in md:
@@ -91,7 +95,7 @@ def gguf_claims(file: GgufFile, n_layer: int) -> list[Claim]:
 
 
 def check_gguf_metadata(check: Check, report: Report, file: GgufFile, model: Model, plan: Plan) -> None:
-    """Every key as a copy would have it: per-block values by block, kinds as the file would be read, all others to the byte."""
+    """Check every key: per-block values by block, kinds as a runtime reads them, all others byte for byte."""
     arch = model.architecture
     expected, found = routed_fields(model, plan), file.metadata.fields
     kinds = model.arch.FACTS.kinds
@@ -127,13 +131,14 @@ def check_gguf_metadata(check: Check, report: Report, file: GgufFile, model: Mod
 
 
 def shown(value: Field) -> str:
+    """A metadata value in a message."""
     if value.item is None:
         return repr(value.value())[:60]
     return f"an array of {value.count} {value.item.name}"
 
 
 def check_per_block(check: Check, key: str, file: GgufFile, model: Model, plan: Plan) -> None:
-    """new[p] == old[map[p]], value by value; a file may have one number for all."""
+    """Check that new[p] == old[map[p]], value by value. The file may have one number for all blocks."""
     old = model.file.metadata.per_block(key, plan.n_source)
     try:
         new = file.metadata.per_block(key, len(plan.blocks))
@@ -148,7 +153,7 @@ def check_per_block(check: Check, key: str, file: GgufFile, model: Model, plan: 
 
 
 def check_kinds(check: Check, report: Report, file: GgufFile, model: Model, plan: Plan, how: Kinds) -> None:
-    """The kind of each block as a runtime would read it, from the list or else from the interval, is its source block's."""
+    """Check that the kind of each block, as a runtime reads it from the list or the interval, is its source block's."""
     arch = model.architecture
     listed, interval = f"{arch}.{how.listed}", f"{arch}.{how.interval}"
     expected = [kind == how.kind for kind in plan.follow([*model.kinds, *[""] * plan.behind])]

@@ -10,7 +10,7 @@ from .report import Report
 
 
 def accidents(route: Route) -> list[str]:
-    """What in a route looks like an accident: no window runs twice, and still blocks are elsewhere, once, or missing."""
+    """What in a route looks like an accident: no window runs twice, but blocks are moved, single or missing."""
     layers, n, out = list(route.layers), route.n_layer, []
     if layers[0] != 0:
         out.append(f"it begins with block {layers[0]}: is that meant?")
@@ -29,7 +29,7 @@ OUTPUTS = {"attn_output", "ffn_down", "o_proj", "down_proj", "ssm_out", "out_pro
 
 
 def identity_blocks(report: Report, plan: Plan, tensors: Mapping[str, Stored]) -> None:
-    """Note blocks that change nothing: what they add is zero, as layers are inserted that are to be trained."""
+    """Note the blocks that change nothing, because what they add is zero: layers that were inserted to be trained."""
     adds: dict[int, list[bool]] = {}
     for name, t in tensors.items():
         number = block_of(name, plan.prefix)
@@ -45,7 +45,7 @@ def zeros(t: Stored) -> bool:
 
 
 def living_on(report: Report, retyped: Mapping[str, Error], tensors: Mapping[str, Stored]) -> str:
-    """Note what became of the types of a copy; returns why it cannot be run against its source to the last bit."""
+    """Note what became of the types of a copy. Returns why it cannot be compared bit for bit with its source; empty if it can."""
     if not retyped:
         return ""
     kinds = Counter(word(tensors[name].type) for name in retyped)

@@ -25,9 +25,9 @@ DEFAULTS = Path(by_place.__file__).with_name("defaults.json")  # of transformers
 
 
 def said(config: Mapping[str, Any], model_type: str, home: Mapping[str, Any]) -> dict[str, Any]:
-    """Path -> value of all that steers a number, in one spelling.
+    """Path -> value of everything in a configuration that affects a number, in one spelling.
 
-    model_type, home  which part of the configuration describes the layers, and the model type whose defaults it has
+    model_type, home  the model type whose defaults count, and the part of the configuration that describes the layers
     """
     out = {}
     for name, value in leaves(plain(config, model_type, home), ""):
@@ -78,13 +78,13 @@ def rope(part: Mapping[str, Any], model_type: str) -> dict[str, Any]:
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, Any]:
-    """One RoPE in one spelling."""
+    """The numbers of one RoPE in one spelling."""
     out = {("rope_type" if key == "type" else key): value for key, value in values.items() if value is not None}
     return {"rope_type": "default"} | {key: value for key, value in out.items() if not isinstance(value, dict)}
 
 
 def leaves(value: Any, where: str) -> Iterator[tuple[str, Any]]:
-    """Path -> value of everything in a JSON value that is no container."""
+    """Path -> value of everything in a JSON value that is not a container."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
             yield from leaves(inner, f"{where}.{key}" if where else str(key))
@@ -98,19 +98,19 @@ def leaves(value: Any, where: str) -> Iterator[tuple[str, Any]]:
 
 @cache
 def defaults() -> dict[str, Any]:
-    """Model type -> key -> the class's default. The file has, for each, the keys with a common default, and its own."""
+    """Model type -> key -> the class's default."""
     held = json.loads(DEFAULTS.read_text())
     common = held.pop("*")
     return {name: {key: common[key] for key in usual.split()} | own for name, (usual, own) in held.items()}
 
 
 def default(key: str, model_type: str) -> Any:
-    """What a class takes where its configuration has no such key; None where that is not known, or nothing."""
+    """The value that a class takes if its configuration has no such key; None if that is unknown."""
     return defaults().get(model_type, {}).get(key)
 
 
 def by_default(name: str, value: Any, model_type: str) -> bool:
-    """Whether a key says what would be so without it."""
+    """Whether a key says what holds without it."""
     if value in (None, False, "") or value == [] or value == {}:
         return True
     known = default(name.rpartition(".")[2], model_type)

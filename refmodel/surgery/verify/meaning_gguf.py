@@ -29,7 +29,7 @@ DEFAULTS: dict[str, Callable[[Model], Any]] = {
 
 
 def same(a: Field, b: Field) -> bool:
-    """Whether two values mean the same: numbers by their value, whatever their type; texts and arrays item by item."""
+    """Whether two values mean the same: numbers by value, in any type; texts and arrays item by item."""
     if (a.type, a.item, a.count) == (b.type, b.item, b.count):
         return bytes(a.raw) == bytes(b.raw) or (a.item is None and a.value() == b.value())
     if (a.item is None) != (b.item is None) or a.count != b.count:
@@ -42,6 +42,6 @@ def same(a: Field, b: Field) -> bool:
 
 
 def by_default(key: str, value: Field, model: Model) -> bool:
-    """Whether a key says what would be so without it."""
+    """Whether a key says what holds without it."""
     name = key.removeprefix(f"{model.architecture}.")
     return name != key and name in DEFAULTS and value.item is None and value.value() == DEFAULTS[name](model)

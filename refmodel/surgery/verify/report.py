@@ -34,19 +34,19 @@ LAST, OTHERS = {5: 8, 6: 7}, 6  # descriptive keys after everything that steers 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be: where, and what."""
+    """One thing that is wrong: where, and what."""
 
     where: str
     what: str
 
     @property
     def key(self) -> str:
-        """The key or the tensor, without the file it is in and the place in a list."""
+        """The key or the tensor, without its file and its place in a list."""
         return re.sub(r"(\[\d+\]| \(length\))+$", "", self.where.removeprefix("config.json: "))
 
     @property
     def weight(self) -> int:
-        """How much it changes of what is computed: less is more."""
+        """Its rank by how much it changes what is computed: the smallest first."""
         at = next((i for i, pattern in enumerate(WEIGHTS) if re.search(pattern, self.key)), None)
         return OTHERS if at is None else LAST.get(at, at)
 
@@ -65,11 +65,13 @@ class Check:
     skipped: str = ""
 
     def found(self, where: str, what: str) -> None:
+        """Add a finding; those that change most come first."""
         self.findings.append(Finding(where, what))
         self.findings.sort(key=lambda finding: finding.weight)  # stable: what was found first stays first
 
     @property
     def word(self) -> str:
+        """WRONG, not done or ok."""
         return "WRONG" if self.findings else "not done" if self.skipped else "ok"
 
 
@@ -77,13 +79,14 @@ class Check:
 class Report:
     """The proof of a file.
 
-    route      the route it was held against, canonical; empty if none could be found
+    out, source  the copy and its source
+    route      the route that it was held against, canonical; empty if none was found
     origin     where that route comes from: given, or recovered from the hashes
     recovered  what the hashes say, canonical; empty if they say none
     seams      position, source block, whether it is that block
     notes      what is worth knowing and not wrong
     asked      checks without which nothing is proved
-    intended   whether somebody said what the route should be: it was given, or the file claims it
+    intended   whether the route is given, or claimed by the file
     """
 
     out: str
@@ -99,12 +102,13 @@ class Report:
 
     @property
     def findings(self) -> list[tuple[str, Finding]]:
+        """The name of the check and the finding, for all findings; those that change most come first."""
         found = [(check.name, finding) for check in self.checks for finding in check.findings]
         return sorted(found, key=lambda one: one[1].weight)
 
     @property
     def verdict(self) -> str:
-        """What the proof comes to, one word of VERDICTS."""
+        """The result of the proof: proved, proved except forward, recovered, wrong or not proved."""
         if self.findings:
             return WRONG
         if any(check.skipped and check.name in self.asked for check in self.checks):
@@ -115,17 +119,20 @@ class Report:
 
     @property
     def status(self) -> int:
-        """0 nothing is wrong, 1 something is, 2 nothing is wrong but a check that was asked for could not be done."""
+        """The exit status: 0 if nothing is wrong, 1 if something is, 2 if a check that was asked for could not be run."""
         return {WRONG: 1, NOT_PROVED: 2}.get(self.verdict, 0)
 
     def check(self, name: str) -> Check:
+        """Add a check and return it."""
         self.checks.append(Check(name))
         return self.checks[-1]
 
     def skip(self, names: Sequence[str], why: str) -> None:
+        """Add checks that were not done."""
         self.checks += [Check(name, skipped=why) for name in names]
 
     def as_json(self) -> dict[str, Any]:
+        """The same for --json."""
         found = [{"check": check, "key": f.key, "where": f.where, "what": f.what} for check, f in self.findings]
         held = {k: v for k, v in asdict(self).items() if k not in ("asked", "intended")}
         return {"verdict": self.verdict, **held, "findings": found}
@@ -135,12 +142,12 @@ class Report:
 class Options:
     """What to prove beyond the file itself.
 
-    tokens        of the forward proof; the first PROMPT at once, the others one at a time; none: spread over the vocabulary
+    tokens        of the forward proof: the first PROMPT at once, then one at a time; empty: spread over the vocabulary
     forward       whether to run both models
     llamacpp      whether to run llama.cpp on the file
     lib           its library
-    transformers  whether to run both folders by transformers
-    seen          is told what goes on, for a spinner
+    transformers  whether to run both folders in transformers
+    seen          gets what is being done, for a spinner
     """
 
     tokens: Sequence[int] = ()
