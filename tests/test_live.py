@@ -83,7 +83,7 @@ VARIANTS = {
     "llama, yarn and a short context of the training": ("llama", {"scaling": YARN | {"factor": 3.7, "original_context_length": 0}}),
     "llama, yarn by half": ("llama", {"scaling": YARN | {"factor": 0.5}}),
     "qwen35, yarn": ("qwen35", {"scaling": YARN | {"factor": 2.9}, "D": 40, "n_rot": 18}),
-    "qwen3next, yarn": ("qwen3next", {"scaling": YARN | {"factor": 11.1}, "D": 40, "n_rot": 18}),
+    "qwen3next, yarn": ("qwen3next", {"scaling": YARN | {"factor": 11.1}, "D": 40, "n_rot": 20}),
     "gemma3, no window": ("gemma3", {"window": 0, "n_layer": 2}),
     "gemma3, yarn and no window": ("gemma3", {"window": 0, "n_layer": 2, "D": 32, "n_rot": 32, "softcap": 1.5, "scaling": RNJ}),
     "gemma3, yarn": ("gemma3", {"D": 32, "n_rot": 32, "scaling": YARN | {"factor": 7.3, "attn_factor": 1.3}}),
