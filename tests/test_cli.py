@@ -214,6 +214,16 @@ def test_diff_exits_with_1_where_an_operation_is_wrong(model, tmp_path):
     assert "WRONG, first at ffn_out-2" in done.stdout
 
 
+def test_a_trace_never_replaces_the_model(model, tmp_path):
+    for name in ("m.npz", "m.safetensors"):
+        copy = tmp_path / name
+        copy.write_bytes(model.read_bytes())
+        done = refmodel("trace", copy, "--tokens", "1,2", "-o", copy)
+        assert done.returncode == 2
+        assert "is the file that is read" in done.stderr
+        assert copy.read_bytes() == model.read_bytes()
+
+
 def test_nothing_compared_is_no_success(model, tmp_path):
     out = tmp_path / "t.safetensors"
     refmodel("trace", model, "--tokens", "1,2,3,4", "--filter", "zzz", "-o", out)

@@ -120,7 +120,7 @@ def test_two_files_of_one_route(golden, run, tmp_path):
         (["surgery", "{model}", "--route", "blocks:1,9", "-o", "{dir}/r.gguf"], "block 8 is out of range"),
         (["surgery", "{model}", "--route", " ", "-o", "{dir}/r.gguf"], "--route is empty"),
         (["surgery", "{model}", "--route", "layers:0,1", "-o", "{dir}/r.gguf"], "llama.cpp aborts on a hybrid model"),
-        (["surgery", "{model}", "--route", "blocks:1,3", "-o", "{model}"], "is the file being copied"),
+        (["surgery", "{model}", "--route", "blocks:1,3", "-o", "{model}"], "is the file that is read"),
         (["surgery", "{model}", "--route", "blocks:1,3", "-o", "{dir}"], "is a folder"),
         (["surgery", "{model}", "--route", "blocks:1,3", "-o", "{dir}/r.gguf", "--layout", "x"], "expected list or interval"),
         (["surgery", "{model}", "--route", "blocks:1,3", "-o", "{dir}/r.gguf", "--layout", "interval"], "no interval makes"),

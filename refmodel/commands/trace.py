@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ..machine.files import check_target
 from ..machine.threads import use
 from ..report.console import err, out
 from .compiling import prepare
@@ -49,6 +50,7 @@ def trace(
     loaded, policy = model_of(model), numerics_of(numerics)
     calls = calls_of(token_ids(loaded, prompt, tokens, special), decode)
     chosen = loaded.route(route)
+    check_target(output, loaded.file.parts)
     with err.status("reading the file for its sha256"):
         digest = loaded.file.sha256()
     provenance = {"producer": f"refmodel {__version__}", "sha256": digest, "calls": calls}

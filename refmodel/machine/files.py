@@ -102,11 +102,11 @@ def check_target(path: Path, sources: Iterable[Path]) -> None:
     for source in sources:
         try:
             if os.path.samestat(found, source.stat()):
-                raise FileError(f"{path}: is the file being copied; give the copy another name")
+                raise FileError(f"{path}: is the file that is read; give the output another name")
         except FileNotFoundError:
             continue
     if not stat.S_ISREG(found.st_mode):
-        raise FileError(f"{path}: is " + ("a folder" if path.is_dir() else "not a regular file") + "; give the copy another name")
+        raise FileError(f"{path}: is " + ("a folder" if path.is_dir() else "not a regular file") + "; give the output another name")
 
 
 class Beside(Thread, Generic[T]):
