@@ -14,7 +14,7 @@ from ..llamacpp.builds import BUILDS, INSTRUCTIONS, JUDGE, Build, build_of, comp
 from ..llamacpp.oracle import Library, record
 from ..llamacpp.profile import PROFILES
 from ..machine import kernel_cache
-from ..machine.files import user_folder, whole
+from ..machine.files import PACKAGE, user_folder, whole
 from ..machine.sha256 import sha256_of
 from ..model.made import made, random_of
 from ..model.model import load
@@ -78,10 +78,11 @@ def known(library: Library, seen: Callable[[str], None] = lambda what: None) -> 
 
 
 def answer_file(library: Library) -> Path:
-    """Where the answer is kept: it belongs to these libraries and this state of our kernels. The file may not exist yet."""
+    """Where the answer is kept: it belongs to these libraries and this state of our own code. The file may not exist yet."""
     files = sorted(path for path in {*library.path.parent.glob("lib*.so*"), library.path} if path.is_file())
     name = f"{sha256_of(files)[:32]}-{library.variant.stem if library.variant else ''}"
-    return user_folder() / "oracles" / kernel_cache.digest()[:16] / f"{name}.json"
+    ours = f"{kernel_cache.digest()}-{sha256_of(sorted(PACKAGE.rglob('*.py')))[:16]}"
+    return user_folder() / "oracles" / ours / f"{name}.json"
 
 
 def tried(library: Library, seen: Callable[[str], None]) -> Known:
