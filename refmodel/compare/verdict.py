@@ -29,7 +29,8 @@ from .rows import Row
 
 EQUAL, EXPLAINED, WRONG = "equal", "explained", "wrong"
 # Two roundings of one sum differ from each other as each differs from the exact one: NMSE 2, in units of the measured, on average.
-# Few numbers, or numbers near zero, scatter.
+# Few numbers, or numbers near zero, scatter: in 49 healthy runs of random models, 19,269 tensors, the largest was 7 % of what is
+# allowed, at a gate of one number per token.
 FACTOR = 100.0
 FLOOR = 1e-12  # NMSE: some units in the last place of each number, where the measured rounding happens to be none
 
