@@ -1,5 +1,6 @@
 """Which llama.cpp is this? It is known by what it computes, not by its name: small random models, every operation tried alone."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -11,7 +12,8 @@ from typing import Any
 from ..errors import OracleError
 from ..forward.trace import Trace
 from ..llamacpp.builds import BUILDS, INSTRUCTIONS, JUDGE, Build, build_of, compiled_for
-from ..llamacpp.oracle import Library, record
+from ..llamacpp.library import Library
+from ..llamacpp.oracle import record
 from ..llamacpp.profile import PROFILES
 from ..machine import kernel_cache
 from ..machine.files import PACKAGE, user_folder, whole
@@ -80,7 +82,8 @@ def known(library: Library, seen: Callable[[str], None] = lambda what: None) -> 
 def answer_file(library: Library) -> Path:
     """Where the answer is kept: it belongs to these libraries and this state of our own code. The file may not exist yet."""
     files = sorted(path for path in {*library.path.parent.glob("lib*.so*"), library.path} if path.is_file())
-    name = f"{sha256_of(files)[:32]}-{library.variant.stem if library.variant else ''}"
+    bindings = hashlib.sha256(library.bindings.encode()).hexdigest()[:8]
+    name = f"{sha256_of(files)[:32]}-{library.variant.stem if library.variant else ''}-{bindings}"
     ours = f"{kernel_cache.digest()}-{sha256_of(sorted(PACKAGE.rglob('*.py')))[:16]}"
     return user_folder() / "oracles" / ours / f"{name}.json"
 
@@ -118,7 +121,7 @@ def recorded(library: Library, folder: Path, seen: Callable[[str], None]) -> Ite
             for profile in PROFILES.values():
                 seen(f"{architecture} in llama.cpp, {profile.name}")
                 traces.append(folder / f"{architecture}-{profile.name}.safetensors")
-                record(model, CALLS, profile, traces[-1], library.variant or library.path, {"route": "identity"})
+                record(model, CALLS, profile, traces[-1], library, {"route": "identity"})
         except OracleError as error:
             refused.append(error)  # a llama.cpp that does not know this architecture
             continue
@@ -132,9 +135,11 @@ def differing(traces: Mapping[Path, Sequence[Path]], build: Build, seen: Callabl
     found: dict[str, float] = {}
     for path, runs in traces.items():
         model = load(path)
-        for run, profile in zip(runs, PROFILES.values(), strict=True):
+        for run in runs:
             other = from_trace(Trace(run))
-            rows = diff(model, CALLS, other.taps, model.route(), llamacpp(profile, build), "node", seen).rows
+            assert other.arithmetic.emulates
+            policy = llamacpp(other.arithmetic.emulates.profile, build)
+            rows = diff(model, CALLS, other.taps, model.route(), policy, "node", seen).rows
             for row in rows:
                 if row.differ and not row.problem:
                     operation = other.operations.get(row.name, row.name)

@@ -15,11 +15,17 @@ bias that not every file has; it does not count. node_variants.py has the tables
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..errors import OracleError
 from ..machine.files import PACKAGE
+
+
+class UnknownNode(OracleError):
+    """A graph is not the table's."""
+
 
 FOLDER = PACKAGE / "golden" / "names"
 LINE = re.compile(
@@ -49,10 +55,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of one node of a stream: its tap, or the reason why it has none."""
+    """What becomes of one node of a stream: its tap, or the reason why it has none.
+
+    more  what a trace says of it besides; nothing where the graph is the table's
+    """
 
     tap: str
     reason: str
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -118,7 +128,7 @@ class Place:
 
 
 class Aligner:
-    """Walks a stream of nodes along a table, strictly in order. OracleError for a node that the table does not have there.
+    """Walks a stream of nodes along a table, strictly in order. UnknownNode for a node that the table does not have there.
 
     block   number of the block being computed; -1 in the head
     """
@@ -133,14 +143,14 @@ class Aligner:
         self._next = {Place("head", 0)}  # where we may be: kinds of block differ only after some nodes
 
     def feed(self, op: str, name: str) -> Verdict:
-        """The verdict on the next node. OracleError if no section has it here, or two sections disagree on it."""
+        """The verdict on the next node. UnknownNode if no section has it here; OracleError if two sections disagree on it."""
         found = self._matches(op, name)
         if not found and any(self._is_done(place) for place in self._next):
             self.block += 1
             self._next |= {Place(section, 0) for section in (*self.table.blocks, *self.table.tails)}
             found = self._matches(op, name)
         if not found:
-            raise OracleError(self._unknown(f"{op} {name!r}"))
+            raise UnknownNode(self._unknown(f"{op} {name!r}"))
         self._next = {Place(place.section, place.line + (not self._entry(place).repeats)) for place in found}
         verdicts = {(self._entry(place).tap, self._entry(place).reason) for place in found}
         if len(verdicts) > 1:
@@ -151,9 +161,9 @@ class Aligner:
         return Verdict(tap, reason)
 
     def end(self) -> None:
-        """Check that the graph is complete. OracleError if the table has more."""
+        """Check that the graph is complete. UnknownNode if the table has more."""
         if not any(place.section in self.table.tails and self._is_done(place) for place in self._next):
-            raise OracleError(self._unknown("nothing more"))
+            raise UnknownNode(self._unknown("nothing more"))
 
     def _matches(self, op: str, name: str) -> list[Place]:
         wanted = op, normalised(name, self.block)
