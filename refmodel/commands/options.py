@@ -54,7 +54,7 @@ LlamaPython = Annotated[
     str,
     typer.Option(
         metavar="PYTHON",
-        help="A Python that has llama-cpp-python, which says how its llama.cpp is laid out. Without --llama-lib that is the one to run.",
+        help="A Python that has llama-cpp-python, which says how its llama.cpp is laid out. Without --llama-lib it is run.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -23,22 +23,44 @@ from ..forward.trace import Spool
 from ..gguf.reader import read
 from .layouts import described
 from .node_variants import as_stored
-from .nodes import Aligner, table
+from .nodes import Aligner, UnknownNode, table
+from .placing import Placed
 from .rehearsal import rehearse
 from .running import Refused, decode, load_model, logits, metadata, new_context, possible
 from .structures import CALLBACK, Api
-from .taker import Names, Taker, say, squeezed
+from .taker import Lister, Names, Taker, say, squeezed
 
 
 def run(api: Api, request: Mapping[str, Any], channel: TextIO) -> dict[str, Any]:
     """Load the model, decode the calls in order as one sequence, and write the trace. Returns the answer for the parent.
 
-    Refused if llama.cpp refuses; OracleError for a node that the table does not have.
+    Nodes of a graph that is not the table's are placed by what they are.
+
+    Refused if llama.cpp refuses; OracleError for an architecture that has no table.
     """
     profile = possible(request["profile"], api.layout, request["mtp"])
     model = load_model(api.lib, request["model"], profile, request["mtp"])
     asked = Asked(api, model, metadata(api.lib, model, "general.architecture"), {**request, "profile": profile}, channel)
-    return recorded(asked, aligner(asked.architecture, request["model"]) if request["taps"] else None)
+    if not request["taps"]:
+        return recorded(asked, None)
+    try:
+        return recorded(asked, aligner(asked.architecture, request["model"]))
+    except UnknownNode:
+        if request["mtp"]:
+            raise
+        return recorded(asked, Placed(listed(asked), table(asked.architecture)))
+
+
+def listed(asked: "Asked") -> list[list[dict[str, Any]]]:
+    """The nodes of every call, as a run at full speed shows them."""
+    lister, past = Lister(asked.api.lib), 0
+    callback = CALLBACK(lister.callback)
+    context = new_context(asked.api, asked.model, asked.request["calls"], asked.request["profile"], callback)
+    for k, tokens in enumerate(asked.request["calls"]):
+        decode(asked.api, context, k, past, tokens, lister)
+        past += len(tokens)
+    asked.api.lib.llama_free(context)
+    return lister.nodes
 
 
 @dataclass(frozen=True)

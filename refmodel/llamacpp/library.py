@@ -22,7 +22,7 @@ WAYS = (
     "or pip install 'refmodel[llamacpp]'"
 )
 FOLDERS = ("", "lib", "bin", "build/bin", "bins/linux-x64")  # where a given folder may hold it
-LIBLLAMA = re.compile(r"libllama(\.v[\d.]+)?\.so(\.\d+)*")
+LIBLLAMA = re.compile(r"libllama(\.[vb][\d.]+)?\.so(\.\d+)*")
 VARIANT = "libggml-cpu-haswell.so"  # of builds with one library for each CPU level: the same AVX2 bits on all newer machines
 KERNELS = re.compile(r"libggml-cpu-\w+\.so")  # who gives one of them instead of libllama chooses it
 PATIENCE = 600.0  # seconds without a sign of life; the longest silence is the loading of a file from a slow disk
@@ -138,7 +138,7 @@ def _libllamas(folder: Path) -> Iterator[Path]:
 
 
 def _neighbour(libllama: Path, stem: str) -> Path:
-    pattern = re.compile(rf"{stem}(\.v[\d.]+)?\.so")
+    pattern = re.compile(rf"{stem}(\.[vb][\d.]+)?\.so")
     found = sorted(p for p in libllama.parent.iterdir() if pattern.fullmatch(p.name))
     if not found:
         raise OracleError(f"{libllama} has no {stem}.so in its folder; give the folder of a whole llama.cpp")

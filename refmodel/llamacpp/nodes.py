@@ -2,7 +2,7 @@
 
 golden/names/<architecture>.txt has a section [head], one for each kind of block, and one or more [tail ...]. A line is one of
 
-    MUL_MAT    Qcur-N    = Qcur-N                    compared with this tap
+    MUL_MAT    Qcur-N    = Qcur-N < MUL_MAT(...)     compared with this tap; `<`: its definition (graph.py), several with `or`
     RESHAPE    Qcur-N    ! same numbers as Qcur-N    not compared, and why
     ? GET_ROWS node      ! ...                       may be absent
     * VIEW     name      ! ...                       may be there any number of times
@@ -29,7 +29,7 @@ class UnknownNode(OracleError):
 
 FOLDER = PACKAGE / "golden" / "names"
 LINE = re.compile(
-    r"(?:(?P<number>[?*])\s+|\|(?P<instead>\d+)\s+)?(?P<op>[A-Z0-9_]+)\s+(?P<name>\S.*?)\s+(?P<mark>[=!])\s+(?P<text>.+)"
+    r"(?:(?P<number>[?*])\s+|\|(?P<instead>\d+)\s+)?(?P<op>[A-Z0-9_]+)\s+(?P<name>\S.*?)\s+(?P<mark>[=!])\s+(?P<text>.+?)(?:\s+<\s+(?P<made>.+))?"
 )
 
 
@@ -42,6 +42,7 @@ class Entry:
     optional  may be absent
     repeats   may be there any number of times
     instead   how many lines before it it may replace
+    made      the definitions of the tap, as graph.py has them; none where they were not recorded
     """
 
     op: str
@@ -51,6 +52,7 @@ class Entry:
     optional: bool = False
     repeats: bool = False
     instead: int = 0  # of so many lines before it
+    made: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,11 @@ class Table:
     def blocks(self) -> list[str]:
         """The names of the sections that are kinds of block."""
         return [name for name in self.sections if name != "head" and not name.startswith("tail")]
+
+    @property
+    def embedding(self) -> str:
+        """The tap that the first block reads."""
+        return [entry.tap for entry in self.sections["head"] if entry.tap][-1]
 
     @property
     def tails(self) -> list[str]:
@@ -107,7 +114,8 @@ def parse(lines: Iterable[str], path: Path) -> dict[str, tuple[Entry, ...]]:
         elif match := LINE.fullmatch(line):
             tap, reason = (match["text"], "") if match["mark"] == "=" else ("", match["text"])
             number, instead = match["number"], int(match["instead"] or 0)
-            here.append(Entry(match["op"], match["name"], tap, reason, bool(number), number == "*", instead))
+            made = tuple(match["made"].split(" or ")) if match["made"] else ()
+            here.append(Entry(match["op"], match["name"], tap, reason, bool(number), number == "*", instead, made))
         else:
             raise OracleError(f"{path}:{row}: expected `OP name = tap` or `OP name ! reason`, found {line!r}; correct the line")
     return {name: tuple(entries) for name, entries in sections.items()}
@@ -164,6 +172,11 @@ class Aligner:
         """Check that the graph is complete. UnknownNode if the table has more."""
         if not any(place.section in self.table.tails and self._is_done(place) for place in self._next):
             raise UnknownNode(self._unknown("nothing more"))
+
+    @property
+    def behind(self) -> list[Place]:
+        """Where the walk may be: behind the lines that the last node may have been; a repeated line is not passed."""
+        return sorted(self._next)
 
     def _matches(self, op: str, name: str) -> list[Place]:
         wanted = op, normalised(name, self.block)
