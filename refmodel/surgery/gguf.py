@@ -14,10 +14,10 @@ from ..gguf.format import OURS, SCALARS
 from ..gguf.metadata import Field
 from ..gguf.reader import GgufFile, Tensor
 from ..gguf.writer import NO_LIMIT, Limit, field, write
+from ..hf.by_place.llamacpp import NUMBERS
 from ..machine.files import Beside
 from ..model.model import Model
 from ..model.route import Route
-from .by_place.llamacpp import NUMBERS
 from .copy_map import Plan
 from .runtimes import lost_by_count, one_kind
 
