@@ -13,7 +13,8 @@ from gguf import GGMLQuantizationType as Q
 from gguf import GGUFValueType as V
 
 import refmodel
-from refmodel.gguf.reader import Tensor, read
+from refmodel.gguf.reader import read
+from refmodel.gguf.tensor import Tensor
 from refmodel.gguf.writer import Limit, field, write
 from refmodel.hf.folder import read_folder
 from refmodel.model.route import Route
