@@ -8,11 +8,11 @@ from typing import Any
 
 from .. import __version__
 from ..errors import MetadataError
-from .by_place.folders import FACTS
-from .by_place.model_types import model_type, objection
-from .by_place.rules import Fact, settled
+from ..hf.by_place.folders import FACTS
+from ..hf.by_place.model_types import model_type, objection
+from ..hf.by_place.rules import Fact, settled
+from ..hf.folder import CONFIG, ELSEWHERE, LAYER, LAYER_NUMBERS, Folder
 from .copy_map import Plan
-from .hf_read import CONFIG, ELSEWHERE, LAYER, LAYER_NUMBERS, Folder
 
 # Lists in a configuration, by name. A list of any other name stops the copy if it could belong to the layers.
 PER_LAYER = {

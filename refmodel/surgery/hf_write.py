@@ -18,10 +18,12 @@ import numpy as np
 
 from ..errors import FileError
 from ..gguf.writer import Limit, copy, parted
+from ..hf.folder import CONFIG, INDEX, OTHER_WEIGHTS, Folder
+from ..hf.safetensors import FolderTensor
 from ..machine.files import Beside, not_written, sync_folder
 from ..model.route import Route
+from .copy_map import folder_plan
 from .hf_config import routed_config
-from .hf_read import CONFIG, INDEX, OTHER_WEIGHTS, Folder, FolderTensor
 
 SHARD = Limit(size=5e9)
 
@@ -36,7 +38,7 @@ def routed_folder(
 
     MetadataError for a list of unknown meaning, FileError for a folder that exists already or is inside the source.
     """
-    plan = folder.plan(route)
+    plan = folder_plan(folder, route)
     config = routed_config(folder, plan)
     origins = plan.origins(folder.tensors)
     groups = parted([replace(folder.tensors[source], name=name) for name, source in origins.items()], limit, lambda t: t.data.size)

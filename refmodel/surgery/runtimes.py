@@ -13,8 +13,8 @@ from ..arch import HYBRID
 from ..arch.kinds import interval_of, interval_without_list
 from ..arch.metadata import MAX_BLOCKS
 from ..forward.state import KeyValues
+from ..hf.by_place.llamacpp import miscounted
 from ..model.model import Model
-from .by_place.llamacpp import miscounted
 from .copy_map import Plan
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from ...errors import FileError
 from ...gguf.reader import read
+from ...hf.folder import read_folder
 from ...model.model import load
 from ...model.route import Route
 from .. import hf_runtimes
+from ..copy_map import folder_plan
 from ..gguf import plan_of
-from ..hf_read import read_folder
 from ..recover import Claim, Recovery, recovery
 from ..runtimes import cost, runners
 from .folder import folder_claims, verify_folder
@@ -114,7 +115,7 @@ def foreseen(source: Path, words: str) -> dict[str, Any]:
     if source.is_dir():
         folder = read_folder(source)
         route = Route.of(words, folder.n_layer)
-        plan = folder.plan(route)
+        plan = folder_plan(folder, route)
         who, bytes_ = hf_runtimes.runners(folder, plan), hf_runtimes.cost(folder, plan)  # or what could not follow the route
         return route.describe() | {"runners": [asdict(runner) for runner in who], "cost": bytes_}
     model = load(source)

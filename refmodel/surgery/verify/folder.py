@@ -10,12 +10,12 @@ import numpy as np
 
 from ...arrays import F
 from ...errors import MetadataError, RefmodelError
+from ...hf.by_place.model_types import TABLES, model_type
+from ...hf.by_place.rules import Fact
+from ...hf.folder import CONFIG, ELSEWHERE, Folder, read_folder
 from ...model.route import Route
-from ..by_place.model_types import TABLES, model_type
-from ..by_place.rules import Fact
-from ..copy_map import Plan
+from ..copy_map import Plan, folder_plan
 from ..hf_config import PER_LAYER, facts_of, routed_config
-from ..hf_read import CONFIG, ELSEWHERE, Folder, read_folder
 from ..hf_run import run_folders
 from ..recover import Claim, claim, claims_of_name, recovery
 from .common import Hashed, check_bytes, check_claims, check_seams, check_structure, decided
@@ -41,7 +41,7 @@ def verify_folder(report: Report, path: Path, source: Folder, words: str, option
         return
     found, ours, theirs = recovery(copy.tensors, source.tensors, (prefix, prefix), source.n_layer, source.behind)
     claims = folder_claims(copy, source.n_layer)
-    plan = decided(report, structure, given, found, claims, source.plan(Route.identity(source.n_layer)))
+    plan = decided(report, structure, given, found, claims, folder_plan(source, Route.identity(source.n_layer)))
     if plan is None:
         report.skip([SEAMS, BYTES, METADATA, FORWARD], "no route fits")
         return
