@@ -25,8 +25,8 @@ from test_live_places import ROUNDING, SCRIPT, TYPES
 
 from refmodel.arch import ARCHITECTURES
 from refmodel.errors import RefmodelError
+from refmodel.hf.folder import read_folder
 from refmodel.model.route import Route
-from refmodel.surgery.hf_read import read_folder
 from refmodel.surgery.hf_write import routed_folder
 from refmodel.surgery.verify import Options, foreseen, verify
 
