@@ -16,6 +16,7 @@ from .options import (
     AsJson,
     Decode,
     LlamaLib,
+    LlamaPython,
     ModelPath,
     Mtp,
     Prompt,
@@ -25,6 +26,7 @@ from .options import (
     TokenText,
     calls_of,
     file_of,
+    llama_of,
     model_of,
     numerics_of,
     token_ids,
@@ -33,6 +35,7 @@ from .options import (
 if TYPE_CHECKING:
     from ..compare.other_side import Other
     from ..forward.numerics import Numerics
+    from ..llamacpp.library import Given
     from ..llamacpp.profile import Profile
     from ..model.model import Model
     from ..model.route import Route
@@ -81,7 +84,7 @@ class Asked:
     model: "Model"
     numerics: "Numerics | None"
     profile: "Profile | None"
-    lib: Path | None
+    lib: "Given"
     anchor: str
     explain: bool
     dequantized: bool
@@ -98,6 +101,7 @@ def diff(
     numerics: DiffNumerics = "",
     profile: ProfileText = "",
     llama_lib: LlamaLib = None,
+    llama_python: LlamaPython = "",
     decode: Decode = 0,
     anchor: Anchor = False,
     anchor_nodes: AnchorNodes = False,
@@ -117,7 +121,7 @@ def diff(
     loaded = model_of(model)
     policy, how = numerics_of(numerics) if numerics else None, profile_of(profile) if profile else None
     anchored = "node" if anchor_nodes else "block" if anchor else ""
-    asked = Asked(loaded, policy, how, llama_lib, anchored, explain, dequantized, mtp, strict)
+    asked = Asked(loaded, policy, how, llama_of(llama_lib, llama_python), anchored, explain, dequantized, mtp, strict)
     check_words(asked, against, full, plot, decode)
     if against.endswith(".gguf"):
         two_files(loaded, model_of(against), route, token_ids(loaded, prompt, tokens, special), plot, as_json)
@@ -152,7 +156,8 @@ def check_words(asked: Asked, against: str, full: str, plot: Path | None, decode
         raise RefmodelError("--full is for --explain; add that, or leave it out")
     if against != LIVE and of_live:
         raise RefmodelError(
-            "--profile, --dequantized, --mtp and --llama-lib are for a live llama.cpp; a trace stays as recorded; leave them out"
+            "--profile, --dequantized, --mtp, --llama-lib and --llama-python are for a live llama.cpp; a trace stays as recorded; "
+            "leave them out"
         )
     if asked.explain and asked.mtp:
         raise RefmodelError("--explain is about the trunk; leave out --mtp")
@@ -189,7 +194,7 @@ def other_side(asked: Asked, against: str, route: str, calls: "list[list[int]] |
     """
     from ..compare.other_side import recorded
     from ..compare.probes import known
-    from ..llamacpp.oracle import locate
+    from ..llamacpp.library import locate
     from ..report.progress import watching
     from ..surgery.live import live
 

@@ -12,6 +12,7 @@ from ..machine.files import PACKAGE, nearest
 
 if TYPE_CHECKING:
     from ..forward.numerics import Numerics
+    from ..llamacpp.library import Given
     from ..model.model import Model
 
 SHIPPED = "austen"  # the trained model that the package carries
@@ -49,6 +50,13 @@ Decode = Annotated[int, typer.Option(min=0, help="Feed the last N tokens one at 
 Special = Annotated[bool, typer.Option("--special", help="Read special tokens such as <|im_start|> in the prompt.")]
 Mtp = Annotated[bool, typer.Option("--mtp", help="Also run the file's prediction block (MTP), as a draft head.")]
 LlamaLib = Annotated[Path | None, typer.Option(help="The llama.cpp to run: a libllama, or the folder with it.")]
+LlamaPython = Annotated[
+    str,
+    typer.Option(
+        metavar="PYTHON",
+        help="A Python that has llama-cpp-python, which says how its llama.cpp is laid out. Without --llama-lib it is run.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -88,6 +96,15 @@ def numerics_of(words: str) -> "Numerics":
     from ..numerics import numerics_of
 
     return numerics_of(words)
+
+
+def llama_of(lib: Path | None, python: str) -> "Given":
+    """The llama.cpp that a user names; as they name it where it need not be there. OracleError for a Python that has none."""
+    if not python:
+        return lib
+    from ..llamacpp.library import locate
+
+    return locate(lib, python)
 
 
 def token_ids(model: "Model", prompt: str, tokens: str, special: bool) -> list[int]:

@@ -11,6 +11,7 @@ from ..errors import TraceError
 from ..forward.taps import in_call
 from ..forward.trace import Trace
 from ..llamacpp.builds import JUDGE, build_of
+from ..llamacpp.library import describe
 from ..llamacpp.profile import Profile
 from ..model.model import Model
 from ..model.route import Route
@@ -102,7 +103,7 @@ def from_trace(trace: Trace, arithmetic: Numerics | None = None, unknown: frozen
         calls=[list(map(int, call)) for call in provenance["calls"]],
         route=str(provenance["route"]),
         sha256=str(provenance.get("sha256", "")),
-        who=provenance.get("who", provenance.get("producer", str(trace.path))),
+        who=who_of(provenance) or str(trace.path),
         arithmetic=arithmetic or arithmetic_of(provenance),
         unknown=unknown,
         emitted=len(flat) or len(trace),
@@ -110,6 +111,13 @@ def from_trace(trace: Trace, arithmetic: Numerics | None = None, unknown: frozen
         operations=dict(named),
         ran=ran,
     )
+
+
+def who_of(provenance: Mapping[str, Any]) -> str:
+    """One phrase for who recorded a run: a llama.cpp's build and profile, else what the provenance says; empty if it does not."""
+    if "build" in provenance:
+        return f"{describe(provenance['build'])}, profile {Profile(**provenance['profile']).describe()}"
+    return str(provenance.get("who", provenance.get("producer", "")))
 
 
 def arithmetic_of(provenance: Mapping[str, Any]) -> Numerics:

@@ -1,5 +1,6 @@
 """Which llama.cpp is this? It is known by what it computes, not by its name: small random models, every operation tried alone."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +13,8 @@ from typing import Any
 from ..errors import OracleError
 from ..forward.trace import Trace
 from ..llamacpp.builds import BUILDS, INSTRUCTIONS, JUDGE, Build, build_of, compiled_for
-from ..llamacpp.oracle import Library, record
+from ..llamacpp.library import Library
+from ..llamacpp.oracle import record
 from ..llamacpp.profile import PROFILES
 from ..machine import kernel_cache
 from ..machine.files import PACKAGE, user_folder, whole
@@ -81,7 +83,8 @@ def known(library: Library, seen: Callable[[str], None] = lambda what: None) -> 
 def answer_file(library: Library) -> Path:
     """Where the answer is kept: it belongs to these libraries and this state of our own code. The file may not exist yet."""
     files = sorted(path for path in {*library.path.parent.glob("lib*.so*"), library.path} if path.is_file())
-    name = f"{sha256_of(files)[:32]}-{library.variant.stem if library.variant else ''}"
+    bindings = hashlib.sha256(library.bindings.encode()).hexdigest()[:8]
+    name = f"{sha256_of(files)[:32]}-{library.variant.stem if library.variant else ''}-{bindings}"
     ours = f"{kernel_cache.digest()}-{sha256_of(sorted(PACKAGE.rglob('*.py')))[:16]}"
     return user_folder() / "oracles" / ours / f"{name}.json"
 
@@ -136,7 +139,7 @@ def recorded(library: Library, folder: Path, architecture: str, seen: Callable[[
     for profile in PROFILES.values():
         seen(f"{architecture} in llama.cpp, {profile.name}")
         traces.append(folder / f"{architecture}-{profile.name}.safetensors")
-        record(model, CALLS, profile, traces[-1], library.variant or library.path, {"route": "identity"})
+        record(model, CALLS, profile, traces[-1], library, {"route": "identity"})
     return Probe(model, traces)
 
 
@@ -162,9 +165,11 @@ def differing(probes: Iterable[Probe], build: Build, seen: Callable[[str], None]
     found: dict[str, float] = {}
     for probe in probes:
         model = load(probe.model)
-        for run, profile in zip(probe.traces, PROFILES.values(), strict=True):
+        for run in probe.traces:
             other = from_trace(Trace(run))
-            rows = diff(model, CALLS, other.taps, model.route(), llamacpp_by_ops(profile, build), "node", seen).rows
+            assert other.arithmetic.emulates
+            policy = llamacpp_by_ops(other.arithmetic.emulates.profile, build)
+            rows = diff(model, CALLS, other.taps, model.route(), policy, "node", seen).rows
             for row in rows:
                 if row.differ and not row.problem:
                     operation = other.operations.get(row.name, row.name)
