@@ -48,6 +48,7 @@ class Shape:
     Fs: int = 0  # of the shared expert
     window: int = 0
     softcap: float = 0.0
+    temperature: float = 0.0
     scales: bool = False
     fused: Sequence[str] = ()  # of refmodel.arch.fused.PARTS; `.weight` behind one leaves the biases apart
     scaling: Mapping[str, Any] = field(default_factory=dict)  # keys below rope.scaling
@@ -72,6 +73,7 @@ QKV = ("attn_q", "attn_k", "attn_v")
 DENSE = Shape(D=10, n_rot=10, n_layer=3)
 SHAPES = {
     "llama": DENSE,
+    "mistral3": replace(DENSE, temperature=0.5, scaling={"original_context_length": 4}),
     "qwen2": replace(DENSE, E=40, H=4, biases=QKV),  # H · D is E
     "qwen3": DENSE,
     "qwen3moe": replace(DENSE, experts=7),
@@ -179,6 +181,8 @@ def metadata(arch: str, s: Shape) -> dict[str, Any]:
         }
     if s.softcap:
         common |= {"final_logit_softcapping": s.softcap}
+    if s.temperature:
+        common |= {"attention.temperature_scale": s.temperature}
     common |= {f"rope.scaling.{key}": value for key, value in s.scaling.items()}
     if arch not in HYBRID:
         return common
@@ -243,7 +247,7 @@ def tensors(arch: str, s: Shape, V: int) -> dict[str, Rows]:
         "attn_v.weight": matrix(KV, s.E),
         **{f"{name}.bias": ((n,), 0.5, 0.0) for name, n in rows.items() if name in s.biases},
         "attn_output.weight": matrix(s.E, Q),
-        **({} if arch in ("llama", "qwen2") else normed_heads),
+        **({} if arch in ("llama", "mistral3", "qwen2") else normed_heads),
         "post_attention_norm.weight" if arch in HYBRID else "ffn_norm.weight": near_one(s.E),
         **ffn,
     }

@@ -15,12 +15,14 @@ class Facts:
     meanings       tensor, without blk.N. -> what it is, where info/meanings.py would say something else. A pattern of str.format
                    over the fields of Hparams
     kind_meanings  kind of a block -> what a reader needs to know of it, the same sort of pattern
+    scaling        keys below rope.scaling. that llama.cpp reads for YaRN in this architecture and not in others
     """
 
     kinds: Kinds | None = None
     typical: Mapping[str, int] = field(default_factory=dict)
     meanings: Mapping[str, str] = field(default_factory=dict)
     kind_meanings: Mapping[str, str] = field(default_factory=dict)
+    scaling: tuple[str, ...] = ()
 
 
 # Of a typical file with experts

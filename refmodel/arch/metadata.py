@@ -98,11 +98,25 @@ class Keys:
         return max(self.largest // per, 1)
 
 
-def common(k: Keys, adjacent: bool = False, hybrid: bool = False) -> Hparams:
+@dataclass(frozen=True)
+class Yarn:
+    """The numbers of YaRN. llama.cpp reads keys for them in some architectures only; in the others they are these.
+
+    fast, slow      turns within the context of the training, from which on a pair keeps its angle, and up to which it is scaled
+    log_multiplier  mscale_all_dim: what is rotated grows by log_multiplier / 10 · ln(factor) less; 0 where nothing is taken off
+    """
+
+    fast: float = 32.0
+    slow: float = 1.0
+    log_multiplier: float = 0.0
+
+
+def common(k: Keys, adjacent: bool = False, hybrid: bool = False, yarn: Yarn = Yarn()) -> Hparams:
     """The sizes that every architecture has. MetadataError names a key that is missing or out of its range.
 
     adjacent  whether the pairs that RoPE turns are neighbours, see ops.rope.Rope
     hybrid    whether there may be prediction blocks after the trunk, and heads that are rotated only in part
+    yarn      its numbers, where a file may set them
     """
     n_all = k.count("block_count", most=MAX_BLOCKS)
     n_nextn = k.count("nextn_predict_layers", 0, 0, n_all - 1) if hybrid else 0
@@ -121,7 +135,7 @@ def common(k: Keys, adjacent: bool = False, hybrid: bool = False) -> Hparams:
         n_head_kv=n_head_kv,
         head_dim=head_dim,
         eps=k.real("attention.layer_norm_rms_epsilon", REQUIRED, 1e-20, 1),  # at 0 a row of zeros would be 0 / 0
-        rope=rotation(k, n_rot, adjacent),
+        rope=rotation(k, n_rot, adjacent, numbers=yarn),
     )
 
 
@@ -166,13 +180,16 @@ def with_shared_expert(k: Keys, hp: Hparams) -> Hparams:
     return replace(hp, n_ff_shared=with_dense(k, hp).n_ff)
 
 
-def rotation(k: Keys, n_rot: int, adjacent: bool, base_name: str = "rope.freq_base", scaled: bool = True) -> Rope:
+def rotation(
+    k: Keys, n_rot: int, adjacent: bool, base_name: str = "rope.freq_base", scaled: bool = True, numbers: Yarn = Yarn()
+) -> Rope:
     """The rotary embedding of n_rot numbers of a head, with no scaling, linear scaling, or YaRN.
 
     n_rot      how many numbers of a head are rotated, even
     adjacent   see ops.rope.Rope
     base_name  the key of the base; sliding blocks have their own
     scaled     whether angles are scaled; in sliding blocks they are not
+    numbers    those of YaRN
 
     MetadataError for another scaling, such as longrope, for an odd n_rot, or for a value out of its range.
     """
@@ -189,28 +206,27 @@ def rotation(k: Keys, n_rot: int, adjacent: bool, base_name: str = "rope.freq_ba
     rope = Rope(base, n_rot, adjacent, 1 / factor if scaled else 1.0, (1.0,) * (n_rot // 2), magnitude=magnitude)
     context = k.count("context_length")
     trained = k.count("rope.scaling.original_context_length", 0, 0) or context
-    return yarn(rope, factor, trained) if how == "yarn" else rope
+    return with_yarn(rope, factor, trained, numbers) if how == "yarn" else rope
 
 
-BETA_FAST, BETA_SLOW = 32, 1  # turns within the context of the training. llama.cpp reads no key for them in these architectures
-
-
-def yarn(rope: Rope, factor: float, context: int) -> Rope:
+def with_yarn(rope: Rope, factor: float, context: int, numbers: Yarn) -> Rope:
     """YaRN: pairs that turn 32 times and more within the context of the training keep their angle, those that turn once or less
     are scaled, and those between them a part; what is rotated grows with the logarithm of the factor.
 
     factor   that of the whole context. A sliding block has rope.scale 1, and then what is rotated does not grow
     context  tokens of the training
+    numbers  other numbers of turns than 32 and 1, and how much of the growth is taken off
 
     Source: arXiv:2309.00071; ggml_rope_yarn_corr_dims and rope_yarn in float32, llama_context for the magnitude.
     """
     n, f32, log = rope.n_rot, np.float32, libm("logf")
-    turns = (f32(context) / (f32(beta) * f32(2) * f32(math.pi)) for beta in (BETA_FAST, BETA_SLOW))
+    turns = (f32(context) / (f32(beta) * f32(2) * f32(math.pi)) for beta in (numbers.fast, numbers.slow))
     kept, scaled = (f32(n) * log(turn) / (f32(2) * log(f32(rope.base))) for turn in turns)
     low, high = f32(max(0, np.floor(kept))), f32(min(n - 1, np.ceil(scaled)))
     ramp = f32(1) - np.clip((np.arange(n // 2, dtype=f32) - low) / max(f32(0.001), high - low), 0, 1)
     whole, own = (f32(1) + f32(0.1) * log(f32(1) / f32(scale)) for scale in (1 / factor, rope.scale))
-    of_context = (whole if factor > 1 else f32(1)) * (f32(1) / whole) * f32(rope.magnitude)
+    less = f32(1) + f32(0.1) * f32(numbers.log_multiplier) * log(f32(1) / f32(1 / factor))
+    of_context = (whole / less if factor > 1 else f32(1)) * (f32(1) / whole) * f32(rope.magnitude)
     return replace(rope, unscaled=tuple(map(float, ramp)), magnitude=float(of_context * own))
 
 
