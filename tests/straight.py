@@ -29,6 +29,8 @@ class File:
 
     def window(self, block: int) -> int:
         """How many tokens a block sees; 0 for all."""
+        if self.arch == "lfm2":
+            return self.key("attention.sliding_window", 0)
         window, pattern = self.key("attention.sliding_window", 0), self.key("attention.sliding_window_pattern", 6)
         slides = pattern[block] if isinstance(pattern, list) else block % pattern < pattern - 1
         return window if slides else 0
@@ -42,6 +44,8 @@ class File:
         return self.key("rope.scaling.original_context_length", self.key("context_length"))
 
     def recurrent(self, block: int) -> bool:
+        if self.arch == "lfm2":
+            return self.key("attention.head_count_kv")[block] == 0
         if self.arch not in ("qwen35", "qwen35moe", "qwen3next"):
             return False
         listed = self.key("attention.recurrent_layers")
@@ -90,6 +94,7 @@ def scaling(pair: int, n: int, base: float, factor: float, kind: str, f: File) -
 
 def attend(h: np.ndarray, w: dict[str, np.ndarray], f: File, eps: float, window: int = 0) -> np.ndarray:
     T, H, G, D = len(h), f.key("attention.head_count"), f.key("attention.head_count_kv"), f.key("attention.key_length")
+    G = max(G) if isinstance(G, list) else G
     gated = f.arch in ("qwen35", "qwen35moe", "qwen3next")
     rows = w["attn_q.weight"].reshape(H, 2 if gated else 1, D, -1)  # of each head: query rows, then gate rows
     out = np.zeros((T, H * D))
@@ -146,6 +151,18 @@ def remember(h: np.ndarray, w: dict[str, np.ndarray], f: File, eps: float) -> np
     return gated.reshape(T, -1) @ w["ssm_out.weight"].T
 
 
+def convolve(h: np.ndarray, w: dict[str, np.ndarray], f: File, eps: float) -> np.ndarray:
+    """The short convolution: each channel over the last tokens, one gate before it and one after it."""
+    T, E, taps = *h.shape, w["shortconv.conv.weight"].shape[1]
+    thirds = w["shortconv.in_proj.weight"].reshape(3, E, E)
+    out = np.zeros((T, E))
+    for t in range(T):
+        for j in range(min(taps, t + 1)):
+            out[t] += w["shortconv.conv.weight"][:, taps - 1 - j] * (thirds[0] @ h[t - j]) * (thirds[2] @ h[t - j])
+        out[t] *= thirds[1] @ h[t]
+    return out @ w["shortconv.out_proj.weight"].T
+
+
 def swiglu(h: np.ndarray, w: dict[str, np.ndarray], name: str, expert: Any = ()) -> np.ndarray:
     gate, up, down = (w[f"ffn_{part}{name}"][expert] for part in ("gate", "up", "down"))
     gate_bias, up_bias, down_bias = (w.get(f"ffn_{part}.bias", 0.0) for part in ("gate", "up", "down"))
@@ -189,12 +206,16 @@ def forward(path: Path, tokens: list[int], route: list[int] | None = None) -> tu
             x = x + normed(geglu(h, w), w["post_ffw_norm.weight"], eps)
             outputs.append(x)
             continue
-        x = x + (remember if f.recurrent(block) else attend)(h, w, f, eps)
+        if f.recurrent(block):
+            x = x + (convolve if f.arch == "lfm2" else remember)(h, w, f, eps)
+        else:
+            x = x + attend(h, w, f, eps, f.window(block))
         h = normed(x, w["ffn_norm.weight" if "ffn_norm.weight" in w else "post_attention_norm.weight"], eps)
         x = x + (mixture(h, w, f) if "ffn_gate_inp.weight" in w else swiglu(h, w, ".weight"))
         outputs.append(x)
     head = f.weights.get("output.weight", f.weights["token_embd.weight"])
-    logits = normed(x, f.weights["output_norm.weight"], eps) @ head.T + f.weights.get("output.bias", 0.0)
+    last = f.weights["token_embd_norm.weight" if f.arch == "lfm2" else "output_norm.weight"]
+    logits = normed(x, last, eps) @ head.T + f.weights.get("output.bias", 0.0)
     cap = f.key("final_logit_softcapping", 0.0)
     return cap * np.tanh(logits / cap) if cap else logits, outputs
 

@@ -64,6 +64,16 @@ class Keys:
         """
         return self.checked(name, int(self.md.per_block(self.full(name), n_blocks, default)[0]), 1, most)
 
+    def the_one(self, name: str, n_blocks: int, default: Any = REQUIRED, most: int = MAX_COUNT) -> int:
+        """A whole number that a file may state once or block by block, with 0 for blocks that have nothing of it.
+
+        MetadataError for a list of another length, two numbers besides 0, or a number outside 1 to `most`.
+        """
+        found = sorted({int(n) for n in self.md.per_block(self.full(name), n_blocks, default)} - {0})
+        if len(found) > 1:
+            raise self.refused(name, found, "expected one number for all blocks, or 0")
+        return self.checked(name, found[0] if found else 0, 1, most)
+
     def real(self, name: str, default: Any, least: float, most: float, none: bool = False) -> float:
         """A finite number from `least` to `most`; with `none` also 0, which means that there is nothing.
 
@@ -111,17 +121,20 @@ class Yarn:
     log_multiplier: float = 0.0
 
 
-def common(k: Keys, adjacent: bool = False, hybrid: bool = False, yarn: Yarn = Yarn()) -> Hparams:
+def common(k: Keys, adjacent: bool = False, hybrid: bool = False, yarn: Yarn = Yarn(), some_heads: bool = False) -> Hparams:
     """The sizes that every architecture has. MetadataError names a key that is missing or out of its range.
 
     adjacent  whether the pairs that RoPE turns are neighbours, see ops.rope.Rope
     hybrid    whether there may be prediction blocks after the trunk, and heads that are rotated only in part
     yarn      its numbers, where a file may set them
+    some_heads  whether some blocks may have no key/value heads
     """
+    if not k.md.bool(k.full("attention.causal"), True):
+        raise k.refused("attention.causal", False, "expected true; tokens that see later ones are not supported")
     n_all = k.count("block_count", most=MAX_BLOCKS)
     n_nextn = k.count("nextn_predict_layers", 0, 0, n_all - 1) if hybrid else 0
     n_embd = k.width("embedding_length", 1)
-    n_head, n_head_kv = head_counts(k, n_all, n_embd)
+    n_head, n_head_kv = head_counts(k, n_all, n_embd, some_heads)
     head_dim = k.width("attention.key_length", n_head * n_embd, n_embd // n_head)
     k.only("attention.value_length", head_dim)
     if not hybrid:
@@ -139,10 +152,11 @@ def common(k: Keys, adjacent: bool = False, hybrid: bool = False, yarn: Yarn = Y
     )
 
 
-def head_counts(k: Keys, n_all: int, n_embd: int) -> tuple[int, int]:
-    """(H, G): query heads, and key/value heads. MetadataError if H is not a multiple of G, or a count is out of its range."""
+def head_counts(k: Keys, n_all: int, n_embd: int, some: bool) -> tuple[int, int]:
+    """(H, G): query heads, and key/value heads; with `some`, those of the blocks that have any. MetadataError if H is not a multiple of G, or a count is out of its range."""
     n_head = k.first("attention.head_count", n_all, most=k.room(n_embd))
-    n_head_kv = k.first("attention.head_count_kv", n_all, n_head, most=n_head)
+    of_blocks = k.the_one if some else k.first
+    n_head_kv = of_blocks("attention.head_count_kv", n_all, n_head, most=n_head)
     k.multiple("attention.head_count", n_head, "attention.head_count_kv", n_head_kv)
     return n_head, n_head_kv
 

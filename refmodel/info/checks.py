@@ -30,7 +30,7 @@ def _special_tokens(model: Model) -> Iterator[str]:
 
 def _interval(model: Model) -> Iterator[str]:
     md, arch, how = model.file.metadata, model.architecture, model.arch.FACTS.kinds
-    if how is None or how.listed == how.interval:
+    if how is None or how.interval in ("", how.listed):
         return
     listed, interval = f"{arch}.{how.listed}", f"{arch}.{how.interval}"
     if listed in md and interval in md and md.int(interval) > 0:
