@@ -29,8 +29,6 @@ class File:
 
     def window(self, block: int) -> int:
         """How many tokens a block sees; 0 for all."""
-        if self.arch == "lfm2":
-            return self.key("attention.sliding_window", 0)
         window, pattern = self.key("attention.sliding_window", 0), self.key("attention.sliding_window_pattern", 6)
         slides = pattern[block] if isinstance(pattern, list) else block % pattern < pattern - 1
         return window if slides else 0

@@ -91,7 +91,6 @@ VARIANTS = {
     "mistral3, yarn that takes off more": ("mistral3", {"scaling": OWN | {"factor": 7.3, "yarn_log_multiplier": 0.7}}),
     "mistral3, yarn by half": ("mistral3", {"scaling": OWN | {"factor": 0.5}}),
     "mistral3, no growth": ("mistral3", {"temperature": 0.0}),
-    "lfm2, window": ("lfm2", {"window": 4}),
     "lfm2, attention first": ("lfm2", {"recurrent": [False, True, True, False], "scaling": YARN}),
     "lfm2, long convolutions": ("lfm2", {"K": 5, "tied": True}),
     "gemma3, no window": ("gemma3", {"window": 0, "n_layer": 2}),

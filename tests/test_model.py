@@ -61,7 +61,6 @@ BEYOND = {  # what a file may have beyond its architecture; tests/test_live.py h
     "qwen2, yarn": ("qwen2", {"scaling": YARN | {"attn_factor": 0.75}}),
     "mistral3, yarn with numbers of its own": ("mistral3", {"scaling": OWN_YARN}),
     "mistral3, no growth": ("mistral3", {"temperature": 0.0, "scaling": {"type": "linear", "factor": 3.0}}),
-    "lfm2, window": ("lfm2", {"window": 4}),
     "lfm2, long convolutions": ("lfm2", {"K": 5, "tied": True}),
     "gemma3, no window": ("gemma3", {"window": 0, "n_layer": 2}),
     "gemma3, linear": ("gemma3", {"scaling": {"type": "linear", "factor": 8.0}}),

@@ -31,7 +31,7 @@ TOKENS = [7, 3, 250, 9, 9]
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def model(request, tmp_path_factory):
-    shape = {"n_nextn": 1} if request.param in HYBRID else {}
+    shape = {"n_nextn": 1} if request.param in tiny.DELTA else {}
     return refmodel.load(tiny.build(tmp_path_factory.mktemp("s") / "m.gguf", request.param, seed=9, **shape))
 
 
@@ -52,7 +52,9 @@ def test_metadata_and_bytes_follow_their_blocks(model, tmp_path):
     blocks = [*route.layers, *range(model.n_layer, model.n_layer + model.hp.n_nextn)]
     keys, arch = {name: f.contents() for name, f in theirs.fields.items()}, model.architecture
     assert keys[f"{arch}.block_count"] == len(blocks)
-    if arch in HYBRID:
+    if arch == "lfm2":
+        assert keys["lfm2.attention.head_count_kv"] == [0 if model.hp.recurrent[b] else model.hp.n_head_kv for b in blocks]
+    if arch in tiny.DELTA:
         assert keys[f"{arch}.attention.recurrent_layers"] == [model.hp.recurrent[b] for b in blocks]
         assert keys[f"{arch}.nextn_predict_layers"] == 1
     for t in theirs.tensors:

@@ -59,7 +59,7 @@ def stored(name):
     md = read(GOLDEN / "models" / f"{name}.gguf").metadata
     arch = md["general.architecture"]
     of = lambda key, default=0: md.get(f"{arch}.{key}", default)
-    hybrid = arch in tiny.HYBRID
+    hybrid = arch in tiny.DELTA
     keys = {"Hk": "ssm.group_count", "Hv": "ssm.time_step_rank", "S": "ssm.state_size", "K": "ssm.conv_kernel"}
     shape = tiny.Shape(
         E=of("embedding_length"),

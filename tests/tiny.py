@@ -61,7 +61,7 @@ class Shape:
             return [
                 "sliding" if self.window and i % self.interval < self.interval - 1 else "attention" for i in range(self.n_layer)
             ]
-        other = {"lfm2": "conv"}.get(arch, "delta" if arch in HYBRID else "attention")
+        other = {"lfm2": "conv"}.get(arch, "delta" if arch in DELTA else "attention")
         recurrent = self.recurrent or [(i + 1) % self.interval != 0 for i in range(self.n_layer)]
         return [other if recurrent[i] else "attention" for i in range(self.n_layer)]
 
@@ -69,7 +69,7 @@ class Shape:
 # Larger than in trained models: an epsilon in the wrong place shows, and heads that read almost nothing (their gated norm
 # would blow up rounding a thousandfold) do not drown every other difference.
 EPS = 1e-3
-HYBRID = {"qwen35", "qwen35moe", "qwen3next"}
+DELTA = {"qwen35", "qwen35moe", "qwen3next"}
 QKV = ("attn_q", "attn_k", "attn_v")
 DENSE = Shape(D=10, n_rot=10, n_layer=3)
 SHAPES = {
@@ -144,7 +144,7 @@ def axes(arch: str, s: Shape, V: int) -> dict[str, int]:
     out |= {"window": s.window} if s.window else {}
     if arch == "lfm2":
         out |= {"K": s.K, "3·E": 3 * s.E}
-    if arch in HYBRID:
+    if arch in DELTA:
         out |= {"n_rot": s.n_rot, "2·H·D": 2 * s.H * s.D, "Hk": s.Hk, "Hv": s.Hv, "S": s.S, "K": s.K}
         out |= {"Hk·S": s.Hk * s.S, "Hv·S": s.Hv * s.S, "C": (2 * s.Hk + s.Hv) * s.S}
     return out | ({"2·E": 2 * s.E} if s.n_nextn else {})
@@ -178,9 +178,7 @@ def metadata(arch: str, s: Shape) -> dict[str, Any]:
         common |= {"expert_count": s.experts, "expert_used_count": s.used, "expert_feed_forward_length": s.Fx}
     if s.Fs:
         common |= {"expert_shared_feed_forward_length": s.Fs}
-    if s.window and arch == "lfm2":
-        common |= {"attention.sliding_window": s.window}
-    elif s.window:
+    if s.window:
         common |= {
             "attention.sliding_window": s.window,
             "attention.sliding_window_pattern": s.interval,
@@ -194,7 +192,7 @@ def metadata(arch: str, s: Shape) -> dict[str, Any]:
     if arch == "lfm2":
         heads = [s.G if kind == "attention" else 0 for kind in s.kinds(arch)]
         common |= {"attention.head_count_kv": heads, "shortconv.l_cache": s.K}
-    if arch not in HYBRID:
+    if arch not in DELTA:
         return common
     dealt = [(s.n_rot // 2 + 2 - k) // 3 for k in range(3)]  # as pairs are dealt out in turns, so that text turns them all
     hybrid = {
@@ -248,17 +246,17 @@ def tensors(arch: str, s: Shape, V: int) -> dict[str, Rows]:
     if arch == "gemma3":
         ffn |= {"post_attention_norm.weight": near_one(s.E), "post_ffw_norm.weight": near_one(s.E)}
     normed_heads = {"attn_q_norm.weight": near_one(s.D), "attn_k_norm.weight": near_one(s.D)}
-    rows = {"attn_q": 2 * Q if arch in HYBRID else Q, "attn_k": KV, "attn_v": KV, "attn_output": s.E}
+    rows = {"attn_q": 2 * Q if arch in DELTA else Q, "attn_k": KV, "attn_v": KV, "attn_output": s.E}
     rows |= {"ffn_gate": s.F, "ffn_up": s.F, "ffn_down": s.E}
     attention = {
         "attn_norm.weight": near_one(s.E),
-        "attn_q.weight": matrix(2 * Q if arch in HYBRID else Q, s.E),
+        "attn_q.weight": matrix(2 * Q if arch in DELTA else Q, s.E),
         "attn_k.weight": matrix(KV, s.E),
         "attn_v.weight": matrix(KV, s.E),
         **{f"{name}.bias": ((n,), 0.5, 0.0) for name, n in rows.items() if name in s.biases},
         "attn_output.weight": matrix(s.E, Q),
         **({} if arch in ("llama", "mistral3", "qwen2") else normed_heads),
-        "post_attention_norm.weight" if arch in HYBRID else "ffn_norm.weight": near_one(s.E),
+        "post_attention_norm.weight" if arch in DELTA else "ffn_norm.weight": near_one(s.E),
         **ffn,
     }
     gates = {"ssm_beta.weight": matrix(s.Hv, s.E), "ssm_alpha.weight": matrix(s.Hv, s.E)}
@@ -310,7 +308,7 @@ def tensors(arch: str, s: Shape, V: int) -> dict[str, Rows]:
         for whole in s.fused:
             fuse(out, f"blk.{i}.", whole, kind)
     if s.scales:
-        scaled = {*ARCHITECTURES[arch].SCALED, *prediction.SCALED, *({"attn_qkv"} if s.fused and arch not in HYBRID else {})}
+        scaled = {*ARCHITECTURES[arch].SCALED, *prediction.SCALED, *({"attn_qkv"} if s.fused and arch not in DELTA else {})}
         names = [name for name in out if name.startswith("blk.") and name.split(".", 2)[2].removesuffix(".weight") in scaled]
         out |= {f"{name.removesuffix('weight')}scale": (out[name][0][:-2] or (1,), 0.5, 1.0) for name in names}
     return out

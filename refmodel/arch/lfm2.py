@@ -26,8 +26,8 @@ FACTS = Facts(
     kinds=Kinds(listed=HEADS, kind="conv", both=True, reader="every llama.cpp that knows lfm2 reads it"),
     typical={HEADS: [0, 2, 0, 2], "shortconv.l_cache": 3},
     meanings={
-        "shortconv.in_proj.weight": "{n_embd} gates, {n_embd} gates and {n_embd} values, in this order; the first gates multiply the "
-        "values before the convolution, the second ones what it gives",
+        "shortconv.in_proj.weight": "{n_embd} gates, {n_embd} gates and {n_embd} values, in this order; the first gates multiply "
+        "the values before the convolution, the second ones what it gives",
         "shortconv.conv.weight": "causal, {d_conv} taps for each channel, the last one for the token itself; no SiLU follows",
         "shortconv.out_proj.weight": "back to {n_embd}, in place of attn_output",
     },
@@ -41,12 +41,13 @@ def hparams(k: Keys) -> Hparams:
     hp = with_dense(k, common(k, some_heads=True))
     k.multiple("embedding_length", hp.n_embd, "attention.head_count", hp.n_head)
     k.only("attention.key_length", hp.n_embd // hp.n_head)
+    if window := k.count("attention.sliding_window", 0, 0):
+        raise k.refused("attention.sliding_window", window, "expected 0; a window is of audio decoders, which are not supported")
     heads = k.md.per_block(k.full(HEADS), hp.n_layer, hp.n_head_kv)
     return replace(
         hp,
         recurrent=tuple(int(n) == 0 for n in heads),
         d_conv=k.width("shortconv.l_cache", hp.n_embd, least=2),
-        window=k.count("attention.sliding_window", 0, 0),
     )
 
 
@@ -105,7 +106,7 @@ def attention(h: F, w: Block, s: KeyValues, c: Call) -> F:
     q = c.tap("rope", num.rope(c.norm(f"{name}q_layernorm", q, w.attn_q_norm, normed="norm#1"), c.pos, hp.rope))
     k = c.tap("rope#1", num.rope(c.norm(f"{name}k_layernorm", k, w.attn_k_norm, normed="norm#2"), c.pos, hp.rope))
     k, v = s.append(num.store(k), num.store(v))  # [S, G, D]
-    o = c.tap("kqv_out", c.attention(q, k, v, num.inverse_root(hp.head_dim), hp.window))  # [T, H*D]
+    o = c.tap("kqv_out", c.attention(q, k, v, num.inverse_root(hp.head_dim)))  # [T, H*D]
     return c.linear(f"{name}out_proj", o, w.attn_output)
 
 

@@ -124,9 +124,9 @@ class Yarn:
 def common(k: Keys, adjacent: bool = False, hybrid: bool = False, yarn: Yarn = Yarn(), some_heads: bool = False) -> Hparams:
     """The sizes that every architecture has. MetadataError names a key that is missing or out of its range.
 
-    adjacent  whether the pairs that RoPE turns are neighbours, see ops.rope.Rope
-    hybrid    whether there may be prediction blocks after the trunk, and heads that are rotated only in part
-    yarn      its numbers, where a file may set them
+    adjacent    whether the pairs that RoPE turns are neighbours, see ops.rope.Rope
+    hybrid      whether there may be prediction blocks after the trunk, and heads that are rotated only in part
+    yarn        its numbers, where a file may set them
     some_heads  whether some blocks may have no key/value heads
     """
     if not k.md.bool(k.full("attention.causal"), True):
@@ -153,7 +153,10 @@ def common(k: Keys, adjacent: bool = False, hybrid: bool = False, yarn: Yarn = Y
 
 
 def head_counts(k: Keys, n_all: int, n_embd: int, some: bool) -> tuple[int, int]:
-    """(H, G): query heads, and key/value heads; with `some`, those of the blocks that have any. MetadataError if H is not a multiple of G, or a count is out of its range."""
+    """(H, G): query heads, and key/value heads; with `some`, those of the blocks that have any.
+
+    MetadataError if H is not a multiple of G, or a count is out of its range.
+    """
     n_head = k.first("attention.head_count", n_all, most=k.room(n_embd))
     of_blocks = k.the_one if some else k.first
     n_head_kv = of_blocks("attention.head_count_kv", n_all, n_head, most=n_head)

@@ -8,9 +8,10 @@ golden/names/<architecture>.txt has a section [head], one for each kind of block
     * VIEW     name      ! ...                       may be there any number of times
     |2 CONT    name      = name                      may be there instead of the two lines above it
 
-N is the block's number, N+1 the next block's, `node` a node without a name. A tap has the node's name; `name-N#k` has k earlier nodes of that
-name in its block, and `rms_norm-N#1` is the second nameless node of that operation. `name-N#bias` is the sum of a product and a
-bias that not every file has; it does not count. node_variants.py has the tables of files that store matrices in other ways.
+N is the block's number, N+1 the next block's, `node` a node without a name. A tap has the node's name; `name-N#k` has k earlier
+nodes of that name in its block, and `rms_norm-N#1` is the second nameless node of that operation. `name-N#bias` is the sum of a
+product and a bias that not every file has; it does not count. node_variants.py has the tables of files that store matrices in
+other ways.
 """
 
 import re

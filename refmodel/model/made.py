@@ -30,7 +30,7 @@ def made(path: Path, architecture: str, types: Sequence[Q], fill: Fill) -> Path:
 
     FileError if it cannot be written.
     """
-    numbers = {
+    numbers: dict[str, int | Sequence[int]] = {
         "block_count": 4, "context_length": 4096, "embedding_length": 512, "feed_forward_length": 512,
         "attention.head_count": 4, "attention.head_count_kv": 2, "attention.key_length": 128, "attention.value_length": 128,
         "ssm.conv_kernel": 4, "ssm.inner_size": 512, "ssm.state_size": 128, "ssm.time_step_rank": 4, "ssm.group_count": 2,

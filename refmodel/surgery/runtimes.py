@@ -17,7 +17,6 @@ from ..model.model import Model
 from .by_place.llamacpp import miscounted
 from .copy_map import Plan
 
-
 TRANSFORMERS = "reads layer_types, which is written into its folders"
 
 
