@@ -95,7 +95,12 @@ def check_plan(model: Model, plan: Plan, layout: str) -> None:
     if layout not in LAYOUTS:
         raise RouteError(f"--layout {layout}: expected {' or '.join(LAYOUTS)}; leave it out for list")
     how = model.arch.FACTS.kinds
-    if layout == "interval" and how and (not how.interval or written_interval(model, plan, how) is None):
+    if layout == "interval" and how and not how.interval:
+        raise RouteError(
+            f"--layout interval: in {model.architecture} only {how.listed} says the kinds of blocks, and every runtime reads it; "
+            "leave --layout out"
+        )
+    if layout == "interval" and how and written_interval(model, plan, how) is None:
         kinds = " ".join(model.kinds[layer][0].upper() for layer in plan.route.layers)
         raise RouteError(
             f"--layout interval: no interval makes the kinds of route {name} ({kinds}), so runtimes without "
