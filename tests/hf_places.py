@@ -62,6 +62,7 @@ OWN = {  # what a type needs beside these
     "opt": {"ffn_dim": 40},
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"] * 3 + ["linear_attention"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 3 + ["conv"]},
+    "lfm2": {"full_attn_idxs": [2, 5]},
     "bamba": {"attn_layer_indices": [1, 4]},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "mamba2": {"num_heads": 8},

@@ -225,6 +225,7 @@ def test_a_text_part_without_a_type_of_its_own_is_read_as_the_tops():
         ("gemma3_text", "blocks:1,4", False, "drops the kinds; by its place llama.cpp takes layer 5 for 'full_attention'"),
         ("gemma3_text", "blocks:0,6", True, "those that llama.cpp takes by place are the same"),
         ("olmo3", "blocks:1,4", True, "lists the kinds"),
+        ("lfm2", "blocks:1,4", True, "lists the kinds"),
         ("smollm3", "blocks:1,4", False, "drops the kinds"),
     ],
 )

@@ -71,6 +71,8 @@ YARN = {"type": "yarn", "factor": 4.0, "original_context_length": 64}
 # Rnj-1's: llama.cpp reads the last four for other architectures only
 RNJ = {"type": "yarn", "factor": 4.0, "original_context_length": 8192}
 RNJ |= {"yarn_ext_factor": 1.0, "yarn_attn_factor": 1.0, "yarn_beta_fast": 64.0, "yarn_beta_slow": 1.0}
+# Ministral's, but for a context of the training that a test can go beyond
+OWN = {"type": "yarn", "factor": 4.0, "original_context_length": 6, "yarn_log_multiplier": 1.0}
 VARIANTS = {
     **{f"{arch}, biases": (arch, {"biases": module.BIASED}) for arch, module in ARCHITECTURES.items()},
     **{f"{arch}, scales and biases": (arch, {"scales": True, "biases": tiny.QKV}) for arch in sorted(HYBRID)},
@@ -84,6 +86,13 @@ VARIANTS = {
     "llama, yarn by half": ("llama", {"scaling": YARN | {"factor": 0.5}}),
     "qwen35, yarn": ("qwen35", {"scaling": YARN | {"factor": 2.9}, "D": 40, "n_rot": 18}),
     "qwen3next, yarn": ("qwen3next", {"scaling": YARN | {"factor": 11.1}, "D": 40, "n_rot": 20}),
+    "mistral3, yarn": ("mistral3", {"scaling": OWN}),
+    "mistral3, yarn with numbers of its own": ("mistral3", {"scaling": OWN | {"yarn_beta_fast": 0.5, "yarn_beta_slow": 0.05}}),
+    "mistral3, yarn that takes off more": ("mistral3", {"scaling": OWN | {"factor": 7.3, "yarn_log_multiplier": 0.7}}),
+    "mistral3, yarn by half": ("mistral3", {"scaling": OWN | {"factor": 0.5}}),
+    "mistral3, no growth": ("mistral3", {"temperature": 0.0}),
+    "lfm2, attention first": ("lfm2", {"recurrent": [False, True, True, False], "scaling": YARN}),
+    "lfm2, long convolutions": ("lfm2", {"K": 5, "tied": True}),
     "gemma3, no window": ("gemma3", {"window": 0, "n_layer": 2}),
     "gemma3, yarn and no window": ("gemma3", {"window": 0, "n_layer": 2, "D": 32, "n_rot": 32, "softcap": 1.5, "scaling": RNJ}),
     "gemma3, yarn": ("gemma3", {"D": 32, "n_rot": 32, "scaling": YARN | {"factor": 7.3, "attn_factor": 1.3}}),

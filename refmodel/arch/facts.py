@@ -1,6 +1,6 @@
 """What tools need to know of an architecture besides its mathematics. Most architectures need none of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .kinds import Kinds
@@ -15,12 +15,16 @@ class Facts:
     meanings       tensor, without blk.N. -> what it is, where info/meanings.py would say something else. A pattern of str.format
                    over the fields of Hparams
     kind_meanings  kind of a block -> what a reader needs to know of it, the same sort of pattern
+    scaling        keys below rope.scaling. that llama.cpp reads for YaRN in this architecture and not in others
+    last_norm      the tensor of the norm after the last block, without .weight
     """
 
     kinds: Kinds | None = None
-    typical: Mapping[str, int] = field(default_factory=dict)
+    typical: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
     meanings: Mapping[str, str] = field(default_factory=dict)
     kind_meanings: Mapping[str, str] = field(default_factory=dict)
+    scaling: tuple[str, ...] = ()
+    last_norm: str = "output_norm"
 
 
 # Of a typical file with experts

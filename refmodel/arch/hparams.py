@@ -32,6 +32,9 @@ class Hparams:
     query_dim: int = 0  # the query's scale is query_dim^-0.5, where it is not that of a head
     softcap: float = 0.0  # of the logits; 0 for none
 
+    temperature: float = 0.0  # how much of itself a query grows by beyond the context of the training; 0 for not at all
+    n_trained: int = 0  # tokens of that context
+
     recurrent: tuple[bool, ...] = ()  # by the block's index in the file
     d_conv: int = 0  # K, taps of the convolution
     d_state: int = 0  # Dk = Dv

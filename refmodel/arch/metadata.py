@@ -64,6 +64,16 @@ class Keys:
         """
         return self.checked(name, int(self.md.per_block(self.full(name), n_blocks, default)[0]), 1, most)
 
+    def the_one(self, name: str, n_blocks: int, default: Any = REQUIRED, most: int = MAX_COUNT) -> int:
+        """A whole number that a file may state once or block by block, with 0 for blocks that have nothing of it.
+
+        MetadataError for a list of another length, two numbers besides 0, or a number outside 1 to `most`.
+        """
+        found = sorted({int(n) for n in self.md.per_block(self.full(name), n_blocks, default)} - {0})
+        if len(found) > 1:
+            raise self.refused(name, found, "expected one number for all blocks, or 0")
+        return self.checked(name, found[0] if found else 0, 1, most)
+
     def real(self, name: str, default: Any, least: float, most: float, none: bool = False) -> float:
         """A finite number from `least` to `most`; with `none` also 0, which means that there is nothing.
 
@@ -98,16 +108,33 @@ class Keys:
         return max(self.largest // per, 1)
 
 
-def common(k: Keys, adjacent: bool = False, hybrid: bool = False) -> Hparams:
+@dataclass(frozen=True)
+class Yarn:
+    """The numbers of YaRN. llama.cpp reads keys for them in some architectures only; in the others they are these.
+
+    fast, slow      turns within the context of the training, from which on a pair keeps its angle, and up to which it is scaled
+    log_multiplier  mscale_all_dim: what is rotated grows by log_multiplier / 10 · ln(factor) less; 0 where nothing is taken off
+    """
+
+    fast: float = 32.0
+    slow: float = 1.0
+    log_multiplier: float = 0.0
+
+
+def common(k: Keys, adjacent: bool = False, hybrid: bool = False, yarn: Yarn = Yarn(), some_heads: bool = False) -> Hparams:
     """The sizes that every architecture has. MetadataError names a key that is missing or out of its range.
 
-    adjacent  whether the pairs that RoPE turns are neighbours, see ops.rope.Rope
-    hybrid    whether there may be prediction blocks after the trunk, and heads that are rotated only in part
+    adjacent    whether the pairs that RoPE turns are neighbours, see ops.rope.Rope
+    hybrid      whether there may be prediction blocks after the trunk, and heads that are rotated only in part
+    yarn        its numbers, where a file may set them
+    some_heads  whether some blocks may have no key/value heads
     """
+    if not k.md.bool(k.full("attention.causal"), True):
+        raise k.refused("attention.causal", False, "expected true; tokens that see later ones are not supported")
     n_all = k.count("block_count", most=MAX_BLOCKS)
     n_nextn = k.count("nextn_predict_layers", 0, 0, n_all - 1) if hybrid else 0
     n_embd = k.width("embedding_length", 1)
-    n_head, n_head_kv = head_counts(k, n_all, n_embd)
+    n_head, n_head_kv = head_counts(k, n_all, n_embd, some_heads)
     head_dim = k.width("attention.key_length", n_head * n_embd, n_embd // n_head)
     k.only("attention.value_length", head_dim)
     if not hybrid:
@@ -121,14 +148,18 @@ def common(k: Keys, adjacent: bool = False, hybrid: bool = False) -> Hparams:
         n_head_kv=n_head_kv,
         head_dim=head_dim,
         eps=k.real("attention.layer_norm_rms_epsilon", REQUIRED, 1e-20, 1),  # at 0 a row of zeros would be 0 / 0
-        rope=rotation(k, n_rot, adjacent),
+        rope=rotation(k, n_rot, adjacent, numbers=yarn),
     )
 
 
-def head_counts(k: Keys, n_all: int, n_embd: int) -> tuple[int, int]:
-    """(H, G): query heads, and key/value heads. MetadataError if H is not a multiple of G, or a count is out of its range."""
+def head_counts(k: Keys, n_all: int, n_embd: int, some: bool) -> tuple[int, int]:
+    """(H, G): query heads, and key/value heads; with `some`, those of the blocks that have any.
+
+    MetadataError if H is not a multiple of G, or a count is out of its range.
+    """
     n_head = k.first("attention.head_count", n_all, most=k.room(n_embd))
-    n_head_kv = k.first("attention.head_count_kv", n_all, n_head, most=n_head)
+    of_blocks = k.the_one if some else k.first
+    n_head_kv = of_blocks("attention.head_count_kv", n_all, n_head, most=n_head)
     k.multiple("attention.head_count", n_head, "attention.head_count_kv", n_head_kv)
     return n_head, n_head_kv
 
@@ -166,13 +197,16 @@ def with_shared_expert(k: Keys, hp: Hparams) -> Hparams:
     return replace(hp, n_ff_shared=with_dense(k, hp).n_ff)
 
 
-def rotation(k: Keys, n_rot: int, adjacent: bool, base_name: str = "rope.freq_base", scaled: bool = True) -> Rope:
+def rotation(
+    k: Keys, n_rot: int, adjacent: bool, base_name: str = "rope.freq_base", scaled: bool = True, numbers: Yarn = Yarn()
+) -> Rope:
     """The rotary embedding of n_rot numbers of a head, with no scaling, linear scaling, or YaRN.
 
     n_rot      how many numbers of a head are rotated, even
     adjacent   see ops.rope.Rope
     base_name  the key of the base; sliding blocks have their own
     scaled     whether angles are scaled; in sliding blocks they are not
+    numbers    those of YaRN
 
     MetadataError for another scaling, such as longrope, for an odd n_rot, or for a value out of its range.
     """
@@ -189,28 +223,27 @@ def rotation(k: Keys, n_rot: int, adjacent: bool, base_name: str = "rope.freq_ba
     rope = Rope(base, n_rot, adjacent, 1 / factor if scaled else 1.0, (1.0,) * (n_rot // 2), magnitude=magnitude)
     context = k.count("context_length")
     trained = k.count("rope.scaling.original_context_length", 0, 0) or context
-    return yarn(rope, factor, trained) if how == "yarn" else rope
+    return with_yarn(rope, factor, trained, numbers) if how == "yarn" else rope
 
 
-BETA_FAST, BETA_SLOW = 32, 1  # turns within the context of the training. llama.cpp reads no key for them in these architectures
-
-
-def yarn(rope: Rope, factor: float, context: int) -> Rope:
+def with_yarn(rope: Rope, factor: float, context: int, numbers: Yarn) -> Rope:
     """YaRN: pairs that turn 32 times and more within the context of the training keep their angle, those that turn once or less
     are scaled, and those between them a part; what is rotated grows with the logarithm of the factor.
 
     factor   that of the whole context. A sliding block has rope.scale 1, and then what is rotated does not grow
     context  tokens of the training
+    numbers  other numbers of turns than 32 and 1, and how much of the growth is taken off
 
     Source: arXiv:2309.00071; ggml_rope_yarn_corr_dims and rope_yarn in float32, llama_context for the magnitude.
     """
     n, f32, log = rope.n_rot, np.float32, libm("logf")
-    turns = (f32(context) / (f32(beta) * f32(2) * f32(math.pi)) for beta in (BETA_FAST, BETA_SLOW))
+    turns = (f32(context) / (f32(beta) * f32(2) * f32(math.pi)) for beta in (numbers.fast, numbers.slow))
     kept, scaled = (f32(n) * log(turn) / (f32(2) * log(f32(rope.base))) for turn in turns)
     low, high = f32(max(0, np.floor(kept))), f32(min(n - 1, np.ceil(scaled)))
     ramp = f32(1) - np.clip((np.arange(n // 2, dtype=f32) - low) / max(f32(0.001), high - low), 0, 1)
     whole, own = (f32(1) + f32(0.1) * log(f32(1) / f32(scale)) for scale in (1 / factor, rope.scale))
-    of_context = (whole if factor > 1 else f32(1)) * (f32(1) / whole) * f32(rope.magnitude)
+    less = f32(1) + f32(0.1) * f32(numbers.log_multiplier) * log(f32(1) / f32(1 / factor))
+    of_context = (whole / less if factor > 1 else f32(1)) * (f32(1) / whole) * f32(rope.magnitude)
     return replace(rope, unscaled=tuple(map(float, ramp)), magnitude=float(of_context * own))
 
 

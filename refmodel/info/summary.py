@@ -72,6 +72,8 @@ def blocks_of(model: Model, kind: str) -> list[int]:
 def kinds_from(model: Model, how: Kinds) -> str:
     """The key, or the rule, that says which block is of which kind."""
     md, arch = model.file.metadata, model.architecture
+    if not how.interval:
+        return f"{arch}.{how.listed} is 0 for {how.kind}"
     listed, interval = f"{arch}.{how.listed}", f"{arch}.{how.interval}"
     if listed in md and md.fields[listed].item is not None:
         return f"as {listed} lists them"
@@ -107,7 +109,7 @@ def memory(model: Model) -> str:
     need, now = needs(model), anonymous()
     parts = [
         f"{need['cache_of_1000_tokens'] / 1e6:.1f} MB of keys and values for 1000 tokens",
-        f"{need['states'] / 1e6:.1f} MB of delta rule states",
+        f"{need['states'] / 1e6:.1f} MB of recurrent states",
         "the weights stay packed in the file's mapping",
     ]
     return "; ".join(parts) + (f"; this process has {now / 1e6:.0f} MB that no file backs" if now else "")

@@ -96,6 +96,11 @@ def check_plan(model: Model, plan: Plan, layout: str) -> None:
     if layout not in LAYOUTS:
         raise RouteError(f"--layout {layout}: expected {' or '.join(LAYOUTS)}; leave it out for list")
     how = model.arch.FACTS.kinds
+    if layout == "interval" and how and not how.interval:
+        raise RouteError(
+            f"--layout interval: in {model.architecture} only {how.listed} says the kinds of blocks, and every runtime reads it; "
+            "leave --layout out"
+        )
     if layout == "interval" and how and written_interval(model, plan, how) is None:
         kinds = " ".join(model.kinds[layer][0].upper() for layer in plan.route.layers)
         raise RouteError(
@@ -126,7 +131,7 @@ def routed_fields(model: Model, plan: Plan, layout: str = "list") -> dict[str, F
     for key, value in source.fields.items():
         if not key.startswith(("split.", OURS)):
             out[key] = routed_field(key, value, model, plan)
-    if how := model.arch.FACTS.kinds:
+    if (how := model.arch.FACTS.kinds) and how.interval:  # numbers have followed their blocks already
         listed = plan.follow([*model.kinds, *[""] * plan.behind])
         out[f"{arch}.{how.listed}"] = field(GGUFValueType.ARRAY, [kind == how.kind for kind in listed], GGUFValueType.BOOL)
         if how.only and how.kind not in listed and f"{arch}.{how.only}" in out:

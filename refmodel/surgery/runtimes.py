@@ -17,6 +17,8 @@ from ..hf.by_place.llamacpp import miscounted
 from ..model.model import Model
 from .copy_map import Plan
 
+TRANSFORMERS = "reads layer_types, which is written into its folders"
+
 
 @dataclass(frozen=True)
 class Runner:
@@ -53,6 +55,9 @@ def runners(model: Model, plan: Plan) -> list[Runner]:
     if kind := one_kind(model, plan):
         abort = f"llama.cpp aborts on a hybrid model with blocks of one kind only, and this has only {kind} blocks"
         return [Runner("llama.cpp", False, abort), Runner("refmodel", True, "runs the route itself")]
+    if not how.interval:
+        read = f"{model.architecture}.{how.listed} is written block by block; {how.reader}"
+        return [Runner("llama.cpp", True, read), Runner("Hugging Face transformers", True, TRANSFORMERS)]
     stated = interval_without_list(model.file.metadata, model.architecture, how)
     fits = interval_of(kinds, how.kind, stated)
     wrong = [i for i, found in enumerate(kinds) if (found == how.kind) != ((i + 1) % stated != 0)]
@@ -62,7 +67,7 @@ def runners(model: Model, plan: Plan) -> list[Runner]:
         by_rule += f"; {how.interval} = {fits}, written with --layout interval, would be right"
     return [
         Runner("llama.cpp, with the list", True, f"{model.architecture}.{how.listed} is written; {how.reader}"),
-        Runner("Hugging Face transformers", True, "reads layer_types, which is written into its folders"),
+        Runner("Hugging Face transformers", True, TRANSFORMERS),
         Runner("runtimes without the list (older llama.cpp)", not wrong, by_rule),
     ]
 
@@ -87,4 +92,4 @@ def state_bytes(model: Model, block: int) -> tuple[int, int]:
     state = model.arch.new_state(model.hp, block, np.float32)
     if isinstance(state, KeyValues):
         return 2 * 2 * model.hp.n_head_kv * model.hp.head_dim, 0
-    return 0, state.conv.nbytes + state.delta.nbytes
+    return 0, state.bytes(0, np.float32)

@@ -100,7 +100,7 @@ def check_gguf_metadata(check: Check, report: Report, file: GgufFile, model: Mod
     expected, found = routed_fields(model, plan), file.metadata.fields
     kinds = model.arch.FACTS.kinds
     special = {f"{arch}.block_count", f"{arch}.nextn_predict_layers", f"{OURS}route", f"{OURS}map"}  # checked elsewhere
-    if kinds:
+    if kinds and kinds.interval:
         special |= {f"{arch}.{kinds.interval}", f"{arch}.{kinds.listed}"}
         check_kinds(check, report, file, model, plan, kinds)
     for key, value in expected.items():
