@@ -138,21 +138,27 @@ def with_dense(k: Keys, hp: Hparams) -> Hparams:
     return replace(hp, n_ff=k.first("feed_forward_length", hp.n_all, most=k.room(hp.n_embd)))
 
 
+def with_choice(k: Keys, hp: Hparams) -> Hparams:
+    """The same sizes, and X experts in a block, of which a token goes to U.
+
+    MetadataError if a key is missing or out of its range, or experts are chosen in groups.
+    """
+    n_expert = k.width("expert_count", hp.n_embd)
+    k.only("expert_group_count", 0)
+    return replace(hp, n_expert=n_expert, n_used=k.first("expert_used_count", hp.n_all, most=n_expert))
+
+
 def with_experts(k: Keys, hp: Hparams) -> Hparams:
     """The same sizes, and those of experts: X in a block, U for each token, and n_ff, the inner width of one.
 
     MetadataError if a key is missing or out of its range, or experts are chosen in groups.
     """
-    n_expert = k.width("expert_count", hp.n_embd)
-    n_used = k.first("expert_used_count", hp.n_all, most=n_expert)
-    k.only("expert_group_count", 0)
-    most = k.room(hp.n_embd * n_expert)
+    hp = with_choice(k, hp)
+    most = k.room(hp.n_embd * hp.n_expert)
     if "expert_feed_forward_length" in k:
-        n_ff = k.first("expert_feed_forward_length", hp.n_all, most=most)
-    else:
-        each = k.first("feed_forward_length", hp.n_all) // n_used
-        n_ff = k.checked("feed_forward_length / expert_used_count", each, 1, most)
-    return replace(hp, n_expert=n_expert, n_used=n_used, n_ff=n_ff)
+        return replace(hp, n_ff=k.first("expert_feed_forward_length", hp.n_all, most=most))
+    each = k.first("feed_forward_length", hp.n_all) // hp.n_used
+    return replace(hp, n_ff=k.checked("feed_forward_length / expert_used_count", each, 1, most))
 
 
 def with_shared_expert(k: Keys, hp: Hparams) -> Hparams:
