@@ -29,7 +29,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -102,11 +102,18 @@ def near(there: Field | None, blocks: int) -> dict[str, Field | None]:
         return out | {f"list {i}": field(T.ARRAY, x, there.item) for i, x in enumerate(numbers)}
     if there.type == T.UINT32:
         out |= {f"near {n}": field(T.UINT32, n) for n in (value - 1, value + 1, 2 * value, value // 2) if n >= 0}
-        listed = {"alike": [value] * blocks, "last less": [*[value] * (blocks - 1), value - 1], "last 0": [*[value] * (blocks - 1), 0]}
+        listed = {
+            "alike": [value] * blocks,
+            "last less": [*[value] * (blocks - 1), value - 1],
+            "last 0": [*[value] * (blocks - 1), 0],
+        }
         listed |= {"first 0": [0, *[value] * (blocks - 1)], "last more": [*[value] * (blocks - 1), value + 1]}
         out |= {f"by block, {word}": field(T.ARRAY, x, T.UINT32) for word, x in listed.items() if min(x) >= 0}
         out |= {"alike, i32": field(T.INT32, value), "alike, u64": field(T.UINT64, value), "alike, f32": field(T.FLOAT32, value)}
-        out |= {"by block, i32": field(T.ARRAY, [value] * blocks, T.INT32), "by block, u64": field(T.ARRAY, [value] * blocks, T.UINT64)}
+        out |= {
+            "by block, i32": field(T.ARRAY, [value] * blocks, T.INT32),
+            "by block, u64": field(T.ARRAY, [value] * blocks, T.UINT64),
+        }
     if there.type == T.FLOAT32:
         out |= {f"near {x:g}": field(T.FLOAT32, x) for x in (2 * value, value / 3, -value)}
         out |= {"alike, f64": field(T.FLOAT64, value), "alike, u32": field(T.UINT32, int(value))}
@@ -143,7 +150,7 @@ def keys_of(source: str, arch: str) -> list[str]:
 def tensors_of(source: str) -> list[str]:
     table = re.search(r"LLM_TENSOR_NAMES = \{(.*?)\n\};", source, re.S)
     assert table
-    return sorted({name for name in re.findall(r'\{ LLM_TENSOR_\w+,\s*"([^"]+)"', table[1])})
+    return sorted(set(re.findall(r'\{ LLM_TENSOR_\w+,\s*"([^"]+)"', table[1])))
 
 
 def key_cases(source: str, folder: Path) -> Iterator[Case]:
@@ -161,7 +168,17 @@ def tensor_shapes(file: GgufFile) -> dict[str, tuple[int, ...]]:
     md, arch = file.metadata, file.metadata["general.architecture"]
     E, H, D = (md[f"{arch}.{key}"] for key in ("embedding_length", "attention.head_count", "attention.key_length"))
     G, V, n_rot = md[f"{arch}.attention.head_count_kv"], len(md["tokenizer.ggml.tokens"]), md[f"{arch}.rope.dimension_count"]
-    out = {"1": (1,), "E": (E,), "V": (V,), "D": (D,), "H": (H,), "n_rot/2": (n_rot // 2,), "E, E": (E, E), "V, E": (V, E), "1, E": (1, E)}
+    out = {
+        "1": (1,),
+        "E": (E,),
+        "V": (V,),
+        "D": (D,),
+        "H": (H,),
+        "n_rot/2": (n_rot // 2,),
+        "E, E": (E, E),
+        "V, E": (V, E),
+        "1, E": (1, E),
+    }
     out |= {"Q": (H * D,), "KV": (G * D,), "QKV": ((H + 2 * G) * D,), "QKV, E": ((H + 2 * G) * D, E), "2Q": (2 * H * D,)}
     out |= {"2QKV": ((2 * H + 2 * G) * D,)}
     if f"{arch}.feed_forward_length" in md:
@@ -217,7 +234,8 @@ class LlamaCpp:
 
     def run(self, path: Path) -> tuple[Any, str]:
         """Logits and token ids, or None; and what it said where it refuses."""
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin
+        assert self.process.stdout
         self.process.stdin.write(f"{path}\n")
         self.process.stdin.flush()
         answer = json.loads(self.process.stdout.readline())
@@ -280,7 +298,9 @@ def ours(path: Path) -> tuple[Any, str]:
 
     try:
         model = refmodel.load(path)
-        out = {f"ids {parse}": np.array(model.tokenizer.encode(TEXT, add_special=True, parse_special=parse)) for parse in (False, True)}
+        out = {
+            f"ids {parse}": np.array(model.tokenizer.encode(TEXT, add_special=True, parse_special=parse)) for parse in (False, True)
+        }
         session = model.session(numerics="llamacpp")
         return out | {f"logits {k}": session.forward(tokens) for k, tokens in enumerate(TOKENS)}, ""
     except RefmodelError as error:

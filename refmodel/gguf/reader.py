@@ -59,6 +59,7 @@ class GgufFile:
     metadata  key -> value; of a set that of the first part
     tensors   name -> Tensor, in the order of the files
     parts     the files, in order
+    notes     what was renamed or left out since it was read, in words; see model/exports.py
     """
 
     path: Path
@@ -66,6 +67,7 @@ class GgufFile:
     metadata: Metadata
     tensors: Mapping[str, Tensor]
     parts: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
 
     def sha256(self) -> str:
         """Hexadecimal digest over the bytes of all parts; computed on first use."""

@@ -17,6 +17,7 @@ from ..gguf.reader import GgufFile, read
 from ..quants import LAYOUTS, dequantize, not_decoded
 from ..tokenizer import Tokenizer
 from .draft_head import Prediction
+from .exports import as_llama_cpp_names
 from .file_kind import refuse_other_kinds
 from .route import Route
 from .session import Session
@@ -34,7 +35,7 @@ class Model:
     Weights stay packed over the file's mapping; nothing is decoded at loading. A model is not changed by its passes, so one model
     serves any number of sessions.
 
-    file          the GGUF: metadata, tensors, sha256
+    file          the GGUF: metadata, tensors, sha256; an export of Ollama's with llama.cpp's names
     path          of the file, of a split one the first part
     architecture  general.architecture, for example qwen35
     arch          the module of refmodel.arch that computes it
@@ -44,8 +45,9 @@ class Model:
     """
 
     def __init__(self, file: GgufFile) -> None:
-        self.file, self.path, md = file, file.path, file.metadata
         refuse_other_kinds(file)
+        self.file = file = as_llama_cpp_names(file)
+        self.path, md = file.path, file.metadata
         self.architecture = md.str("general.architecture")
         if self.architecture not in ARCHITECTURES:
             known = ", ".join(ARCHITECTURES)
