@@ -16,6 +16,7 @@ from .options import (
     AsJson,
     ModelPath,
     Mtp,
+    MtpFile,
     NumericsName,
     Prompt,
     RouteText,
@@ -90,6 +91,7 @@ def run(
     chat_template_kwargs: ChatTemplateKwargs = "",
     special: Special = False,
     mtp: Mtp = False,
+    mtp_file: MtpFile = None,
     timing: ShowTiming = False,
     threads: Threads = None,
     as_json: AsJson = False,
@@ -100,7 +102,7 @@ def run(
     from ..text.reply import Reply
     from ..text.sampling import Sampling
 
-    loaded, policy = model_of(model), numerics_of(numerics)
+    loaded, policy, mtp = model_of(model, mtp_file), numerics_of(numerics), mtp or mtp_file is not None
     how, stops = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed=seed), stop or ()
     if chat:
         refuse_options_of_one_reply(tokens, timing, as_json, mtp)

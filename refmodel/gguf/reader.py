@@ -59,6 +59,7 @@ class GgufFile:
     metadata  key -> value; of a set that of the first part
     tensors   name -> Tensor, in the order of the files
     parts     the files, in order
+    draft     path of the file that holds its prediction block, if that is another one
     notes     what was renamed or left out since it was read, in words; see model/exports.py
     """
 
@@ -67,6 +68,7 @@ class GgufFile:
     metadata: Metadata
     tensors: Mapping[str, Tensor]
     parts: tuple[Path, ...]
+    draft: Path | None = None
     notes: tuple[str, ...] = ()
 
     def sha256(self) -> str:

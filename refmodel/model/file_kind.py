@@ -23,8 +23,8 @@ ARCHITECTURES = {  # general.architecture of older files, which have no general.
     "dflash": "a draft model (DFlash), which guesses tokens from another model's activations; give that model",
 }
 DRAFT = (
-    "a prediction block (MTP) without the blocks before it, which llama.cpp takes as a draft beside its model; give the model, "
-    "or a file that holds both, and run it with --mtp"
+    "a prediction block (MTP) without the blocks before it, which guesses tokens for its model; give the model, and this file "
+    "with --mtp-file"
 )
 
 
