@@ -70,7 +70,7 @@ def test_run_and_trace_take_it_and_info_says_what_it_is(tmp_path):
     assert '"drafted": 5' in done.stdout, done.output
     done = run("trace", trunk, "--tokens", "7,3,9", "--mtp-file", draft, "--filter", "mtp_", "-o", tmp_path / "t.safetensors")
     assert "1" in done.stdout, done.output
-    with pytest.raises(MetadataError, match="a prediction block .MTP. without the blocks before it, .* with --mtp-file"):
+    with pytest.raises(MetadataError, match=r"a prediction block .MTP. without the blocks before it, .* with --mtp-file"):
         refmodel.load(draft)
 
 

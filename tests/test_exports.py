@@ -94,7 +94,7 @@ def test_zeros_that_are_no_blocks_without_attention_stay_refused(tmp_path):
     file = read(tiny.build(tmp_path / "m.gguf", "qwen35", seed=5, n_layer=4, interval=2))
     for counts in ([0] * 4, [0, 2, 0, 1], [0, 2, 2, 2]):  # none, of two sizes, of a block that has the delta rule's tensors
         fields = file.metadata.fields | {"qwen35.attention.head_count_kv": field(T.ARRAY, counts, T.UINT32)}
-        with pytest.raises(refmodel.errors.RefmodelError, match="head_count_kv|blk"):
+        with pytest.raises(refmodel.errors.RefmodelError, match=r"head_count_kv|blk"):
             refmodel.load(write(tmp_path / "o.gguf", fields, file.tensors.values()))
 
 

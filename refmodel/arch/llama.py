@@ -15,7 +15,7 @@ from ..ops.experts import LEAST, largest, total
 from .facts import Facts
 from .hparams import Hparams
 from .kinds import always_attention, keys_and_values
-from .metadata import Keys, common, divided, with_choice, with_dense
+from .metadata import Keys, common, divided, with_choice, with_dense, with_width
 from .shapes import ATTENTION, EXPERTS, FFN, Shapes, attention_shapes, dense, expert_shapes, norms, outside
 
 BIASED: tuple[str, ...] = ATTENTION + FFN
@@ -27,8 +27,8 @@ kind, new_state = always_attention, keys_and_values
 
 def hparams(k: Keys) -> Hparams:
     """The sizes of the model. MetadataError names a key that is missing or out of its range."""
-    hp = with_dense(k, common(k, adjacent=True))
-    return divided(k, with_choice(k, hp) if k.count("expert_count", 0, 0) else hp)
+    hp = common(k, adjacent=True)
+    return divided(k, with_choice(k, with_width(k, hp)) if k.count("expert_count", 0, 0) else with_dense(k, hp))
 
 
 def globals(hp: Hparams, n_vocab: int) -> tuple[Shapes, Shapes]:

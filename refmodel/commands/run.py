@@ -109,7 +109,6 @@ def run(
         conversation = conversation_of(loaded, chat_template, chat_template_file, chat_template_kwargs, system, think)
         talk(dialogue_of(loaded, route, policy, how, n, ctx, stops, conversation, think_budget), prompt)
         return
-    refuse(timing and mtp, "--timing is about the trunk; leave out --mtp")
     refuse_chat_options(system, think, think_budget, chat_template, chat_template_file, chat_template_kwargs)
     ids = token_ids(loaded, prompt, tokens, special)
     session, timed = session_of(loaded, route, policy, timing, mtp)
@@ -142,9 +141,13 @@ def refuse_chat_options(system: str, think: bool | None, budget: int | None, *te
 
 
 def session_of(model: "Model", route: str, policy: "Numerics", timing: bool, mtp: bool) -> "tuple[Session, Timing | None]":
-    """A session under a route (words) and numerics; with `timing` also the record of where its time goes."""
+    """A session under a route (words) and numerics; with `timing` also the record of where its time goes.
+
+    RefmodelError for both `timing` and `mtp`.
+    """
     from ..speed.timing import Timing
 
+    refuse(timing and mtp, "--timing is about the trunk; leave out --mtp")
     if not timing:
         return model.session(route, policy, mtp=mtp), None
     chosen = model.route(route)

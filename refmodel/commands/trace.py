@@ -59,7 +59,9 @@ def trace(
     provenance |= {"route": chosen.canonical, "numerics": policy.name}
     with Spool(output, {"provenance": json.dumps(provenance)}) as writer:
         recorder = Recorder(writer, keep)
-        session = loaded.session(chosen, policy, recorder, mtp or mtp_file is not None, scores=recorder.keeps_scores(len(chosen.layers)))
+        session = loaded.session(
+            chosen, policy, recorder, mtp or mtp_file is not None, scores=recorder.keeps_scores(len(chosen.layers))
+        )
         prepare(loaded, policy, calls)
         with watching(err, "tracing") as recorder.seen:
             for _ in run_calls(session, calls, recorder):

@@ -44,7 +44,9 @@ def checked_architecture(trunk: Metadata, draft: Metadata) -> str:
     """The architecture of both files. MetadataError if it differs, or has no prediction blocks."""
     arch, other = (md.str("general.architecture") for md in (trunk, draft))
     if other != arch:
-        raise MetadataError(f"{draft.path}: general.architecture is {other!r}; {trunk.path} is {arch!r}: give a draft of this model")
+        raise MetadataError(
+            f"{draft.path}: general.architecture is {other!r}; {trunk.path} is {arch!r}: give a draft of this model"
+        )
     if arch not in HYBRID:
         known = ", ".join(sorted(HYBRID))
         raise MetadataError(f"{trunk.path}: {arch} has no prediction block (MTP); {known} may have one: leave out --mtp-file")
@@ -57,7 +59,9 @@ def trunk_blocks(trunk: Metadata, draft: Metadata, arch: str) -> int:
     if inside:
         raise MetadataError(f"{trunk.path}: has a prediction block (MTP) of its own; leave out --mtp-file, and give --mtp")
     if predicting < 1:
-        raise MetadataError(f"{draft.path}: {arch}.nextn_predict_layers is {predicting}; a draft has a prediction block; give another")
+        raise MetadataError(
+            f"{draft.path}: {arch}.nextn_predict_layers is {predicting}; a draft has a prediction block; give another"
+        )
     if behind - predicting != n:
         raise MetadataError(
             f"{draft.path}: is a draft for {behind - predicting} blocks; {trunk.path} has {n}: give a draft of this model"
@@ -94,7 +98,9 @@ def drafts_tensors(draft: GgufFile, n: int) -> dict[str, Tensor]:
     start = f"blk.{n}."
     tensors = {name: t for name, t in draft.tensors.items() if name.startswith("blk.") and int_of(name) >= n}
     if not any(name.startswith(f"{start}nextn.") for name in tensors):
-        raise TensorError(f"{draft.path}: has no tensor {start}nextn.*: it holds no prediction block after {n} blocks; give another")
+        raise TensorError(
+            f"{draft.path}: has no tensor {start}nextn.*: it holds no prediction block after {n} blocks; give another"
+        )
     for name, sources in OWN.items():
         source = next((draft.tensors[own] for own in sources if own in draft.tensors), None)
         if source and start + name not in tensors:
@@ -106,5 +112,3 @@ def int_of(name: str) -> int:
     """The block's number in a tensor's name; -1 if there is none."""
     number = name.split(".")[1]
     return int(number) if number.isdecimal() and len(number) < 9 else -1
-
-
