@@ -74,6 +74,13 @@ class Keys:
             raise self.refused(name, found, "expected one number for all blocks, or 0")
         return self.checked(name, found[0] if found else 0, 1, most)
 
+    def alike(self, name: str, n_blocks: int, default: Any = REQUIRED, most: int = MAX_COUNT) -> int:
+        """A whole number that a file may state once or block by block, the same for each. MetadataError otherwise."""
+        found = self.md.per_block(self.full(name), n_blocks, default)
+        if len(set(found)) > 1:
+            raise self.refused(name, list(found)[:8], "expected the same number for each block")
+        return self.first(name, n_blocks, default, most)
+
     def real(self, name: str, default: Any, least: float, most: float, none: bool = False) -> float:
         """A finite number from `least` to `most`; with `none` also 0, which means that there is nothing.
 
@@ -84,12 +91,12 @@ class Keys:
             raise self.refused(name, value, f"expected {'0 for none, or ' * none}{least:g} to {most:g}")
         return value
 
-    def only(self, name: str, expected: int) -> None:
-        """Check a number that llama.cpp, and this program, accept only as `expected`; the key may be missing.
+    def only(self, name: str, expected: int, missing: Any = None) -> None:
+        """Check a number that llama.cpp, and this program, accept only as `expected`. MetadataError otherwise.
 
-        MetadataError otherwise.
+        missing  what a missing key means; None: the expected number
         """
-        if (found := self.md.int(self.full(name), expected)) != expected:
+        if (found := self.md.int(self.full(name), expected if missing is None else missing)) != expected:
             raise self.refused(name, found, f"this architecture is defined only for {expected}")
 
     def multiple(self, name: str, value: int, of_name: str, of: int) -> None:
@@ -132,11 +139,11 @@ def common(k: Keys, adjacent: bool = False, hybrid: bool = False, yarn: Yarn = Y
     if not k.md.bool(k.full("attention.causal"), True):
         raise k.refused("attention.causal", False, "expected true; tokens that see later ones are not supported")
     n_all = k.count("block_count", most=MAX_BLOCKS)
-    n_nextn = k.count("nextn_predict_layers", 0, 0, n_all - 1) if hybrid else 0
+    n_nextn = k.count("nextn_predict_layers", 0, 0, n_all - 1 if hybrid else 0)
     n_embd = k.width("embedding_length", 1)
     n_head, n_head_kv = head_counts(k, n_all, n_embd, some_heads)
     head_dim = k.width("attention.key_length", n_head * n_embd, n_embd // n_head)
-    k.only("attention.value_length", head_dim)
+    k.only("attention.value_length", head_dim, missing=n_embd // n_head)
     if not hybrid:
         k.only("rope.dimension_count", head_dim)
     n_rot = k.count("rope.dimension_count", head_dim, 2, head_dim)
@@ -158,15 +165,36 @@ def head_counts(k: Keys, n_all: int, n_embd: int, some: bool) -> tuple[int, int]
     MetadataError if H is not a multiple of G, or a count is out of its range.
     """
     n_head = k.first("attention.head_count", n_all, most=k.room(n_embd))
-    of_blocks = k.the_one if some else k.first
+    of_blocks = k.the_one if some else k.alike
     n_head_kv = of_blocks("attention.head_count_kv", n_all, n_head, most=n_head)
     k.multiple("attention.head_count", n_head, "attention.head_count_kv", n_head_kv)
     return n_head, n_head_kv
 
 
 def with_dense(k: Keys, hp: Hparams) -> Hparams:
-    """The same sizes, and n_ff, the inner width of the feed-forward part. MetadataError if it is missing or out of its range."""
+    """The same sizes, and n_ff, the inner width of the feed-forward part.
+
+    MetadataError if it is missing or out of its range, or a key says that there are experts.
+    """
+    for name in ("expert_count", "expert_used_count", "expert_group_count"):
+        k.only(name, 0)
+    return with_width(k, hp)
+
+
+def with_width(k: Keys, hp: Hparams) -> Hparams:
+    """The same sizes, and n_ff as feed_forward_length has it. MetadataError if it is missing or out of its range."""
     return replace(hp, n_ff=k.first("feed_forward_length", hp.n_all, most=k.room(hp.n_embd)))
+
+
+def with_choice(k: Keys, hp: Hparams) -> Hparams:
+    """The same sizes, and X experts in a block, of which a token goes to U.
+
+    MetadataError if a key is missing or out of its range, or experts are chosen in groups.
+    """
+    n_expert = k.width("expert_count", hp.n_embd)
+    if (groups := k.count("expert_group_count", 0, 0)) > 1:
+        raise k.refused("expert_group_count", groups, "experts that are chosen in groups are not computed here")
+    return replace(hp, n_expert=n_expert, n_used=k.alike("expert_used_count", hp.n_all, most=n_expert))
 
 
 def with_experts(k: Keys, hp: Hparams) -> Hparams:
@@ -174,16 +202,12 @@ def with_experts(k: Keys, hp: Hparams) -> Hparams:
 
     MetadataError if a key is missing or out of its range, or experts are chosen in groups.
     """
-    n_expert = k.width("expert_count", hp.n_embd)
-    n_used = k.first("expert_used_count", hp.n_all, most=n_expert)
-    k.only("expert_group_count", 0)
-    most = k.room(hp.n_embd * n_expert)
+    hp = with_choice(k, hp)
+    most = k.room(hp.n_embd * hp.n_expert)
     if "expert_feed_forward_length" in k:
-        n_ff = k.first("expert_feed_forward_length", hp.n_all, most=most)
-    else:
-        each = k.first("feed_forward_length", hp.n_all) // n_used
-        n_ff = k.checked("feed_forward_length / expert_used_count", each, 1, most)
-    return replace(hp, n_expert=n_expert, n_used=n_used, n_ff=n_ff)
+        return replace(hp, n_ff=k.first("expert_feed_forward_length", hp.n_all, most=most))
+    each = k.first("feed_forward_length", hp.n_all) // hp.n_used
+    return replace(hp, n_ff=k.checked("feed_forward_length / expert_used_count", each, 1, most))
 
 
 def with_shared_expert(k: Keys, hp: Hparams) -> Hparams:
@@ -194,7 +218,7 @@ def with_shared_expert(k: Keys, hp: Hparams) -> Hparams:
     name = "expert_shared_feed_forward_length"
     if name in k:
         return replace(hp, n_ff_shared=k.width(name, hp.n_embd))
-    return replace(hp, n_ff_shared=with_dense(k, hp).n_ff)
+    return replace(hp, n_ff_shared=with_width(k, hp).n_ff)
 
 
 def rotation(

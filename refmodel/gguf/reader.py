@@ -40,6 +40,8 @@ class GgufFile:
     parts     the files, in order
     beyond    fields of Hparams that a folder says and no key of a GGUF can, with their values
     remarks   what to know of a folder: what a GGUF made of it would lose
+    draft     path of the file that holds its prediction block, if that is another one
+    notes     what was renamed or left out since it was read, in words; see model/exports.py
     """
 
     path: Path
@@ -49,6 +51,8 @@ class GgufFile:
     parts: tuple[Path, ...]
     beyond: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    draft: Path | None = None
+    notes: tuple[str, ...] = ()
 
     def sha256(self) -> str:
         """Hexadecimal digest over the bytes of all parts; computed on first use."""

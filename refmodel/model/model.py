@@ -16,7 +16,9 @@ from ..forward.weights import Block, Weight
 from ..gguf.reader import GgufFile, read
 from ..quants import LAYOUTS, dequantize, not_decoded
 from ..tokenizer import Tokenizer
+from .draft_file import with_draft
 from .draft_head import Prediction
+from .exports import as_llama_cpp_names
 from .file_kind import refuse_other_kinds
 from .route import Route
 from .session import Session
@@ -34,7 +36,7 @@ class Model:
     Weights stay packed over the file's mapping; nothing is decoded at loading. A model is not changed by its passes, so one model
     serves any number of sessions.
 
-    file          the GGUF: metadata, tensors, sha256
+    file          the GGUF: metadata, tensors, sha256; an export of Ollama's with llama.cpp's names
     path          of the file, of a split one the first part
     architecture  general.architecture, for example qwen35
     arch          the module of refmodel.arch that computes it
@@ -44,8 +46,9 @@ class Model:
     """
 
     def __init__(self, file: GgufFile) -> None:
-        self.file, self.path, md = file, file.path, file.metadata
         refuse_other_kinds(file)
+        self.file = file = as_llama_cpp_names(file)
+        self.path, md = file.path, file.metadata
         self.architecture = md.str("general.architecture")
         if self.architecture not in ARCHITECTURES:
             known = ", ".join(ARCHITECTURES)
@@ -189,12 +192,14 @@ def rope_freqs(file: GgufFile) -> tuple[float, ...]:
     return tuple(map(float, dequantize(tensor.type, tensor.rows).ravel()))
 
 
-def load(path: str | Path) -> Model:
+def load(path: str | Path, mtp_file: str | Path | None = None) -> Model:
     """Open a GGUF, or the first part of a split one, and check it whole: every tensor there, in its shape, and none ignored.
 
-    path  of the file; it stays mapped as long as the model lives
+    path      of the file; it stays mapped as long as the model lives
+    mtp_file  the model's prediction block (MTP), where it is in a file of its own
 
     FileError if it is no GGUF or is damaged, MetadataError if a value is missing or contradicts the tensors, TensorError if a
     tensor is missing, has another shape, cannot be decoded, or is one that the architecture does not read.
     """
-    return Model(read(path))
+    file = read(path)
+    return Model(file if mtp_file is None else with_draft(as_llama_cpp_names(file), read(mtp_file)))
