@@ -13,7 +13,8 @@ from ..arrays import F
 from ..errors import MetadataError, TensorError
 from ..forward.taps import Tapper, silent
 from ..forward.weights import Block, Weight
-from ..gguf.reader import GgufFile, read
+from ..gguf.reader import GgufFile
+from ..hf.checkpoint import opened
 from ..quants import LAYOUTS, dequantize, not_decoded
 from ..tokenizer import Tokenizer
 from .draft_head import Prediction
@@ -29,12 +30,12 @@ RouteLike = Route | str | Sequence[int] | None
 
 
 class Model:
-    """A loaded model: a checked file, its architecture, and forward passes under any route and numerics.
+    """A loaded model: a checked file or folder, its architecture, and forward passes under any route and numerics.
 
     Weights stay packed over the file's mapping; nothing is decoded at loading. A model is not changed by its passes, so one model
     serves any number of sessions.
 
-    file          the GGUF: metadata, tensors, sha256
+    file          the GGUF, or the folder in the words of one: metadata, tensors, sha256
     path          of the file, of a split one the first part
     architecture  general.architecture, for example qwen35
     arch          the module of refmodel.arch that computes it
@@ -56,7 +57,7 @@ class Model:
         self.arch = ARCHITECTURES[self.architecture]
         largest = max((prod(tensor.shape) for tensor in file.tensors.values()), default=0)
         keys = Keys(md, self.architecture, largest, rope_freqs(file))
-        self.tensors = Tensors(file, self.architecture, self.arch, self.arch.hparams(keys))
+        self.tensors = Tensors(file, self.architecture, self.arch, replace(self.arch.hparams(keys), **file.beyond))
 
     @property
     def hp(self) -> Hparams:
@@ -190,11 +191,12 @@ def rope_freqs(file: GgufFile) -> tuple[float, ...]:
 
 
 def load(path: str | Path) -> Model:
-    """Open a GGUF, or the first part of a split one, and check it whole: every tensor there, in its shape, and none ignored.
+    """Open a GGUF, the first part of a split one, or a Hugging Face folder with safetensors files, and check it whole: every
+    tensor there, in its shape, and none ignored.
 
-    path  of the file; it stays mapped as long as the model lives
+    path  of the file or folder; it stays mapped as long as the model lives
 
     FileError if it is no GGUF or is damaged, MetadataError if a value is missing or contradicts the tensors, TensorError if a
     tensor is missing, has another shape, cannot be decoded, or is one that the architecture does not read.
     """
-    return Model(read(path))
+    return Model(opened(path))
