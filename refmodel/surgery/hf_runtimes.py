@@ -8,7 +8,7 @@ from ..hf.by_place.model_types import TABLES, model_type
 from ..hf.folder import Folder
 from ..model.route import Route
 from .copy_map import Plan, folder_plan
-from .hf_config import facts_of, routed_config
+from .hf_config import facts_of, not_run, routed_config
 from .runtimes import Runner
 
 
@@ -22,6 +22,8 @@ def runners(folder: Folder, plan: Plan) -> list[Runner]:
 
 def readers(folder: Folder, plan: Plan, home: Mapping[str, Any], name: str) -> list[Runner]:
     """The runtimes that read the folder itself."""
+    if why := not_run(folder, plan):
+        return [Runner("Hugging Face transformers", False, why)]
     kinds, interval = home.get("layer_types") or [], home.get("full_attention_interval")
     if len(set(folder_kinds(folder))) < 2 and not any(fact.name in home for fact in facts_of(folder)):
         alike = "all layers are of one kind, so their number is all that changes"

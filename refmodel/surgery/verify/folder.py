@@ -15,7 +15,7 @@ from ...hf.by_place.rules import Fact
 from ...hf.folder import CONFIG, ELSEWHERE, Folder, read_folder
 from ...model.route import Route
 from ..copy_map import Plan, folder_plan
-from ..hf_config import PER_LAYER, facts_of, routed_config
+from ..hf_config import PER_LAYER, facts_of, not_run, routed_config
 from ..hf_run import run_folders
 from ..recover import Claim, claim, claims_of_name, recovery
 from .common import Hashed, check_bytes, check_claims, check_seams, check_structure, decided
@@ -50,7 +50,7 @@ def verify_folder(report: Report, path: Path, source: Folder, words: str, option
     check_seams(report, plan, found)
     check_bytes(report.check(BYTES), plan, Hashed(copy.tensors, ours), Hashed(source.tensors, theirs))
     identity_blocks(report, plan, copy.tensors)
-    cannot_run = living_on(report, retyped, copy.tensors)
+    cannot_run = living_on(report, retyped, copy.tensors) or not_run(source, plan)
     metadata = report.check(METADATA)
     check_claims(metadata, report, claims, found, {"rys_relayer.layer_indices", "rys_relayer.spec"})
     check_config(metadata, report, copy, source, plan, bool(retyped))
