@@ -125,8 +125,8 @@ def read_folder(path: Path) -> Folder:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object in a file. FileError if it cannot be read, or is none."""
     try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise FileError(
             f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}; expected a JSON object; check the file"
         ) from None

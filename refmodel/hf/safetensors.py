@@ -13,12 +13,18 @@ MAX_HEADER = 100_000_000  # bytes; the format's own bound
 
 @dataclass(frozen=True, eq=False)
 class FolderTensor:
-    """One tensor: `type` is the format's name (BF16), `data` its bytes, a read-only view of the file's mapping."""
+    """One tensor.
+
+    type  the format's name of its numbers (BF16)
+    data  its bytes, a read-only view of the file's mapping
+    file  the path of that
+    """
 
     name: str
     type: str
     shape: tuple[int, ...]
     data: Bytes
+    file: Path = Path()
 
 
 def read_safetensors(path: Path) -> list[FolderTensor]:
@@ -50,7 +56,7 @@ def read_safetensors(path: Path) -> list[FolderTensor]:
                 f"{path}: {name} should end at byte {end} of the data, which ends at {body.size}; "
                 "was it downloaded whole? Download it again."
             )
-        out.append(FolderTensor(name, kind, shape, body[start:end]))
+        out.append(FolderTensor(name, kind, shape, body[start:end], path))
         at = end
     if at != body.size:
         raise FileError(f"{path}: has {body.size - at} bytes after the last tensor; expected none; download it again")
