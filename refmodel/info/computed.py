@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from ..arch.metadata import BETA_FAST, BETA_SLOW
+from ..arch.metadata import Yarn
 from ..model.model import Model
 from ..ops.rope import Rope
 
@@ -45,6 +45,7 @@ def rotation(model: Model, rope: Rope) -> Facts:
     scaling            none, linear or yarn
     factor             by which angles are divided; 1 without scaling
     context            tokens of the training, which yarn starts from; None without it
+    turns              within the context: pairs that turn so often keep their angle, and those that turn less are divided
     kept, ramp         pairs that yarn leaves as they are, and pairs of which it divides a part: each None, or the last one's number
     magnitude          factor of what is rotated
     divisors           the least and the largest divisor of rope_freqs.weight; None without it
@@ -62,6 +63,7 @@ def rotation(model: Model, rope: Rope) -> Facts:
         "scaling": "yarn" if yarn else "linear" if rope.scale != 1 else "none",
         "factor": 1 / rope.scale,
         "context": context if yarn else None,
+        "turns": [turns(model, "yarn_beta_fast", Yarn.fast), turns(model, "yarn_beta_slow", Yarn.slow)] if yarn else None,
         "kept": kept[-1] if yarn and kept else None,
         "ramp": some[-1] if yarn and some else None,
         "magnitude": rope.magnitude,
@@ -69,12 +71,18 @@ def rotation(model: Model, rope: Rope) -> Facts:
     }
 
 
+def turns(model: Model, key: str, usual: float) -> float:
+    """A number of turns of YaRN: the file's, where llama.cpp reads its key for this architecture."""
+    md = model.file.metadata
+    return md.float(f"{model.architecture}.rope.scaling.{key}", usual) if key in model.arch.FACTS.scaling else usual
+
+
 def renormalized(model: Model) -> Iterator[str]:
     """What is normed besides the residual stream, in words."""
     hp = model.hp
     if any("attn_q_norm.weight" in model.arch.shapes(hp, i) for i in range(model.n_layer)):
         yield "each query and key of attention, by an RMS norm with weights, before RoPE"
-    if any(hp.recurrent):
+    if hp.n_v_head:
         yield "each query and key of the delta rule, to length 1, and each head's output, by an RMS norm with weights"
     if hp.n_expert:
         yield f"the shares of the {hp.n_used} chosen experts, by their sum, after a softmax over all {hp.n_expert}"
@@ -111,10 +119,10 @@ def scaled(r: Facts) -> Iterator[str]:
         yield f"; all angles are divided by {r['factor']:g} (linear scaling)"
     if r["scaling"] == "yarn":
         kept = "no pair keeps" if r["kept"] is None else f"pairs 0 to {r['kept']} keep"
-        first = 0 if r["ramp"] is None else r["ramp"] + 1
+        first, (fast, slow) = 0 if r["ramp"] is None else r["ramp"] + 1, r["turns"]
         yield (
-            f"; YaRN with factor {r['factor']:g} over {r['context']} tokens: {kept} their angle ({BETA_FAST} turns and more), "
-            f"those from {first} on are divided by {r['factor']:g} ({BETA_SLOW} turn or less), those between by a part of it"
+            f"; YaRN with factor {r['factor']:g} over {r['context']} tokens: {kept} their angle ({fast:g} turns and more), "
+            f"those from {first} on are divided by {r['factor']:g} ({slow:g} turn or less), those between by a part of it"
         )
     if r["divisors"]:
         least, most = r["divisors"]

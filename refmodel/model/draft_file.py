@@ -11,7 +11,8 @@ import numpy as np
 from ..arch import ARCHITECTURES, HYBRID
 from ..errors import MetadataError, TensorError
 from ..gguf.metadata import Field, Metadata
-from ..gguf.reader import GgufFile, Tensor
+from ..gguf.reader import GgufFile
+from ..gguf.tensor import AnyTensor
 from ..gguf.writer import field
 
 COUNTS = ("block_count", "nextn_predict_layers")
@@ -93,7 +94,7 @@ def one_block_more(key: str, value: Field, n: int) -> Field:
     return field(value.type, [*values, last], value.item)
 
 
-def drafts_tensors(draft: GgufFile, n: int) -> dict[str, Tensor]:
+def drafts_tensors(draft: GgufFile, n: int) -> dict[str, AnyTensor]:
     """The tensors of the prediction block, under the names that a file of both has. TensorError if there are none."""
     start = f"blk.{n}."
     tensors = {name: t for name, t in draft.tensors.items() if name.startswith("blk.") and int_of(name) >= n}

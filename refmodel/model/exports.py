@@ -15,7 +15,8 @@ from gguf import GGUFValueType as T
 from ..arch import ARCHITECTURES
 from ..errors import MetadataError
 from ..gguf.metadata import Field, Metadata, Strings
-from ..gguf.reader import GgufFile, Tensor
+from ..gguf.reader import GgufFile
+from ..gguf.tensor import AnyTensor
 from ..gguf.writer import field
 
 OTHER_PARTS = {"v.": "of the image part", "mm.": "of the image part's projector", "mtp.": "of a prediction block (MTP)"}
@@ -43,7 +44,7 @@ class Draft:
 
     arch: str
     fields: dict[str, Field]
-    tensors: dict[str, Tensor]
+    tensors: dict[str, AnyTensor]
     notes: list[str]
 
     def __contains__(self, name: str) -> bool:

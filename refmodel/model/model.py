@@ -37,7 +37,7 @@ class Model:
     Weights stay packed over the file's mapping; nothing is decoded at loading. A model is not changed by its passes, so one model
     serves any number of sessions.
 
-    file          the GGUF, or the folder in the words of one: metadata, tensors, sha256; an export of Ollama's with llama.cpp's names
+    file          the GGUF, or the folder in the words of one: metadata, tensors, sha256; all under llama.cpp's names
     path          of the file, of a split one the first part
     architecture  general.architecture, for example qwen35
     arch          the module of refmodel.arch that computes it
