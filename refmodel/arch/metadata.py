@@ -135,11 +135,7 @@ def common(k: Keys, adjacent: bool = False, hybrid: bool = False, yarn: Yarn = Y
     n_nextn = k.count("nextn_predict_layers", 0, 0, n_all - 1) if hybrid else 0
     n_embd = k.width("embedding_length", 1)
     n_head, n_head_kv = head_counts(k, n_all, n_embd, some_heads)
-    head_dim = k.width("attention.key_length", n_head * n_embd, n_embd // n_head)
-    k.only("attention.value_length", head_dim)
-    if not hybrid:
-        k.only("rope.dimension_count", head_dim)
-    n_rot = k.count("rope.dimension_count", head_dim, 2, head_dim)
+    head_dim, n_rot = head_widths(k, n_head, n_embd, hybrid)
     return Hparams(
         n_layer=n_all - n_nextn,
         n_nextn=n_nextn,
@@ -148,7 +144,7 @@ def common(k: Keys, adjacent: bool = False, hybrid: bool = False, yarn: Yarn = Y
         n_head_kv=n_head_kv,
         head_dim=head_dim,
         eps=k.real("attention.layer_norm_rms_epsilon", REQUIRED, 1e-20, 1),  # at 0 a row of zeros would be 0 / 0
-        rope=rotation(k, n_rot, adjacent, numbers=yarn),
+        rope=rotation(k, n_rot, adjacent, yarn=yarn),
     )
 
 
@@ -162,6 +158,18 @@ def head_counts(k: Keys, n_all: int, n_embd: int, some: bool) -> tuple[int, int]
     n_head_kv = of_blocks("attention.head_count_kv", n_all, n_head, most=n_head)
     k.multiple("attention.head_count", n_head, "attention.head_count_kv", n_head_kv)
     return n_head, n_head_kv
+
+
+def head_widths(k: Keys, n_head: int, n_embd: int, partly: bool) -> tuple[int, int]:
+    """(D, n_rot): the width of a head, and how much of it is rotated; all of it if not `partly`.
+
+    MetadataError for a width that is out of its range, or values of another width than keys.
+    """
+    head_dim = k.width("attention.key_length", n_head * n_embd, n_embd // n_head)
+    k.only("attention.value_length", head_dim)
+    if not partly:
+        k.only("rope.dimension_count", head_dim)
+    return head_dim, k.count("rope.dimension_count", head_dim, 2, head_dim)
 
 
 def with_dense(k: Keys, hp: Hparams) -> Hparams:
@@ -197,16 +205,14 @@ def with_shared_expert(k: Keys, hp: Hparams) -> Hparams:
     return replace(hp, n_ff_shared=with_dense(k, hp).n_ff)
 
 
-def rotation(
-    k: Keys, n_rot: int, adjacent: bool, base_name: str = "rope.freq_base", scaled: bool = True, numbers: Yarn = Yarn()
-) -> Rope:
+def rotation(k: Keys, n_rot: int, adjacent: bool, base: str = "rope.freq_base", scaled: bool = True, yarn: Yarn = Yarn()) -> Rope:
     """The rotary embedding of n_rot numbers of a head, with no scaling, linear scaling, or YaRN.
 
     n_rot      how many numbers of a head are rotated, even
     adjacent   see ops.rope.Rope
-    base_name  the key of the base; sliding blocks have their own
+    base       the key of the base; sliding blocks have their own
     scaled     whether angles are scaled; in sliding blocks they are not
-    numbers    those of YaRN
+    yarn       its numbers
 
     MetadataError for another scaling, such as longrope, for an odd n_rot, or for a value out of its range.
     """
@@ -215,15 +221,15 @@ def rotation(
         raise k.refused("rope.scaling.type", repr(how), "expected 'none', 'linear' or 'yarn'")
     if n_rot % 2:
         raise k.refused("rope.dimension_count", n_rot, "expected an even number")
-    base = k.real(base_name, 10000.0, 1e-6 if how != "yarn" else 1.001, 1e30)
+    theta = k.real(base, 10000.0, 1e-6 if how != "yarn" else 1.001, 1e30)
     old = k.real("rope.scale_linear", 0.0, 1e-3, 1e6, none=True)  # the key of old files
     factor = k.real("rope.scaling.factor", old, 1e-3, 1e6, none=True) or 1.0
     magnitude = k.real("rope.scaling.attn_factor", 1.0, 1e-6, 1e6)
     factor = 1.0 if how == "none" else factor
-    rope = Rope(base, n_rot, adjacent, 1 / factor if scaled else 1.0, (1.0,) * (n_rot // 2), magnitude=magnitude)
+    rope = Rope(theta, n_rot, adjacent, 1 / factor if scaled else 1.0, (1.0,) * (n_rot // 2), magnitude=magnitude)
     context = k.count("context_length")
     trained = k.count("rope.scaling.original_context_length", 0, 0) or context
-    return with_yarn(rope, factor, trained, numbers) if how == "yarn" else rope
+    return with_yarn(rope, factor, trained, yarn) if how == "yarn" else rope
 
 
 def with_yarn(rope: Rope, factor: float, context: int, numbers: Yarn) -> Rope:
