@@ -54,8 +54,8 @@ HYBRID = {"n_layer": 4, "interval": 2}
 
 # What the cases change, beginning with one model of each architecture; the keys that are tried on it.
 BASES: dict[str, tuple[str, dict[str, Any], str]] = {
-    **{arch: (arch, HYBRID if arch in tiny.HYBRID else {}, "") for arch in tiny.SHAPES},
-    **{f"{arch}, yarn": (arch, {**(HYBRID if arch in tiny.HYBRID else {}), "scaling": YARN}, "rope") for arch in tiny.SHAPES},
+    **{arch: (arch, HYBRID if arch in tiny.DELTA else {}, "") for arch in tiny.SHAPES},
+    **{f"{arch}, yarn": (arch, {**(HYBRID if arch in tiny.DELTA else {}), "scaling": YARN}, "rope") for arch in tiny.SHAPES},
     "gemma3, no window": ("gemma3", {"window": 0, "n_layer": 2}, "sliding|swa|rope"),
     "llama, divisors": ("llama", {"rope_freqs": True}, "rope"),
     "qwen35, mtp": ("qwen35", {**HYBRID, "n_nextn": 1}, "nextn|block_count|recurrent|interval"),

@@ -184,7 +184,7 @@ def test_what_lfm2_is_not_defined_for_is_refused(tmp_path):
     for key, value, words in (
         ("attention.head_count_kv", heads(0, 2, 4, 0), r"is \[2, 4\]; expected one number for all blocks, or 0"),
         ("attention.head_count_kv", heads(0, 0, 0, 0), "is 0; expected 1 to 4"),
-        ("attention.head_count_kv", heads(0, 2), "has 2 values"),
+        ("attention.head_count_kv", heads(0, 2), "is an array of 2 UINT32; expected .* of length 4"),
         ("attention.sliding_window", number(5), "is 5; expected 0"),
         ("attention.causal", field(gguf.GGUFValueType.BOOL, False), "is False; expected true"),
         ("shortconv.l_cache", number(1), "is 1; expected 2 to "),

@@ -50,7 +50,7 @@ def as_ollama_exports_a_hybrid(path, out):
     return write(out, fields, tensors.values())
 
 
-@pytest.mark.parametrize("arch", sorted(tiny.HYBRID))
+@pytest.mark.parametrize("arch", sorted(tiny.DELTA))
 def test_a_hybrid(arch, tmp_path):
     plain = refmodel.load(tiny.build(tmp_path / "m.gguf", arch, seed=5, n_layer=4, interval=2))
     export = refmodel.load(as_ollama_exports_a_hybrid(plain.path, tmp_path / "o.gguf"))
@@ -150,7 +150,7 @@ def test_an_embedding_model_is_named(tmp_path):
 
 
 @pytest.mark.live
-@pytest.mark.parametrize("arch", sorted(tiny.HYBRID))
+@pytest.mark.parametrize("arch", sorted(tiny.DELTA))
 def test_llama_cpp_runs_the_renamed_file(arch, tmp_path, llama_lib):
     path = tiny.build(tmp_path / "m.gguf", arch, seed=5, n_layer=4, interval=2)
     export = refmodel.load(as_ollama_exports_a_hybrid(path, tmp_path / "o.gguf"))

@@ -1,6 +1,7 @@
 """Beside a real llama.cpp: every node, random routes, quantized files, a trained model. Skipped by name where none is installed."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -22,6 +23,7 @@ from refmodel.errors import OracleError, RouteError
 from refmodel.forward.taps import in_call
 from refmodel.forward.trace import Trace
 from refmodel.gguf.reader import read
+from refmodel.llamacpp.nodes import FOLDER, table
 from refmodel.llamacpp.oracle import locate, record
 from refmodel.llamacpp.profile import PROFILES, profile_of
 from refmodel.numerics import numerics_of
@@ -205,6 +207,19 @@ def test_every_emitted_node_is_compared_or_has_a_reason(model, tmp_path, llama_l
             assert len(nodes) > 50
             for node in nodes:
                 assert node["reason"] or in_call(node["tap"], call) in trace
+
+
+@pytest.mark.parametrize(("profile", "section"), [("exact", "attention fa=off"), ("default", "attention fa=on")])
+def test_a_new_table_begins_with_what_nodes_py_prints(profile, section, llama_lib):
+    """Without a table it prints, in order, the operations and names of which a table consists."""
+    script, env = FOLDER.parent / "nodes.py", os.environ | {"REFMODEL_LLAMA_LIB": str(llama_lib)}
+    printed = subprocess.run([sys.executable, script, "lfm2", profile], capture_output=True, text=True, check=True, env=env).stdout
+    graph = [[tuple(line.split(None, 1)) for line in part.splitlines()] for part in printed.split("\n\n")]
+    known = {name: [(entry.op, entry.name) for entry in entries] for name, entries in table("lfm2").sections.items()}
+    assert set(graph[0]) == set(known["head"])
+    for nodes, name in zip(graph[1:], ["conv", "conv", section, "conv"], strict=True):
+        assert set(nodes) <= {*known[name], *known["tail"]}
+        assert ("ADD", "l_out-N") in nodes
 
 
 # In these llama.cpp's own rounding exceeds 1e-10 in intermediates of some routes (experts nearly cancel; GELU is read from a table

@@ -10,6 +10,7 @@ from .kinds import Kinds
 class Facts:
     """The facts of one architecture; each has a default value that changes nothing.
 
+    predicts           whether its files may have a prediction block (MTP) after the trunk
     kinds          how its files say what kind each block has; None where all blocks are alike
     typical        keys that a typical file needs besides the sizes that all have, with small values: model/made writes one
     meanings       tensor, without blk.N. -> what it is, where info/meanings.py would say something else. A pattern of str.format
@@ -21,6 +22,7 @@ class Facts:
     """
 
     kinds: Kinds | None = None
+    predicts: bool = False
     typical: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
     meanings: Mapping[str, str] = field(default_factory=dict)
     embedding_scaled: bool = False

@@ -12,8 +12,10 @@ from ..forward.state import KeyValues
 from ..forward.weights import Block, Output, Weight
 from .facts import Facts
 from .hparams import Hparams
+from .keys import Keys
 from .kinds import Kinds, keys_and_values
-from .metadata import Keys, common, rotation, with_dense
+from .metadata import common, with_dense
+from .rotation import rotation
 from .shapes import ATTENTION, QKV, Shapes, dense, normed_attention, norms, outside
 
 BIASED: tuple[str, ...] = QKV

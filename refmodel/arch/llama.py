@@ -14,8 +14,10 @@ from ..forward.weights import Block, Output, Weight
 from ..ops.experts import LEAST, largest, total
 from .facts import Facts
 from .hparams import Hparams
+from .keys import Keys
 from .kinds import always_attention, keys_and_values
-from .metadata import Keys, common, divided, with_choice, with_dense, with_width
+from .metadata import common, with_choice, with_dense, with_width
+from .rotation import divided
 from .shapes import ATTENTION, EXPERTS, FFN, Shapes, attention_shapes, dense, expert_shapes, norms, outside
 
 BIASED: tuple[str, ...] = ATTENTION + FFN

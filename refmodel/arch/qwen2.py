@@ -9,8 +9,9 @@ from ..forward.state import KeyValues
 from ..forward.weights import Block, Output, Weight
 from .facts import Facts
 from .hparams import Hparams
+from .keys import Keys
 from .kinds import always_attention, keys_and_values
-from .metadata import Keys, common, with_dense
+from .metadata import common, with_dense
 from .shapes import ATTENTION, QKV, Shapes, attention_shapes, dense, norms, outside
 
 BIASED: tuple[str, ...] = QKV

@@ -14,8 +14,9 @@ from ..forward.weights import Block, Output, Weight
 from ..ops.experts import LEAST, largest, total
 from .facts import TYPICAL_EXPERTS, Facts
 from .hparams import Hparams
+from .keys import Keys
 from .kinds import always_attention, keys_and_values
-from .metadata import Keys, common, with_experts
+from .metadata import common, with_experts
 from .shapes import ATTENTION, EXPERTS, QKV, Shapes, expert_shapes, normed_attention, norms, outside
 
 BIASED: tuple[str, ...] = QKV

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from ..arch.metadata import Yarn
+from ..arch.rotation import Yarn
 from ..model.model import Model
 from ..ops.rope import Rope
 

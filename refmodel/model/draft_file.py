@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arch import ARCHITECTURES, HYBRID
+from ..arch import ARCHITECTURES
 from ..errors import MetadataError, TensorError
 from ..gguf.metadata import Field, Metadata
 from ..gguf.reader import GgufFile
@@ -48,9 +48,9 @@ def checked_architecture(trunk: Metadata, draft: Metadata) -> str:
         raise MetadataError(
             f"{draft.path}: general.architecture is {other!r}; {trunk.path} is {arch!r}: give a draft of this model"
         )
-    if arch not in HYBRID:
-        known = ", ".join(sorted(HYBRID))
-        raise MetadataError(f"{trunk.path}: {arch} has no prediction block (MTP); {known} may have one: leave out --mtp-file")
+    known = sorted(name for name, module in ARCHITECTURES.items() if module.FACTS.predicts)
+    if arch not in known:
+        raise MetadataError(f"{trunk.path}: {arch} has no prediction block (MTP); {', '.join(known)} may have one: leave out --mtp-file")
     return arch
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from gguf import GGUFValueType
 
 from .. import __version__
+from ..arch.keys import MAX_BLOCKS
 from ..arch.kinds import Kinds, interval_in, interval_of
-from ..arch.metadata import MAX_BLOCKS
 from ..errors import MetadataError, RouteError
 from ..gguf.format import OURS, SCALARS
 from ..gguf.metadata import Field

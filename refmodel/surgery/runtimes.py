@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..arch import HYBRID
+from ..arch.keys import MAX_BLOCKS
 from ..arch.kinds import interval_of, interval_without_list
-from ..arch.metadata import MAX_BLOCKS
 from ..forward.state import KeyValues
 from ..hf.by_place.llamacpp import COUNTED, miscounted
 from ..model.model import Model
