@@ -120,7 +120,9 @@ def folders(ledger: Ledger, names: list[str], count: int) -> None:
             for number in todo:
                 made, (n, _) = sources[number % len(sources)], FOLDERS[number % len(sources)]
                 route = route_of(n, random.Random(f"{name} {number}"))
-                said = folder_outcome(Path(folder) / f"{n}", Path(folder) / "copy", route, theirs) if made == {} else {"third": made}
+                said = (
+                    folder_outcome(Path(folder) / f"{n}", Path(folder) / "copy", route, theirs) if made == {} else {"third": made}
+                )
                 ledger.add(name, number, route, **said)
         theirs.end()
         print(name, dict(Counter(kind_of(line) for line in ledger.lines if line["name"] == name)), flush=True)
@@ -192,7 +194,9 @@ def summary(ledger: Ledger) -> Iterator[str]:
     yield from (f"refused {n}: {reason}" for reason, n in why.most_common(40))
     yield from (json.dumps(line) for line in ledger.lines if kind_of(line) == "third")
     counted = Counter(map(kind_of, ledger.lines))
-    yield f"{len(names)} models, {len(ledger.lines)} routes: " + ", ".join(f"{counted[k]} {k}" for k in ("equal", "refused", "third"))
+    yield f"{len(names)} models, {len(ledger.lines)} routes: " + ", ".join(
+        f"{counted[k]} {k}" for k in ("equal", "refused", "third")
+    )
 
 
 def main() -> None:
