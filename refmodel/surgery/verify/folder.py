@@ -18,7 +18,7 @@ from ..copy_map import Plan, folder_plan
 from ..hf_config import PER_LAYER, facts_of, not_run, routed_config
 from ..hf_run import run_folders
 from ..recover import Claim, claim, claims_of_name, recovery
-from .common import Hashed, check_bytes, check_claims, check_seams, check_structure, decided
+from .common import Hashed, check_bytes, check_claims, check_seams, check_structure, decided, related
 from .forward import bits, calls_of
 from .living import identity_blocks, living_on
 from .meaning_folder import by_default, said
@@ -45,10 +45,11 @@ def verify_folder(report: Report, path: Path, source: Folder, words: str, option
     if plan is None:
         report.skip([SEAMS, BYTES, METADATA, FORWARD], "no route fits")
         return
-    retyped = check_structure(structure, plan, copy.tensors, source.tensors)
+    known = related(copy.tensors, source.tensors)
+    retyped = check_structure(structure, plan, copy.tensors, source.tensors, known)
     check_head(structure, copy, source)
     check_seams(report, plan, found)
-    check_bytes(report.check(BYTES), plan, Hashed(copy.tensors, ours), Hashed(source.tensors, theirs))
+    check_bytes(report.check(BYTES), plan, Hashed(copy.tensors, ours), Hashed(source.tensors, theirs), known)
     identity_blocks(report, plan, copy.tensors)
     cannot_run = living_on(report, retyped, copy.tensors) or not_run(source, plan)
     metadata = report.check(METADATA)
