@@ -8,7 +8,6 @@ words of refmodel/llamacpp/graph.py. A second run changes nothing.
 
 import argparse
 import json
-import re
 import sys
 import tempfile
 from collections import defaultdict

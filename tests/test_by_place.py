@@ -8,13 +8,13 @@ import tiny
 
 import refmodel
 from refmodel.errors import MetadataError, RouteError
+from refmodel.hf.by_place.folders import FACTS
+from refmodel.hf.by_place.llamacpp import conversion, miscounted
+from refmodel.hf.by_place.model_types import ALIKE, REFUSED, model_type
+from refmodel.hf.folder import read_folder
 from refmodel.model.route import Route
 from refmodel.surgery import gguf as surgery_gguf
-from refmodel.surgery.by_place.folders import FACTS
-from refmodel.surgery.by_place.llamacpp import conversion, miscounted
-from refmodel.surgery.by_place.model_types import ALIKE, REFUSED, model_type
 from refmodel.surgery.gguf import plan_of, routed
-from refmodel.surgery.hf_read import read_folder
 from refmodel.surgery.hf_write import routed_folder
 from refmodel.surgery.runtimes import runners
 from refmodel.surgery.verify import Options, foreseen, verify
@@ -225,6 +225,7 @@ def test_a_text_part_without_a_type_of_its_own_is_read_as_the_tops():
         ("gemma3_text", "blocks:1,4", False, "drops the kinds; by its place llama.cpp takes layer 5 for 'full_attention'"),
         ("gemma3_text", "blocks:0,6", True, "those that llama.cpp takes by place are the same"),
         ("olmo3", "blocks:1,4", True, "lists the kinds"),
+        ("lfm2", "blocks:1,4", True, "lists the kinds"),
         ("smollm3", "blocks:1,4", False, "drops the kinds"),
     ],
 )

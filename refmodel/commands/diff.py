@@ -19,6 +19,7 @@ from .options import (
     LlamaPython,
     ModelPath,
     Mtp,
+    MtpFile,
     Prompt,
     RouteText,
     Special,
@@ -112,13 +113,14 @@ def diff(
     every: Every = False,
     plot: Plot = None,
     mtp: Mtp = False,
+    mtp_file: MtpFile = None,
     special: Special = False,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare with llama.cpp, with a recorded trace, or with another file of the same model, tensor by tensor."""
     use(threads)
-    loaded = model_of(model)
+    loaded, mtp = model_of(model, mtp_file), mtp or mtp_file is not None
     policy, how = numerics_of(numerics) if numerics else None, profile_of(profile) if profile else None
     anchored = "node" if anchor_nodes else "block" if anchor else ""
     asked = Asked(loaded, policy, how, llama_of(llama_lib, llama_python), anchored, explain, dequantized, mtp, strict)

@@ -49,6 +49,9 @@ Threads = Annotated[
 Decode = Annotated[int, typer.Option(min=0, help="Feed the last N tokens one at a time, as generation does.", metavar="N")]
 Special = Annotated[bool, typer.Option("--special", help="Read special tokens such as <|im_start|> in the prompt.")]
 Mtp = Annotated[bool, typer.Option("--mtp", help="Also run the file's prediction block (MTP), as a draft head.")]
+MtpFile = Annotated[
+    Path | None, typer.Option("--mtp-file", help="--mtp with a prediction block that is in a file of its own.", metavar="FILE")
+]
 LlamaLib = Annotated[Path | None, typer.Option(help="The llama.cpp to run: a libllama, or the folder with it.")]
 LlamaPython = Annotated[
     str,
@@ -84,11 +87,11 @@ def file_of(words: str) -> Path:
     return path
 
 
-def model_of(words: str) -> "Model":
-    """The loaded and checked model of that file. RefmodelError if it cannot be read."""
+def model_of(words: str, mtp_file: Path | None = None) -> "Model":
+    """The loaded and checked model of that file, with the prediction block of another one. RefmodelError if it cannot be read."""
     from ..model.model import load
 
-    return load(file_of(words))
+    return load(file_of(words), mtp_file and file_of(str(mtp_file)))
 
 
 def numerics_of(words: str) -> "Numerics":

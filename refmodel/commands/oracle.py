@@ -2,12 +2,14 @@
 
 import json
 
+from ..machine.threads import use
 from ..report.console import err, out
 from .options import AsJson, LlamaLib, LlamaPython
 
 
 def oracle(llama_lib: LlamaLib = None, llama_python: LlamaPython = "", as_json: AsJson = False) -> None:
     """Say what a llama.cpp is: its commit, what it uses of the processor, and whose bits it computes, operation by operation."""
+    use(None)
     from ..compare.probes import known
     from ..llamacpp.library import locate
     from ..report.progress import watching

@@ -8,9 +8,10 @@ golden/names/<architecture>.txt has a section [head], one for each kind of block
     * VIEW     name      ! ...                       may be there any number of times
     |2 CONT    name      = name                      may be there instead of the two lines above it
 
-N is the block's number, `node` a node without a name. A tap has the node's name; `name-N#k` has k earlier nodes of that
-name in its block, and `rms_norm-N#1` is the second nameless node of that operation. `name-N#bias` is the sum of a product and a
-bias that not every file has; it does not count. node_variants.py has the tables of files that store matrices in other ways.
+N is the block's number, N+1 the next block's, `node` a node without a name. A tap has the node's name; `name-N#k` has k earlier
+nodes of that name in its block, and `rms_norm-N#1` is the second nameless node of that operation. `name-N#bias` is the sum of a
+product and a bias that not every file has; it does not count. node_variants.py has the tables of files that store matrices in
+other ways.
 """
 
 import re
@@ -122,9 +123,14 @@ def parse(lines: Iterable[str], path: Path) -> dict[str, tuple[Entry, ...]]:
 
 
 def normalised(name: str, block: int) -> str:
-    """A node's name without what changes from block to block and from graph to graph: Kcur-3 -> Kcur-N, node_57 -> node."""
+    """A node's name without what changes from block to block and from graph to graph: Kcur-3 -> Kcur-N, node_57 -> node.
+
+    In block 3 Kcur-4 is Kcur-N+1: llama.cpp may read a state before the block that it belongs to.
+    """
     name = re.sub(r"\bnode_\d+", "node", name)
-    return re.sub(rf"(?:(?<=-)|(?<=_l)|(?<=blk\.)){block}(?!\d)", "N", name).strip()
+    for number, letter in ((block, "N"), (block + 1, "N+1")):
+        name = re.sub(rf"(?:(?<=-)|(?<=_l)|(?<=blk\.)){number}(?!\d)", letter, name)
+    return name.strip()
 
 
 @dataclass(frozen=True, order=True)

@@ -7,17 +7,18 @@ from pathlib import Path
 from gguf import GGUFValueType
 
 from .. import __version__
+from ..arch.keys import MAX_BLOCKS
 from ..arch.kinds import Kinds, interval_in, interval_of
-from ..arch.metadata import MAX_BLOCKS
 from ..errors import MetadataError, RouteError
 from ..gguf.format import OURS, SCALARS
 from ..gguf.metadata import Field
-from ..gguf.reader import GgufFile, Tensor
+from ..gguf.reader import GgufFile
+from ..gguf.tensor import AnyTensor
 from ..gguf.writer import NO_LIMIT, Limit, field, write
+from ..hf.by_place.llamacpp import NUMBERS
 from ..machine.files import Beside
 from ..model.model import Model
 from ..model.route import Route
-from .by_place.llamacpp import NUMBERS
 from .copy_map import Plan
 from .runtimes import lost_by_count, one_kind
 
@@ -95,6 +96,11 @@ def check_plan(model: Model, plan: Plan, layout: str) -> None:
     if layout not in LAYOUTS:
         raise RouteError(f"--layout {layout}: expected {' or '.join(LAYOUTS)}; leave it out for list")
     how = model.arch.FACTS.kinds
+    if layout == "interval" and how and not how.interval:
+        raise RouteError(
+            f"--layout interval: in {model.architecture} only {how.listed} says the kinds of blocks, and every runtime reads it; "
+            "leave --layout out"
+        )
     if layout == "interval" and how and written_interval(model, plan, how) is None:
         kinds = " ".join(model.kinds[layer][0].upper() for layer in plan.route.layers)
         raise RouteError(
@@ -109,7 +115,7 @@ def written_interval(model: Model, plan: Plan, how: Kinds) -> int | None:
     return interval_of(kinds, how.kind, interval_in(model.file.metadata, model.architecture, how))
 
 
-def routed_tensors(file: GgufFile, plan: Plan) -> Iterator[Tensor]:
+def routed_tensors(file: GgufFile, plan: Plan) -> Iterator[AnyTensor]:
     """Each tensor of the copy: its source's bytes under its new name."""
     for name, source in plan.origins(file.tensors).items():
         yield replace(file.tensors[source], name=name)
@@ -125,7 +131,7 @@ def routed_fields(model: Model, plan: Plan, layout: str = "list") -> dict[str, F
     for key, value in source.fields.items():
         if not key.startswith(("split.", OURS)):
             out[key] = routed_field(key, value, model, plan)
-    if how := model.arch.FACTS.kinds:
+    if (how := model.arch.FACTS.kinds) and how.interval:  # numbers have followed their blocks already
         listed = plan.follow([*model.kinds, *[""] * plan.behind])
         out[f"{arch}.{how.listed}"] = field(GGUFValueType.ARRAY, [kind == how.kind for kind in listed], GGUFValueType.BOOL)
         if how.only and how.kind not in listed and f"{arch}.{how.only}" in out:

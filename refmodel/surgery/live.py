@@ -34,7 +34,7 @@ def live(
     OracleError without a llama.cpp; RouteError for a route that it cannot run.
     """
     path = model.path
-    if not route.is_identity:
+    if not route.is_identity or model.file.notes:  # what was renamed, llama.cpp does not open
         path = routed(model, route, folder / "routed.gguf")
     if not dequantize:
         return of_file(path, model, route, calls, profile, lib, folder, mtp)
