@@ -32,7 +32,6 @@ class Runner:
         for name, (result, arguments) in SIGNATURES.items():
             function = getattr(self.lib, name)
             function.restype, function.argtypes = result, arguments
-        self.lib.llama_backend_init()
         self.model = load_model(self.lib, request["open"], {"repack": True})
         params = self.lib.llama_context_default_params()
         params.n_ctx, params.n_threads, params.n_threads_batch = request["cells"], request["threads"], request["threads"]

@@ -5,6 +5,7 @@ llama.cpp quantizes and records, whatever REFMODEL_LLAMA_LIB names; another buil
 Run it from anywhere:
 
     python golden/make.py                  everything
+    python golden/make.py --traces         llama.cpp's runs again, of the files that are there; nothing is quantized
     python golden/make.py qwen2-Q8_0 ...   these files of models/ alone, and llama.cpp's logits for them; hashes of names/ anew
 
 Everything comes from seeds: a second run changes nothing but the dates of files whose bytes changed.
@@ -34,6 +35,7 @@ from gguf import GGMLQuantizationType  # noqa: E402
 
 import refmodel  # noqa: E402
 from refmodel.compare.dequantized import dequantized  # noqa: E402
+from refmodel.compare.probes import known  # noqa: E402
 from refmodel.llamacpp.library import Library, locate  # noqa: E402
 from refmodel.llamacpp.oracle import record  # noqa: E402
 from refmodel.llamacpp.profile import PROFILES  # noqa: E402
@@ -105,7 +107,21 @@ TOKENS = [84, 104, 101, 220, 116, 104, 105, 110, 103, 9, 77]
 CALLS = [TOKENS, [12], [200]]
 ROUTE = "blocks:2,6"
 SHOWN, SHOWN_ROUTE = "Emma was very glad to see", "blocks:5,7"  # by `refmodel demo`
+NAMES_BY = "nodes seen by the scheduler's callback, reasons by hand, definitions by golden/make_sources.py"
 COMMIT = "0c1e57098"  # of llama.cpp in llama-cpp-python 0.3.36: the one that golden/ speaks of
+
+
+def again() -> None:
+    """Record all traces again: of the models as they are, with what the manifest says of them."""
+    library, notes = judge(), dict[str, dict[str, Any]]()
+    before = tomllib.loads((HERE / "manifest.toml").read_text())["files"]
+    for folder in sorted((HERE / "traces").iterdir()):
+        trace_logits(HERE / "models" / f"{folder.name}.gguf", library, notes)
+    trace_route("qwen35", ROUTE, CALLS, "exact", library, notes)
+    trace_shown(library, notes)
+    for name, note in notes.items():
+        note |= {key: value for key, value in before[name].items() if key == "nmse_of_dequantized"}
+    write_manifest(notes | others(), keep=True)
 
 
 def main(only: set[str]) -> None:
@@ -133,15 +149,7 @@ def main(only: set[str]) -> None:
     for name in AUSTENS:
         if name in wanted:
             make_austen(HERE / "models" / f"{name}.gguf", library, notes)
-    for path in sorted((HERE / "names").rglob("*.txt")):
-        notes[f"names/{path.relative_to(HERE / 'names')}"] = {"producer": "nodes seen by the scheduler's callback, reasons by hand"}
-    for path in sorted((HERE / "hf").glob("*")):
-        notes[f"hf/{path.name}"] = {"producer": "golden/make_hf.py, transformers 5.23.0, torch 2.13.0"}
-    for path in sorted((HERE / AUSTEN).glob("*[!d]")):
-        notes[f"{AUSTEN}/{path.name}"] = {"producer": "golden/train/, golden/windows.py"}
-    for path in sorted((HERE / "pre").glob("*")):
-        notes[f"pre/{path.name}"] = {"producer": "golden/make_pre.py, llama_tokenize"}
-    notes["models/qwen35-hf.gguf"] = {"producer": "golden/make_hf.py, gguf package"}
+    notes |= others()
     if only:
         write_manifest(notes, keep=True)
         return
@@ -149,6 +157,21 @@ def main(only: set[str]) -> None:
     for path in make_tokenizers.make(HERE / "tokenizers", library.path):
         notes[f"tokenizers/{path.name}"] = {"producer": "gguf package" if path.suffix == ".gguf" else "llama_tokenize"}
     write_manifest(notes)
+
+
+def others() -> dict[str, dict[str, Any]]:
+    """Notes on the files that are not made here."""
+    notes = dict[str, dict[str, Any]]()
+    for path in sorted((HERE / "names").rglob("*.txt")):
+        notes[f"names/{path.relative_to(HERE / 'names')}"] = {"producer": NAMES_BY}
+    for path in sorted((HERE / "hf").glob("*")):
+        notes[f"hf/{path.name}"] = {"producer": "golden/make_hf.py, transformers 5.23.0, torch 2.13.0"}
+    for path in sorted((HERE / AUSTEN).glob("*[!d]")):
+        notes[f"{AUSTEN}/{path.name}"] = {"producer": "golden/train/, golden/windows.py"}
+    for path in sorted((HERE / "pre").glob("*")):
+        notes[f"pre/{path.name}"] = {"producer": "golden/make_pre.py, llama_tokenize"}
+    notes["models/qwen35-hf.gguf"] = {"producer": "golden/make_hf.py, gguf package"}
+    return notes
 
 
 def make_austen(path: Path, library: Library, notes: dict[str, dict[str, Any]]) -> None:
@@ -167,8 +190,15 @@ def make_austen(path: Path, library: Library, notes: dict[str, dict[str, Any]]) 
     note = trace_logits(path, library, notes)
     note["nmse_of_dequantized"] = distance_to_dequantized(path, library)
     if kind == "Q4_K_M":
-        prompt = refmodel.load(path).tokenizer.encode(SHOWN, add_special=False, parse_special=False)
-        trace_route(path.stem, SHOWN_ROUTE, [[0, *prompt]], "default", library, notes)
+        trace_shown(library, notes)
+
+
+def trace_shown(library: Library, notes: dict[str, dict[str, Any]]) -> None:
+    """What `refmodel demo` compares with."""
+    prompt = refmodel.load(HERE / "models" / f"{AUSTEN}-Q4_K_M.gguf").tokenizer.encode(
+        SHOWN, add_special=False, parse_special=False
+    )
+    trace_route(f"{AUSTEN}-Q4_K_M", SHOWN_ROUTE, [[0, *prompt]], "default", library, notes)
 
 
 def judge() -> Library:
@@ -197,8 +227,8 @@ def quantize(source: Path, target: Path, ftype: int, types: Mapping[str, str] = 
         raise SystemExit(f"{target}: llama_model_quantize failed")
 
 
-def provenance(path: Path, route: str) -> dict[str, Any]:
-    return {"route": route, "sha256": sha256(path), "model": path.name}
+def provenance(path: Path, route: str, library: Library) -> dict[str, Any]:
+    return {"route": route, "sha256": sha256(path), "model": path.name, "oracle": known(library).as_json()}
 
 
 def trace_logits(path: Path, library: Library, notes: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -206,7 +236,9 @@ def trace_logits(path: Path, library: Library, notes: dict[str, dict[str, Any]])
     model = refmodel.load(path)
     out = HERE / "traces" / path.stem / "logits.safetensors"
     out.parent.mkdir(exist_ok=True)
-    record(path, CALLS, PROFILES["exact"], out, library.path, provenance=provenance(path, model.route().canonical), taps=False)
+    record(
+        path, CALLS, PROFILES["exact"], out, library.path, provenance=provenance(path, model.route().canonical, library), taps=False
+    )
     note = notes[f"traces/{path.stem}/{out.name}"] = {"producer": "llama_decode", "flags": "profile exact", "inputs": str(CALLS)}
     return note
 
@@ -233,7 +265,7 @@ def trace_route(
     model = refmodel.load(path)
     with tempfile.TemporaryDirectory() as folder:
         copy = routed(model, model.route(route), Path(folder) / "routed.gguf")
-        record(copy, calls, PROFILES[profile], out, library.path, provenance=provenance(path, route))
+        record(copy, calls, PROFILES[profile], out, library.path, provenance=provenance(path, route, library))
     notes[f"traces/{name}/{out.name}"] = {
         "producer": "llama_decode, every node",
         "flags": f"profile {profile}, {route}",
@@ -268,4 +300,6 @@ def entry(name: str, note: dict[str, Any], old: dict[str, Any], today: str) -> d
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="a model; everything if none is named")
-    main(set(parser.parse_args().names))
+    parser.add_argument("--traces", action="store_true", help="record again, and quantize nothing")
+    given = parser.parse_args()
+    again() if given.traces else main(set(given.names))

@@ -248,11 +248,13 @@ class LlamaCpp:
 def forks(lib: str) -> None:
     """Read paths from stdin; run each in a fork; answer with its status and the telling line of its log."""
     from refmodel.llamacpp import child
-    from refmodel.llamacpp.oracle import locate, reason
+    from refmodel.llamacpp.asking import reason
+    from refmodel.llamacpp.layouts import described
+    from refmodel.llamacpp.library import locate
 
     library = locate(Path(lib))
-    api = child.Api([str(p) for p in (*library.before, library.path)], str(library.variant or ""))
-    api.lib.llama_backend_init()
+    request = library.request
+    api = child.Api(request["files"], request["variant"], described(request["bindings"]))
     for line in sys.stdin:
         path = Path(line.strip())
         log = path.with_suffix(".log").open("w+b")
@@ -273,22 +275,23 @@ def forks(lib: str) -> None:
 
 def one(api: Any, path: Path) -> None:
     """In a fork: the logits of TOKENS and the ids of TEXT, to a file."""
-    from refmodel.llamacpp.child import CALLBACK, decode, load_model, new_context
     from refmodel.llamacpp.profile import DEFAULT
+    from refmodel.llamacpp.running import decode, load_model, logits, new_context
+    from refmodel.llamacpp.structures import CALLBACK
 
     lib, profile = api.lib, vars(DEFAULT)
     model = load_model(lib, str(path), profile)
     vocab = ctypes.c_void_p(lib.llama_model_get_vocab(model))
-    n_vocab, out = lib.llama_vocab_n_tokens(vocab), {}
+    out = {}
     for parse in (False, True):
         ids = (ctypes.c_int32 * 500)()
         n = lib.llama_tokenize(vocab, TEXT.encode(), len(TEXT.encode()), ids, 500, ctypes.c_bool(True), ctypes.c_bool(parse))
         out[f"ids {parse}"] = np.array(ids[:n])
     context, past = new_context(api, model, TOKENS, profile, CALLBACK()), 0
     for k, tokens in enumerate(TOKENS):
-        decode(lib, context, k, past, tokens, None)
+        decode(api, context, k, past, tokens, None)
         past += len(tokens)
-        out[f"logits {k}"] = np.ctypeslib.as_array(lib.llama_get_logits(context), (len(tokens), n_vocab)).copy()
+        out[f"logits {k}"] = logits(api, context, model, len(tokens)).copy()
     np.savez(path.with_suffix(".npz"), **out)
 
 

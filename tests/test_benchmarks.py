@@ -21,7 +21,7 @@ import refmodel
 from benchmarks import bench, goals, ours, show, synthesize, turns
 from benchmarks.__main__ import main
 from benchmarks.results import SCHEMA, Goal, Report, Row, Spread, alone, paired
-from refmodel.llamacpp.oracle import locate
+from refmodel.llamacpp.library import locate
 from refmodel.ops.deltanet import gated_delta_rule
 from refmodel.quants import dequantize
 
@@ -334,11 +334,10 @@ def test_a_graph_of_ggml_computes_the_delta_rule(backend):
 def test_llama_cpp_runs_the_synthetic_file_turn_by_turn_and_its_logits_are_ours(tiny_file, llama_lib):
     from benchmarks.child import Child, environment
 
-    library = locate(llama_lib)
-    files, variant = [str(p) for p in (*library.before, library.path)], str(library.variant or "")
+    library = locate(llama_lib).request
     child = Child([sys.executable, "-P", "-m", "benchmarks.llama_child"], environment(1))
     try:
-        assert "AVX2" in child.ask(open=str(tiny_file), files=files, variant=variant, threads=1, cells=256)["info"]
+        assert "AVX2" in child.ask(open=str(tiny_file), **library, threads=1, cells=256)["info"]
         session = refmodel.load(tiny_file).session(None, "llamacpp")
         for _ in range(2):  # a prefill begins anew
             prefill = child.ask(prefill=[5, 6, 7, 250, 9, 4, 3, 2, 1])

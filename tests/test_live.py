@@ -23,8 +23,9 @@ from refmodel.errors import OracleError, RouteError
 from refmodel.forward.taps import in_call
 from refmodel.forward.trace import Trace
 from refmodel.gguf.reader import read
+from refmodel.llamacpp.library import locate
 from refmodel.llamacpp.nodes import FOLDER, table
-from refmodel.llamacpp.oracle import locate, record
+from refmodel.llamacpp.oracle import record
 from refmodel.llamacpp.profile import PROFILES, profile_of
 from refmodel.numerics import numerics_of
 from refmodel.surgery.live import live

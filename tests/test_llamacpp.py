@@ -20,9 +20,12 @@ from refmodel.arch import ARCHITECTURES
 from refmodel.errors import OracleError
 from refmodel.forward.trace import Trace
 from refmodel.llamacpp import nodes as names
-from refmodel.llamacpp.oracle import Library, ask, environment, library, locate, reason, record
+from refmodel.llamacpp.asking import ask, environment, reason
+from refmodel.llamacpp.layouts import BATCH, CONTEXTS, MODELS, fields, structure
+from refmodel.llamacpp.library import Library, library, locate
+from refmodel.llamacpp.oracle import record
 from refmodel.llamacpp.profile import PROFILES, Profile
-from refmodel.llamacpp.structures import LAYOUTS, ContextParams, ContextParamsMoe, ModelParams, Tensor
+from refmodel.llamacpp.structures import Tensor
 
 CALLS = [[1, 2, 3, 7, 9], [4], [6, 8]]
 F32_FLASH = Profile("flash", flash_attn="on", kv="f32")
@@ -58,7 +61,9 @@ def test_without_any_the_three_ways_are_named(monkeypatch, tmp_path):
     monkeypatch.delenv("REFMODEL_LLAMA_LIB", raising=False)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     monkeypatch.delitem(sys.modules, "llama_cpp", raising=False)
-    with pytest.raises(OracleError, match=r"--llama-lib .* REFMODEL_LLAMA_LIB.* pip install 'refmodel\[llamacpp\]'"):
+    with pytest.raises(
+        OracleError, match=r"--llama-lib .* REFMODEL_LLAMA_LIB.* --llama-python.* pip install 'refmodel\[llamacpp\]'"
+    ):
         locate()
 
 
@@ -92,8 +97,11 @@ def test_a_library_of_something_else_is_refused():
 
 def test_the_structures_have_their_sizes():
     """Source: sizeof in C, x86-64."""
-    assert [ctypes.sizeof(s) for s in (ModelParams, ContextParams, ContextParamsMoe, Tensor)] == [80, 160, 168, 336]
-    assert (ContextParams.abort_callback.offset, ContextParamsMoe.abort_callback.offset) == (112, 120)
+    sizes = [[ctypes.sizeof(structure(name, fields(text))) for name, text in words.items()] for words in (MODELS, CONTEXTS)]
+    assert sizes == [[80, 72, 72, 72, 72], [168, 160, 160, 136, 120, 120]]
+    assert (ctypes.sizeof(BATCH), ctypes.sizeof(Tensor)) == (56, 336)
+    with_cache, without = (structure(name, fields(CONTEXTS[name])) for name in ("b11739", "b10361"))
+    assert (with_cache.abort_callback.offset, without.abort_callback.offset) == (120, 112)
 
 
 def test_a_module_that_only_finds_loads_nothing_foreign():
@@ -109,19 +117,6 @@ def test_a_file_and_its_folder_are_the_same_library(llama_lib):
     assert re.fullmatch(r"llama\.cpp \S+ \(.+, ggml [\d.]+.*\)", locate(llama_lib).describe())
 
 
-@pytest.mark.live
-def test_an_unknown_build_is_refused_with_what_is_known(llama_lib):
-    found = locate(llama_lib)
-    code = "from refmodel.llamacpp.child import main; from refmodel.llamacpp.structures import LAYOUTS as known; "
-    code += "known.pop(next(k for k in known if k[0] == {!r})); main()"
-    request = {"files": [str(p) for p in (*found.before, found.path)], "variant": ""}
-    (answer,) = child(code.format(found.build["ggml"]), request)
-    error = answer["error"]
-    assert f"is ggml {found.build['ggml']}, commit {found.build['commit']}" in error
-    assert len(LAYOUTS) > 1
-    assert all(layout.name in error for layout in LAYOUTS.values() if layout.name != found.build["name"])
-
-
 # --- what comes back ----------------------------------------------------------------------------------------------------
 
 
@@ -133,6 +128,7 @@ def test_every_node_is_there_or_has_a_reason(models, llama_lib, tmp_path, archit
     taps = [node["tap"] + (f"@{k}" if k else "") for k, call in enumerate(nodes_of(trace)) for node in call if node["tap"]]
     assert list(trace) == taps
     assert all(bool(node["tap"]) != bool(node["reason"]) for call in nodes_of(trace) for node in call)
+    assert not any("judged" in node or "unknown" in node for call in nodes_of(trace) for node in call)  # the table's own graph
     assert all(np.isfinite(trace[name]).all() for name in trace)
     E = SHAPES[architecture].E
     assert [trace[f"l_out-0{suffix}"].shape for suffix in ("", "@1", "@2")] == [(5, E), (E,), (2, E)]
@@ -199,9 +195,13 @@ def test_what_is_called_the_same_numbers_is(models, llama_lib, tmp_path, archite
         line = 0 if row.startswith("[") else line + 1  # sections that begin alike go on agreeing
         claims.append(re.sub(r"! same numbers as (.+)", rf"= claim{line}: \1", row))
     (tmp_path / f"{architecture}.txt").write_text("\n".join(claims))
-    found, out = locate(llama_lib), tmp_path / "t.safetensors"
-    request = {"files": [str(p) for p in (*found.before, found.path)], "variant": str(found.variant or "")}
-    request |= {"model": str(models[architecture]), "out": str(out), "calls": CALLS, "profile": vars(profile)}
+    out = tmp_path / "t.safetensors"
+    request = locate(llama_lib).request | {
+        "model": str(models[architecture]),
+        "out": str(out),
+        "calls": CALLS,
+        "profile": vars(profile),
+    }
     request |= {"provenance": {}, "taps": True, "keep": "", "last": False, "mtp": False}
     code = "import sys, pathlib; from refmodel.llamacpp import child, nodes; nodes.FOLDER = pathlib.Path(sys.argv[1])"
     code += "; child.main()"
@@ -282,7 +282,7 @@ def test_a_call_without_tokens_is_refused(tmp_path):
 
 def test_silence_ends_the_child():
     with pytest.raises(OracleError, match="no sign of life for 0 s"):
-        ask(Library(Path(_ctypes.__file__)), {}, "m.gguf", patience=0.0)
+        ask(Library(Path(_ctypes.__file__)).request, {}, "m.gguf", patience=0.0)
 
 
 @pytest.mark.live

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import OracleError
 from ..forward.trace import Trace
-from ..llamacpp.builds import BUILDS, INSTRUCTIONS, JUDGE, Build, build_of, compiled_for
+from ..llamacpp.builds import BUILDS, FEATURES, INSTRUCTIONS, Build, build_of, compiled_for
 from ..llamacpp.library import Library
 from ..llamacpp.oracle import record
 from ..llamacpp.profile import PROFILES
@@ -111,9 +111,8 @@ def tried(library: Library, seen: Callable[[str], None]) -> Known:
     """
     said = library.build
     named = build_of(said)
-    likeliest = named or BUILDS.get(said["commit"][:7], JUDGE)
-    every = [compiled_for(build, cpu) for build in BUILDS.values() for cpu in INSTRUCTIONS.values()]
-    builds = [likeliest, *(build for build in every if build != likeliest)]
+    likeliest = named or BUILDS.get(said["commit"][:7])
+    builds = list(dict.fromkeys(filter(None, [likeliest, *candidates(said["features"])])))
     with TemporaryDirectory(prefix="refmodel-") as folder, ahead() as pool:
         waiting = [pool.submit(recorded, library, Path(folder), architecture, seen) for architecture in ARCHITECTURES]
         best: Known | None = None
@@ -126,6 +125,13 @@ def tried(library: Library, seen: Callable[[str], None]) -> Known:
                 break
     assert best is not None
     return best
+
+
+def candidates(features: str) -> list[Build]:
+    """The known builds that may be one that reports these features; all if they are those of no processor that is known."""
+    reported = frozenset(features.split()) & FEATURES
+    cpus = [cpu for cpu in INSTRUCTIONS.values() if cpu.features == reported] or list(INSTRUCTIONS.values())
+    return [compiled_for(build, cpu) for build in BUILDS.values() for cpu in cpus]
 
 
 @contextmanager

@@ -144,7 +144,6 @@ def main() -> None:
     request = json.load(sys.stdin)
     try:
         api = Api(request["files"], request["variant"], described(request["bindings"]))
-        api.lib.llama_backend_init()
         rehearse(api)
         say(channel, done=run(api, request, channel) if "model" in request else {"build": api.build})
     except RefmodelError as error:

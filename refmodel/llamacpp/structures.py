@@ -118,6 +118,7 @@ class Api:
         self.declare(of_layout(self.layout))
         if variant:
             self._load_kernels(variant)
+        self.lib.llama_backend_init()
         said = self.lib.llama_print_system_info().decode()
         self.build["features"] = " ".join(sorted(re.findall(r"(\w+) = 1", said)))
 
