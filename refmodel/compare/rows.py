@@ -7,7 +7,6 @@ import numpy as np
 
 from ..arrays import F, NDInt
 
-
 NOT_FINITE = "not finite"  # how a problem begins that is of numbers, not of names or shapes
 
 
