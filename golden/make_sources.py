@@ -61,11 +61,11 @@ def add(nodes: Sequence[dict[str, Any]], names: Table, lines: Lines) -> None:
     graph = Definitions(nodes)
     for i, node in enumerate(nodes):
         if node["tap"]:
-            graph.taps[graph.roots[i]] = node["tap"]
+            graph.taps.setdefault(graph.roots[i], node["tap"])  # a second one has the same numbers, and no definition of its own
     aligner = Aligner(names)
     for i, node in enumerate(nodes):
         aligner.feed(node["op"], node["name"])
-        if node["tap"] and (made := graph.of(graph.roots[i])):
+        if node["tap"] == graph.taps.get(graph.roots[i]) and (made := graph.of(graph.roots[i])):
             block = block_of(node["tap"])
             words = of_block(made, aligner.block if block is None else block, names.embedding)
             for place in aligner.behind:

@@ -12,6 +12,7 @@ from ..errors import RefmodelError, TraceError
 from ..machine.threads import use
 from ..report.console import err, out
 from .compiling import prepare
+from .folder import is_checkpoint, with_folder
 from .options import (
     AsJson,
     Decode,
@@ -43,7 +44,9 @@ if TYPE_CHECKING:
 
 LIVE = "llamacpp"
 
-Against = Annotated[str, typer.Option(help=f"{LIVE}, a trace file, or another GGUF of the same model and route.")]
+Against = Annotated[
+    str, typer.Option(help=f"{LIVE}, a trace file, another GGUF of the same model and route, or the folder that it was made of.")
+]
 ProfileText = Annotated[
     str,
     typer.Option(
@@ -120,6 +123,9 @@ def diff(
 ) -> None:
     """Compare with llama.cpp, with a recorded trace, or with another file of the same model, tensor by tensor."""
     use(threads)
+    if is_checkpoint(against):
+        others = (route, numerics, profile, llama_lib, decode, anchor, anchor_nodes, explain, full, dequantized, strict, plot, mtp)
+        raise typer.Exit(with_folder(file_of(model), Path(against), any(others), prompt, tokens, special, as_json))
     loaded, mtp = model_of(model, mtp_file), mtp or mtp_file is not None
     policy, how = numerics_of(numerics) if numerics else None, profile_of(profile) if profile else None
     anchored = "node" if anchor_nodes else "block" if anchor else ""

@@ -21,7 +21,9 @@ PIECES = {SHIPPED: ("models", "austen-Q4_K_M.gguf"), f"{SHIPPED}-trace": ("trace
 ModelPath = Annotated[
     str,
     typer.Argument(
-        metavar="MODEL", help=f"A GGUF (the first part of a split one), or {SHIPPED}, the small model that comes with refmodel."
+        metavar="MODEL",
+        help=f"A GGUF (the first part of a split one), a Hugging Face folder, or {SHIPPED}, the small model"
+        " that comes with refmodel.",
     ),
 ]
 RouteText = Annotated[

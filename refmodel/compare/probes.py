@@ -25,7 +25,7 @@ from ..numerics import llamacpp_by_ops
 from ..ops.ggml_product import PATHS
 from ..quants import FLOATS
 from .diff import diff
-from .other_side import from_trace
+from .other_side import ALL, from_trace
 
 # Together these have every operation that decides bits: both ways to pair for RoPE, attention over all and over a window, GELU,
 # soft caps, the delta rule, its convolution, experts.
@@ -47,6 +47,12 @@ class Known:
     features: str
     build: Build
     unknown: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def unpromised(self) -> frozenset[str]:
+        """The operations of which no bits are promised, "" for all: of a commit that is not known, other shapes may have others."""
+        known = build_of({"commit": self.commit, "features": self.features})
+        return frozenset(self.unknown) | (frozenset() if known else ALL)
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain data for JSON."""
@@ -170,7 +176,7 @@ def differing(probes: Iterable[Probe], build: Build, seen: Callable[[str], None]
             assert other.arithmetic.emulates
             policy = llamacpp_by_ops(other.arithmetic.emulates.profile, build)
             rows = diff(model, CALLS, other.taps, model.route(), policy, "node", seen).rows
-            for row in rows:
+            for row in other.judged(rows).values():
                 if row.differ and not row.problem:
                     operation = other.operations.get(row.name, row.name)
                     found[operation] = max(found.get(operation, 0.0), row.nmse)

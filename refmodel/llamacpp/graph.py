@@ -2,7 +2,7 @@
 
 A definition is an operation and its sources in words, `MUL_MAT(blk.N.attn_q.weight, attn_norm-N)`. A source is a tensor of the
 file, a tap, or in turn a definition. `input` is what a block reads: the embeddings, or what the block before it gives. Left out
-are other tensors that the graph does not compute: positions, masks, what a cache holds.
+are other tensors that the graph does not compute: positions, masks, what a cache of keys or values holds.
 """
 
 import re
@@ -16,9 +16,10 @@ Node = Mapping[str, Any]  # plain data, as taker.Lister has it: op, name, ne, sr
 KEEP_ORDER = {"RESHAPE", "CONT"}  # the same numbers in the same order
 MOVE = {"PERMUTE", "TRANSPOSE"}  # the same numbers in another order
 SYMMETRIC = {"ADD", "MUL"}
-WEIGHT = re.compile(r"(blk\.\d+|token_embd|output|output_norm)\.\S+")
+GIVEN = re.compile(r"(blk\.\d+|token_embd|output|output_norm)\.\S+|cache_[rs]_l\d+")  # tensors of a file, states of sequences
 LONGEST = 300  # letters of a definition; a longer one is of a part that nobody here knows
 UNKNOWN = "?"
+MANY = "..."  # in a sum: some of its terms are several in the same words
 
 
 def roots(nodes: Sequence[Node]) -> list[int]:
@@ -51,7 +52,8 @@ class Definitions:
         if node not in self.known:
             op, words = self.nodes[node]["op"], [word for word in map(self.source, self.nodes[node]["src"]) if word]
             if op in SYMMETRIC:
-                words = sorted(set(self.terms(node)), key=in_order)
+                terms = list(self.terms(node))
+                words = sorted(set(terms), key=in_order) + [MANY] * (len(set(terms)) < len(terms))
             text = f"{op}({', '.join(words)})" if words else ""
             self.known[node] = text if len(text) <= LONGEST else f"{op}({UNKNOWN})"
         return self.known[node]
@@ -68,7 +70,7 @@ class Definitions:
     def source(self, source: int | str) -> str:
         """A source in words; empty for one that is left out."""
         if isinstance(source, str):
-            return source if WEIGHT.fullmatch(source) else ""
+            return source if GIVEN.fullmatch(source) else ""
         root = self.roots[source]
         if root in self.taps:
             return self.taps[root]
@@ -79,7 +81,7 @@ class Definitions:
         op, sources = self.nodes[root]["op"], self.nodes[root]["src"]
         if op == "GET_ROWS":  # of all tokens, whose logits are asked for
             return [isinstance(source, int) for source in sources] == [True, False]
-        return op in MOVE
+        return op in MOVE or (op in KEEP_ORDER and bool(sources))
 
     def starts(self, root: int) -> set[str]:
         """The taps that a root is computed from."""
@@ -115,5 +117,7 @@ def of_block(text: str, block: int, embedding: str) -> str:
     text = re.sub(rf"(?<![\w.-])l_out-{block - 1}(?![\d#])", "input", text)
     if block == 0:
         text = re.sub(rf"(?<![\w.-]){re.escape(embedding)}(?![\w.#-])", "input", text)
-    text = re.sub(rf"(?:(?<=-)|(?<=\bblk\.)){block}(?!\d)", "N", text)
-    return re.sub(r"\b(ADD|MUL)\(([^()]+)\)", lambda found: f"{found[1]}({', '.join(sorted(found[2].split(', ')))})", text)
+    text = re.sub(rf"(?:(?<=-)|(?<=\bblk\.)|(?<=cache_[rs]_l)){block}(?!\d)", "N", text)
+    return re.sub(
+        r"\b(ADD|MUL)\(([^().]+(?:\.[^().]+)*)\)", lambda found: f"{found[1]}({', '.join(sorted(found[2].split(', ')))})", text
+    )

@@ -63,4 +63,4 @@ def of_file(
     probed = known(library)
     provenance = {"route": route.canonical, "sha256": model.file.sha256(), "oracle": probed.as_json()}
     run = record(path, calls, profile, folder / "llamacpp.safetensors", library, provenance, mtp=mtp)
-    return from_trace(Trace(run.path), llamacpp(run.profile, probed.build), frozenset(probed.unknown), ran)
+    return from_trace(Trace(run.path), llamacpp(run.profile, probed.build), probed.unpromised, ran)
