@@ -34,7 +34,8 @@ from gguf import GGMLQuantizationType  # noqa: E402
 
 import refmodel  # noqa: E402
 from refmodel.compare.dequantized import dequantized  # noqa: E402
-from refmodel.llamacpp.oracle import Library, locate, record  # noqa: E402
+from refmodel.llamacpp.library import Library, locate  # noqa: E402
+from refmodel.llamacpp.oracle import record  # noqa: E402
 from refmodel.llamacpp.profile import PROFILES  # noqa: E402
 from refmodel.surgery.gguf import routed  # noqa: E402
 

@@ -8,13 +8,13 @@ import tiny
 
 import refmodel
 from refmodel.errors import MetadataError, RouteError
+from refmodel.hf.by_place.folders import FACTS
+from refmodel.hf.by_place.llamacpp import conversion, miscounted
+from refmodel.hf.by_place.model_types import ALIKE, REFUSED, model_type
+from refmodel.hf.folder import read_folder
 from refmodel.model.route import Route
 from refmodel.surgery import gguf as surgery_gguf
-from refmodel.surgery.by_place.folders import FACTS
-from refmodel.surgery.by_place.llamacpp import conversion, miscounted
-from refmodel.surgery.by_place.model_types import ALIKE, REFUSED, model_type
 from refmodel.surgery.gguf import plan_of, routed
-from refmodel.surgery.hf_read import read_folder
 from refmodel.surgery.hf_write import routed_folder
 from refmodel.surgery.runtimes import runners
 from refmodel.surgery.verify import Options, foreseen, verify

@@ -13,9 +13,10 @@ from safetensors import safe_open
 
 from refmodel.errors import FileError, MetadataError, OracleError, RefmodelError
 from refmodel.gguf.writer import Limit
+from refmodel.hf.folder import read_folder
+from refmodel.hf.safetensors import FolderTensor as T
 from refmodel.model.route import Route
-from refmodel.surgery.hf_read import FolderTensor as T
-from refmodel.surgery.hf_read import read_folder
+from refmodel.surgery.copy_map import folder_plan
 from refmodel.surgery.hf_run import run_folders
 from refmodel.surgery.hf_write import routed_folder, write_safetensors
 from refmodel.surgery.verify import Options, foreseen, recovered, verify
@@ -133,7 +134,7 @@ def test_the_safetensors_package_reads_the_same_bytes(source, tmp_path):
     out = routed(source, [3, 0, 0], tmp_path / "out", limit=Limit(size=60))
     index = json.loads((out / "model.safetensors.index.json").read_text())
     held, total = read_folder(source), 0
-    origins = held.plan(Route.of([3, 0, 0], N)).origins(held.tensors)
+    origins = folder_plan(held, Route.of([3, 0, 0], N)).origins(held.tensors)
     assert index["weight_map"].keys() == origins.keys()
     for shard in sorted(out.glob("*.safetensors")):
         with safe_open(shard, framework="numpy") as f:

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from refmodel.errors import RefmodelError
+from refmodel.hf.by_place.folders import FACTS
+from refmodel.hf.by_place.model_types import REFUSED, TABLES
+from refmodel.hf.folder import read_folder
 from refmodel.model.route import Route
-from refmodel.surgery.by_place.folders import FACTS
-from refmodel.surgery.by_place.model_types import REFUSED, TABLES
-from refmodel.surgery.hf_read import read_folder
 from refmodel.surgery.hf_write import routed_folder
 
 pytestmark = pytest.mark.live

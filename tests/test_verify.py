@@ -15,7 +15,8 @@ from strategies import examples, routes
 import refmodel
 from refmodel.arch import ARCHITECTURES
 from refmodel.errors import FileError, RouteError
-from refmodel.gguf.reader import Tensor, read
+from refmodel.gguf.reader import read
+from refmodel.gguf.tensor import Tensor
 from refmodel.gguf.writer import field, write
 from refmodel.surgery.gguf import plan_of, routed
 from refmodel.surgery.runtimes import one_kind, runners

@@ -175,7 +175,8 @@ def metadata(arch: str, s: Shape) -> dict[str, Any]:
         "rope.freq_base": 10000.0,
     }
     if s.experts:
-        common |= {"expert_count": s.experts, "expert_used_count": s.used, "expert_feed_forward_length": s.Fx}
+        common |= {"expert_count": s.experts, "expert_used_count": s.used}
+        common |= {"feed_forward_length" if arch == "llama" else "expert_feed_forward_length": s.Fx}
     if s.Fs:
         common |= {"expert_shared_feed_forward_length": s.Fs}
     if s.window:

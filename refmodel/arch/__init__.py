@@ -9,7 +9,7 @@ from ..forward.weights import Block, Output, Weight
 from . import gemma3, lfm2, llama, mistral3, qwen2, qwen3, qwen3moe, qwen3next, qwen35, qwen35moe
 from .facts import Facts
 from .hparams import Hparams
-from .metadata import Keys
+from .keys import Keys
 from .shapes import Shape, Shapes
 
 

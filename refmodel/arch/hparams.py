@@ -41,6 +41,10 @@ class Hparams:
     n_k_head: int = 0  # Hk
     n_v_head: int = 0  # Hv
 
+    def window_of(self, index: int) -> int:
+        """How many tokens a query of block `index` sees, itself among them; 0 for all."""
+        return self.window if self.sliding and self.sliding[index] else 0
+
     @property
     def n_all(self) -> int:
         """Blocks of the file: those of the trunk and the prediction blocks."""

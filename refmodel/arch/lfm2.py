@@ -14,8 +14,9 @@ from ..forward.state import Convolved, KeyValues, State
 from ..forward.weights import Block, Output, Weight
 from .facts import Facts
 from .hparams import Hparams
+from .keys import Keys
 from .kinds import Kinds, keys_and_values
-from .metadata import Keys, common, with_dense
+from .metadata import common, with_dense
 from .shapes import ATTENTION, QKV, Shapes, dense, normed_attention, norms
 
 BIASED: tuple[str, ...] = QKV

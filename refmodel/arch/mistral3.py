@@ -12,8 +12,10 @@ from ..forward.weights import Block, Output, Weight
 from ..ops.attention import growth
 from .facts import Facts
 from .hparams import Hparams
+from .keys import Keys
 from .kinds import always_attention, keys_and_values
-from .metadata import Keys, Yarn, common, divided, with_dense
+from .metadata import common, with_dense
+from .rotation import Yarn, divided
 from .shapes import ATTENTION, FFN, Shapes, attention_shapes, dense, norms, outside
 
 BIASED: tuple[str, ...] = ATTENTION + FFN

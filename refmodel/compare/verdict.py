@@ -91,8 +91,8 @@ def judge(
         route = model.route()
     with TemporaryDirectory(prefix="refmodel-") as folder:
         run = diff(model, other.calls, other.taps, route, policy, "node", seen)
-        rows = {row.name: row for row in run.rows}
-        if any(row.differ and not other.is_exact(row.name) for row in run.rows):
+        rows = other.judged(run.rows)
+        if any(row.differ and not other.is_exact(name) for name, row in rows.items()):
             floor = measured(model, route, other, Path(folder), seen) if noise is None else noise
             rows = {name: replace(row, allowed=explained(name, floor)) for name, row in rows.items()}
     rows = {name: replace(row, allowed=0.0) if other.is_exact(name) else row for name, row in rows.items()}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ..arch import HYBRID
-from ..arch.metadata import Yarn
+from ..arch.rotation import Yarn
 from ..model.model import Model
 from ..quants import LAYOUTS
 

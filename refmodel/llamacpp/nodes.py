@@ -2,7 +2,7 @@
 
 golden/names/<architecture>.txt has a section [head], one for each kind of block, and one or more [tail ...]. A line is one of
 
-    MUL_MAT    Qcur-N    = Qcur-N                    compared with this tap
+    MUL_MAT    Qcur-N    = Qcur-N < MUL_MAT(...)     compared with this tap; `<`: its definition (graph.py), several with `or`
     RESHAPE    Qcur-N    ! same numbers as Qcur-N    not compared, and why
     ? GET_ROWS node      ! ...                       may be absent
     * VIEW     name      ! ...                       may be there any number of times
@@ -16,15 +16,21 @@ other ways.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..errors import OracleError
 from ..machine.files import PACKAGE
 
+
+class UnknownNode(OracleError):
+    """A graph is not the table's."""
+
+
 FOLDER = PACKAGE / "golden" / "names"
 LINE = re.compile(
-    r"(?:(?P<number>[?*])\s+|\|(?P<instead>\d+)\s+)?(?P<op>[A-Z0-9_]+)\s+(?P<name>\S.*?)\s+(?P<mark>[=!])\s+(?P<text>.+)"
+    r"(?:(?P<number>[?*])\s+|\|(?P<instead>\d+)\s+)?(?P<op>[A-Z0-9_]+)\s+(?P<name>\S.*?)\s+(?P<mark>[=!])\s+(?P<text>.+?)(?:\s+<\s+(?P<made>.+))?"
 )
 
 
@@ -37,6 +43,7 @@ class Entry:
     optional  may be absent
     repeats   may be there any number of times
     instead   how many lines before it it may replace
+    made      the definitions of the tap, as graph.py has them; none where they were not recorded
     """
 
     op: str
@@ -46,14 +53,19 @@ class Entry:
     optional: bool = False
     repeats: bool = False
     instead: int = 0  # of so many lines before it
+    made: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of one node of a stream: its tap, or the reason why it has none."""
+    """What becomes of one node of a stream: its tap, or the reason why it has none.
+
+    more  what a trace says of it besides; nothing where the graph is the table's
+    """
 
     tap: str
     reason: str
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,11 @@ class Table:
     def blocks(self) -> list[str]:
         """The names of the sections that are kinds of block."""
         return [name for name in self.sections if name != "head" and not name.startswith("tail")]
+
+    @property
+    def embedding(self) -> str:
+        """The tap that the first block reads."""
+        return [entry.tap for entry in self.sections["head"] if entry.tap][-1]
 
     @property
     def tails(self) -> list[str]:
@@ -98,7 +115,8 @@ def parse(lines: Iterable[str], path: Path) -> dict[str, tuple[Entry, ...]]:
         elif match := LINE.fullmatch(line):
             tap, reason = (match["text"], "") if match["mark"] == "=" else ("", match["text"])
             number, instead = match["number"], int(match["instead"] or 0)
-            here.append(Entry(match["op"], match["name"], tap, reason, bool(number), number == "*", instead))
+            made = tuple(match["made"].split(" or ")) if match["made"] else ()
+            here.append(Entry(match["op"], match["name"], tap, reason, bool(number), number == "*", instead, made))
         else:
             raise OracleError(f"{path}:{row}: expected `OP name = tap` or `OP name ! reason`, found {line!r}; correct the line")
     return {name: tuple(entries) for name, entries in sections.items()}
@@ -124,7 +142,7 @@ class Place:
 
 
 class Aligner:
-    """Walks a stream of nodes along a table, strictly in order. OracleError for a node that the table does not have there.
+    """Walks a stream of nodes along a table, strictly in order. UnknownNode for a node that the table does not have there.
 
     block   number of the block being computed; -1 in the head
     """
@@ -139,14 +157,14 @@ class Aligner:
         self._next = {Place("head", 0)}  # where we may be: kinds of block differ only after some nodes
 
     def feed(self, op: str, name: str) -> Verdict:
-        """The verdict on the next node. OracleError if no section has it here, or two sections disagree on it."""
+        """The verdict on the next node. UnknownNode if no section has it here; OracleError if two sections disagree on it."""
         found = self._matches(op, name)
         if not found and any(self._is_done(place) for place in self._next):
             self.block += 1
             self._next |= {Place(section, 0) for section in (*self.table.blocks, *self.table.tails)}
             found = self._matches(op, name)
         if not found:
-            raise OracleError(self._unknown(f"{op} {name!r}"))
+            raise UnknownNode(self._unknown(f"{op} {name!r}"))
         self._next = {Place(place.section, place.line + (not self._entry(place).repeats)) for place in found}
         verdicts = {(self._entry(place).tap, self._entry(place).reason) for place in found}
         if len(verdicts) > 1:
@@ -157,9 +175,14 @@ class Aligner:
         return Verdict(tap, reason)
 
     def end(self) -> None:
-        """Check that the graph is complete. OracleError if the table has more."""
+        """Check that the graph is complete. UnknownNode if the table has more."""
         if not any(place.section in self.table.tails and self._is_done(place) for place in self._next):
-            raise OracleError(self._unknown("nothing more"))
+            raise UnknownNode(self._unknown("nothing more"))
+
+    @property
+    def behind(self) -> list[Place]:
+        """Where the walk may be: behind the lines that the last node may have been; a repeated line is not passed."""
+        return sorted(self._next)
 
     def _matches(self, op: str, name: str) -> list[Place]:
         wanted = op, normalised(name, self.block)

@@ -10,7 +10,7 @@ from gguf import GGUFValueType
 from ..arch import ARCHITECTURES, Keys
 from ..arrays import F32, Bytes
 from ..gguf.metadata import Metadata
-from ..gguf.reader import Tensor
+from ..gguf.tensor import Tensor
 from ..gguf.writer import field, write
 from ..quants import FLOATS, LAYOUTS, dequantize
 from ..quants.types import SIZES

@@ -7,17 +7,18 @@ from pathlib import Path
 from gguf import GGUFValueType
 
 from .. import __version__
+from ..arch.keys import MAX_BLOCKS
 from ..arch.kinds import Kinds, interval_in, interval_of
-from ..arch.metadata import MAX_BLOCKS
 from ..errors import MetadataError, RouteError
 from ..gguf.format import OURS, SCALARS
 from ..gguf.metadata import Field
-from ..gguf.reader import GgufFile, Tensor
+from ..gguf.reader import GgufFile
+from ..gguf.tensor import AnyTensor
 from ..gguf.writer import NO_LIMIT, Limit, field, write
+from ..hf.by_place.llamacpp import NUMBERS
 from ..machine.files import Beside
 from ..model.model import Model
 from ..model.route import Route
-from .by_place.llamacpp import NUMBERS
 from .copy_map import Plan
 from .runtimes import lost_by_count, one_kind
 
@@ -114,7 +115,7 @@ def written_interval(model: Model, plan: Plan, how: Kinds) -> int | None:
     return interval_of(kinds, how.kind, interval_in(model.file.metadata, model.architecture, how))
 
 
-def routed_tensors(file: GgufFile, plan: Plan) -> Iterator[Tensor]:
+def routed_tensors(file: GgufFile, plan: Plan) -> Iterator[AnyTensor]:
     """Each tensor of the copy: its source's bytes under its new name."""
     for name, source in plan.origins(file.tensors).items():
         yield replace(file.tensors[source], name=name)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from ..arch import HYBRID
+from ..arch.keys import MAX_BLOCKS
 from ..arch.kinds import interval_of, interval_without_list
-from ..arch.metadata import MAX_BLOCKS
 from ..forward.state import KeyValues
+from ..hf.by_place.llamacpp import COUNTED, miscounted
 from ..model.model import Model
-from .by_place.llamacpp import miscounted
 from .copy_map import Plan
 
 TRANSFORMERS = "reads layer_types, which is written into its folders"
@@ -39,6 +39,19 @@ def lost_by_count(model: Model, plan: Plan) -> str:
     """What llama.cpp computes differently in the copy because of its number of blocks; empty if nothing is."""
     hp = model.hp
     return miscounted(model.architecture, plan.n_source, len(plan.blocks), (hp.n_embd // hp.n_head, hp.head_dim))
+
+
+def not_in_a_copy(model: Model) -> list[str]:
+    """What a copy with more, fewer or other blocks would lose or get, in words; all else follows its block."""
+    arch, n, hp = model.architecture, model.n_layer, model.hp
+    widths = (hp.n_embd // hp.n_head, hp.head_dim)
+    counts = {n - 1, n + 1, *((COUNTED[arch].least,) if arch in COUNTED else ())}
+    lines = list(filter(None, (miscounted(arch, n, other, widths) for other in sorted(counts))))[:1]
+    if how := model.arch.FACTS.kinds:
+        lines.append(f"{arch}.{how.listed} says which blocks are {how.kind}; a runtime that reads no list takes them by place")
+    if model.hp.n_nextn:
+        lines.append("the prediction block stays last, though it was trained on this order of blocks")
+    return lines + [note for note in model.file.notes if "left out" in note]
 
 
 def runners(model: Model, plan: Plan) -> list[Runner]:

@@ -10,15 +10,15 @@ import numpy as np
 
 from ...arrays import F
 from ...errors import MetadataError, RefmodelError
+from ...hf.by_place.model_types import TABLES, model_type
+from ...hf.by_place.rules import Fact
+from ...hf.folder import CONFIG, ELSEWHERE, Folder, read_folder
 from ...model.route import Route
-from ..by_place.model_types import TABLES, model_type
-from ..by_place.rules import Fact
-from ..copy_map import Plan
-from ..hf_config import PER_LAYER, facts_of, routed_config
-from ..hf_read import CONFIG, ELSEWHERE, Folder, read_folder
+from ..copy_map import Plan, folder_plan
+from ..hf_config import PER_LAYER, facts_of, not_run, routed_config
 from ..hf_run import run_folders
 from ..recover import Claim, claim, claims_of_name, recovery
-from .common import Hashed, check_bytes, check_claims, check_seams, check_structure, decided
+from .common import Hashed, check_bytes, check_claims, check_seams, check_structure, decided, related
 from .forward import bits, calls_of
 from .living import identity_blocks, living_on
 from .meaning_folder import by_default, said
@@ -41,16 +41,17 @@ def verify_folder(report: Report, path: Path, source: Folder, words: str, option
         return
     found, ours, theirs = recovery(copy.tensors, source.tensors, (prefix, prefix), source.n_layer, source.behind)
     claims = folder_claims(copy, source.n_layer)
-    plan = decided(report, structure, given, found, claims, source.plan(Route.identity(source.n_layer)))
+    plan = decided(report, structure, given, found, claims, folder_plan(source, Route.identity(source.n_layer)))
     if plan is None:
         report.skip([SEAMS, BYTES, METADATA, FORWARD], "no route fits")
         return
-    retyped = check_structure(structure, plan, copy.tensors, source.tensors)
+    known = related(copy.tensors, source.tensors)
+    retyped = check_structure(structure, plan, copy.tensors, source.tensors, known)
     check_head(structure, copy, source)
     check_seams(report, plan, found)
-    check_bytes(report.check(BYTES), plan, Hashed(copy.tensors, ours), Hashed(source.tensors, theirs))
+    check_bytes(report.check(BYTES), plan, Hashed(copy.tensors, ours), Hashed(source.tensors, theirs), known)
     identity_blocks(report, plan, copy.tensors)
-    cannot_run = living_on(report, retyped, copy.tensors)
+    cannot_run = living_on(report, retyped, copy.tensors) or not_run(source, plan)
     metadata = report.check(METADATA)
     check_claims(metadata, report, claims, found, {"rys_relayer.layer_indices", "rys_relayer.spec"})
     check_config(metadata, report, copy, source, plan, bool(retyped))

@@ -8,7 +8,8 @@ from ...arch.kinds import Kinds, interval_in, interval_of
 from ...errors import MetadataError, RefmodelError
 from ...gguf.format import OURS
 from ...gguf.metadata import Field
-from ...gguf.reader import GgufFile, read
+from ...gguf.reader import GgufFile
+from ...hf.checkpoint import opened
 from ...model.model import Model
 from ...model.route import Route
 from ..copy_map import Plan
@@ -16,6 +17,7 @@ from ..gguf import PER_BLOCK, plan_of, routed_fields
 from ..recover import Claim, claim, claims_of_name, recovery
 from ..runtimes import lost_by_count
 from .common import Hashed, check_bytes, check_claims, check_seams, check_structure, decided
+from .conversion import check_beyond, converted
 from .forward import check_forward, check_llamacpp
 from .living import identity_blocks, living_on
 from .meaning_gguf import by_default, same
@@ -31,7 +33,7 @@ def verify_gguf(report: Report, path: Path, model: Model, words: str, options: O
     given = model.route(words) if words else None
     structure = report.check(STRUCTURE)
     try:
-        file = read(path)
+        file = opened(path)
         arch = file.metadata.str("general.architecture")
         if arch != model.architecture:
             raise MetadataError(
@@ -48,21 +50,24 @@ def verify_gguf(report: Report, path: Path, model: Model, words: str, options: O
     if plan is None:
         report.skip([SEAMS, BYTES, METADATA, FORWARD, *([LLAMACPP] if options.llamacpp else [])], "no route fits")
         return
-    retyped = check_structure(structure, plan, file.tensors, model.file.tensors)
+    known = converted(file, model)
+    retyped = check_structure(structure, plan, file.tensors, model.file.tensors, known)
     check_counts(structure, file, model, plan)
     check_seams(report, plan, found)
-    check_bytes(report.check(BYTES), plan, Hashed(file.tensors, ours), Hashed(model.file.tensors, theirs))
+    check_bytes(report.check(BYTES), plan, Hashed(file.tensors, ours), Hashed(model.file.tensors, theirs), known)
+    report.notes += [f"{count} tensors differ {words}" for words, count in known.excused.items()]
     identity_blocks(report, plan, file.tensors)
     cannot_run = living_on(report, retyped, file.tensors)
     metadata = report.check(METADATA)
     check_claims(metadata, report, claims, found, {f"{OURS}route", f"{OURS}map"})
     check_gguf_metadata(metadata, report, file, model, plan)
+    check_beyond(metadata, file, model)
     if lost := lost_by_count(model, plan):
         metadata.found(f"{arch}.block_count", f"is {len(plan.blocks)}: {lost}")
     if cannot_run or not options.forward:
         report.skip([FORWARD], cannot_run or "left out by --no-forward")
     else:
-        check_forward(report.check(FORWARD), path, model, plan, options, bool(retyped))
+        check_forward(report.check(FORWARD), path, model, plan, options, bool(retyped), bool(known.excused))
     if options.llamacpp and not cannot_run:
         check_llamacpp(report.check(LLAMACPP), path, model, plan, options)
     elif options.llamacpp:
