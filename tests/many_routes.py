@@ -1,4 +1,4 @@
-"""Random routes of many models: what is written runs in its own engine and agrees with the source under the route, or it is refused.
+"""Random routes of many models: what is written runs in its own engine as the source does under the route, or it is refused.
 
     REFMODEL_HF_PYTHON=PYTHON python tests/many_routes.py folders OUT [--routes 200] [TYPE ...]
     REFMODEL_LLAMA_LIB=LIB    python tests/many_routes.py gguf    OUT [--routes 200] [ARCHITECTURE ...]
@@ -120,7 +120,9 @@ def folders(ledger: Ledger, names: list[str], count: int) -> None:
             for number in todo:
                 made, (n, _) = sources[number % len(sources)], FOLDERS[number % len(sources)]
                 route = route_of(n, random.Random(f"{name} {number}"))
-                said = folder_outcome(Path(folder) / f"{n}", Path(folder) / "copy", route, theirs) if made == {} else {"third": made}
+                said = (
+                    folder_outcome(Path(folder) / f"{n}", Path(folder) / "copy", route, theirs) if made == {} else {"third": made}
+                )
                 ledger.add(name, number, route, **said)
         theirs.end()
         print(name, dict(Counter(kind_of(line) for line in ledger.lines if line["name"] == name)), flush=True)
@@ -192,7 +194,9 @@ def summary(ledger: Ledger) -> Iterator[str]:
     yield from (f"refused {n}: {reason}" for reason, n in why.most_common(40))
     yield from (json.dumps(line) for line in ledger.lines if kind_of(line) == "third")
     counted = Counter(map(kind_of, ledger.lines))
-    yield f"{len(names)} models, {len(ledger.lines)} routes: " + ", ".join(f"{counted[k]} {k}" for k in ("equal", "refused", "third"))
+    yield f"{len(names)} models, {len(ledger.lines)} routes: " + ", ".join(
+        f"{counted[k]} {k}" for k in ("equal", "refused", "third")
+    )
 
 
 def main() -> None:

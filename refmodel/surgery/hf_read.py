@@ -15,7 +15,7 @@ from ..machine.sha256 import sha256_of
 from ..model.route import Route
 from .copy_map import Plan
 
-INDEX, CONFIG = "model.safetensors.index.json", "config.json"
+INDEX, CONFIG, WHOLE = "model.safetensors.index.json", "config.json", "model.safetensors"
 
 
 MAX_HEADER = 100_000_000  # bytes; the format's own bound
@@ -120,6 +120,11 @@ def read_folder(path: Path) -> Folder:
         if not isinstance(placed, dict) or not all(isinstance(f, str) and Path(f).name == f for f in placed.values()):
             raise FileError(f"{path / INDEX}: expected a weight_map from tensors to files in the same folder; download it again")
         shards = [path / name for name in sorted(set(placed.values()))]
+        if (path / WHOLE).exists() and path / WHOLE not in shards:
+            raise FileError(
+                f"{path}: has {WHOLE} and {INDEX}, of which transformers reads the first and others the second; "
+                "remove the one that does not belong"
+            )
     else:
         shards, placed = sorted(path.glob("*.safetensors")), None
     if not shards:
@@ -142,10 +147,19 @@ def read_folder(path: Path) -> Folder:
     return Folder(path, config, tuple(shards), tensors)
 
 
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. ValueError for a key that it has twice: programs do not agree on which of them counts."""
+    out = dict(pairs)
+    if len(out) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)[:60]} is said twice; say it once")
+    return out
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object in a file. FileError if it cannot be read, or is none."""
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(), object_pairs_hook=once)
     except (OSError, ValueError) as error:
         raise FileError(
             f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}; expected a JSON object; check the file"
@@ -168,7 +182,7 @@ def read_safetensors(path: Path) -> list[FolderTensor]:
             f"{length} bytes long; download it again"
         )
     try:
-        header = json.loads(data[8 : 8 + length].tobytes())
+        header = json.loads(data[8 : 8 + length].tobytes(), object_pairs_hook=once)
         header.pop("__metadata__", None)
         entries = [(*map(int, e["data_offsets"]), name, str(e["dtype"]), tuple(map(int, e["shape"]))) for name, e in header.items()]
     except (ValueError, TypeError, KeyError, AttributeError):
