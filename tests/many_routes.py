@@ -163,7 +163,7 @@ class Llamacpp:
         self.child = Child(sys.executable, str(Path(__file__).with_name("llama_logits.py")))
 
     def apart(self, path: Path, model: Any, route: Route) -> Outcome:
-        """The distance of the file's logits from those of the model under the route, relative to their norm; or why there is none."""
+        """How far the logits of the file are from those of the model under the route, relative to their norm; or why not."""
         calls = calls_of(model.n_vocab, Options())
         said = self.child.ask(model=str(path), calls=calls, out=str(self.out))
         if said:
