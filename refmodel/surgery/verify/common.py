@@ -10,7 +10,7 @@ from ...gguf.format import OURS
 from ...model.route import Route
 from ..copy_map import Plan, block_of
 from ..recover import Claim, Recovery
-from ..values import ERRORS, Error, Stored, decodes, error, flat, relation, word
+from ..values import Error, Stored, decodes, error, flat, relation, word
 from .living import accidents
 from .report import SEAMS, Check, Report
 
@@ -90,8 +90,7 @@ def check_type(check: Check, retyped: dict[str, Error], name: str, source: str, 
         retyped[name] = apart
         return
     is_ = relation(a, b, source)
-    allowed = ERRORS[word(a.type)]
-    check.found(name, f"{said}, and its values are not those of {source}: off by {apart.worst:.2g}, allowed {allowed:.2g}; {is_}")
+    check.found(name, f"{said}, and its values are not those of {source}: {apart.describe(a.type)}; {is_}")
 
 
 TIED = {"output.weight": "token_embd.weight", "lm_head.weight": "embed_tokens.weight"}

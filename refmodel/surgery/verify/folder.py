@@ -22,7 +22,7 @@ from .beside import check_beside
 from .common import Hashed, check_bytes, check_claims, check_seams, check_structure, decided
 from .forward import bits, calls_of
 from .living import identity_blocks, living_on
-from .meaning_folder import by_default, said
+from .meaning_folder import PLACE, by_default, said
 from .report import BYTES, FORWARD, METADATA, SEAMS, STRUCTURE, Check, Options, Report
 
 
@@ -154,7 +154,7 @@ def check_config(check: Check, report: Report, copy: Folder, source: Folder, pla
         report.notes.append(f"{CONFIG} names no architectures: a loader that chooses by them does not know the copy")
     types = {dtype_of(copy), *([dtype_of(source), *dtypes(right)] if retyped else [])}
     for key in sorted(right.keys() | found.keys()):
-        if re.sub(r"(\[\d+\]| \(length\))+$", "", key) in by_facts:
+        if re.sub(PLACE, "", key) in by_facts:
             continue
         check.compared += 1
         missing, added = key not in found, key not in right

@@ -28,6 +28,7 @@ ZERO_IS_NONE = {
 SWITCHED = {  # whose window counts only if use_sliding_window is true
     "qwen2", "qwen2_5_omni_text", "qwen2_5_vl_text", "qwen2_moe", "qwen2_vl_text", "qwen3", "qwen3_moe",
 }  # fmt: skip
+PLACE = r"(\[\d+\]| \(length\))+$"  # of a value in a list, in a path
 READ_BY_ALL = {"is_causal": True}  # what transformers reads of every configuration, and takes where it is absent
 DEFAULTS = Path(by_place.__file__).with_name("defaults.json")  # of transformers 5.23.0's classes
 
@@ -96,7 +97,9 @@ def default(key: str, model_type: str) -> Any:
 
 def by_default(name: str, value: Any, model_type: str) -> bool:
     """Whether a key says what holds without it."""
-    key, place = re.fullmatch(r"(?:.*\.)?(.*?)(\[\d+\]| \(length\))?", name).groups()
+    last = name.rpartition(".")[2]
+    key = re.sub(PLACE, "", last)
+    place = last.removeprefix(key)
     known = READ_BY_ALL.get(key, default(key, model_type))
     if place and isinstance(known, list):
         known = len(known) if "length" in place else next(iter(known[int(place[1:-1]) :]), None)

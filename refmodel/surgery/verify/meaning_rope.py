@@ -57,7 +57,7 @@ def contradiction(part: Mapping[str, Any], old: Mapping[str, Any], new: Mapping[
 def renamed(part: Mapping[str, Any], model_type: str) -> Mapping[str, Any]:
     """A part of a configuration with the names of KEYS."""
     own = OWN.get(model_type, {})
-    return {name: part.get(key, value) for key, (name, value) in own.items()} | part if own else part
+    return {name: part.get(key, value) for key, (name, value) in own.items()} | dict(part) if own else part
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, Any]:
