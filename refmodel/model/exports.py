@@ -24,7 +24,7 @@ OTHER_PARTS = {"v.": "of the image part", "mm.": "of the image part's projector"
 # Keys of those parts, and second spellings of keys that llama.cpp has
 OTHER_KEYS = re.compile(r"\w+\.(vision\.|mm\.|mrope_sections$|rope\.mrope_section$)")
 # What its runtime computes by a key and llama.cpp always: architecture -> key -> the value that llama.cpp's graph has
-ALWAYS = {
+ALWAYS: dict[str, dict[str, Any]] = {
     "qwen35": {"ssm.v_head_reordered": True},
     "qwen35moe": {"ssm.v_head_reordered": True, "norm_top_k_prob": True},
     "qwen3moe": {"norm_top_k_prob": True},
