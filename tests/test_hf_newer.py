@@ -1,4 +1,4 @@
-"""Folders of Ministral 3 and LFM2 have the tensors and the keys of the GGUF of which they are made here, under transformers' names."""
+"""Folders of Ministral 3 and LFM2: the tensors and the keys of the GGUF of which they are made here, under other names."""
 
 import folders
 import numpy as np
