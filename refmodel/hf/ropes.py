@@ -16,10 +16,14 @@ NO_SCALING = ("default", "llama3")  # llama3: the divisors of the angles are a t
 
 
 def rope_of(s: Settings) -> Mapping[str, Any]:
-    """RoPE's settings of the layers with full attention."""
+    """RoPE's settings of the layers with full attention. MetadataError for a number that is said twice, and not the same."""
     found = rope(s.values, s.model_type)
     full = found.get("full_attention", found)
-    return full if isinstance(full, Mapping) else {}
+    if not isinstance(full, Mapping):
+        return {}
+    if odd := next((key for key in full if key.endswith(")")), None):  # rope_theta (at the top)
+        raise MetadataError(f"{s.path}: {odd} is {full[odd]}, and RoPE's other settings say otherwise: {CURE}")
+    return full
 
 
 def rotation(s: Settings) -> dict[str, Any]:

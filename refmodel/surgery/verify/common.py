@@ -11,7 +11,7 @@ from ...gguf.format import OURS
 from ...model.route import Route
 from ..copy_map import Plan, block_of
 from ..recover import Claim, Recovery
-from ..values import ERRORS, Error, Stored, decodes, error, flat, relation, word
+from ..values import Error, Stored, decodes, error, flat, relation, word
 from .living import accidents
 from .report import SEAMS, Check, Report
 
@@ -130,8 +130,7 @@ def check_type(check: Check, retyped: dict[str, Error], names: tuple[str, str], 
     if apart.within(a.type):
         retyped[name] = apart
         return
-    allowed = ERRORS[word(a.type)]
-    off = f"off by {apart.worst:.2g}, allowed {allowed:.2g}"
+    off = apart.describe(a.type)
     check.found(name, f"{said}, and its values are not those of {source}: {off}" + also(known.explain(name, source)))
 
 
