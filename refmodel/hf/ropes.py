@@ -45,11 +45,31 @@ def linear_scaling(s: Settings, how: Mapping[str, Any]) -> dict[str, Any]:
     return {"rope.scaling.type": "linear", "rope.scaling.factor": finite(how.get("factor"), wrong)}
 
 
+# Numbers of YaRN that llama.cpp reads for a model type: its name in the configuration -> the key.
+READ = {
+    "ministral3": {
+        "beta_fast": "yarn_beta_fast",
+        "beta_slow": "yarn_beta_slow",
+        "mscale_all_dim": "yarn_log_multiplier",
+    }
+}
+
+
+def growth(s: Settings) -> dict[str, Any]:
+    """Ministral 3: how much queries grow beyond the context of the training."""
+    beta = finite(rope_of(s).get("llama_4_scaling_beta", 0.0), s.refused("rope_parameters", "finite numbers"))
+    return {"attention.temperature_scale": beta}
+
+
 def yarn_scaling(s: Settings, how: Mapping[str, Any]) -> dict[str, Any]:
     """YaRN. MetadataError for numbers of its own that llama.cpp does not read in these architectures."""
     factor = finite(how.get("factor"), s.refused("rope_parameters", "a factor"))
-    grown = 0.1 * math.log(factor) + 1 if factor > 1 else 1.0
+    own, wrong = READ.get(s.model_type, {}), s.refused("rope_parameters", "finite numbers")
+    keys = {f"rope.scaling.{key}": finite(how[name], wrong) for name, key in own.items() if how.get(name) is not None}
+    taken_off = keys.get("rope.scaling.yarn_log_multiplier", 0.0)
+    grown = (0.1 * math.log(factor) + 1) / (0.1 * taken_off * math.log(factor) + 1) if factor > 1 else 1.0
     usual = {"beta_fast": 32, "beta_slow": 1, "attention_factor": grown, "truncate": True, "mscale": None, "mscale_all_dim": None}
+    usual = {name: value for name, value in usual.items() if name not in own} | ({"mscale": 1.0} if own else {})
     for key, value in usual.items():
         found = how.get(key, value)
         same = math.isclose(found, value, rel_tol=1e-6) if isinstance(found, float) and value is not None else found == value
@@ -60,7 +80,7 @@ def yarn_scaling(s: Settings, how: Mapping[str, Any]) -> dict[str, Any]:
     context = how.get("original_max_position_embeddings", s.values.get("original_max_position_embeddings"))
     if not isinstance(context, int) or not 0 < context < 1 << 32:
         raise s.refused("rope_parameters", "original_max_position_embeddings, a whole number")
-    return {"rope.scaling.type": "yarn", "rope.scaling.factor": factor, "rope.scaling.original_context_length": context}
+    return {"rope.scaling.type": "yarn", "rope.scaling.factor": factor, "rope.scaling.original_context_length": context, **keys}
 
 
 SCALED: dict[str, Callable[[Settings, Mapping[str, Any]], dict[str, Any]]] = {"linear": linear_scaling, "yarn": yarn_scaling}
