@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import by_place
+from ..by_place.folders import KINDS
+from ..by_place.model_types import ALIKE
+from ..by_place.rules import FULL
 from . import meaning_rope
 
 # Keys by which nothing is computed in a forward pass.
@@ -100,6 +103,8 @@ def by_default(name: str, value: Any, model_type: str) -> bool:
     last = name.rpartition(".")[2]
     key = re.sub(PLACE, "", last)
     place = last.removeprefix(key)
+    if key == KINDS and model_type in ALIKE:
+        return bool(place.endswith("(length)") or value == FULL)
     known = READ_BY_ALL.get(key, default(key, model_type))
     if place and isinstance(known, list):
         known = len(known) if "length" in place else next(iter(known[int(place[1:-1]) :]), None)
