@@ -222,7 +222,7 @@ def test_there_are_150_corruptions():
 def every(request, tmp_path_factory):
     """A model of each architecture and its copy."""
     folder = tmp_path_factory.mktemp("e")
-    shape = {"n_nextn": 1} if request.param in tiny.HYBRID else {"n_layer": 4}
+    shape = {"n_nextn": 1} if request.param in tiny.DELTA else {"n_layer": 4}
     source = refmodel.load(tiny.build(folder / "m.gguf", request.param, seed=4, **shape))
     return source, routed(source, source.route(WORDS), folder / "c.gguf")
 
