@@ -16,8 +16,21 @@ from ..model.model import Model
 from ..model.route import Route
 from ..numerics import LLAMACPP, REFERENCE, Numerics, llamacpp, numerics_of
 from .diff import Diff, diff
+from .views import View
 
 ALL = frozenset({""})  # of the operations whose bits are not known: every one
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something about a dump that its reader should know before its numbers are believed.
+
+    code    one word for programs: bos, shifted-by-one, all-equal, ...
+    words   one sentence: what was found, and what to do
+    """
+
+    code: str
+    words: str
 
 
 @dataclass(frozen=True)
@@ -34,6 +47,10 @@ class Other:
     emitted      how many nodes it computed, and why those were left out that are not compared: name -> reason
     operations   ggml's operation that computed a tap's numbers, where llama.cpp was recorded
     ran          the file that it ran, where that has other weights than the user's
+    views        tap name -> what of it the record has, where that is not all
+    bits         tap name -> significant bits of its numbers, where they were rounded to fewer than float32 has
+    places       the program's own name of an array -> the tap that it is
+    remarks      what was found before anything was compared
     """
 
     taps: Mapping[str, F]
@@ -47,6 +64,10 @@ class Other:
     left_out: Mapping[str, str]
     operations: Mapping[str, str] = field(default_factory=dict)
     ran: Path | None = None
+    views: Mapping[str, View] = field(default_factory=dict)
+    bits: Mapping[str, int] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+    remarks: Sequence["Remark"] = ()
 
     def is_exact(self, tap: str) -> bool:
         """Whether our arithmetic promises the bits of a tap, given its inputs."""
@@ -128,4 +149,4 @@ def numerics_against(num: Numerics | None, other: Other) -> Numerics:
 
 def compare(model: Model, route: Route, other: Other, num: Numerics, anchor: str, seen: Callable[[str], None]) -> Diff:
     """Run the calls of the other side against it. `anchor` is "", "block" or "node", as in diff.Anchored."""
-    return diff(model, other.calls, other.taps, route, num, anchor, seen)
+    return diff(model, other.calls, other.taps, route, num, anchor, seen, views=other.views)

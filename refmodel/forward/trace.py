@@ -102,6 +102,7 @@ class Trace(Mapping[str, F]):
 
     path      of a safetensors file
     metadata  its header's text -> text
+    entries   its header: name -> dtype (the format's name), shape, data_offsets
 
     TraceError if the file cannot be read.
     """
@@ -113,24 +114,29 @@ class Trace(Mapping[str, F]):
             with open(path, "rb") as f:
                 (length,) = struct.unpack("<Q", f.read(8))
                 entries = json.loads(f.read(length))
+            self._start = 8 + length
         except (OSError, SafetensorError, ValueError, struct.error) as error:
             raise TraceError(f"{path}: not a readable safetensors trace ({error}); record it with `refmodel trace`") from None
         self.metadata: dict[str, str] = entries.pop("__metadata__", None) or {}
-        self._names = dict.fromkeys(sorted(entries, key=lambda name: entries[name]["data_offsets"]))
+        self.entries: dict[str, dict[str, Any]] = {n: entries[n] for n in sorted(entries, key=lambda n: entries[n]["data_offsets"])}
 
     def __getitem__(self, name: str) -> F:
-        if name not in self._names:
-            raise KeyError(name)
-        return self._file.get_tensor(name)
+        entry = self.entries[name]
+        if entry["dtype"] != "BF16":
+            return self._file.get_tensor(name)
+        shape, start = tuple(entry["shape"]), self._start + entry["data_offsets"][0]  # NumPy has no such type: exact as float32
+        if 0 in shape:
+            return np.zeros(shape, np.float32)
+        return (np.memmap(self.path, "<u2", "r", start, shape).astype(np.uint32) << 16).view(np.float32)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._names
+        return name in self.entries
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self.entries)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self.entries)
 
 
 class Recorder:
