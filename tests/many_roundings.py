@@ -1,6 +1,6 @@
 """How much of the allowed rounding healthy runs use, and whether each is called healthy: the figures of compare/rounding.py.
 
-    python tests/many_roundings.py [SEEDS]
+    python tests/many_roundings.py [SEEDS [ARCHITECTURE...]]
 
 Random models of every architecture, and the trained one; engines that round in ten ways; dumps that are full, of hidden states, of
 the last token only, of the logits only. Prints the largest part of the allowed NMSE by kind, and every run that was called wrong.
@@ -18,7 +18,8 @@ import tiny
 
 import refmodel
 from refmodel.compare.dumped import of_dump
-from refmodel.compare.rounding import judged, through
+from refmodel.compare.rounding import judged
+from refmodel.compare.rounding_classes import through
 from refmodel.dumps.dump import Dump, Numbers
 from refmodel.forward.taps import in_call
 from refmodel.numerics import FAST, LLAMACPP, NUMPY, REFERENCE
@@ -70,20 +71,22 @@ def dump_of(arrays: dict[str, Any]) -> Dump:
     return Dump(Path("run"), "arrays", numbers, CALLS)
 
 
-def models(seeds: int, folder: Path) -> Iterator[tuple[str, Any]]:
-    """Random models of each architecture, and the trained one."""
+def models(seeds: int, chosen: list[str], folder: Path) -> Iterator[tuple[str, Any]]:
+    """Random models of each architecture, and trained ones; of the chosen architectures only, if there are any."""
     for seed in range(seeds):
-        for arch in tiny.SHAPES:
+        for arch in chosen or tiny.SHAPES:
             yield f"{arch} {seed}", refmodel.load(tiny.build(folder / f"{arch}-{seed}.gguf", arch, seed=seed))
+    if chosen:
+        return
     golden = Path(__file__).parent.parent / "golden" / "models"
     for name in ("austen-Q4_K_M", "austen-BF16", "gemma3-Q4_K_M", "llama-Q8_0", "qwen3moe-Q8_0"):
         yield name, refmodel.load(golden / f"{name}.gguf")
 
 
-def main(seeds: int) -> None:
+def main(seeds: int, *chosen: str) -> None:
     used: dict[tuple[str, str], list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, model in models(seeds, Path(folder)):
+        for name, model in models(seeds, list(chosen), Path(folder)):
             for engine in ENGINES:
                 run = run_of(model, engine)
                 for kind, part in KINDS.items():
@@ -98,4 +101,4 @@ def main(seeds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
+    main(*map(int, sys.argv[1:2] or [1]), *sys.argv[2:])

@@ -21,7 +21,7 @@ ROWS = [
     {"surgery", "faults"},
     {"compare", "text", "info", "speed"},
     {"model"},
-    {"numerics"},
+    {"numerics", "dumps"},
     {"arch", "llamacpp"},
     {"forward", "tokenizer"},
     {"ops", "kernels", "gguf"},

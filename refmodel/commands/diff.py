@@ -4,14 +4,15 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import RefmodelError, TraceError
+from ..errors import RefmodelError
 from ..machine.threads import use
 from ..report.console import err, out
 from .compiling import prepare
+from .dumps import Map, nothing_compared, of_model
 from .options import (
     AsJson,
     Chunks,
@@ -44,7 +45,6 @@ Against = Annotated[
     str,
     typer.Option(help=f"{LIVE}, a trace or dump of any program (a file or a folder), or another GGUF of the same model and route."),
 ]
-Map = Annotated[Path | None, typer.Option("--map", help="With a dump: a TOML file that says which of its arrays is which tap.")]
 ProfileText = Annotated[
     str,
     typer.Option(
@@ -126,7 +126,7 @@ def diff(
     anchored = "node" if anchor_nodes else "block" if anchor else ""
     asked = Asked(loaded, policy, how, llama_lib, anchored, explain, dequantized, mtp, strict)
     check_words(asked, against, full, plot, bool(decode or chunks or names))
-    if is_model(against):
+    if of_model(against):
         two_files(loaded, model_of(against), route, token_ids(loaded, prompt, tokens, special), plot, as_json)
         return
     ids = token_ids(loaded, prompt, tokens, special) if prompt or tokens or against == LIVE else None
@@ -141,17 +141,10 @@ def diff(
     raise typer.Exit(status)
 
 
-def is_model(against: str) -> bool:
-    """Whether --against names a model: a GGUF that is not one of llama-results."""
-    from ..dumps.results_gguf import holds_results
-
-    return against.endswith(".gguf") and not holds_results(Path(against))
-
-
 def check_words(asked: Asked, against: str, full: str, plot: Path | None, calls: bool) -> None:
     """Check the options against each other before anything is computed. RefmodelError for two that do not go together."""
     of_live = asked.profile or asked.lib or asked.dequantized
-    if is_model(against):
+    if of_model(against):
         if of_live or asked.mtp or asked.numerics or asked.anchor or asked.explain or asked.strict or full or calls:
             raise RefmodelError("--against another GGUF takes --route, -p, --tokens, --plot and --json only; leave out the rest")
         return
@@ -240,7 +233,7 @@ def rows(asked: Asked, against: str, route: "Route", other: "Other", every: bool
     with watching(err, "comparing") as seen:
         result = compare(asked.model, route, other, policy, asked.anchor, seen)
         if not any(row.name in other.taps and row.problem != LACKING for row in result.rows):
-            nothing(against, other, as_json)
+            nothing_compared(against, other, as_json)
         verdict = equal(result.rows, other) if policy is other.arithmetic else None
         verdict = verdict or verdict_of(asked.model, route, other, seen)
     if as_json:
@@ -250,19 +243,6 @@ def rows(asked: Asked, against: str, route: "Route", other: "Other", every: bool
         out.print(show.diff_headline(result, verdict, other, policy.name, asked.model), markup=False, soft_wrap=True)
     differs = any(row.differ for row in result.rows)
     return 1 if verdict.first or (asked.strict and differs) else 0
-
-
-def nothing(against: str, other: "Other", as_json: bool) -> NoReturn:
-    """Say that nothing was compared, with --json on standard output too. TraceError, always."""
-    from ..report.diff import nothing_json
-
-    if as_json:
-        print(json.dumps(nothing_json(other), indent=1))
-    raise TraceError(
-        f"--against {against}: has no tensor of a name that a pass of this model has; nothing was compared; record "
-        "it without --filter, or rename its tensors as `refmodel trace` names them"
-        + "".join(f" ({remark.words})" for remark in other.remarks[:1])
-    )
 
 
 def budget(asked: Asked, route: "Route", other: "Other", full: str, folder: Path, every: bool, as_json: bool) -> int:

@@ -66,7 +66,7 @@ def arrange(model: Model, dump: Dump, calls: Sequence[Sequence[int]], route: Rou
     """
     scores = any("kq" in name or "att" in name.lower() for name in dump.arrays)
     mtp = any("mtp" in name for name in dump.arrays)
-    ours = probed(model, route, calls, ["kq-0"] * scores + ["mtp_"] * mtp)
+    ours = probed(model, route, calls, ["kq-0"] * scores + ["mtp_"] * mtp, dump.apart)
     out = Arranged(calls, ours)
     for own, numbers in each(dump, len(route.layers)):
         rule = next((r for r in rules if r.tap_of(own) is not None), None)

@@ -134,6 +134,7 @@ def diff(
     seen: Callable[[str], None],
     start: Mapping[str, F] | None = None,
     views: Mapping[str, View] = ALL_WHOLE,
+    apart: bool = False,
 ) -> Diff:
     """Run the calls in order, as one sequence, against a recorded run of the same; with a draft head if that had one.
 
@@ -143,13 +144,14 @@ def diff(
     seen    called with the name of every tap, for a progress bar
     start   the recorded numbers that it goes on with, where they are not `theirs`
     views   tap name -> what of it theirs has, where that is not all
+    apart   each call is a sequence of its own
 
     Errors as Model.session and Session.forward raise them.
     """
     anchored = Anchored(theirs if start is None else start, anchor, views)
     comparing = Comparing(theirs, anchored, seen, views)
     session = model.session(route, numerics, comparing, has_draft(theirs), shows_scores(theirs))
-    for _ in run_calls(session, calls, comparing, anchored):
+    for _ in run_calls(session, calls, comparing, anchored, apart=apart):
         pass
     lacking = [name for name in theirs if name not in comparing.rows]
     missing = [without_figures(name, (), theirs[name].size, LACKING) for name in lacking]

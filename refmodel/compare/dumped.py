@@ -68,7 +68,9 @@ def of_dump(model: Model, dump: Dump, calls: Sequence[Sequence[int]] | None, rou
         raise DumpError(
             f"{dump.path}: does not say which tokens it ran; give them, --tokens 1,2,3 or -p TEXT, or a tokens.json in it"
         )
-    if calls is not None and dump.calls is not None and flat(calls) != flat(dump.calls):
+    if dump.apart:
+        given = with_bos(model, given)
+    elif calls is not None and dump.calls is not None and flat(calls) != flat(dump.calls):
         remarks.append(differing(model, flat(calls), flat(dump.calls)))
         given = dump.calls
     for ids in given:
@@ -95,6 +97,7 @@ def of_dump(model: Model, dump: Dump, calls: Sequence[Sequence[int]] | None, rou
         bits={tap: few for tap, f in found.items() if (few := precision(f)) < BITS["F32"]},
         places={f.own: tap for tap, f in found.items()},
         remarks=remarks,
+        apart=dump.apart,
     )
 
 
@@ -136,6 +139,12 @@ def is_trace(path: Path) -> bool:
         return False
     said = provenance(dict(Trace(path).metadata))
     return "provenance" in Trace(path).metadata and (not said or "calls" in said or "route" in said)
+
+
+def with_bos(model: Model, calls: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Chunks of llama-perplexity as they ran: with BOS in place of the first token, where the vocabulary begins texts with it."""
+    begins = model.tokenizer.encode("", add_special=True, parse_special=False)[:1]
+    return [[*(begins or call[:1]), *call[1:]] for call in calls]
 
 
 def without_warm_up(dump: Dump, calls: int) -> tuple[Dump, list[Remark]]:

@@ -51,6 +51,7 @@ class Other:
     bits         tap name -> significant bits of its numbers, where they were rounded to fewer than float32 has
     places       the program's own name of an array -> the tap that it is
     remarks      what was found before anything was compared
+    apart        each call is a sequence of its own
     """
 
     taps: Mapping[str, F]
@@ -68,6 +69,7 @@ class Other:
     bits: Mapping[str, int] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
     remarks: Sequence["Remark"] = ()
+    apart: bool = False
 
     def is_exact(self, tap: str) -> bool:
         """Whether our arithmetic promises the bits of a tap, given its inputs."""
@@ -149,4 +151,4 @@ def numerics_against(num: Numerics | None, other: Other) -> Numerics:
 
 def compare(model: Model, route: Route, other: Other, num: Numerics, anchor: str, seen: Callable[[str], None]) -> Diff:
     """Run the calls of the other side against it. `anchor` is "", "block" or "node", as in diff.Anchored."""
-    return diff(model, other.calls, other.taps, route, num, anchor, seen, views=other.views)
+    return diff(model, other.calls, other.taps, route, num, anchor, seen, views=other.views, apart=other.apart)

@@ -69,11 +69,11 @@ class Probe:
         return x
 
 
-def probed(model: Model, route: Route, calls: Sequence[Sequence[int]], names: Sequence[str]) -> Mapping[str, Seen]:
-    """Our taps of a run, as `Probe` keeps them; attention's scores among them if `names` ask for those."""
+def probed(model: Model, route: Route, calls: Sequence[Sequence[int]], names: Sequence[str], apart: bool) -> Mapping[str, Seen]:
+    """Our taps of a run, as `Probe` keeps them; attention's scores among them if `names` ask for those. `apart`: see run_calls."""
     probe = Probe()
     session = model.session(route, REFERENCE, probe, any(n.startswith("mtp_") for n in names), shows_scores(names))
-    for _ in run_calls(session, calls, probe):
+    for _ in run_calls(session, calls, probe, apart=apart):
         pass
     return probe.taps
 
@@ -152,6 +152,9 @@ def arrangements(shape: Sequence[int], ours: Seen) -> Iterator[tuple[tuple[int, 
         return
     count, left = divmod(prod(there), width) if width else (0, 1)
     if left or not count:
+        return
+    if len(there) == 1:  # without a shape: rows in order
+        yield (0,), count
         return
     wanted = squeezed(ours.shape[1:])
     for axes in permutations(range(len(there))) if len(there) <= 4 else [tuple(range(len(there)))]:

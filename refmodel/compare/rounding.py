@@ -7,111 +7,30 @@ error far below a class's rounding, at some token, says that the program does no
 """
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from ..arrays import F, Matrix
+from ..arrays import F
 from ..forward.numerics import Numerics
 from ..forward.taps import in_call
 from ..forward.trace import Spool, Trace
-from ..llamacpp.builds import JUDGE
-from ..llamacpp.profile import DEFAULT
 from ..model.model import Model
 from ..model.route import Route
 from ..model.session import run_calls
-from ..numerics import ORACLE, REFERENCE, ladder
-from ..ops.experts import by_expert
-from ..ops.ggml_product import PATHS
-from ..ops.ieee import half
 from .diff import LACKING, Anchored, has_draft, shows_scores
 from .other_side import Other
+from .rounding_classes import HALF_ULP, OF_CLASSES, Rounding, classes
 from .rows import Row, compare, ratio, without_figures
-from .verdict import EQUAL, EXPLAINED, FLOOR, WRONG, Verdict, judge, stem, twin
-from .verdict import FACTOR as OF_FLOATS
+from .verdict import EQUAL, EXPLAINED, FLOOR, WRONG, Verdict, judge, stem
 
-# How many times the measured rounding is allowed, as NMSE, where it is coarse; tests/many_roundings.py prints what is used of it
-OF_CLASSES = 25.0
 SHOWS = 0.01  # a program shows a class's rounding if at every token a quarter of its taps has an error of this part of it or more
 QUARTER = 0.25
+UNKNOWN = "a rounding that could not be found out"  # where most of its numbers are wrong
 LOOKED_AT = 1 << 16  # numbers of an array that are looked at for the precision that they were rounded to
-HALF_ULP = {53: 0.0, 24: 0.0, 11: 2.0**-11, 8: 2.0**-8}  # by the significant bits of a format; float32 needs no perturbation
-
-
-@dataclass(frozen=True)
-class Rounding:
-    """One class of rounding.
-
-    name    for reports
-    exact   the numerics that the other side is compared under
-    rounds  the numerics that rounds as the class does
-    bits    significant bits of what it keeps; 24 for float32
-    blocks  only the outputs of blocks are rounded to those bits, not every intermediate
-    factor  how many times the measured rounding is allowed
-    """
-
-    name: str
-    exact: Numerics
-    rounds: Numerics
-    bits: int = 24
-    blocks: bool = False
-    factor: float = OF_CLASSES
-
-    def half_ulp(self, tap: str) -> float:
-        """The largest relative error that rounding makes at a tap."""
-        return 0.0 if self.blocks and not tap.startswith("l_out-") else HALF_ULP[self.bits]
-
-
-def classes(other: Other) -> Iterator[Rounding]:
-    """The classes of rounding, the finest first: what the dump says of itself, float32, then coarser ones."""
-    if other.arithmetic is not REFERENCE:
-        yield Rounding(f"numerics {other.arithmetic.name}", other.arithmetic, twin(other.arithmetic), factor=OF_FLOATS)
-    f16 = replace(REFERENCE, store=half)
-    yield Rounding("float32", REFERENCE, ORACLE, factor=OF_FLOATS)
-    yield Rounding("float32 with an f16 cache", REFERENCE, f16)
-    yield Rounding("f16 between blocks", REFERENCE, REFERENCE, 11, blocks=True)
-    yield Rounding("f16 activations", REFERENCE, f16, 11)
-    eight = eight_bits(ladder(DEFAULT, JUDGE)["activations"])
-    yield Rounding("8-bit activations", ORACLE, eight)
-    yield Rounding(
-        "8-bit activations with an f16 cache", ORACLE, replace(eight, store=lambda x: x.astype(np.float16).astype(x.dtype))
-    )
-    yield Rounding("bf16 between blocks", REFERENCE, REFERENCE, 8, blocks=True)
-    yield Rounding("bf16 activations", REFERENCE, replace(REFERENCE, store=bfloat_of), 8)
-    yield Rounding("8-bit activations, one scale a token", ORACLE, eight_bits(ORACLE, whole_rows=True))
-
-
-def bfloat_of(x: F) -> F:
-    """Keys and values, any shape, as bfloat16 has them."""
-    return through(x, 8)
-
-
-def through(x: F, bits: int) -> F:
-    """x rounded to that many significant bits, in its own dtype; the range of exponents is not limited."""
-    mantissa, exponent = np.frexp(x)
-    return np.ldexp(np.round(mantissa * 2.0**bits) / 2.0**bits, exponent).astype(x.dtype)
-
-
-def eight_bits(num: Numerics, whole_rows: bool = False) -> Numerics:
-    """A numerics whose products round their tokens to 8 bits, also where the matrix is of floats.
-
-    whole_rows  one scale for each token; else as llama.cpp does for packed types, and in blocks of 32 for floats
-    """
-
-    def linear(w: Matrix, x: F) -> F:
-        if not whole_rows and w.type in PATHS:
-            return num.linear(w, x)
-        block = 32 if not whole_rows and x.shape[-1] % 32 == 0 else x.shape[-1]
-        parts = x.reshape(-1, block)
-        scale = np.abs(parts).max(axis=1, keepdims=True) / 127
-        rounded = np.round(parts / np.where(scale, scale, 1)) * scale
-        return ORACLE.linear(w, rounded.reshape(x.shape).astype(x.dtype))
-
-    return replace(num, linear=linear, experts=partial(by_expert, linear))
 
 
 class Standing:
@@ -155,7 +74,7 @@ def run(model: Model, route: Route, other: Other, num: Numerics, tapper: Standin
     """A pass over all calls with that tapper; `seen` is called with the numerics' name."""
     seen(num.name)
     session = model.session(route, num, tapper, has_draft(other.taps), shows_scores(other.taps))
-    for _ in run_calls(session, other.calls, tapper):
+    for _ in run_calls(session, other.calls, tapper, apart=other.apart):
         pass
 
 
@@ -258,7 +177,7 @@ def judged(model: Model, route: Route, other: Other, seen: Callable[[str], None]
     with TemporaryDirectory(prefix="refmodel-") as folder:
         measured: dict[str, Errors] = {}
         tried: list[tuple[Verdict, float]] = []
-        for how in classes(other):
+        for how in classes(other.arithmetic):
             if how.exact.name not in measured:
                 path = Path(folder) / f"{len(measured)}.safetensors"
                 measured[how.exact.name] = errors(model, route, other, how.exact, path, seen)
@@ -275,10 +194,9 @@ def judged(model: Model, route: Route, other: Other, seen: Callable[[str], None]
 
 def chosen(tried: Sequence[tuple[Verdict, float]]) -> Verdict:
     """The verdict of the class that a run with something wrong rounds by: the finest whose rounding explains its cleanest token."""
-    for verdict, shown in tried:
-        if shown <= OF_CLASSES:
-            return verdict
-    return min(tried, key=lambda pair: pair[1])[0]
+    found = next((verdict for verdict, shown in tried if shown <= OF_CLASSES), min(tried, key=lambda pair: pair[1])[0])
+    right = sum(row.within for row in found.rows.values())
+    return found if 2 * right >= len(found.rows) else replace(found, rounds=UNKNOWN)
 
 
 def verdict_under(how: Rounding, exact: Errors, level: Mapping[str, F], other: Other) -> Verdict:
@@ -287,10 +205,7 @@ def verdict_under(how: Rounding, exact: Errors, level: Mapping[str, F], other: O
     for name, values in level.items():
         finite = values[np.isfinite(values)]
         most[stem(name)] = max(most.get(stem(name), 0.0), float(finite.mean()) if finite.size else 0.0)
-    rows = {
-        name: replace(row, allowed=how.factor * most.get(stem(name), 0.0) + FLOOR)
-        for name, row in exact.rows.items()
-    }
+    rows = {name: replace(row, allowed=how.factor * most.get(stem(name), 0.0) + FLOOR) for name, row in exact.rows.items()}
     first = next((row for row in rows.values() if not row.within), None)
     return Verdict(WRONG if first else EXPLAINED, how.exact, rows, first, how.name + in_file(other))
 

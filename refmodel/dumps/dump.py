@@ -86,6 +86,7 @@ class Dump:
     unread   files that no reader knows, by name -> why
     printed  whether it is a log of llama.cpp, where a name's second node of a block is `name#1`
     answer   what a server said after the prompt, position by position
+    apart    each call is a sequence of its own
     """
 
     path: Path
@@ -96,6 +97,7 @@ class Dump:
     unread: Mapping[str, str] = field(default_factory=dict)
     printed: bool = False
     answer: Sequence[Said] = ()
+    apart: bool = False
 
 
 def numbers(data: Bytes, dtype: str, shape: Sequence[int], where: str) -> Numbers:

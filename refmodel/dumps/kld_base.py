@@ -12,6 +12,7 @@ import numpy as np
 
 from ..arrays import F
 from ..errors import DumpError
+from ..forward.taps import in_call
 from ..gguf.reader import mapped
 from .dump import Dump, Numbers
 
@@ -19,7 +20,7 @@ MAGIC = b"_logits_"
 
 
 def read_kld_base(path: Path) -> Dump:
-    """The log-probabilities, one array for each chunk, `logits@chunk-K`; its calls are the chunks, sequences of their own.
+    """The log-probabilities, one array for each chunk, `logits@K`; its calls are the chunks, sequences of their own.
 
     DumpError for a file that is not whole.
     """
@@ -37,8 +38,9 @@ def read_kld_base(path: Path) -> Dump:
         )
     tokens = np.frombuffer(data[20:start], "<i4").reshape(chunks, n_ctx)
     codes = np.frombuffer(data[start:], "<u2").reshape(chunks, rows, width)
-    arrays = {f"logits@chunk-{k}": chunk(codes[k], V, n_ctx // 2) for k in range(chunks)}
-    return Dump(path, "a KL-divergence base of llama-perplexity", arrays, [[int(t) for t in row] for row in tokens])
+    calls = [[int(t) for t in row] for row in tokens]
+    arrays = {in_call("logits", k): chunk(codes[k], V, n_ctx // 2) for k in range(chunks)}
+    return Dump(path, "a KL-divergence base of llama-perplexity", arrays, calls, {"numerics": "llamacpp"}, apart=True)
 
 
 def chunk(codes: np.ndarray, V: int, first: int) -> Numbers:

@@ -1,4 +1,4 @@
-"""llama-results: a GGUF with the prompt's tokens (`tokens`, i32), their logits (`logits`, f32, a row of V for each), and `path_model`.
+"""llama-results: a GGUF with the prompt's tokens (`tokens`, i32) and their logits (`logits`, f32, a row of V for each).
 
 The sizes that it writes down for the logits are exchanged: its numbers are rows of V all the same.
 

@@ -19,7 +19,8 @@ TOKENS = "-tokens.bin"
 
 def is_saved(path: Path) -> bool:
     """Whether a file has such a name, or tokens next to it."""
-    return path.suffix == ".bin" and not path.name.endswith(TOKENS) and (bool(NAME.fullmatch(path.name)) or tokens_of(path).is_file())
+    named = NAME.fullmatch(path.name) is not None or tokens_of(path).is_file()
+    return named and path.suffix == ".bin" and not path.name.endswith(TOKENS)
 
 
 def tokens_of(path: Path) -> Path:
