@@ -382,3 +382,21 @@ def test_a_model_folder_is_no_dump(tmp_path):
     save_file({"model.norm.weight": np.zeros(3, np.float32)}, tmp_path / "model.safetensors")
     with pytest.raises(DumpError, match="is the folder of a model"):
         read(tmp_path)
+
+
+def test_a_trace_writer_writes_what_diff_reads(model, states, tmp_path):
+    with refmodel.TraceWriter(tmp_path / "t.safetensors", model.path, IDS) as trace:
+        for name, x in states.items():
+            assert trace("result_output" if name == "logits" else name, x.astype(np.float64)) is not None
+        trace.begin_call([7])
+        trace("l_out-0", np.zeros((1, 22), np.float16))
+    other = read_other(model, tmp_path / "t.safetensors", None, None)
+    assert other.calls == [IDS, [7]]
+    assert other.sha256 == model.file.sha256()
+    assert other.taps["l_out-0@1"].dtype == np.float16
+    assert judged(model, model.route(), other, lambda name: None).first.name == "l_out-0@1"
+    with pytest.raises(TraceError, match="needs the token ids"):
+        refmodel.TraceWriter(tmp_path / "u.safetensors")
+    with pytest.raises(KeyError), refmodel.TraceWriter(tmp_path / "u.safetensors", tokens=[1]):
+        raise KeyError
+    assert not (tmp_path / "u.safetensors").exists()

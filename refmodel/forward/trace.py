@@ -43,12 +43,12 @@ class Spool:
         self.data = tempfile.TemporaryFile(dir=path.parent)
 
     def add(self, name: str, x: F) -> None:
-        """Append one float32 or float64 array of any shape under a new name. TraceError for a name that arises twice."""
+        """Append one float16, float32 or float64 array of any shape under a new name. TraceError for a name that arises twice."""
         if name in self.entries:
             raise TraceError(f"{self.path}: {name} arose twice; a trace holds one array for each name; give each its own")
         x, start = np.ascontiguousarray(x), self.data.tell()
         self.data.write(x.data.cast("B") if x.size else b"")
-        dtype = {"f4": "F32", "f8": "F64"}[x.dtype.str[1:]]
+        dtype = {"f2": "F16", "f4": "F32", "f8": "F64"}[x.dtype.str[1:]]
         self.entries[name] = {"dtype": dtype, "shape": list(x.shape), "data_offsets": [start, start + x.nbytes]}
 
     def __len__(self) -> int:
@@ -84,7 +84,7 @@ def as_npz(spool: Spool, out: IO[bytes]) -> None:
         for name, entry in spool.entries.items():
             start, end = entry["data_offsets"]
             spool.data.seek(start)
-            dtype = {"F32": np.float32, "F64": np.float64}[entry["dtype"]]
+            dtype = {"F16": np.float16, "F32": np.float32, "F64": np.float64}[entry["dtype"]]
             add_member(archive, name, np.frombuffer(spool.data.read(end - start), dtype).reshape(entry["shape"]))
 
 
