@@ -21,7 +21,7 @@ ROWS = [
     {"surgery", "faults"},
     {"compare", "text", "info", "speed"},
     {"model"},
-    {"numerics", "hf"},
+    {"numerics", "hf", "dumps"},
     {"arch", "llamacpp"},
     {"forward", "tokenizer"},
     {"ops", "kernels", "gguf"},
