@@ -79,7 +79,7 @@ def measure(given: argparse.Namespace, report: "Report") -> None:
     for name in ("NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ[name] = str(given.threads)
     from refmodel.errors import RefmodelError
-    from refmodel.llamacpp.oracle import locate
+    from refmodel.llamacpp.library import locate
 
     from . import limits, machine, model, operations, processes
     from .bench import NUMERICS, PHASES, TYPES, Bench

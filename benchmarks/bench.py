@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from refmodel.llamacpp.oracle import Library
+from refmodel.llamacpp.library import Library
 
 from .ggml import Ggml
 

@@ -14,7 +14,8 @@ import numpy as np
 from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
-from refmodel.llamacpp.oracle import Library
+from refmodel.llamacpp.layouts import described
+from refmodel.llamacpp.library import Library
 from refmodel.llamacpp.structures import Api
 from refmodel.llamacpp.structures import Tensor as Node
 
@@ -65,8 +66,8 @@ class Ggml:
     """The CPU backend of one llama.cpp in this process, with a number of threads. OracleError for an unknown build."""
 
     def __init__(self, library: Library, threads: int) -> None:
-        files = [str(path) for path in (*library.before, library.path)]
-        self.api = Api(files, str(library.variant or ""))
+        request = library.request
+        self.api = Api(request["files"], request["variant"], described(request["bindings"]))
         self.lib = self.api.lib
         for name, (result, arguments) in SIGNATURES.items():
             function = getattr(self.lib, name)

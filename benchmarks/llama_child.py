@@ -9,8 +9,9 @@ import time
 from ctypes import c_bool, c_char_p, c_float, c_int8, c_int32, c_void_p
 from typing import Any
 
-from refmodel.llamacpp.child import load_model
-from refmodel.llamacpp.structures import CALLBACK, Api, Batch
+from refmodel.llamacpp.layouts import described
+from refmodel.llamacpp.running import load_model
+from refmodel.llamacpp.structures import Api
 
 from .child import answer, requests
 
@@ -26,8 +27,8 @@ class Runner:
     """One model in llama.cpp, and one sequence."""
 
     def __init__(self, request: dict[str, Any]) -> None:
-        api = Api(request["files"], request["variant"])
-        self.lib = api.lib
+        self.api = Api(request["files"], request["variant"], described(request["bindings"]))
+        self.lib = self.api.lib
         for name, (result, arguments) in SIGNATURES.items():
             function = getattr(self.lib, name)
             function.restype, function.argtypes = result, arguments
@@ -35,7 +36,6 @@ class Runner:
         self.model = load_model(self.lib, request["open"], {"repack": True})
         params = self.lib.llama_context_default_params()
         params.n_ctx, params.n_threads, params.n_threads_batch = request["cells"], request["threads"], request["threads"]
-        self.callback = params.cb_eval = CALLBACK()
         self.context = self.lib.llama_init_from_model(self.model, params)
         assert self.context, "no context"
         self.info = self.lib.llama_print_system_info().decode()
@@ -48,7 +48,7 @@ class Runner:
     def run(self, tokens: list[int]) -> tuple[float, list[float]]:
         """Feed token ids to the sequence. Returns the seconds and the first logits (eight at most) of the last position."""
         ids, wanted = (c_int32 * len(tokens))(*tokens), (c_int8 * len(tokens))(*[0] * (len(tokens) - 1), 1)
-        batch = Batch(n_tokens=len(tokens), token=ctypes.addressof(ids), logits=ctypes.addressof(wanted))
+        batch = self.api.layout.batch(n_tokens=len(tokens), token=ctypes.addressof(ids), logits=ctypes.addressof(wanted))
         start = time.perf_counter()
         status = self.lib.llama_decode(self.context, batch)
         logits = self.lib.llama_get_logits_ith(self.context, len(tokens) - 1)

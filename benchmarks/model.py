@@ -39,9 +39,7 @@ def model(bench: Bench) -> Iterator[Row]:
         path = file(bench, name)
         child = Child([sys.executable, "-P", "-m", "benchmarks.llama_child"], environment(bench.threads))
         try:
-            files = [str(p) for p in (*bench.library.before, bench.library.path)]
-            variant = str(bench.library.variant or "")
-            child.ask(open=str(path), files=files, variant=variant, threads=bench.threads, cells=CELLS)
+            child.ask(open=str(path), **bench.library.request, threads=bench.threads, cells=CELLS)
             for numerics, phase, numbers, note in against(bench, child, path, ("fast", "llamacpp")):
                 yield Row(
                     "model",

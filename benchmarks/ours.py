@@ -9,7 +9,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from refmodel.arrays import F32
 from refmodel.forward.weights import Weight
-from refmodel.gguf.reader import Tensor
+from refmodel.gguf.tensor import Tensor
 from refmodel.kernels.decode import KINDS
 from refmodel.kernels.decode import dequantize as decode
 from refmodel.model.model import Model

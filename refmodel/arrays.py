@@ -16,6 +16,7 @@ DType = type[np.floating[Any]]
 F32 = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 NDInt = NDArray[np.integer[Any]]
 Blocks = NDArray[np.void]
 

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from refmodel.surgery.hf_read import FolderTensor as T
+from refmodel.hf.safetensors import FolderTensor as T
 from refmodel.surgery.hf_write import write_safetensors
 
 PREFIX = "model.layers."

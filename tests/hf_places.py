@@ -3,15 +3,19 @@
     PYTHON hf_places.py make FOLDER TYPE...     a folder for each; one JSON object a line: {"type", "made" or "why"}
     PYTHON hf_places.py run < requests          for each line {"source", "copy", "map"}: {"differ": names, or "why"}
     PYTHON hf_places.py kinds < requests        for each line {"type", "config"}: the config as the class makes it of that
+    PYTHON hf_places.py serve < requests        for each line {"make", "out", "layers", "listed"}: {} or "why"; or as for run;
+                                                or {"resave", "out", "dtype", "shard"}: saved again
 
 For a Python with torch and transformers; the suite itself needs neither.
 """
 
+import copy
 import importlib.util
 import json
 import os
 import sys
 import warnings
+from functools import lru_cache
 from pathlib import Path
 
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error")
@@ -59,6 +63,7 @@ OWN = {  # what a type needs beside these
     "opt": {"ffn_dim": 40},
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"] * 3 + ["linear_attention"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 3 + ["conv"]},
+    "lfm2": {"full_attn_idxs": [2, 5]},
     "bamba": {"attn_layer_indices": [1, 4]},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "mamba2": {"num_heads": 8},
@@ -70,30 +75,56 @@ OWN = {  # what a type needs beside these
 LISTS = ("layer_types", "mlp_layer_types", "no_rope_layers", "moe_layers", "layers_block_type", "layer_rope_theta")
 
 
-def config_of(name):
+def config_of(name, layers):
     cls = CONFIG_MAPPING[name]
     known = vars(cls())
     own = isinstance(getattr(cls, "head_dim", None), property) or "qk_rope_head_dim" in known
-    given = {k: v for k, v in SMALL.items() if k in known or (k == "head_dim" and not own) or k == "num_hidden_layers"}
-    given |= OWN.get(name, {})
+    given = {k: v for k, v in SMALL.items() if k in known or (k == "head_dim" and not own)}
+    given |= OWN.get(name, {}) | {"num_hidden_layers": layers}
     return cls(**given)
 
 
-def make(out, name):
+def make(out, name, layers=7, listed=False, old=False):
+    """A folder, as the Hub has it: without the lists of what a layer is, or with them; `old`: as older versions wrote it."""
     torch.manual_seed(5)
-    model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config_of(name))](config_of(name)).float()
+    model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config_of(name, layers))](config_of(name, layers)).float()
     with torch.no_grad():
         for p in model.parameters():
             p.copy_(0.3 * torch.randn(p.shape) + (1.0 if p.ndim == 1 else 0.0))
-    model.save_pretrained(out / name)
-    path = out / name / "config.json"
+    model.save_pretrained(out)
+    path = out / "config.json"
     config = json.loads(path.read_text())
     kept = OWN.get(name, {})
-    path.write_text(json.dumps({k: v for k, v in config.items() if k not in LISTS or k in kept}))  # as the Hub has it
+    config = {k: v for k, v in config.items() if listed or k not in LISTS or k in kept}
+    path.write_text(json.dumps(as_before(config, name) if old else config))
+
+
+def as_before(config, name):
+    """A configuration in the spelling of older versions, without what the class takes by itself."""
+    usual = CONFIG_MAPPING[name]().to_dict()
+    rope = config.pop("rope_parameters", None) or {}
+    kept = ("model_type", "architectures", "num_hidden_layers", "vocab_size", "hidden_size")
+    out = {k: v for k, v in config.items() if k in kept or k not in usual or usual[k] != v}
+    full, local = rope.get("full_attention", rope), rope.get("sliding_attention", {})
+    flat = {k: v for k, v in full.items() if not isinstance(v, dict)}
+    base = flat.pop("rope_theta", None)
+    rotary = flat.pop("partial_rotary_factor", None)
+    out |= {"rope_theta": base} if base is not None else {}
+    out |= {"partial_rotary_factor": rotary} if rotary is not None else {}
+    out |= {"rope_local_base_freq": local["rope_theta"]} if name == "gemma3_text" and "rope_theta" in local else {}
+    if flat.get("rope_type", "default") != "default":
+        out["rope_scaling"] = {("type" if k == "rope_type" else k): v for k, v in flat.items()}
+    out["torch_dtype"] = out.pop("dtype", "float32")
+    return out
+
+
+@lru_cache(maxsize=4)
+def source_model(folder):
+    return child.loaded(folder, "float32")
 
 
 def outputs(folder, layers):
-    model = child.loaded(folder, "float32")
+    model = child.loaded(folder, "float32") if layers is None else copy.deepcopy(source_model(folder))
     if layers is not None:
         child.rearrange(model, layers)
     state, kept = {}, []
@@ -115,6 +146,20 @@ def as_made(request):
     return {k: v for k, v in vars(c).items() if isinstance(v, (list, int, float, str, bool, type(None)))}
 
 
+def resave(request):
+    """A folder loaded and saved again by transformers, in the same type or another."""
+    model = child.loaded(request["resave"], request.get("dtype", "auto"))
+    model.save_pretrained(request["out"], max_shard_size=request.get("shard", "50GB"))
+    return {}
+
+
+def served(request):
+    if "make" not in request:
+        return resave(request) if "resave" in request else compare(request)
+    make(Path(request["out"]), request["make"], request["layers"], request["listed"], request.get("old", False))
+    return {}
+
+
 def each(do, requests):
     for line in requests:
         try:
@@ -126,7 +171,7 @@ def each(do, requests):
 
 def made(out, name):
     try:
-        make(out, name)
+        make(out / name, name)
         return {"type": name, "made": True}
     except Exception as error:
         return {"type": name, "why": f"{type(error).__name__}: {str(error)[:300]}"}
@@ -140,6 +185,8 @@ if __name__ == "__main__":
                 print(json.dumps(made(Path(out), name)), flush=True)
         case ["run"]:
             each(compare, sys.stdin)
+        case ["serve"]:
+            each(served, sys.stdin)
         case ["kinds"]:
             each(as_made, sys.stdin)
     assert transformers

@@ -40,7 +40,7 @@ def random_model(r: random.Random, folder: Path) -> Path:
     sizes = {"E": 256, "F": 512, "H": 8, "G": 2, "D": 64, "n_rot": 64}
     if arch == "qwen2":
         sizes |= {"E": 512}
-    if arch in tiny.HYBRID:
+    if arch in tiny.DELTA:
         sizes |= {"S": 64, "Hk": 2, "Hv": 4, "n_rot": 16, "interval": 2}
     if tiny.SHAPES[arch].experts:
         sizes |= {"Fx": 256}

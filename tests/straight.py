@@ -33,7 +33,17 @@ class File:
         slides = pattern[block] if isinstance(pattern, list) else block % pattern < pattern - 1
         return window if slides else 0
 
+    def own_yarn(self, name: str, usual: float) -> float:
+        """A number of YaRN that only mistral3 may change."""
+        return self.key(f"rope.scaling.yarn_{name}", usual) if self.arch == "mistral3" else usual
+
+    def trained(self) -> int:
+        """Tokens of the context of the training."""
+        return self.key("rope.scaling.original_context_length", self.key("context_length"))
+
     def recurrent(self, block: int) -> bool:
+        if self.arch == "lfm2":
+            return self.key("attention.head_count_kv")[block] == 0
         if self.arch not in ("qwen35", "qwen35moe", "qwen3next"):
             return False
         listed = self.key("attention.recurrent_layers")
@@ -57,12 +67,13 @@ def turned(head: np.ndarray, position: int, f: File, slides: bool) -> np.ndarray
     base = f.key("rope.freq_base_swa", 10000.0) if slides else f.key("rope.freq_base", 10000.0)
     factor, kind = f.key("rope.scaling.factor", 1.0) if not slides else 1.0, f.key("rope.scaling.type", "linear")
     size = f.key("rope.scaling.attn_factor", 1.0) * (1 + 0.1 * math.log(factor) if kind == "yarn" else 1)
+    size /= 1 + 0.1 * f.own_yarn("log_multiplier", 0.0) * math.log(factor) if kind == "yarn" else 1
     for i in range(n // 2):
         if sections and i >= 3 * sections[i % 3]:
             continue  # a pair of llama.cpp's fourth axis, on which text stays at place 0
         angle = position * base ** (-2.0 * i / n) / divisors[i]
         angle *= scaling(i, n, base, factor, kind, f)
-        a, b = (2 * i, 2 * i + 1) if f.arch == "llama" else (i, i + n // 2)
+        a, b = (2 * i, 2 * i + 1) if f.arch in ("llama", "mistral3") else (i, i + n // 2)
         out[a] = size * (head[a] * math.cos(angle) - head[b] * math.sin(angle))
         out[b] = size * (head[a] * math.sin(angle) + head[b] * math.cos(angle))
     return out
@@ -72,8 +83,8 @@ def scaling(pair: int, n: int, base: float, factor: float, kind: str, f: File) -
     """The factor of an angle: 1/factor, but for YaRN's fast pairs."""
     if kind != "yarn":
         return 1.0 / factor
-    context = f.key("rope.scaling.original_context_length", f.key("context_length"))
-    first, last = (n / 2 * math.log(context / (2 * math.pi * turns), base) for turns in (32.0, 1.0))
+    context, turned = f.trained(), (f.own_yarn("beta_fast", 32.0), f.own_yarn("beta_slow", 1.0))
+    first, last = (n / 2 * math.log(context / (2 * math.pi * turns), base) for turns in turned)
     first, last = max(math.floor(first), 0), min(math.ceil(last), n - 1)
     share = min(max((pair - first) / max(last - first, 0.001), 0.0), 1.0)
     return share / factor + 1.0 - share
@@ -81,6 +92,7 @@ def scaling(pair: int, n: int, base: float, factor: float, kind: str, f: File) -
 
 def attend(h: np.ndarray, w: dict[str, np.ndarray], f: File, eps: float, window: int = 0) -> np.ndarray:
     T, H, G, D = len(h), f.key("attention.head_count"), f.key("attention.head_count_kv"), f.key("attention.key_length")
+    G = max(G) if isinstance(G, list) else G
     gated = f.arch in ("qwen35", "qwen35moe", "qwen3next")
     rows = w["attn_q.weight"].reshape(H, 2 if gated else 1, D, -1)  # of each head: query rows, then gate rows
     out = np.zeros((T, H * D))
@@ -94,10 +106,12 @@ def attend(h: np.ndarray, w: dict[str, np.ndarray], f: File, eps: float, window:
             k, v = k + w["attn_k.bias"][group], v + w["attn_v.bias"][group]
         if "attn_q_norm.weight" in w:
             q, k = normed(q, w["attn_q_norm.weight"], eps), normed(k, w["attn_k_norm.weight"], eps)
-        q, k = (np.array([turned(row, t, f, window > 0 and f.arch == "gemma3") for t, row in enumerate(x)]) for x in (q, k))
+        q, k = (np.array([turned(row, t, f, window > 0) for t, row in enumerate(x)]) for x in (q, k))
+        grown = f.key("attention.temperature_scale", 0.0)
         for t in range(T):
             seen = range(max(0, t + 1 - window) if window else 0, t + 1)
             scores = np.array([q[t] @ k[s] for s in seen]) / math.sqrt(D)
+            scores *= 1 + grown * math.log(math.floor(t / f.trained()) + 1) if grown else 1
             p = np.exp(scores - max(scores))
             mixed = sum(share / sum(p) * v[s] for share, s in zip(p, seen, strict=True))
             out[t, head * D : (head + 1) * D] = mixed if gate is None else mixed * logistic(gate[t])
@@ -133,6 +147,18 @@ def remember(h: np.ndarray, w: dict[str, np.ndarray], f: File, eps: float) -> np
             out[t, head] = memory @ q / math.sqrt(S)
     gated = normed(out, w["ssm_norm.weight"], eps) * z * logistic(z)
     return gated.reshape(T, -1) @ w["ssm_out.weight"].T
+
+
+def convolve(h: np.ndarray, w: dict[str, np.ndarray], f: File, eps: float) -> np.ndarray:
+    """The short convolution: each channel over the last tokens, one gate before it and one after it."""
+    T, E, taps = *h.shape, w["shortconv.conv.weight"].shape[1]
+    thirds = w["shortconv.in_proj.weight"].reshape(3, E, E)
+    out = np.zeros((T, E))
+    for t in range(T):
+        for j in range(min(taps, t + 1)):
+            out[t] += w["shortconv.conv.weight"][:, taps - 1 - j] * (thirds[0] @ h[t - j]) * (thirds[2] @ h[t - j])
+        out[t] *= thirds[1] @ h[t]
+    return out @ w["shortconv.out_proj.weight"].T
 
 
 def swiglu(h: np.ndarray, w: dict[str, np.ndarray], name: str, expert: Any = ()) -> np.ndarray:
@@ -178,12 +204,16 @@ def forward(path: Path, tokens: list[int], route: list[int] | None = None) -> tu
             x = x + normed(geglu(h, w), w["post_ffw_norm.weight"], eps)
             outputs.append(x)
             continue
-        x = x + (remember if f.recurrent(block) else attend)(h, w, f, eps)
+        if f.recurrent(block):
+            x = x + (convolve if f.arch == "lfm2" else remember)(h, w, f, eps)
+        else:
+            x = x + attend(h, w, f, eps, f.window(block))
         h = normed(x, w["ffn_norm.weight" if "ffn_norm.weight" in w else "post_attention_norm.weight"], eps)
         x = x + (mixture(h, w, f) if "ffn_gate_inp.weight" in w else swiglu(h, w, ".weight"))
         outputs.append(x)
     head = f.weights.get("output.weight", f.weights["token_embd.weight"])
-    logits = normed(x, f.weights["output_norm.weight"], eps) @ head.T + f.weights.get("output.bias", 0.0)
+    last = f.weights["token_embd_norm.weight" if f.arch == "lfm2" else "output_norm.weight"]
+    logits = normed(x, last, eps) @ head.T + f.weights.get("output.bias", 0.0)
     cap = f.key("final_logit_softcapping", 0.0)
     return cap * np.tanh(logits / cap) if cap else logits, outputs
 

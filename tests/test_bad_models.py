@@ -160,6 +160,44 @@ def test_a_number_of_gemma3_is_in_its_range(key, value, tmp_path):
         loaded(tmp_path, dict(good.metadata.fields) | {f"gemma3.{key}": number(value)}, good.tensors)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("attention.temperature_scale", NAN),
+        ("attention.temperature_scale", -0.1),
+        ("rope.scaling.original_context_length", 0),
+        ("rope.scaling.yarn_beta_fast", 0.0),
+        ("rope.scaling.yarn_beta_slow", -1.0),
+        ("rope.scaling.yarn_log_multiplier", 1e300),
+        ("expert_count", 4),
+    ],
+)
+def test_a_number_of_mistral3_is_in_its_range(key, value, tmp_path):
+    good = read(tiny.build(tmp_path / "m.gguf", "mistral3", seed=1))
+    with pytest.raises(RefmodelError, match=rf"mistral3\.{key} is \S+; .*: correct the key"):
+        loaded(tmp_path, dict(good.metadata.fields) | {f"mistral3.{key}": number(value)}, good.tensors)
+
+
+def test_what_lfm2_is_not_defined_for_is_refused(tmp_path):
+    good, u32 = read(tiny.build(tmp_path / "m.gguf", "lfm2", seed=1)), gguf.GGUFValueType.UINT32
+    heads = lambda *of_blocks: field(gguf.GGUFValueType.ARRAY, of_blocks, u32)
+    for key, value, words in (
+        ("attention.head_count_kv", heads(0, 2, 4, 0), r"is \[2, 4\]; expected one number for all blocks, or 0"),
+        ("attention.head_count_kv", heads(0, 0, 0, 0), "is 0; expected 1 to 4"),
+        ("attention.head_count_kv", heads(0, 2), "is an array of 2 UINT32; expected .* of length 4"),
+        ("attention.sliding_window", number(5), "is 5; expected 0"),
+        ("attention.causal", field(gguf.GGUFValueType.BOOL, False), "is False; expected true"),
+        ("shortconv.l_cache", number(1), "is 1; expected 2 to "),
+        ("shortconv.l_cache", number(1 << 30), "expected 2 to "),
+    ):
+        with pytest.raises(RefmodelError, match=rf"lfm2\.{key}.* {words}"):
+            loaded(tmp_path, dict(good.metadata.fields) | {f"lfm2.{key}": value}, good.tensors)
+    with pytest.raises(
+        RefmodelError, match=r"lfm2\.embedding_length is 40; expected a multiple of lfm2\.attention\.head_count, .* 6:"
+    ):
+        loaded(tmp_path, dict(good.metadata.fields) | {"lfm2.attention.head_count": number(6)}, good.tensors)
+
+
 @pytest.mark.parametrize(("arch", "key"), [("qwen35", "rope.freq_base"), ("gemma3", "rope.freq_base_swa")])
 def test_yarn_needs_a_base_above_1(arch, key, tmp_path):
     """Its pairs are found by the logarithm of the base."""

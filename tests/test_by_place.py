@@ -1,6 +1,7 @@
 """Facts that hang on a block's place or on their number: a copy says them, or it is refused before anything is written."""
 
 import json
+import re
 
 import folders
 import pytest
@@ -8,13 +9,15 @@ import tiny
 
 import refmodel
 from refmodel.errors import MetadataError, RouteError
+from refmodel.hf.by_place.folders import FACTS
+from refmodel.hf.by_place.llamacpp import conversion, miscounted
+from refmodel.hf.by_place.model_types import ALIKE, REFUSED, model_type
+from refmodel.hf.folder import read_folder
 from refmodel.model.route import Route
 from refmodel.surgery import gguf as surgery_gguf
-from refmodel.surgery.by_place.folders import FACTS
-from refmodel.surgery.by_place.llamacpp import conversion, miscounted
-from refmodel.surgery.by_place.model_types import ALIKE, REFUSED, model_type
+from refmodel.surgery import hf_write
 from refmodel.surgery.gguf import plan_of, routed
-from refmodel.surgery.hf_read import read_folder
+from refmodel.surgery.hf_config import not_run
 from refmodel.surgery.hf_write import routed_folder
 from refmodel.surgery.runtimes import runners
 from refmodel.surgery.verify import Options, foreseen, verify
@@ -203,6 +206,51 @@ def test_what_does_not_hang_on_a_place_is_copied(name, keys, tmp_path):
     assert foreseen(source, "blocks:1,4")["runners"][0]["runs"]
 
 
+LINEAR_ONLY = {  # a hybrid -> its keys, and a route that leaves it without a layer that has keys
+    "qwen3_next": ({"full_attention_interval": 4}, [0, 1, 2, 4]),
+    "qwen3_5_text": ({}, [0, 0]),
+    "bamba": ({"attn_layer_indices": [1, 4]}, [0, 2]),
+    "jamba": ({"attn_layer_period": 2, "attn_layer_offset": 1}, [0]),
+    "lfm2": ({"full_attn_idxs": [1, 4]}, [0, 2]),
+    "recurrent_gemma": ({"block_types": ["recurrent", "recurrent", "attention"]}, [0, 1, 3]),
+    "never_seen": ({"layer_types": [LINEAR, FULL] * 3 + [LINEAR]}, [2, 4, 6]),
+}
+
+
+@pytest.mark.parametrize("name", LINEAR_ONLY)
+def test_a_route_that_leaves_a_hybrid_without_keys_is_refused_and_route_says_so(name, tmp_path):
+    keys, layers = LINEAR_ONLY[name]
+    source = folders.build(tmp_path / "s", name, **keys)
+    why = "does not run a hybrid without a layer that has keys, and this has only (linear_attention|conv|recurrent) layers"
+    runner = foreseen(source, f"layers:{','.join(map(str, layers))}")["runners"][0]
+    assert (runner["name"], runner["runs"]) == ("Hugging Face transformers", False)
+    assert re.search(why, runner["why"])
+    with pytest.raises(RouteError, match=why):
+        routed_folder(read_folder(source), Route.of(layers, 7), tmp_path / "c")
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_layers_of_one_kind_are_no_hybrid_and_attention_alone_runs(tmp_path):
+    for name, keys, layers in (
+        ("mamba", {}, [0, 1]),
+        ("qwen3_next", {}, [3, 3]),
+        ("qwen3_next", {"layer_types": [LINEAR] * 7}, [0, 1]),
+    ):
+        source = read_folder(folders.build(tmp_path / f"{name}{len(keys)}{layers}", name, **keys))
+        assert not not_run(source, source.plan(Route.of(layers, 7)))
+    both = read_folder(folders.build(tmp_path / "o", "olmo_hybrid"))
+    assert "layers of one kind" in not_run(both, both.plan(Route.of([3, 3], 7)))
+
+
+def test_somebody_elses_copy_that_transformers_does_not_run_is_not_proved_by_it(tmp_path, monkeypatch):
+    source = folders.build(tmp_path / "s", "qwen3_next")
+    monkeypatch.setattr(hf_write, "not_run", lambda folder, plan: "")
+    copy = routed_folder(read_folder(source), Route.of([0, 1], 7), tmp_path / "c")
+    report = verify(copy, source, options=Options(transformers=True))
+    assert (report.verdict, report.status) == ("not proved", 2)
+    assert verify(copy, source).verdict == "proved except forward"
+
+
 def test_code_that_reads_a_layers_number_stops_an_unknown_type(tmp_path):
     source = folders.build(tmp_path / "s", "never_seen")
     (source / "modeling_never.py").write_text("self.slides = layer_idx % 4 != 3\n")
@@ -225,6 +273,7 @@ def test_a_text_part_without_a_type_of_its_own_is_read_as_the_tops():
         ("gemma3_text", "blocks:1,4", False, "drops the kinds; by its place llama.cpp takes layer 5 for 'full_attention'"),
         ("gemma3_text", "blocks:0,6", True, "those that llama.cpp takes by place are the same"),
         ("olmo3", "blocks:1,4", True, "lists the kinds"),
+        ("lfm2", "blocks:1,4", True, "lists the kinds"),
         ("smollm3", "blocks:1,4", False, "drops the kinds"),
     ],
 )

@@ -8,7 +8,8 @@ from gguf import GGMLQuantizationType as Q
 
 import refmodel
 from refmodel.errors import FileError, MetadataError, TensorError
-from refmodel.gguf.reader import Tensor, read
+from refmodel.gguf.reader import read
+from refmodel.gguf.tensor import Tensor
 from refmodel.gguf.writer import write
 from refmodel.info.checks import inconsistencies
 from refmodel.quants import DECODED, dequantize

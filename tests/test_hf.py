@@ -7,15 +7,16 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import event, given, reject
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from refmodel.errors import FileError, MetadataError, OracleError, RefmodelError
+from refmodel.errors import FileError, MetadataError, OracleError, RefmodelError, RouteError
 from refmodel.gguf.writer import Limit
+from refmodel.hf.folder import read_folder
+from refmodel.hf.safetensors import FolderTensor as T
 from refmodel.model.route import Route
-from refmodel.surgery.hf_read import FolderTensor as T
-from refmodel.surgery.hf_read import read_folder
+from refmodel.surgery.copy_map import folder_plan
 from refmodel.surgery.hf_run import run_folders
 from refmodel.surgery.hf_write import routed_folder, write_safetensors
 from refmodel.surgery.verify import Options, foreseen, recovered, verify
@@ -130,10 +131,10 @@ def test_layers_configuration_and_provenance_follow_the_map(source, tmp_path):
 
 
 def test_the_safetensors_package_reads_the_same_bytes(source, tmp_path):
-    out = routed(source, [3, 0, 0], tmp_path / "out", limit=Limit(size=60))
+    out = routed(source, [3, 2, 0, 0], tmp_path / "out", limit=Limit(size=60))
     index = json.loads((out / "model.safetensors.index.json").read_text())
     held, total = read_folder(source), 0
-    origins = held.plan(Route.of([3, 0, 0], N)).origins(held.tensors)
+    origins = folder_plan(held, Route.of([3, 2, 0, 0], N)).origins(held.tensors)
     assert index["weight_map"].keys() == origins.keys()
     for shard in sorted(out.glob("*.safetensors")):
         with safe_open(shard, framework="numpy") as f:
@@ -153,6 +154,11 @@ def test_the_safetensors_package_reads_the_same_bytes(source, tmp_path):
 def test_random_routes_are_recovered_and_proved(source, tmp_path, layers):
     out = tmp_path / "out"
     shutil.rmtree(out, ignore_errors=True)
+    if 2 not in layers:
+        event("no layer with keys: refused, transformers does not run it")
+        with pytest.raises(RouteError, match="a hybrid without a layer that has keys"):
+            routed(source, layers, out)
+        reject()  # counted apart
     routed(source, layers, out)
     report = verify(out, source)
     assert report.status == 0, report.findings

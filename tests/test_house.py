@@ -21,7 +21,7 @@ ROWS = [
     {"surgery", "faults"},
     {"compare", "text", "info", "speed"},
     {"model"},
-    {"numerics", "dumps"},
+    {"numerics", "dumps", "hf"},
     {"arch", "llamacpp"},
     {"forward", "tokenizer"},
     {"ops", "kernels", "gguf"},
@@ -36,7 +36,7 @@ ROOM_MODULES = [path for path in MODULES if path != PACKAGE / "__init__.py"]
 
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 300, 50
 LINES_OF_AN_ARCHITECTURE = 200
-OTHER_PROGRAMS = {("compare", "probes"), ("surgery", "by_place")}
+OTHER_PROGRAMS = {("compare", "probes"), ("hf", "by_place"), ("model", "exports")}
 STEP = 25  # lines of a step of an architecture, and of an operation
 # What an op may import beside NumPy, math and arrays, and why
 OPS_MAY_IMPORT = {
@@ -202,7 +202,8 @@ def test_an_architecture_is_named_in_one_place_outside_of_its_file():
     """Its line in arch/__init__.py. Words of other files may cite an architecture; code that chooses by its name may not.
 
     The tokenizer's `llama` and `qwen35` are kinds of vocabularies. compare/probes.py chooses those that have all operations.
-    surgery/by_place/ is a table of other programs: what transformers' model types and llama.cpp derive from a place.
+    hf/by_place/ is a table of other programs: what transformers' model types and llama.cpp derive from a place;
+    model/exports.py is one of what Ollama's converter writes otherwise.
     """
     from refmodel.arch import ARCHITECTURES
 

@@ -128,6 +128,9 @@ def test_the_words_are_those_of_the_file(tmp_path):
     assert "value head h uses h // 3" in summary(model)["delta"]
     listed = refmodel.load(tiny.build(tmp_path / "listed.gguf", "qwen35", n_layer=3, recurrent=[True, False, True]))
     assert summary(listed)["kinds"] == "2 delta (0, 2), 1 attention (1); as qwen35.attention.recurrent_layers lists them"
+    conv = summary(refmodel.load(tiny.build(tmp_path / "lfm2.gguf", "lfm2")))
+    assert conv["kinds"] == "3 conv (0-1, 3), 1 attention (2); lfm2.attention.head_count_kv is 0 for conv"
+    assert conv["conv"] == "a convolution over the last 3 tokens; it remembers 40 numbers of each but the newest"
     many = {"E": 24, "H": 4, "G": 4, "D": 6, "n_rot": 6, "alike": "the words for a head of keys for each head"}
     heads = summary(refmodel.load(tiny.build(tmp_path / "llama.gguf", "llama", **many)))["heads"]
     assert heads == "4 query, 4 key/value, of 6"
@@ -160,6 +163,9 @@ def test_a_key_of_yarn_that_llama_cpp_does_not_read_is_an_inconsistency(tmp_path
     assert inconsistencies(model) == [f"{key} is 64.0: llama.cpp does not read it for gemma3 and computes with 32"]
     plain = refmodel.load(tiny.build(tmp_path / "n.gguf", "gemma3", seed=1, scaling=scaling | {"type": "linear"}))
     assert inconsistencies(plain) == []
+    read = refmodel.load(tiny.build(tmp_path / "read.gguf", "mistral3", seed=1, scaling=scaling | {"yarn_attn_factor": 2.0}))
+    key = "mistral3.rope.scaling.yarn_attn_factor"
+    assert inconsistencies(read) == [f"{key} is 2.0: llama.cpp does not read it for mistral3 and computes with 1"]
 
 
 def test_ranges_of_numbers():

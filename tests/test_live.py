@@ -1,6 +1,7 @@
 """Beside a real llama.cpp: every node, random routes, quantized files, a trained model. Skipped by name where none is installed."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -22,6 +23,7 @@ from refmodel.errors import OracleError, RouteError
 from refmodel.forward.taps import in_call
 from refmodel.forward.trace import Trace
 from refmodel.gguf.reader import read
+from refmodel.llamacpp.nodes import FOLDER, table
 from refmodel.llamacpp.oracle import locate, record
 from refmodel.llamacpp.profile import PROFILES, profile_of
 from refmodel.numerics import numerics_of
@@ -71,6 +73,8 @@ YARN = {"type": "yarn", "factor": 4.0, "original_context_length": 64}
 # Rnj-1's: llama.cpp reads the last four for other architectures only
 RNJ = {"type": "yarn", "factor": 4.0, "original_context_length": 8192}
 RNJ |= {"yarn_ext_factor": 1.0, "yarn_attn_factor": 1.0, "yarn_beta_fast": 64.0, "yarn_beta_slow": 1.0}
+# Ministral's, but for a context of the training that a test can go beyond
+OWN = {"type": "yarn", "factor": 4.0, "original_context_length": 6, "yarn_log_multiplier": 1.0}
 VARIANTS = {
     **{f"{arch}, biases": (arch, {"biases": module.BIASED}) for arch, module in ARCHITECTURES.items()},
     **{f"{arch}, scales and biases": (arch, {"scales": True, "biases": tiny.QKV}) for arch in sorted(HYBRID)},
@@ -84,6 +88,16 @@ VARIANTS = {
     "llama, yarn by half": ("llama", {"scaling": YARN | {"factor": 0.5}}),
     "qwen35, yarn": ("qwen35", {"scaling": YARN | {"factor": 2.9}, "D": 40, "n_rot": 18}),
     "qwen3next, yarn": ("qwen3next", {"scaling": YARN | {"factor": 11.1}, "D": 40, "n_rot": 20}),
+    "mistral3, yarn": ("mistral3", {"scaling": OWN}),
+    "mistral3, yarn with numbers of its own": ("mistral3", {"scaling": OWN | {"yarn_beta_fast": 0.5, "yarn_beta_slow": 0.05}}),
+    "mistral3, yarn that takes off more": ("mistral3", {"scaling": OWN | {"factor": 7.3, "yarn_log_multiplier": 0.7}}),
+    "mistral3, yarn by half": ("mistral3", {"scaling": OWN | {"factor": 0.5}}),
+    "mistral3, no growth": ("mistral3", {"temperature": 0.0}),
+    "lfm2, attention first": ("lfm2", {"recurrent": [False, True, True, False], "scaling": YARN}),
+    "lfm2, long convolutions": ("lfm2", {"K": 5, "tied": True}),
+    "llama, experts": ("llama", {"experts": 7}),
+    "llama, one expert": ("llama", {"experts": 7, "used": 1}),
+    "llama, experts, scales and biases": ("llama", {"experts": 7, "scales": True, "biases": [*tiny.QKV, "attn_output"]}),
     "gemma3, no window": ("gemma3", {"window": 0, "n_layer": 2}),
     "gemma3, yarn and no window": ("gemma3", {"window": 0, "n_layer": 2, "D": 32, "n_rot": 32, "softcap": 1.5, "scaling": RNJ}),
     "gemma3, yarn": ("gemma3", {"D": 32, "n_rot": 32, "scaling": YARN | {"factor": 7.3, "attn_factor": 1.3}}),
@@ -115,6 +129,7 @@ FUSED = {
     **{f"{arch}, attention with a bias": (arch, {"fused": ["attn_qkv"], "biases": tiny.QKV}) for arch in ARCHITECTURES},
     **{f"{arch}, biases apart": (arch, {"fused": ["attn_qkv.weight"], "biases": tiny.QKV}) for arch in ("llama", "qwen3next")},
     **{f"{arch}, biases and scales": (arch, {"fused": ["attn_qkv"], "biases": tiny.QKV, "scales": True}) for arch in ARCHITECTURES},
+    "llama, experts": ("llama", {"experts": 7, "fused": ["attn_qkv"]}),
     "qwen35moe, experts": ("qwen35moe", {"fused": ["ffn_gate_up_exps"]}),
     "qwen35moe, experts and scales": ("qwen35moe", {"fused": ["ffn_gate_up_exps"], "scales": True}),
     "qwen3next, old files": ("qwen3next", {"fused": ["ssm_in"]}),
@@ -192,6 +207,19 @@ def test_every_emitted_node_is_compared_or_has_a_reason(model, tmp_path, llama_l
             assert len(nodes) > 50
             for node in nodes:
                 assert node["reason"] or in_call(node["tap"], call) in trace
+
+
+@pytest.mark.parametrize(("profile", "section"), [("exact", "attention fa=off"), ("default", "attention fa=on")])
+def test_a_new_table_begins_with_what_nodes_py_prints(profile, section, llama_lib):
+    """Without a table it prints, in order, the operations and names of which a table consists."""
+    script, env = FOLDER.parent / "nodes.py", os.environ | {"REFMODEL_LLAMA_LIB": str(llama_lib)}
+    printed = subprocess.run([sys.executable, script, "lfm2", profile], capture_output=True, text=True, check=True, env=env).stdout
+    graph = [[tuple(line.split(None, 1)) for line in part.splitlines()] for part in printed.split("\n\n")]
+    known = {name: [(entry.op, entry.name) for entry in entries] for name, entries in table("lfm2").sections.items()}
+    assert set(graph[0]) == set(known["head"])
+    for nodes, name in zip(graph[1:], ["conv", "conv", section, "conv"], strict=True):
+        assert set(nodes) <= {*known[name], *known["tail"]}
+        assert ("ADD", "l_out-N") in nodes
 
 
 # In these llama.cpp's own rounding exceeds 1e-10 in intermediates of some routes (experts nearly cancel; GELU is read from a table

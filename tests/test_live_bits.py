@@ -18,7 +18,7 @@ from near import same_bits
 from strategies import examples, seeds
 
 import refmodel
-from refmodel.arch import ARCHITECTURES, HYBRID
+from refmodel.arch import ARCHITECTURES
 from refmodel.compare.other_side import compare, numerics_against
 from refmodel.compare.verdict import judge
 from refmodel.llamacpp.profile import profile_of
@@ -80,14 +80,16 @@ def models(draw, arch):
     shape |= {"G": draw(st.sampled_from([g for g in (1, 2) if shape["H"] % g == 0])), "tied": draw(st.booleans())}
     # with AVX-512 a rotated tensor of 8 numbers is computed otherwise if the next one in memory is what it is computed from
     shape |= {"D": draw(st.sampled_from([8 if shape["G"] > 1 else 12, 10, 16, 20, 34, 64]))}
-    shape |= {"n_rot": draw(st.sampled_from([6, 8])) if arch in HYBRID else shape["D"]}
-    if arch == "qwen2":  # whose heads are the embedding's width
+    shape |= {"n_rot": draw(st.sampled_from([6, 8])) if arch in tiny.DELTA else shape["D"]}
+    if arch in ("qwen2", "lfm2"):  # whose heads are the embedding's width
         shape |= {"E": shape["H"] * shape["D"]}
     if tiny.SHAPES[arch].experts:
         shape |= {"Fx": draw(size)}
     if tiny.SHAPES[arch].Fs:
         shape |= {"Fs": draw(size)}
-    if arch in HYBRID:
+    if arch == "lfm2":
+        shape |= {"interval": 2, "K": draw(st.sampled_from([2, 3, 4, 5]))}
+    if arch in tiny.DELTA:
         shape |= {"interval": 2, "S": draw(st.sampled_from([7, 8, 32, 36])), "K": draw(st.sampled_from([2, 3, 4, 5]))}
     seed, chosen = draw(seeds()), {}
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from refmodel.errors import OracleError
+from refmodel.hf.folder import read_folder
 from refmodel.model.route import Route
-from refmodel.surgery.hf_read import read_folder
 from refmodel.surgery.hf_run import run_folders
 from refmodel.surgery.hf_write import routed_folder, write_safetensors
 from refmodel.surgery.verify import Options, verify

@@ -15,7 +15,8 @@ from gguf import GGMLQuantizationType as Q
 from gguf import GGUFValueType as V
 
 import refmodel
-from refmodel.gguf.reader import Tensor, read
+from refmodel.gguf.reader import read
+from refmodel.gguf.tensor import Tensor
 from refmodel.gguf.writer import field, write
 from refmodel.surgery.gguf import routed
 from refmodel.surgery.verify import verify

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from strategies import examples, routes
 
 import refmodel
-from refmodel.arch import ARCHITECTURES, HYBRID
+from refmodel.arch import ARCHITECTURES
 from refmodel.errors import OracleError, RouteError
 from refmodel.gguf.reader import read
 from refmodel.gguf.writer import Limit, write
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.live
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def model(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("live") / f"{request.param}.gguf"
-    shape = {"n_layer": 5, "interval": 2, "n_nextn": 1} if request.param in HYBRID else {"n_layer": 4}
+    shape = {"n_layer": 5, "interval": 2, "n_nextn": 1} if request.param in tiny.DELTA else {"n_layer": 4}
     return refmodel.load(tiny.build(path, request.param, seed=31, **shape))
 
 

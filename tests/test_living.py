@@ -13,11 +13,12 @@ from gguf import GGMLQuantizationType as Q
 from gguf import GGUFValueType as V
 
 import refmodel
-from refmodel.gguf.reader import Tensor, read
+from refmodel.gguf.reader import read
+from refmodel.gguf.tensor import Tensor
 from refmodel.gguf.writer import Limit, field, write
+from refmodel.hf.folder import read_folder
 from refmodel.model.route import Route
 from refmodel.surgery.gguf import routed
-from refmodel.surgery.hf_read import read_folder
 from refmodel.surgery.hf_write import routed_folder
 from refmodel.surgery.verify import Options, recovered, verify
 from refmodel.surgery.verify.report import BYTES, METADATA, STRUCTURE

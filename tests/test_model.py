@@ -52,11 +52,16 @@ def test_the_straight_line_forward_shares_nothing():
 
 
 YARN = {"type": "yarn", "factor": 4.0, "original_context_length": 64}
+OWN_YARN = {"type": "yarn", "factor": 4.0, "original_context_length": 6}
+OWN_YARN |= {"yarn_beta_fast": 0.5, "yarn_beta_slow": 0.05, "yarn_log_multiplier": 0.75}
 BEYOND = {  # what a file may have beyond its architecture; tests/test_live.py has it beside llama.cpp
     "llama, divisors": ("llama", {"rope_freqs": True}),
     "llama, linear": ("llama", {"scaling": {"type": "linear", "factor": 3.0, "attn_factor": 1.25}}),
     "llama, yarn": ("llama", {"scaling": YARN}),
     "qwen2, yarn": ("qwen2", {"scaling": YARN | {"attn_factor": 0.75}}),
+    "mistral3, yarn with numbers of its own": ("mistral3", {"scaling": OWN_YARN}),
+    "mistral3, no growth": ("mistral3", {"temperature": 0.0, "scaling": {"type": "linear", "factor": 3.0}}),
+    "lfm2, long convolutions": ("lfm2", {"K": 5, "tied": True}),
     "gemma3, no window": ("gemma3", {"window": 0, "n_layer": 2}),
     "gemma3, linear": ("gemma3", {"scaling": {"type": "linear", "factor": 8.0}}),
     "gemma3, capped logits": ("gemma3", {"softcap": 1.5}),

@@ -9,7 +9,7 @@ import tiny
 from near import same_bits
 
 import refmodel
-from refmodel.arch import ARCHITECTURES, HYBRID
+from refmodel.arch import ARCHITECTURES
 from refmodel.arch.shapes import same
 from refmodel.compare.other_side import compare, numerics_against
 from refmodel.errors import TensorError
@@ -25,7 +25,7 @@ each = pytest.mark.parametrize("arch", ARCHITECTURES)
 
 def built(folder, arch):
     """A file with everything that the architecture may have."""
-    more = {"n_nextn": 1, "own_head": True} if arch in HYBRID else {"rope_freqs": arch == "llama"}
+    more = {"n_nextn": 1, "own_head": True} if arch in tiny.DELTA else {"rope_freqs": arch in ("llama", "mistral3")}
     head = ["output"] if arch == "qwen2" else []
     return read(tiny.build(folder / "m.gguf", arch, seed=1, biases=[*tiny.QKV, *head], **more))
 

@@ -25,13 +25,14 @@ from refmodel.gguf.writer import Limit, field, write
 from refmodel.model.route import Route
 from refmodel.surgery.copy_map import Plan
 from refmodel.surgery.gguf import routed
+from refmodel.surgery.runtimes import runners
 
 TOKENS = [7, 3, 250, 9, 9]
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def model(request, tmp_path_factory):
-    shape = {"n_nextn": 1} if request.param in HYBRID else {}
+    shape = {"n_nextn": 1} if request.param in tiny.DELTA else {}
     return refmodel.load(tiny.build(tmp_path_factory.mktemp("s") / "m.gguf", request.param, seed=9, **shape))
 
 
@@ -52,7 +53,9 @@ def test_metadata_and_bytes_follow_their_blocks(model, tmp_path):
     blocks = [*route.layers, *range(model.n_layer, model.n_layer + model.hp.n_nextn)]
     keys, arch = {name: f.contents() for name, f in theirs.fields.items()}, model.architecture
     assert keys[f"{arch}.block_count"] == len(blocks)
-    if arch in HYBRID:
+    if arch == "lfm2":
+        assert keys["lfm2.attention.head_count_kv"] == [0 if model.hp.recurrent[b] else model.hp.n_head_kv for b in blocks]
+    if arch in tiny.DELTA:
         assert keys[f"{arch}.attention.recurrent_layers"] == [model.hp.recurrent[b] for b in blocks]
         assert keys[f"{arch}.nextn_predict_layers"] == 1
     for t in theirs.tensors:
@@ -184,6 +187,20 @@ def test_a_copy_in_parts_is_one_model_in_parts_no_larger_than_asked(model, tmp_p
 def test_the_identity_keeps_the_order_of_tensors(model, tmp_path):
     copy = refmodel.load(routed(model, model.route(), tmp_path / "r.gguf"))
     assert list(copy.file.tensors) == list(model.file.tensors)
+
+
+def test_kinds_that_are_numbers_follow_their_blocks_and_know_no_interval(tmp_path):
+    model = refmodel.load(tiny.build(tmp_path / "m.gguf", "lfm2", seed=9))
+    route = model.route("blocks:1,3")
+    copy = refmodel.load(routed(model, route, tmp_path / "r.gguf"))
+    assert list(copy.file.metadata["lfm2.attention.head_count_kv"]) == [0, 0, 2, 0, 2, 0]
+    assert copy.kinds == ["conv", "conv", "attention", "conv", "attention", "conv"]
+    assert [(r.name, r.runs) for r in runners(model, Plan(route, 0, "blk."))] == [
+        ("llama.cpp", True),
+        ("Hugging Face transformers", True),
+    ]
+    with pytest.raises(RouteError, match=r"in lfm2 only attention\.head_count_kv says the kinds .*; leave --layout out"):
+        routed(model, route, tmp_path / "i.gguf", layout="interval")
 
 
 def test_the_interval_layout_is_refused_by_the_kinds_and_not_by_divisibility(tmp_path):

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import test_architectures
 import test_model
@@ -59,13 +60,12 @@ def stored(name):
     md = read(GOLDEN / "models" / f"{name}.gguf").metadata
     arch = md["general.architecture"]
     of = lambda key, default=0: md.get(f"{arch}.{key}", default)
-    hybrid = arch in tiny.HYBRID
     keys = {"Hk": "ssm.group_count", "Hv": "ssm.time_step_rank", "S": "ssm.state_size", "K": "ssm.conv_kernel"}
     shape = tiny.Shape(
         E=of("embedding_length"),
         F=of("feed_forward_length"),
         H=of("attention.head_count"),
-        G=of("attention.head_count_kv"),
+        G=int(np.max(of("attention.head_count_kv"))),
         D=of("attention.key_length"),
         n_rot=of("rope.dimension_count"),
         experts=of("expert_count"),
@@ -74,6 +74,7 @@ def stored(name):
         Fs=of("expert_shared_feed_forward_length"),
         window=of("attention.sliding_window"),
         n_nextn=of("nextn_predict_layers"),
-        **({field: of(key) for field, key in keys.items()} if hybrid else {}),
+        **({field: of(key) for field, key in keys.items()} if arch in tiny.DELTA else {}),
+        **({"K": of("shortconv.l_cache")} if arch == "lfm2" else {}),
     )
     return arch, shape, len(md["tokenizer.ggml.tokens"])

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from strategies import examples, routes
 
 import refmodel
-from refmodel.arch import ARCHITECTURES, HYBRID
+from refmodel.arch import ARCHITECTURES
 from refmodel.errors import FileError, RouteError
-from refmodel.gguf.reader import Tensor, read
+from refmodel.gguf.reader import read
+from refmodel.gguf.tensor import Tensor
 from refmodel.gguf.writer import field, write
 from refmodel.surgery.gguf import plan_of, routed
 from refmodel.surgery.runtimes import one_kind, runners
@@ -414,7 +415,7 @@ def test_paths_and_words_that_cannot_be_held_against_each_other_raise(good, sour
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def model(request, tmp_path_factory):
-    shape = {"n_nextn": 1} if request.param in HYBRID else {"n_layer": 4}
+    shape = {"n_nextn": 1} if request.param in tiny.DELTA else {"n_layer": 4}
     return refmodel.load(tiny.build(tmp_path_factory.mktemp("r") / "m.gguf", request.param, seed=4, **shape))
 
 

@@ -96,7 +96,7 @@ def test_typical_files_have_every_type_and_kind_of_block():
 def test_a_fault_of_one_process_is_the_users_error(tmp_path):
     model = load(GOLDEN / "llama.gguf")
     works = [one for one in warmup.work(model, "fast", [1]) if one.matrices]
-    wrong = [warmup.Work(tmp_path / "none.gguf", "fast", "", "", (1,)), *works]
+    wrong = [warmup.Work((tmp_path / "none.gguf",), "fast", "", "", (1,)), *works]
     with pytest.raises(errors.FileError, match="cannot be opened"):
         warmup.compile_all(wrong, processes=2)
 

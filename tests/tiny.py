@@ -48,6 +48,7 @@ class Shape:
     Fs: int = 0  # of the shared expert
     window: int = 0
     softcap: float = 0.0
+    temperature: float = 0.0
     scales: bool = False
     fused: Sequence[str] = ()  # of refmodel.arch.fused.PARTS; `.weight` behind one leaves the biases apart
     scaling: Mapping[str, Any] = field(default_factory=dict)  # keys below rope.scaling
@@ -60,26 +61,30 @@ class Shape:
             return [
                 "sliding" if self.window and i % self.interval < self.interval - 1 else "attention" for i in range(self.n_layer)
             ]
+        other = {"lfm2": "conv"}.get(arch, "delta" if arch in DELTA else "attention")
         recurrent = self.recurrent or [(i + 1) % self.interval != 0 for i in range(self.n_layer)]
-        return ["delta" if arch in HYBRID and recurrent[i] else "attention" for i in range(self.n_layer)]
+        return [other if recurrent[i] else "attention" for i in range(self.n_layer)]
 
 
 # Larger than in trained models: an epsilon in the wrong place shows, and heads that read almost nothing (their gated norm
 # would blow up rounding a thousandfold) do not drown every other difference.
 EPS = 1e-3
-HYBRID = {"qwen35", "qwen35moe", "qwen3next"}
+DELTA = {"qwen35", "qwen35moe", "qwen3next"}
 QKV = ("attn_q", "attn_k", "attn_v")
 DENSE = Shape(D=10, n_rot=10, n_layer=3)
 SHAPES = {
     "llama": DENSE,
+    "mistral3": replace(DENSE, temperature=0.5, scaling={"original_context_length": 4}),
     "qwen2": replace(DENSE, E=40, H=4, biases=QKV),  # H · D is E
     "qwen3": DENSE,
     "qwen3moe": replace(DENSE, experts=7),
     "qwen35": Shape(),
     "qwen35moe": Shape(experts=7, Fs=18),
     "qwen3next": Shape(experts=7, Fs=18),
+    "lfm2": replace(DENSE, E=40, H=4, n_layer=4, K=3),
     "gemma3": replace(DENSE, n_layer=4, interval=3, window=4, tied=True),
 }
+FLOATS = ("conv1d.weight", "shortconv.conv.weight")  # llama.cpp convolves with floats only
 PRE = {"llama": "smollm", "qwen35": "qwen35"}  # and qwen2
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
@@ -115,7 +120,7 @@ def build(path: Path, arch: str, seed: int = 0, types: Types | None = None, alik
         known = s.trained and alike in magnitudes.report()["magnitudes"]
         floats = magnitudes.trained(alike, r, *rows) if known else special(name, r, rows, scale, shift)
         floats = floats.astype(np.float32)
-        kind = types(name) if types and len(rows) > 1 and "conv1d" not in name else gguf.GGMLQuantizationType.F32
+        kind = types(name) if types and len(rows) > 1 and not name.endswith(FLOATS) else gguf.GGMLQuantizationType.F32
         if kind == gguf.GGMLQuantizationType.F32:
             w.add_tensor(name, floats)
         else:
@@ -130,14 +135,16 @@ def build(path: Path, arch: str, seed: int = 0, types: Types | None = None, alik
 def axes(arch: str, s: Shape, V: int) -> dict[str, int]:
     """The length of every axis of the weights, the activations and the state; of those that one number gives, one.
 
-    D is also n_rot but in the hybrids, and qwen2's H·D is E: refmodel, as llama.cpp, refuses another number.
+    D is also n_rot but in the hybrids, and H·D of qwen2 and lfm2 is E: refmodel, as llama.cpp, refuses another number.
     """
     out = {"V": V, "E": s.E, "H": s.H, "G": s.G, "D": s.D, "G·D": s.G * s.D}
-    out |= {} if arch == "qwen2" else {"H·D": s.H * s.D}
+    out |= {} if arch in ("qwen2", "lfm2") else {"H·D": s.H * s.D}
     out |= {"X": s.experts, "U": s.used, "Fx": s.Fx} if s.experts else {"F": s.F}
     out |= {"Fs": s.Fs} if s.Fs else {}
     out |= {"window": s.window} if s.window else {}
-    if arch in HYBRID:
+    if arch == "lfm2":
+        out |= {"K": s.K, "3·E": 3 * s.E}
+    if arch in DELTA:
         out |= {"n_rot": s.n_rot, "2·H·D": 2 * s.H * s.D, "Hk": s.Hk, "Hv": s.Hv, "S": s.S, "K": s.K}
         out |= {"Hk·S": s.Hk * s.S, "Hv·S": s.Hv * s.S, "C": (2 * s.Hk + s.Hv) * s.S}
     return out | ({"2·E": 2 * s.E} if s.n_nextn else {})
@@ -168,7 +175,8 @@ def metadata(arch: str, s: Shape) -> dict[str, Any]:
         "rope.freq_base": 10000.0,
     }
     if s.experts:
-        common |= {"expert_count": s.experts, "expert_used_count": s.used, "expert_feed_forward_length": s.Fx}
+        common |= {"expert_count": s.experts, "expert_used_count": s.used}
+        common |= {"feed_forward_length" if arch == "llama" else "expert_feed_forward_length": s.Fx}
     if s.Fs:
         common |= {"expert_shared_feed_forward_length": s.Fs}
     if s.window:
@@ -179,8 +187,13 @@ def metadata(arch: str, s: Shape) -> dict[str, Any]:
         }
     if s.softcap:
         common |= {"final_logit_softcapping": s.softcap}
+    if s.temperature:
+        common |= {"attention.temperature_scale": s.temperature}
     common |= {f"rope.scaling.{key}": value for key, value in s.scaling.items()}
-    if arch not in HYBRID:
+    if arch == "lfm2":
+        heads = [s.G if kind == "attention" else 0 for kind in s.kinds(arch)]
+        common |= {"attention.head_count_kv": heads, "shortconv.l_cache": s.K}
+    if arch not in DELTA:
         return common
     dealt = [(s.n_rot // 2 + 2 - k) // 3 for k in range(3)]  # as pairs are dealt out in turns, so that text turns them all
     hybrid = {
@@ -234,17 +247,17 @@ def tensors(arch: str, s: Shape, V: int) -> dict[str, Rows]:
     if arch == "gemma3":
         ffn |= {"post_attention_norm.weight": near_one(s.E), "post_ffw_norm.weight": near_one(s.E)}
     normed_heads = {"attn_q_norm.weight": near_one(s.D), "attn_k_norm.weight": near_one(s.D)}
-    rows = {"attn_q": 2 * Q if arch in HYBRID else Q, "attn_k": KV, "attn_v": KV, "attn_output": s.E}
+    rows = {"attn_q": 2 * Q if arch in DELTA else Q, "attn_k": KV, "attn_v": KV, "attn_output": s.E}
     rows |= {"ffn_gate": s.F, "ffn_up": s.F, "ffn_down": s.E}
     attention = {
         "attn_norm.weight": near_one(s.E),
-        "attn_q.weight": matrix(2 * Q if arch in HYBRID else Q, s.E),
+        "attn_q.weight": matrix(2 * Q if arch in DELTA else Q, s.E),
         "attn_k.weight": matrix(KV, s.E),
         "attn_v.weight": matrix(KV, s.E),
         **{f"{name}.bias": ((n,), 0.5, 0.0) for name, n in rows.items() if name in s.biases},
         "attn_output.weight": matrix(s.E, Q),
-        **({} if arch in ("llama", "qwen2") else normed_heads),
-        "post_attention_norm.weight" if arch in HYBRID else "ffn_norm.weight": near_one(s.E),
+        **({} if arch in ("llama", "mistral3", "qwen2") else normed_heads),
+        "post_attention_norm.weight" if arch in DELTA else "ffn_norm.weight": near_one(s.E),
         **ffn,
     }
     gates = {"ssm_beta.weight": matrix(s.Hv, s.E), "ssm_alpha.weight": matrix(s.Hv, s.E)}
@@ -263,11 +276,20 @@ def tensors(arch: str, s: Shape, V: int) -> dict[str, Rows]:
         "post_attention_norm.weight": near_one(s.E),
         **ffn,
     }
+    conv = {
+        "attn_norm.weight": near_one(s.E),
+        "shortconv.in_proj.weight": matrix(3 * s.E, s.E),
+        "shortconv.conv.weight": ((s.E, s.K), 0.5, 0.2),
+        "shortconv.out_proj.weight": matrix(s.E, s.E),
+        "ffn_norm.weight": near_one(s.E),
+        **ffn,
+    }
+    of_kind = {"delta": delta, "conv": conv, "sliding": attention, "attention": attention}
     out: dict[str, Rows] = {"token_embd.weight": ((V, s.E), 1.0, 0.0)}
     if s.rope_freqs:
         out["rope_freqs.weight"] = ((s.n_rot // 2,), 1.0, 2.0)
     for i, kind in enumerate(s.kinds(arch)):
-        out |= {f"blk.{i}.{name}": rows for name, rows in (delta if kind == "delta" else attention).items()}
+        out |= {f"blk.{i}.{name}": rows for name, rows in of_kind[kind].items()}
     for i in range(s.n_layer, s.n_layer + s.n_nextn):
         nextn = {
             "eh_proj": matrix(s.E, 2 * s.E),
@@ -278,7 +300,7 @@ def tensors(arch: str, s: Shape, V: int) -> dict[str, Rows]:
         }
         out |= {f"blk.{i}.{name}": rows for name, rows in attention.items()}
         out |= {f"blk.{i}.nextn.{name}.weight": rows for name, rows in nextn.items()}
-    out["output_norm.weight"] = near_one(s.E)
+    out["token_embd_norm.weight" if arch == "lfm2" else "output_norm.weight"] = near_one(s.E)
     if not s.tied:
         out["output.weight"] = matrix(V, s.E, 2.0)
     if "output" in s.biases:
@@ -287,7 +309,7 @@ def tensors(arch: str, s: Shape, V: int) -> dict[str, Rows]:
         for whole in s.fused:
             fuse(out, f"blk.{i}.", whole, kind)
     if s.scales:
-        scaled = {*ARCHITECTURES[arch].SCALED, *prediction.SCALED, *({"attn_qkv"} if s.fused and arch not in HYBRID else {})}
+        scaled = {*ARCHITECTURES[arch].SCALED, *prediction.SCALED, *({"attn_qkv"} if s.fused and arch not in DELTA else {})}
         names = [name for name in out if name.startswith("blk.") and name.split(".", 2)[2].removesuffix(".weight") in scaled]
         out |= {f"{name.removesuffix('weight')}scale": (out[name][0][:-2] or (1,), 0.5, 1.0) for name in names}
     return out

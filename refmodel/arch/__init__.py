@@ -6,10 +6,10 @@ from ..arrays import DType, F
 from ..forward.call import Call
 from ..forward.state import State
 from ..forward.weights import Block, Output, Weight
-from . import gemma3, llama, qwen2, qwen3, qwen3moe, qwen3next, qwen35, qwen35moe
+from . import gemma3, lfm2, llama, mistral3, qwen2, qwen3, qwen3moe, qwen3next, qwen35, qwen35moe
 from .facts import Facts
 from .hparams import Hparams
-from .metadata import Keys
+from .keys import Keys
 from .shapes import Shape, Shapes
 
 
@@ -66,6 +66,7 @@ class Architecture(Protocol):
 
 ARCHITECTURES: dict[str, Architecture] = {
     "llama": llama,
+    "mistral3": mistral3,
     "qwen2": qwen2,
     "qwen3": qwen3,
     "qwen3moe": qwen3moe,
@@ -73,6 +74,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "qwen35moe": qwen35moe,
     "qwen3next": qwen3next,
     "gemma3": gemma3,
+    "lfm2": lfm2,
 }
 # Those that llama.cpp runs only with blocks of two kinds
 HYBRID = {name for name, arch in ARCHITECTURES.items() if arch.FACTS.kinds and arch.FACTS.kinds.both}

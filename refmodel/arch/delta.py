@@ -6,8 +6,8 @@ Source: llama.cpp src/models/qwen35.cpp, load_arch_hparams; arXiv:2412.06464.
 from dataclasses import replace
 
 from .hparams import Hparams
+from .keys import Keys
 from .kinds import Kinds
-from .metadata import Keys
 
 KINDS = Kinds(
     listed="attention.recurrent_layers",

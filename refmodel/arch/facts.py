@@ -1,6 +1,6 @@
 """What tools need to know of an architecture besides its mathematics. Most architectures need none of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .kinds import Kinds
@@ -11,16 +11,24 @@ class Facts:
     """The facts of one architecture; each has a default value that changes nothing.
 
     kinds          how its files say what kind each block has; None where all blocks are alike
+    predicts       whether its files may have a prediction block (MTP) after the trunk
     typical        keys that a typical file needs besides the sizes that all have, with small values: model/made writes one
     meanings       tensor, without blk.N. -> what it is, where info/meanings.py would say something else. A pattern of str.format
                    over the fields of Hparams
+    embedding_scaled    whether embedded tokens are multiplied by √E
     kind_meanings  kind of a block -> what a reader needs to know of it, the same sort of pattern
+    scaling        keys below rope.scaling. that llama.cpp reads for YaRN in this architecture and not in others
+    last_norm      the tensor of the norm after the last block, without .weight
     """
 
     kinds: Kinds | None = None
-    typical: Mapping[str, int] = field(default_factory=dict)
+    predicts: bool = False
+    typical: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
     meanings: Mapping[str, str] = field(default_factory=dict)
+    embedding_scaled: bool = False
     kind_meanings: Mapping[str, str] = field(default_factory=dict)
+    scaling: tuple[str, ...] = ()
+    last_norm: str = "output_norm"
 
 
 # Of a typical file with experts

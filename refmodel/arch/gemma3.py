@@ -12,8 +12,10 @@ from ..forward.state import KeyValues
 from ..forward.weights import Block, Output, Weight
 from .facts import Facts
 from .hparams import Hparams
+from .keys import Keys
 from .kinds import Kinds, keys_and_values
-from .metadata import Keys, common, rotation, with_dense
+from .metadata import common, with_dense
+from .rotation import rotation
 from .shapes import ATTENTION, QKV, Shapes, dense, normed_attention, norms, outside
 
 BIASED: tuple[str, ...] = QKV
@@ -31,6 +33,7 @@ FACTS = Facts(
         "interval is 6",
         only="attention.sliding_window",
     ),
+    embedding_scaled=True,
     typical={"attention.sliding_window": 512, PATTERN: 2},
     meanings={
         "attn_norm.weight": "RMS norm of the block's input; the file has 1 + w already",
@@ -38,7 +41,7 @@ FACTS = Facts(
         "post_ffw_norm.weight": "RMS norm of what the feed-forward part gives, before it is added to the residual sum",
         "ffn_gate.weight": "its GELU multiplies ffn_up",
     },
-    kind_meanings={"sliding": "attention to the last {window} tokens, RoPE base {rope_sliding.base:g}"},
+    kind_meanings={"sliding": "attention to the last {window} tokens, itself among them"},
 )
 new_state, globals = keys_and_values, outside
 

@@ -32,11 +32,18 @@ class Hparams:
     query_dim: int = 0  # the query's scale is query_dim^-0.5, where it is not that of a head
     softcap: float = 0.0  # of the logits; 0 for none
 
+    temperature: float = 0.0  # how much of itself a query grows by beyond the context of the training; 0 for not at all
+    n_trained: int = 0  # tokens of that context
+
     recurrent: tuple[bool, ...] = ()  # by the block's index in the file
     d_conv: int = 0  # K, taps of the convolution
     d_state: int = 0  # Dk = Dv
     n_k_head: int = 0  # Hk
     n_v_head: int = 0  # Hv
+
+    def window_of(self, index: int) -> int:
+        """How many tokens a query of block `index` sees, itself among them; 0 for all."""
+        return self.window if self.sliding and self.sliding[index] else 0
 
     @property
     def n_all(self) -> int:

@@ -15,21 +15,22 @@ from .hparams import Hparams
 class Kinds:
     """How files of an architecture say what kind each block has.
 
-    listed     key of a list of bools, one for each block
-    kind       the kind that is listed as true
-    interval   key of the interval; every interval-th block of the trunk is of the other kind
-    default    the interval where the key is absent
+    listed     key of a list, one value for each block: bools, or numbers
+    kind       the kind that is listed as true, or as 0
     both       whether llama.cpp needs blocks of both kinds
     reader     the llama.cpp that reads the list, from the sources that llama-cpp-python's releases carry
+    interval   key of the interval; every interval-th block of the trunk is of the other kind. Empty: there is no interval, and the
+               list is of numbers, 0 for a block of the listed kind
+    default    the interval where the key is absent
     only       key of a number for blocks of the listed kind only; where there are none it becomes 0, or llama.cpp aborts
     """
 
     listed: str
     kind: str
-    interval: str
-    default: int
     both: bool
     reader: str
+    interval: str = ""
+    default: int = 0
     only: str = ""
 
 

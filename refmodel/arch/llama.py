@@ -1,20 +1,27 @@
-"""llama: Llama 2 and 3, Mistral, TinyLlama, SmolLM. Pre-norm blocks of grouped-query attention and SwiGLU.
+"""llama: Llama 2 and 3, Mistral, Mixtral, TinyLlama, SmolLM. Pre-norm blocks of grouped-query attention and SwiGLU, or experts.
 
-Source: arXiv:2302.13971; llama.cpp src/models/llama.cpp.
+Source: arXiv:2302.13971, arXiv:2401.04088 for experts; llama.cpp src/models/llama.cpp and build_moe_ffn.
 """
+
+from functools import reduce
+
+import numpy as np
 
 from ..arrays import F
 from ..forward.call import Call
 from ..forward.state import KeyValues
 from ..forward.weights import Block, Output, Weight
+from ..ops.experts import LEAST, largest, total
 from .facts import Facts
 from .hparams import Hparams
+from .keys import Keys
 from .kinds import always_attention, keys_and_values
-from .metadata import Keys, common, divided, with_dense
-from .shapes import ATTENTION, FFN, Shapes, attention_shapes, dense, norms, outside
+from .metadata import common, with_choice, with_dense, with_width
+from .rotation import divided
+from .shapes import ATTENTION, EXPERTS, FFN, Shapes, attention_shapes, dense, expert_shapes, norms, outside
 
 BIASED: tuple[str, ...] = ATTENTION + FFN
-SCALED: tuple[str, ...] = ATTENTION + FFN
+SCALED: tuple[str, ...] = ATTENTION + FFN + EXPERTS
 FUSED: tuple[str, ...] = ("attn_qkv",)
 FACTS = Facts()
 kind, new_state = always_attention, keys_and_values
@@ -22,8 +29,8 @@ kind, new_state = always_attention, keys_and_values
 
 def hparams(k: Keys) -> Hparams:
     """The sizes of the model. MetadataError names a key that is missing or out of its range."""
-    k.only("expert_count", 0)
-    return divided(k, with_dense(k, common(k, adjacent=True)))
+    hp = common(k, adjacent=True)
+    return divided(k, with_choice(k, with_width(k, hp)) if k.count("expert_count", 0, 0) else with_dense(k, hp))
 
 
 def globals(hp: Hparams, n_vocab: int) -> tuple[Shapes, Shapes]:
@@ -34,7 +41,7 @@ def globals(hp: Hparams, n_vocab: int) -> tuple[Shapes, Shapes]:
 
 def shapes(hp: Hparams, index: int) -> Shapes:
     """The tensors of block `index`, by their names without `blk.N.`: name -> shape (rows, columns)."""
-    return norms(hp, "attn_norm", "ffn_norm") | attention_shapes(hp) | dense(hp)
+    return norms(hp, "attn_norm", "ffn_norm") | attention_shapes(hp) | (expert_shapes(hp) if hp.n_expert else dense(hp))
 
 
 def embed(x: F, c: Call) -> F:
@@ -47,7 +54,7 @@ def block(x: F, w: Block, s: KeyValues, c: Call) -> F:
     h = c.norm("attn_norm", x, w.attn_norm)
     x = c.tap("ffn_inp", x + attention(h, w, s, c))
     h = c.norm("ffn_norm", x, w.ffn_norm, normed="norm#1")
-    return c.tap("l_out", x + swiglu(h, w, c))
+    return c.tap("l_out", x + (experts if c.hp.n_expert else swiglu)(h, w, c))
 
 
 def attention(h: F, w: Block, s: KeyValues, c: Call) -> F:
@@ -59,7 +66,7 @@ def attention(h: F, w: Block, s: KeyValues, c: Call) -> F:
     q = c.tap("Qcur#2", num.rope(q, c.pos, hp.rope))
     k = c.tap("Kcur#2", num.rope(k, c.pos, hp.rope))
     k, v = s.append(num.store(k), num.store(v))  # [S, G, D]
-    o = c.tap("kqv_out", c.attention(q, k, v, num.inverse_root(hp.head_dim)))  # [T, H*D]
+    o = c.tap("kqv_out", c.attention(q, k, v, num.inverse_root(hp.head_dim), hp.window_of(w.index)))  # [T, H*D]
     return c.linear("attn_out", o, w.attn_output)
 
 
@@ -68,6 +75,22 @@ def swiglu(h: F, w: Block, c: Call) -> F:
     gate = c.linear("ffn_gate", h, w.ffn_gate)
     up = c.linear("ffn_up", h, w.ffn_up)
     return c.linear("ffn_out", c.tap("ffn_swiglu", c.num.swiglu(gate, up)), w.ffn_down)
+
+
+def experts(h: F, w: Block, c: Call) -> F:
+    """Each token's own mixture of Σ weight · down(silu(gate(h)) · up(h)). [T, E] -> [T, E]"""
+    num = c.num
+    probs = c.tap("ffn_moe_probs", num.soft_max(c.linear("ffn_moe_logits", h, w.ffn_gate_inp)))  # [T, X]
+    chosen = largest(probs, c.hp.n_used)  # [T, U]
+    share = c.tap("ffn_moe_weights", np.take_along_axis(probs, chosen, axis=1))
+    sums = np.maximum(c.tap("ffn_moe_weights_sum", total(share)), LEAST)
+    share = c.tap("ffn_moe_weights_norm", share / c.tap("ffn_moe_weights_sum_clamped", sums))
+
+    gate = c.tap("ffn_moe_gate", num.experts(w.ffn_gate_exps, h[:, None], chosen))  # [T, U, n_ff]
+    up = c.tap("ffn_moe_up", num.experts(w.ffn_up_exps, h[:, None], chosen))
+    down = num.experts(w.ffn_down_exps, c.tap("ffn_moe_swiglu", num.swiglu(gate, up)), chosen)
+    mixed = c.tap("ffn_moe_weighted", c.tap("ffn_moe_down", down) * share[:, :, None])  # [T, U, E]
+    return c.tap("ffn_moe_out", reduce(np.add, mixed.swapaxes(0, 1)))  # the largest share first
 
 
 def final_norm(x: F, output_norm: Weight, c: Call) -> F:

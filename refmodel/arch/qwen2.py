@@ -9,8 +9,9 @@ from ..forward.state import KeyValues
 from ..forward.weights import Block, Output, Weight
 from .facts import Facts
 from .hparams import Hparams
+from .keys import Keys
 from .kinds import always_attention, keys_and_values
-from .metadata import Keys, common, with_dense
+from .metadata import common, with_dense
 from .shapes import ATTENTION, QKV, Shapes, attention_shapes, dense, norms, outside
 
 BIASED: tuple[str, ...] = QKV
@@ -61,7 +62,7 @@ def attention(h: F, w: Block, s: KeyValues, c: Call) -> F:
     q = c.tap("Qcur#2", num.rope(q, c.pos, hp.rope))
     k = c.tap("Kcur#2", num.rope(k, c.pos, hp.rope))
     k, v = s.append(num.store(k), num.store(v))  # [S, G, D]
-    o = c.tap("kqv_out", c.attention(q, k, v, num.inverse_root(hp.head_dim)))  # [T, H*D]
+    o = c.tap("kqv_out", c.attention(q, k, v, num.inverse_root(hp.head_dim), hp.window_of(w.index)))  # [T, H*D]
     return c.linear("mul_mat", o, w.attn_output)
 
 

@@ -14,14 +14,16 @@ from ..forward.weights import Block, Output, Weight
 from . import delta
 from .facts import Facts
 from .hparams import Hparams
+from .keys import Keys
 from .kinds import delta_or_attention, recurrent_or_keys_and_values
-from .metadata import Keys, common, turned_by_text, with_dense
+from .metadata import common, with_dense
+from .rotation import turned_by_text
 from .shapes import ATTENTION, DELTA, FFN, QKV, Shapes, delta_shapes, dense, gated_attention, norms, outside
 
 BIASED: tuple[str, ...] = QKV
 SCALED: tuple[str, ...] = ATTENTION + DELTA + FFN
 FUSED: tuple[str, ...] = ("attn_qkv",)
-FACTS = Facts(delta.KINDS, meanings=delta.MEANINGS, kind_meanings={"delta": delta.SHARED + "h mod {n_k_head}"})
+FACTS = Facts(delta.KINDS, predicts=True, meanings=delta.MEANINGS, kind_meanings={"delta": delta.SHARED + "h mod {n_k_head}"})
 kind, new_state, globals = delta_or_attention, recurrent_or_keys_and_values, outside
 
 

@@ -16,8 +16,10 @@ from ..ops.experts import LEAST, largest, total
 from . import delta
 from .facts import TYPICAL_EXPERTS, TYPICAL_SHARED, Facts
 from .hparams import Hparams
+from .keys import Keys
 from .kinds import delta_or_attention, recurrent_or_keys_and_values
-from .metadata import Keys, common, turned_by_text, with_experts, with_shared_expert
+from .metadata import common, with_experts, with_shared_expert
+from .rotation import turned_by_text
 from .shapes import (
     ATTENTION,
     DELTA,
@@ -38,6 +40,7 @@ SCALED: tuple[str, ...] = ATTENTION + DELTA + EXPERTS + SHARED_EXPERT
 FUSED: tuple[str, ...] = ("attn_qkv", "ffn_gate_up_exps")
 FACTS = Facts(
     delta.KINDS,
+    predicts=True,
     typical=TYPICAL_EXPERTS | TYPICAL_SHARED,
     meanings=delta.MEANINGS,
     kind_meanings={"delta": delta.SHARED + "h mod {n_k_head}"},

@@ -14,8 +14,9 @@ from ..forward.weights import Block, Output, Weight
 from ..ops.experts import LEAST, largest, total
 from .facts import TYPICAL_EXPERTS, Facts
 from .hparams import Hparams
+from .keys import Keys
 from .kinds import always_attention, keys_and_values
-from .metadata import Keys, common, with_experts
+from .metadata import common, with_experts
 from .shapes import ATTENTION, EXPERTS, QKV, Shapes, expert_shapes, normed_attention, norms, outside
 
 BIASED: tuple[str, ...] = QKV
@@ -57,7 +58,7 @@ def attention(h: F, w: Block, s: KeyValues, c: Call) -> F:
     q = c.tap("Qcur#2", num.rope(c.norm("Qcur_normed", q, w.attn_q_norm, normed="norm#1"), c.pos, hp.rope))
     k = c.tap("Kcur#2", num.rope(c.norm("Kcur_normed", k, w.attn_k_norm, normed="norm#2"), c.pos, hp.rope))
     k, v = s.append(num.store(k), num.store(v))  # [S, G, D]
-    o = c.tap("kqv_out", c.attention(q, k, v, num.inverse_root(hp.head_dim)))  # [T, H*D]
+    o = c.tap("kqv_out", c.attention(q, k, v, num.inverse_root(hp.head_dim), hp.window_of(w.index)))  # [T, H*D]
     return c.linear("mul_mat", o, w.attn_output)
 
 

@@ -16,8 +16,9 @@ from ..ops.experts import LEAST, largest, total
 from . import delta
 from .facts import TYPICAL_EXPERTS, TYPICAL_SHARED, Facts
 from .hparams import Hparams
+from .keys import Keys
 from .kinds import delta_or_attention, recurrent_or_keys_and_values
-from .metadata import Keys, common, with_experts, with_shared_expert
+from .metadata import common, with_experts, with_shared_expert
 from .shapes import (
     ATTENTION,
     EXPERTS,
@@ -38,6 +39,7 @@ FUSED: tuple[str, ...] = ("attn_qkv", "ffn_gate_up_exps", "ssm_in")
 BA = "for each key head the betas of its value heads, then their alphas: ssm_beta and ssm_alpha of qwen35"
 FACTS = Facts(
     delta.KINDS,
+    predicts=True,
     typical=TYPICAL_EXPERTS | TYPICAL_SHARED,
     meanings={**delta.MEANINGS, "ssm_ba.weight": BA},
     kind_meanings={"delta": delta.SHARED + "h // {shared}"},

@@ -13,13 +13,16 @@ from ..machine.threads import use
 from ..report.console import err, out
 from .compiling import prepare
 from .dumps import Map, nothing_compared, of_model
+from .folder import is_checkpoint, with_folder
 from .options import (
     AsJson,
     Chunks,
     Decode,
     LlamaLib,
+    LlamaPython,
     ModelPath,
     Mtp,
+    MtpFile,
     Prompt,
     RouteText,
     Special,
@@ -27,6 +30,7 @@ from .options import (
     TokenText,
     calls_of,
     file_of,
+    llama_of,
     model_of,
     numerics_of,
     token_ids,
@@ -35,6 +39,7 @@ from .options import (
 if TYPE_CHECKING:
     from ..compare.other_side import Other
     from ..forward.numerics import Numerics
+    from ..llamacpp.library import Given
     from ..llamacpp.profile import Profile
     from ..model.model import Model
     from ..model.route import Route
@@ -43,7 +48,10 @@ LIVE = "llamacpp"
 
 Against = Annotated[
     str,
-    typer.Option(help=f"{LIVE}, a trace or dump of any program (a file or a folder), or another GGUF of the same model and route."),
+    typer.Option(
+        help=f"{LIVE}, a trace or dump of any program (a file or a folder), another GGUF of the same model and route, or the "
+        "folder that it was made of."
+    ),
 ]
 ProfileText = Annotated[
     str,
@@ -86,7 +94,7 @@ class Asked:
     model: "Model"
     numerics: "Numerics | None"
     profile: "Profile | None"
-    lib: Path | None
+    lib: "Given"
     anchor: str
     explain: bool
     dequantized: bool
@@ -103,6 +111,7 @@ def diff(
     numerics: DiffNumerics = "",
     profile: ProfileText = "",
     llama_lib: LlamaLib = None,
+    llama_python: LlamaPython = "",
     decode: Decode = 0,
     chunks: Chunks = "",
     names: Map = None,
@@ -115,16 +124,21 @@ def diff(
     every: Every = False,
     plot: Plot = None,
     mtp: Mtp = False,
+    mtp_file: MtpFile = None,
     special: Special = False,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare with llama.cpp, with a recorded trace, or with another file of the same model, tensor by tensor."""
     use(threads)
-    loaded = model_of(model)
+    if is_checkpoint(against):
+        others = (route, numerics, profile, llama_lib, decode, anchor, anchor_nodes, explain, full, dequantized, strict, plot, mtp)
+        others += (chunks, names)
+        raise typer.Exit(with_folder(file_of(model), Path(against), any(others), prompt, tokens, special, as_json))
+    loaded, mtp = model_of(model, mtp_file), mtp or mtp_file is not None
     policy, how = numerics_of(numerics) if numerics else None, profile_of(profile) if profile else None
     anchored = "node" if anchor_nodes else "block" if anchor else ""
-    asked = Asked(loaded, policy, how, llama_lib, anchored, explain, dequantized, mtp, strict)
+    asked = Asked(loaded, policy, how, llama_of(llama_lib, llama_python), anchored, explain, dequantized, mtp, strict)
     check_words(asked, against, full, plot, bool(decode or chunks or names))
     if of_model(against):
         two_files(loaded, model_of(against), route, token_ids(loaded, prompt, tokens, special), plot, as_json)
@@ -159,7 +173,8 @@ def check_words(asked: Asked, against: str, full: str, plot: Path | None, calls:
         raise RefmodelError("--full is for --explain; add that, or leave it out")
     if against != LIVE and of_live:
         raise RefmodelError(
-            "--profile, --dequantized and --llama-lib are for a live llama.cpp; a trace stays as recorded; leave them out"
+            "--profile, --dequantized, --llama-lib and --llama-python are for a live llama.cpp; a trace stays as recorded; "
+            "leave them out"
         )
     if asked.explain and asked.mtp:
         raise RefmodelError("--explain is about the trunk; leave out --mtp")
@@ -199,7 +214,7 @@ def other_side(
     """
     from ..compare.dumped import read_other
     from ..compare.probes import known
-    from ..llamacpp.oracle import locate
+    from ..llamacpp.library import locate
     from ..report.progress import watching
     from ..surgery.live import live
 

@@ -13,6 +13,7 @@ from ..machine.files import PACKAGE, nearest
 
 if TYPE_CHECKING:
     from ..forward.numerics import Numerics
+    from ..llamacpp.library import Given
     from ..model.model import Model
 
 SHIPPED = "austen"  # the trained model that the package carries
@@ -21,7 +22,9 @@ PIECES = {SHIPPED: ("models", "austen-Q4_K_M.gguf"), f"{SHIPPED}-trace": ("trace
 ModelPath = Annotated[
     str,
     typer.Argument(
-        metavar="MODEL", help=f"A GGUF (the first part of a split one), or {SHIPPED}, the small model that comes with refmodel."
+        metavar="MODEL",
+        help=f"A GGUF (the first part of a split one), a Hugging Face folder, or {SHIPPED}, the small model"
+        " that comes with refmodel.",
     ),
 ]
 RouteText = Annotated[
@@ -50,7 +53,17 @@ Decode = Annotated[int, typer.Option(min=0, help="Feed the last N tokens one at 
 Chunks = Annotated[str, typer.Option(help="Feed the tokens in calls of these sizes, for example 5,5,3.", metavar="N,N,...")]
 Special = Annotated[bool, typer.Option("--special", help="Read special tokens such as <|im_start|> in the prompt.")]
 Mtp = Annotated[bool, typer.Option("--mtp", help="Also run the file's prediction block (MTP), as a draft head.")]
+MtpFile = Annotated[
+    Path | None, typer.Option("--mtp-file", help="--mtp with a prediction block that is in a file of its own.", metavar="FILE")
+]
 LlamaLib = Annotated[Path | None, typer.Option(help="The llama.cpp to run: a libllama, or the folder with it.")]
+LlamaPython = Annotated[
+    str,
+    typer.Option(
+        metavar="PYTHON",
+        help="A Python that has llama-cpp-python, which says how its llama.cpp is laid out. Without --llama-lib it is run.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -78,11 +91,11 @@ def file_of(words: str) -> Path:
     return path
 
 
-def model_of(words: str) -> "Model":
-    """The loaded and checked model of that file. RefmodelError if it cannot be read."""
+def model_of(words: str, mtp_file: Path | None = None) -> "Model":
+    """The loaded and checked model of that file, with the prediction block of another one. RefmodelError if it cannot be read."""
     from ..model.model import load
 
-    return load(file_of(words))
+    return load(file_of(words), mtp_file and file_of(str(mtp_file)))
 
 
 def numerics_of(words: str) -> "Numerics":
@@ -90,6 +103,15 @@ def numerics_of(words: str) -> "Numerics":
     from ..numerics import numerics_of
 
     return numerics_of(words)
+
+
+def llama_of(lib: Path | None, python: str) -> "Given":
+    """The llama.cpp that a user names; as they name it where it need not be there. OracleError for a Python that has none."""
+    if not python:
+        return lib
+    from ..llamacpp.library import locate
+
+    return locate(lib, python)
 
 
 def token_ids(model: "Model", prompt: str, tokens: str, special: bool) -> list[int]:

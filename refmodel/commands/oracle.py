@@ -2,18 +2,20 @@
 
 import json
 
+from ..machine.threads import use
 from ..report.console import err, out
-from .options import AsJson, LlamaLib
+from .options import AsJson, LlamaLib, LlamaPython
 
 
-def oracle(llama_lib: LlamaLib = None, as_json: AsJson = False) -> None:
+def oracle(llama_lib: LlamaLib = None, llama_python: LlamaPython = "", as_json: AsJson = False) -> None:
     """Say what a llama.cpp is: its commit, what it uses of the processor, and whose bits it computes, operation by operation."""
+    use(None)
     from ..compare.probes import known
-    from ..llamacpp.oracle import locate
+    from ..llamacpp.library import locate
     from ..report.progress import watching
     from ..report.tables import pairs
 
-    library = locate(llama_lib)
+    library = locate(llama_lib, llama_python)
     with watching(err, "trying") as seen:
         found = known(library, seen)
     if as_json:

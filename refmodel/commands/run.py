@@ -16,6 +16,7 @@ from .options import (
     AsJson,
     ModelPath,
     Mtp,
+    MtpFile,
     NumericsName,
     Prompt,
     RouteText,
@@ -90,6 +91,7 @@ def run(
     chat_template_kwargs: ChatTemplateKwargs = "",
     special: Special = False,
     mtp: Mtp = False,
+    mtp_file: MtpFile = None,
     timing: ShowTiming = False,
     threads: Threads = None,
     as_json: AsJson = False,
@@ -100,14 +102,13 @@ def run(
     from ..text.reply import Reply
     from ..text.sampling import Sampling
 
-    loaded, policy = model_of(model), numerics_of(numerics)
+    loaded, policy, mtp = model_of(model, mtp_file), numerics_of(numerics), mtp or mtp_file is not None
     how, stops = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed=seed), stop or ()
     if chat:
         refuse_options_of_one_reply(tokens, timing, as_json, mtp)
         conversation = conversation_of(loaded, chat_template, chat_template_file, chat_template_kwargs, system, think)
         talk(dialogue_of(loaded, route, policy, how, n, ctx, stops, conversation, think_budget), prompt)
         return
-    refuse(timing and mtp, "--timing is about the trunk; leave out --mtp")
     refuse_chat_options(system, think, think_budget, chat_template, chat_template_file, chat_template_kwargs)
     ids = token_ids(loaded, prompt, tokens, special)
     session, timed = session_of(loaded, route, policy, timing, mtp)
@@ -140,9 +141,13 @@ def refuse_chat_options(system: str, think: bool | None, budget: int | None, *te
 
 
 def session_of(model: "Model", route: str, policy: "Numerics", timing: bool, mtp: bool) -> "tuple[Session, Timing | None]":
-    """A session under a route (words) and numerics; with `timing` also the record of where its time goes."""
+    """A session under a route (words) and numerics; with `timing` also the record of where its time goes.
+
+    RefmodelError for both `timing` and `mtp`.
+    """
     from ..speed.timing import Timing
 
+    refuse(timing and mtp, "--timing is about the trunk; leave out --mtp")
     if not timing:
         return model.session(route, policy, mtp=mtp), None
     chosen = model.route(route)

@@ -15,6 +15,7 @@ from .options import (
     Decode,
     ModelPath,
     Mtp,
+    MtpFile,
     NumericsName,
     Prompt,
     RouteText,
@@ -41,6 +42,7 @@ def trace(
     chunks: Chunks = "",
     special: Special = False,
     mtp: Mtp = False,
+    mtp_file: MtpFile = None,
 ) -> None:
     """Record every intermediate of a forward pass under llama.cpp's names."""
     use(threads)
@@ -49,7 +51,7 @@ def trace(
     from ..model.session import run_calls
     from ..report.progress import watching
 
-    loaded, policy = model_of(model), numerics_of(numerics)
+    loaded, policy = model_of(model, mtp_file), numerics_of(numerics)
     calls = calls_of(token_ids(loaded, prompt, tokens, special), decode, chunks)
     chosen = loaded.route(route)
     check_target(output, loaded.file.parts)
@@ -59,7 +61,9 @@ def trace(
     provenance |= {"route": chosen.canonical, "numerics": policy.name}
     with Spool(output, {"provenance": json.dumps(provenance)}) as writer:
         recorder = Recorder(writer, keep)
-        session = loaded.session(chosen, policy, recorder, mtp, scores=recorder.keeps_scores(len(chosen.layers)))
+        session = loaded.session(
+            chosen, policy, recorder, mtp or mtp_file is not None, scores=recorder.keeps_scores(len(chosen.layers))
+        )
         prepare(loaded, policy, calls)
         with watching(err, "tracing") as recorder.seen:
             for _ in run_calls(session, calls, recorder):

@@ -8,7 +8,7 @@ import typer
 
 from ..errors import RefmodelError
 from ..report.console import err, out
-from .options import SHIPPED, AsJson, LlamaLib, TokenText, file_of, whole_numbers
+from .options import SHIPPED, AsJson, LlamaLib, LlamaPython, TokenText, file_of, llama_of, whole_numbers
 
 
 def verify(
@@ -19,6 +19,7 @@ def verify(
         str, typer.Option(help="llamacpp: also run the copy in llama.cpp. transformers: also run both folders in transformers.")
     ] = "",
     llama_lib: LlamaLib = None,
+    llama_python: LlamaPython = "",
     tokens: TokenText = "",
     forward: Annotated[bool, typer.Option("--forward/--no-forward", help="Run both models and compare every bit.")] = True,
     as_json: AsJson = False,
@@ -35,7 +36,7 @@ def verify(
         )
     with watching(err, "proving") as seen:
         ids = whole_numbers(tokens) if tokens else []
-        options = Options(ids, forward, against == "llamacpp", llama_lib, against == "transformers", seen)
+        options = Options(ids, forward, against == "llamacpp", llama_of(llama_lib, llama_python), against == "transformers", seen)
         report = prove(file_of(str(copy)), file_of(source), route, options)
     if as_json:
         print(json.dumps(report.as_json(), indent=1))

@@ -7,7 +7,8 @@ import numpy as np
 from gguf import GGMLQuantizationType
 
 from ..arrays import Bytes
-from ..gguf.reader import GgufFile, Tensor
+from ..gguf.reader import GgufFile
+from ..gguf.tensor import AnyTensor
 from ..gguf.writer import write
 
 
@@ -24,7 +25,7 @@ def dequantized(file: GgufFile, out: Path) -> Path:
 class AsF32:
     """A tensor of the file as F32; decoded when its bytes are asked for, and not kept."""
 
-    source: Tensor
+    source: AnyTensor
     type: GGMLQuantizationType = GGMLQuantizationType.F32
 
     @property

@@ -11,11 +11,13 @@ from ..errors import TraceError
 from ..forward.taps import in_call
 from ..forward.trace import Trace
 from ..llamacpp.builds import JUDGE, build_of
+from ..llamacpp.library import describe
 from ..llamacpp.profile import Profile
 from ..model.model import Model
 from ..model.route import Route
 from ..numerics import LLAMACPP, REFERENCE, Numerics, llamacpp, numerics_of
 from .diff import Diff, diff
+from .rows import NOT_FINITE, Row
 from .views import View
 
 ALL = frozenset({""})  # of the operations whose bits are not known: every one
@@ -43,7 +45,7 @@ class Other:
     sha256       of the file it was recorded for; empty if it does not say
     who          one phrase for the headline: build and profile
     arithmetic   the numerics that computes as it does, or nearest to that
-    unknown      the operations whose bits are not known, "" for all of them; none for a llama.cpp that was tried on this machine
+    unknown      the operations whose bits are not known, with "" for all of them; none for a known llama.cpp that was tried here
     emitted      how many nodes it computed, and why those were left out that are not compared: name -> reason
     operations   ggml's operation that computed a tap's numbers, where llama.cpp was recorded
     ran          the file that it ran, where that has other weights than the user's
@@ -52,6 +54,9 @@ class Other:
     places       the program's own name of an array -> the tap that it is
     remarks      what was found before anything was compared
     apart        each call is a sequence of its own
+    strangers    the nodes of its graph that are not known here, in words
+    unjudged     taps that are computed from such
+    starts       a tap -> the taps that it is computed from; only where the graph is not the one that is known here
     """
 
     taps: Mapping[str, F]
@@ -70,10 +75,23 @@ class Other:
     places: Mapping[str, str] = field(default_factory=dict)
     remarks: Sequence["Remark"] = ()
     apart: bool = False
+    strangers: Sequence[str] = ()
+    unjudged: frozenset[str] = frozenset()
+    starts: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def is_exact(self, tap: str) -> bool:
         """Whether our arithmetic promises the bits of a tap, given its inputs."""
         return "" not in self.unknown and self.operations.get(tap, "") not in self.unknown
+
+    def judged(self, rows: Sequence[Row]) -> dict[str, Row]:
+        """The rows that say whether an operation is right, by tap.
+
+        Where the graph is not the one that is known here, those are not: what is computed from nodes that are not known, what has
+        another shape than ours, and what starts from that.
+        """
+        misfits = {row.name for row in rows if row.name in self.starts and row.problem and not row.problem.startswith(NOT_FINITE)}
+        spoilt = misfits | {tap for tap, starts in self.starts.items() if misfits & set(starts)}
+        return {row.name: row for row in rows if row.name not in self.unjudged | spoilt}
 
 
 def recorded(model: Model, path: Path, calls: Sequence[Sequence[int]] | None = None, route: Route | None = None) -> Other:
@@ -117,22 +135,30 @@ def from_trace(trace: Trace, arithmetic: Numerics | None = None, unknown: frozen
     provenance: dict[str, Any] = json.loads(trace.metadata["provenance"])
     nodes = json.loads(trace.metadata.get("nodes", "[]"))
     flat = [node for call in nodes for node in call]
-    named = [
-        (in_call(node["tap"], k), node.get("source", node["op"])) for k, call in enumerate(nodes) for node in call if node["tap"]
-    ]
+    named = [(in_call(node["tap"], k), k, node) for k, call in enumerate(nodes) for node in call if node["tap"]]
     return Other(
         taps=trace,
         calls=[list(map(int, call)) for call in provenance["calls"]],
         route=str(provenance["route"]),
         sha256=str(provenance.get("sha256", "")),
-        who=provenance.get("who", provenance.get("producer", str(trace.path))),
+        who=who_of(provenance) or str(trace.path),
         arithmetic=arithmetic or arithmetic_of(provenance),
         unknown=unknown,
         emitted=len(flat) or len(trace),
         left_out={node["name"]: node["reason"] for node in flat if node.get("reason")},
-        operations=dict(named),
+        operations={tap: node.get("source", node["op"]) for tap, _, node in named},
         ran=ran,
+        strangers=[f"{node['op']} {node['name']}" for node in flat if node.get("unknown")],
+        unjudged=frozenset(tap for tap, _, node in named if not node.get("judged", True)),
+        starts={tap: [in_call(start, k) for start in node["starts"]] for tap, k, node in named if "starts" in node},
     )
+
+
+def who_of(provenance: Mapping[str, Any]) -> str:
+    """One phrase for who recorded a run: a llama.cpp's build and profile, else what the provenance says; empty if it does not."""
+    if "build" in provenance:
+        return f"{describe(provenance['build'])}, profile {Profile(**provenance['profile']).describe()}"
+    return str(provenance.get("who", provenance.get("producer", "")))
 
 
 def arithmetic_of(provenance: Mapping[str, Any]) -> Numerics:

@@ -1,8 +1,10 @@
 """Which llama.cpp is this? It is known by what it computes, not by its name: small random models, every operation tried alone."""
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,18 +13,19 @@ from typing import Any
 from ..errors import OracleError
 from ..forward.trace import Trace
 from ..llamacpp.builds import BUILDS, INSTRUCTIONS, JUDGE, Build, build_of, compiled_for
-from ..llamacpp.oracle import Library, record
+from ..llamacpp.library import Library
+from ..llamacpp.oracle import record
 from ..llamacpp.profile import PROFILES
 from ..machine import kernel_cache
 from ..machine.files import PACKAGE, user_folder, whole
 from ..machine.sha256 import sha256_of
 from ..model.made import made, random_of
 from ..model.model import load
-from ..numerics import llamacpp
+from ..numerics import llamacpp_by_ops
 from ..ops.ggml_product import PATHS
 from ..quants import FLOATS
 from .diff import diff
-from .other_side import from_trace
+from .other_side import ALL, from_trace
 
 # Together these have every operation that decides bits: both ways to pair for RoPE, attention over all and over a window, GELU,
 # soft caps, the delta rule, its convolution, experts.
@@ -44,6 +47,12 @@ class Known:
     features: str
     build: Build
     unknown: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def unpromised(self) -> frozenset[str]:
+        """The operations of which no bits are promised, "" for all: of a commit that is not known, other shapes may have others."""
+        known = build_of({"commit": self.commit, "features": self.features})
+        return frozenset(self.unknown) | (frozenset() if known else ALL)
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain data for JSON."""
@@ -80,63 +89,97 @@ def known(library: Library, seen: Callable[[str], None] = lambda what: None) -> 
 def answer_file(library: Library) -> Path:
     """Where the answer is kept: it belongs to these libraries and this state of our own code. The file may not exist yet."""
     files = sorted(path for path in {*library.path.parent.glob("lib*.so*"), library.path} if path.is_file())
-    name = f"{sha256_of(files)[:32]}-{library.variant.stem if library.variant else ''}"
+    bindings = hashlib.sha256(library.bindings.encode()).hexdigest()[:8]
+    name = f"{sha256_of(files)[:32]}-{library.variant.stem if library.variant else ''}-{bindings}"
     ours = f"{kernel_cache.digest()}-{sha256_of(sorted(PACKAGE.rglob('*.py')))[:16]}"
     return user_folder() / "oracles" / ours / f"{name}.json"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A random model, and what the library computed of it: a trace for each profile of PROFILES."""
+
+    model: Path
+    traces: Sequence[Path]
 
 
 def tried(library: Library, seen: Callable[[str], None]) -> Known:
     """Run the probes in the library, and compare every operation with the known builds, the likeliest first.
 
-    Returns the build with the fewest differing operations. OracleError if the library cannot be run.
+    The library computes the next probe while one is compared. Returns the build with the fewest differing operations.
+    OracleError if the library cannot be run.
     """
     said = library.build
     named = build_of(said)
     likeliest = named or BUILDS.get(said["commit"][:7], JUDGE)
     every = [compiled_for(build, cpu) for build in BUILDS.values() for cpu in INSTRUCTIONS.values()]
     builds = [likeliest, *(build for build in every if build != likeliest)]
-    with TemporaryDirectory(prefix="refmodel-") as folder:
-        traces = dict(recorded(library, Path(folder), seen))
+    with TemporaryDirectory(prefix="refmodel-") as folder, ahead() as pool:
+        waiting = [pool.submit(recorded, library, Path(folder), architecture, seen) for architecture in ARCHITECTURES]
         best: Known | None = None
         for build in builds:
-            unknown = differing(traces, build, seen)
-            if best is None or len(unknown) < len(best.unknown):
+            unknown = differing(answered(waiting), build, seen, None if best is None else len(best.unknown))
+            if unknown is not None:
                 best = Known(said["commit"], said["features"], build, unknown)
-            if not unknown or build == named:  # it is the one that it says it is: no other is nearer
+            assert best is not None
+            if not best.unknown or build == named:  # it is the one that it says it is: no other is nearer
                 break
     assert best is not None
     return best
 
 
-def recorded(library: Library, folder: Path, seen: Callable[[str], None]) -> Iterator[tuple[Path, Sequence[Path]]]:
-    """Each probe, a model's file, with what the library computes of it under each profile. OracleError if it runs none."""
-    types, refused = [*FLOATS, *PATHS], list[OracleError]()
-    for architecture in ARCHITECTURES:
-        model = made(folder / f"{architecture}.gguf", architecture, types, random_of)
-        traces = []
+@contextmanager
+def ahead() -> Iterator[ThreadPoolExecutor]:
+    """A thread that starts what is submitted, one after the other. What it has not begun at the end of the block is left undone."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def recorded(library: Library, folder: Path, architecture: str, seen: Callable[[str], None]) -> Probe:
+    """A probe of an architecture, in files of a folder. OracleError if the library does not run it."""
+    model = made(folder / f"{architecture}.gguf", architecture, [*FLOATS, *PATHS], random_of)
+    traces = []
+    for profile in PROFILES.values():
+        seen(f"{architecture} in llama.cpp, {profile.name}")
+        traces.append(folder / f"{architecture}-{profile.name}.safetensors")
+        record(model, CALLS, profile, traces[-1], library, {"route": "identity"})
+    return Probe(model, traces)
+
+
+def answered(waiting: Sequence[Future[Probe]]) -> Iterator[Probe]:
+    """The probes as they are done, without those that the library does not run. OracleError if it runs none."""
+    refused = list[OracleError]()
+    for future in waiting:
         try:
-            for profile in PROFILES.values():
-                seen(f"{architecture} in llama.cpp, {profile.name}")
-                traces.append(folder / f"{architecture}-{profile.name}.safetensors")
-                record(model, CALLS, profile, traces[-1], library.variant or library.path, {"route": "identity"})
+            yield future.result()
         except OracleError as error:
             refused.append(error)  # a llama.cpp that does not know this architecture
-            continue
-        yield model, traces
-    if len(refused) == len(ARCHITECTURES):
+    if len(refused) == len(waiting):
         raise refused[0]
 
 
-def differing(traces: Mapping[Path, Sequence[Path]], build: Build, seen: Callable[[str], None]) -> dict[str, float]:
-    """The operations that have other bits than ours of that build, started from the library's own numbers; largest NMSE of each."""
+def differing(probes: Iterable[Probe], build: Build, seen: Callable[[str], None], fewer: int | None) -> dict[str, float] | None:
+    """The operations that have other bits than ours of that build, started from the library's own numbers; largest NMSE of each.
+
+    Computed by the operations of refmodel/ops: they need nothing compiled.
+
+    fewer  None if they are not fewer than this
+    """
     found: dict[str, float] = {}
-    for path, runs in traces.items():
-        model = load(path)
-        for run, profile in zip(runs, PROFILES.values(), strict=True):
+    for probe in probes:
+        model = load(probe.model)
+        for run in probe.traces:
             other = from_trace(Trace(run))
-            rows = diff(model, CALLS, other.taps, model.route(), llamacpp(profile, build), "node", seen).rows
-            for row in rows:
+            assert other.arithmetic.emulates
+            policy = llamacpp_by_ops(other.arithmetic.emulates.profile, build)
+            rows = diff(model, CALLS, other.taps, model.route(), policy, "node", seen).rows
+            for row in other.judged(rows).values():
                 if row.differ and not row.problem:
                     operation = other.operations.get(row.name, row.name)
                     found[operation] = max(found.get(operation, 0.0), row.nmse)
+            if fewer is not None and len(found) >= fewer:
+                return None
     return found

@@ -7,6 +7,8 @@ import numpy as np
 
 from ..arrays import F, NDInt
 
+NOT_FINITE = "not finite"  # how a problem begins that is of numbers, not of names or shapes
+
 
 @dataclass(frozen=True)
 class Row:
@@ -65,7 +67,7 @@ def compare(name: str, ours: F, theirs: F) -> Row:
     if squeezed(ours.shape) != squeezed(theirs.shape):
         problem = f"shape {list(ours.shape)}, theirs {list(theirs.shape)}"
     elif not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
-        problem = "not finite: " + " and ".join(
+        problem = f"{NOT_FINITE}: " + " and ".join(
             f"{np.size(x) - np.isfinite(x).sum()} of {who}"
             for who, x in (("ours", ours), ("theirs", theirs))
             if not np.isfinite(x).all()

@@ -93,11 +93,19 @@ def judge(
         route = model.route()
     with TemporaryDirectory(prefix="refmodel-") as folder:
         run = diff(model, other.calls, other.taps, route, policy, "node", seen)
-        rows = {row.name: row for row in run.rows}
-        if any(row.differ and not other.is_exact(row.name) for row in run.rows):
-            floor = measured(model, route, other, Path(folder), seen) if noise is None else noise
-            rows = {name: replace(row, allowed=explained(name, floor)) for name, row in rows.items()}
-    rows = {name: replace(row, allowed=0.0) if other.is_exact(name) else row for name, row in rows.items()}
+        rows = other.judged(run.rows)
+        if noise is None and any(row.differ and not other.is_exact(name) for name, row in rows.items()):
+            noise = measured(model, route, other, Path(folder), seen)
+    return verdict_on(rows, other, policy, noise)
+
+
+def verdict_on(judged: Mapping[str, Row], other: Other, policy: Numerics, noise: Mapping[str, float] | None) -> Verdict:
+    """The verdict on what `other.judged` gives of a run under `policy`.
+
+    noise  as in `judge`; None if no operation of unknown bits differs
+    """
+    explains = {name: np.inf if noise is None else explained(name, noise) for name in judged}
+    rows = {name: replace(row, allowed=0.0 if other.is_exact(name) else explains[name]) for name, row in judged.items()}
     first = next((row for row in rows.values() if not row.within), None)
     differs = any(row.differ for row in rows.values())
     return Verdict(WRONG if first else EXPLAINED if differs else EQUAL, policy, rows, first)

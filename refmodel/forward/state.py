@@ -65,4 +65,21 @@ class Recurrent:
         """Does nothing: these states do not grow."""
 
 
-State = KeyValues | Recurrent
+@dataclass
+class Convolved:
+    """What a position with a convolution alone remembers; zeros before the first token.
+
+    conv   [K-1, C]  the last inputs of the convolution
+    """
+
+    conv: F
+
+    def bytes(self, tokens: int, dtype: Any) -> int:
+        """Bytes of the inputs: the same for any number of tokens and any dtype of the cache."""
+        return self.conv.nbytes
+
+    def reserve(self, tokens: int) -> None:
+        """Does nothing: this state does not grow."""
+
+
+State = KeyValues | Recurrent | Convolved

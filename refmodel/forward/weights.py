@@ -9,7 +9,7 @@ from gguf import GGMLQuantizationType
 
 from ..arrays import Bytes, DType, F, Ints, Matrices, Matrix
 from ..errors import TensorError
-from ..gguf.reader import Tensor
+from ..gguf.tensor import AnyTensor
 from ..quants import dequantize
 
 
@@ -22,7 +22,7 @@ class Weight:
     bias    its companion `.bias`, if it has one: what is added to its products, [O]
     """
 
-    tensor: Tensor
+    tensor: AnyTensor
     scale: "Weight | None" = None
     bias: "Weight | None" = None
     _decoded: dict[Any, F] = field(default_factory=dict, repr=False, compare=False)
@@ -71,7 +71,7 @@ class Expert:
     number  which one, 0 to X-1
     """
 
-    whole: Tensor
+    whole: AnyTensor
     number: int
 
     @property
@@ -93,7 +93,7 @@ class Expert:
     def rows(self) -> Bytes:
         """Its own packed rows [O, bytes per row]; no byte of another expert is read."""
         O, _ = self.shape
-        return self.whole.rows[self.number * O : (self.number + 1) * O]
+        return self.whole.between(self.number * O, (self.number + 1) * O)
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Rows:
     @property
     def rows(self) -> Bytes:
         """Its packed rows, a view: [stop - start, bytes per row]."""
-        return self.whole.rows[self.start : self.stop]
+        return self.whole.tensor.between(self.start, self.stop)
 
     @property
     def scale(self) -> Weight | None:

@@ -8,10 +8,11 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from gguf import GGMLQuantizationType
@@ -23,49 +24,35 @@ from ..quants.types import SIZES, missing, tensor_type
 from .cursor import Cursor, read_field
 from .format import ALIGNMENT, MAGIC, MAX_ALIGNMENT, MAX_DIMS, MAX_KEY, MAX_NAME, VERSIONS
 from .metadata import Field, Metadata
+from .tensor import AnyTensor, Tensor
 
 SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 
 
-@dataclass(frozen=True, eq=False)
-class Tensor:
-    """One tensor of a file.
-
-    name   at most 256 bytes
-    type   its tensor type
-    shape  in NumPy's order, the reverse of ggml's: a matrix is (rows, columns), a row contiguous
-    file   path of the file, or part, that holds it
-    data   the packed bytes, a read-only view of the file's mapping
-    """
-
-    name: str
-    type: GGMLQuantizationType
-    shape: tuple[int, ...]
-    file: Path
-    data: Bytes
-
-    @property
-    def rows(self) -> Bytes:
-        """The packed rows [product of all axes but the last, bytes of a row]; read-only, no copy."""
-        return self.data.reshape(prod(self.shape[:-1]), -1)
-
-
 @dataclass(frozen=True)
 class GgufFile:
-    """A file, or a set of split files read as one.
+    """A file, or a set of split files read as one, or a Hugging Face folder in the words of a GGUF.
 
     path      the path that was opened, of a set the first part
-    version   of GGUF: 2 or 3
+    version   of GGUF: 2 or 3; 0 for a folder
     metadata  key -> value; of a set that of the first part
-    tensors   name -> Tensor, in the order of the files
+    tensors   name -> tensor, in the order of the files
     parts     the files, in order
+    beyond    fields of Hparams that a folder says and no key of a GGUF can, with their values
+    remarks   what to know of a folder: what a GGUF made of it would lose
+    draft     path of the file that holds its prediction block, if that is another one
+    notes     what was renamed or left out since it was read, in words; see model/exports.py
     """
 
     path: Path
     version: int
     metadata: Metadata
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, AnyTensor]
     parts: tuple[Path, ...]
+    beyond: Mapping[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    draft: Path | None = None
+    notes: tuple[str, ...] = ()
 
     def sha256(self) -> str:
         """Hexadecimal digest over the bytes of all parts; computed on first use."""
@@ -241,7 +228,7 @@ def joined(first: GgufFile, count: int) -> GgufFile:
                 "model: get all of one"
             )
         parts.append(part)
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, AnyTensor] = {}
     for part in parts:
         if again := tensors.keys() & part.tensors.keys():
             raise FileError(

@@ -80,10 +80,12 @@ def nbytes(t: Packed) -> int:
 
 
 def field(kind: GGUFValueType, value: Any, item: GGUFValueType | None = None) -> Field:
-    """A new metadata value: a scalar, a string, or an array of scalars whose type is `item`."""
+    """A new metadata value: a scalar, a string, or an array of scalars or strings whose type is `item`."""
     if kind == GGUFValueType.STRING:
-        text = value.encode()
-        return Field(kind, None, 1, memoryview(struct.pack("<Q", len(text)) + text))
+        return Field(kind, None, 1, memoryview(text(value)))
+    if kind == GGUFValueType.ARRAY and item == GGUFValueType.STRING:
+        strings = b"".join(text(string) for string in value)
+        return Field(kind, item, len(value), memoryview(struct.pack("<IQ", item, len(value)) + strings))
     if kind == GGUFValueType.ARRAY and item is not None:
         body = np.asarray(value).astype(SCALARS[item]).tobytes()
         return Field(kind, item, len(value), memoryview(struct.pack("<IQ", item, len(value)) + body))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ..arch import HYBRID
-from ..arch.metadata import BETA_FAST, BETA_SLOW
+from ..arch.rotation import Yarn
 from ..model.model import Model
 from ..quants import LAYOUTS
 
@@ -30,7 +30,7 @@ def _special_tokens(model: Model) -> Iterator[str]:
 
 def _interval(model: Model) -> Iterator[str]:
     md, arch, how = model.file.metadata, model.architecture, model.arch.FACTS.kinds
-    if how is None or how.listed == how.interval:
+    if how is None or how.interval in ("", how.listed):
         return
     listed, interval = f"{arch}.{how.listed}", f"{arch}.{how.interval}"
     if listed in md and interval in md and md.int(interval) > 0:
@@ -62,10 +62,13 @@ def _decays(model: Model) -> Iterator[str]:
 
 
 def _unread_scaling(model: Model) -> Iterator[str]:
-    """Keys of YaRN that llama.cpp reads only for grok and mistral3."""
+    """Keys of YaRN that llama.cpp reads for other architectures only."""
     md, start = model.file.metadata, f"{model.architecture}.rope.scaling."
-    used = {"yarn_ext_factor": 1.0, "yarn_attn_factor": 1.0, "yarn_beta_fast": BETA_FAST, "yarn_beta_slow": BETA_SLOW}
+    used = {"yarn_ext_factor": 1.0, "yarn_attn_factor": 1.0, "yarn_log_multiplier": 0.0}
+    used |= {"yarn_beta_fast": Yarn.fast, "yarn_beta_slow": Yarn.slow}
     for name, value in used.items():
+        if name in model.arch.FACTS.scaling:
+            continue
         if model.hp.rope.unscaled and start + name in md and md[start + name] != value:
             words = f"llama.cpp does not read it for {model.architecture} and computes with {value:g}"
             yield f"{start}{name} is {md[start + name]}: {words}"

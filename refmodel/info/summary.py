@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ..arch.kinds import Kinds, interval_in
 from ..machine.memory import anonymous
 from ..model.model import Model
+from .computed import words
 from .meanings import kind_meaning, tensor_meaning
 from .needs import needs
 
@@ -38,14 +39,15 @@ def summary(model: Model) -> dict[str, str]:
     return {
         "file": str(model.path),
         "parts": str(len(model.file.parts)),
+        **({"export": f"Ollama's, read with llama.cpp's names: {'; '.join(model.file.notes)}"} if model.file.notes else {}),
         "name": model.file.metadata.str("general.name", "-"),
         "architecture": model.architecture,
         "blocks": f"{hp.n_layer}" + (f" + {hp.n_nextn} for multi-token prediction (executed with --mtp)" if hp.n_nextn else ""),
         "kinds": kinds(model),
         "E, vocabulary": f"{hp.n_embd}, {model.n_vocab}",
         "heads": heads(model),
-        **{kind: words for kind in dict.fromkeys(model.kinds) if (words := kind_meaning(model.arch, hp, kind))},
-        "RoPE": rope(model),
+        **{kind: text for kind in dict.fromkeys(model.kinds) if (text := kind_meaning(model.arch, hp, kind))},
+        **words(model),
         "head": "its own matrix" if "output.weight" in model.weights else "tied to the embedding",
         "weights": f"{sum(t.data.size for t in model.file.tensors.values()):,} bytes: "
         + ", ".join(f"{n} {name}" for name, n in types.most_common()),
@@ -72,7 +74,11 @@ def blocks_of(model: Model, kind: str) -> list[int]:
 def kinds_from(model: Model, how: Kinds) -> str:
     """The key, or the rule, that says which block is of which kind."""
     md, arch = model.file.metadata, model.architecture
+    if not how.interval:
+        return f"{arch}.{how.listed} is 0 for {how.kind}"
     listed, interval = f"{arch}.{how.listed}", f"{arch}.{how.interval}"
+    if how.only and not md.int(f"{arch}.{how.only}", 0):
+        return f"{arch}.{how.only} is {'0' if f'{arch}.{how.only}' in md else 'missing'}, so no block is {how.kind}"
     if listed in md and md.fields[listed].item is not None:
         return f"as {listed} lists them"
     if interval in md:
@@ -94,20 +100,12 @@ def heads(model: Model) -> str:
     return f"{hp.n_head} query, {hp.n_head_kv} key/value, of {hp.head_dim}{own}"
 
 
-def rope(model: Model) -> str:
-    """Which dimensions of a head RoPE rotates, and which two form a pair."""
-    hp, n = model.hp, model.hp.rope.n_rot
-    still = f"; the other {hp.head_dim - n} stay as they are" if n < hp.head_dim else ""
-    pairs = "2i and 2i + 1" if hp.rope.adjacent else f"i and i + {n // 2} (NeoX)"
-    return f"base {hp.rope.base:g}, {n} of {hp.head_dim} dims, pairs {pairs}{still}"
-
-
 def memory(model: Model) -> str:
     """What a run needs besides the file's mapping, and what this process uses."""
     need, now = needs(model), anonymous()
     parts = [
         f"{need['cache_of_1000_tokens'] / 1e6:.1f} MB of keys and values for 1000 tokens",
-        f"{need['states'] / 1e6:.1f} MB of delta rule states",
+        f"{need['states'] / 1e6:.1f} MB of recurrent states",
         "the weights stay packed in the file's mapping",
     ]
     return "; ".join(parts) + (f"; this process has {now / 1e6:.0f} MB that no file backs" if now else "")

@@ -2,28 +2,35 @@
 
 golden/names/<architecture>.txt has a section [head], one for each kind of block, and one or more [tail ...]. A line is one of
 
-    MUL_MAT    Qcur-N    = Qcur-N                    compared with this tap
+    MUL_MAT    Qcur-N    = Qcur-N < MUL_MAT(...)     compared with this tap; `<`: its definition (graph.py), several with `or`
     RESHAPE    Qcur-N    ! same numbers as Qcur-N    not compared, and why
     ? GET_ROWS node      ! ...                       may be absent
     * VIEW     name      ! ...                       may be there any number of times
     |2 CONT    name      = name                      may be there instead of the two lines above it
 
-N is the block's number, `node` a node without a name. A tap has the node's name; `name-N#k` has k earlier nodes of that
-name in its block, and `rms_norm-N#1` is the second nameless node of that operation. `name-N#bias` is the sum of a product and a
-bias that not every file has; it does not count. node_variants.py has the tables of files that store matrices in other ways.
+N is the block's number, N+1 the next block's, `node` a node without a name. A tap has the node's name; `name-N#k` has k earlier
+nodes of that name in its block, and `rms_norm-N#1` is the second nameless node of that operation. `name-N#bias` is the sum of a
+product and a bias that not every file has; it does not count. node_variants.py has the tables of files that store matrices in
+other ways.
 """
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..errors import OracleError
 from ..machine.files import PACKAGE
 
+
+class UnknownNode(OracleError):
+    """A graph is not the table's."""
+
+
 FOLDER = PACKAGE / "golden" / "names"
 LINE = re.compile(
-    r"(?:(?P<number>[?*])\s+|\|(?P<instead>\d+)\s+)?(?P<op>[A-Z0-9_]+)\s+(?P<name>\S.*?)\s+(?P<mark>[=!])\s+(?P<text>.+)"
+    r"(?:(?P<number>[?*])\s+|\|(?P<instead>\d+)\s+)?(?P<op>[A-Z0-9_]+)\s+(?P<name>\S.*?)\s+(?P<mark>[=!])\s+(?P<text>.+?)(?:\s+<\s+(?P<made>.+))?"
 )
 
 
@@ -36,6 +43,7 @@ class Entry:
     optional  may be absent
     repeats   may be there any number of times
     instead   how many lines before it it may replace
+    made      the definitions of the tap, as graph.py has them; none where they were not recorded
     """
 
     op: str
@@ -45,14 +53,19 @@ class Entry:
     optional: bool = False
     repeats: bool = False
     instead: int = 0  # of so many lines before it
+    made: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of one node of a stream: its tap, or the reason why it has none."""
+    """What becomes of one node of a stream: its tap, or the reason why it has none.
+
+    more  what a trace says of it besides; nothing where the graph is the table's
+    """
 
     tap: str
     reason: str
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,11 @@ class Table:
     def blocks(self) -> list[str]:
         """The names of the sections that are kinds of block."""
         return [name for name in self.sections if name != "head" and not name.startswith("tail")]
+
+    @property
+    def embedding(self) -> str:
+        """The tap that the first block reads."""
+        return [entry.tap for entry in self.sections["head"] if entry.tap][-1]
 
     @property
     def tails(self) -> list[str]:
@@ -97,16 +115,22 @@ def parse(lines: Iterable[str], path: Path) -> dict[str, tuple[Entry, ...]]:
         elif match := LINE.fullmatch(line):
             tap, reason = (match["text"], "") if match["mark"] == "=" else ("", match["text"])
             number, instead = match["number"], int(match["instead"] or 0)
-            here.append(Entry(match["op"], match["name"], tap, reason, bool(number), number == "*", instead))
+            made = tuple(match["made"].split(" or ")) if match["made"] else ()
+            here.append(Entry(match["op"], match["name"], tap, reason, bool(number), number == "*", instead, made))
         else:
             raise OracleError(f"{path}:{row}: expected `OP name = tap` or `OP name ! reason`, found {line!r}; correct the line")
     return {name: tuple(entries) for name, entries in sections.items()}
 
 
 def normalised(name: str, block: int) -> str:
-    """A node's name without what changes from block to block and from graph to graph: Kcur-3 -> Kcur-N, node_57 -> node."""
+    """A node's name without what changes from block to block and from graph to graph: Kcur-3 -> Kcur-N, node_57 -> node.
+
+    In block 3 Kcur-4 is Kcur-N+1: llama.cpp may read a state before the block that it belongs to.
+    """
     name = re.sub(r"\bnode_\d+", "node", name)
-    return re.sub(rf"(?:(?<=-)|(?<=_l)|(?<=blk\.)){block}(?!\d)", "N", name).strip()
+    for number, letter in ((block, "N"), (block + 1, "N+1")):
+        name = re.sub(rf"(?:(?<=-)|(?<=_l)|(?<=blk\.)){number}(?!\d)", letter, name)
+    return name.strip()
 
 
 @dataclass(frozen=True, order=True)
@@ -118,7 +142,7 @@ class Place:
 
 
 class Aligner:
-    """Walks a stream of nodes along a table, strictly in order. OracleError for a node that the table does not have there.
+    """Walks a stream of nodes along a table, strictly in order. UnknownNode for a node that the table does not have there.
 
     block   number of the block being computed; -1 in the head
     """
@@ -133,14 +157,14 @@ class Aligner:
         self._next = {Place("head", 0)}  # where we may be: kinds of block differ only after some nodes
 
     def feed(self, op: str, name: str) -> Verdict:
-        """The verdict on the next node. OracleError if no section has it here, or two sections disagree on it."""
+        """The verdict on the next node. UnknownNode if no section has it here; OracleError if two sections disagree on it."""
         found = self._matches(op, name)
         if not found and any(self._is_done(place) for place in self._next):
             self.block += 1
             self._next |= {Place(section, 0) for section in (*self.table.blocks, *self.table.tails)}
             found = self._matches(op, name)
         if not found:
-            raise OracleError(self._unknown(f"{op} {name!r}"))
+            raise UnknownNode(self._unknown(f"{op} {name!r}"))
         self._next = {Place(place.section, place.line + (not self._entry(place).repeats)) for place in found}
         verdicts = {(self._entry(place).tap, self._entry(place).reason) for place in found}
         if len(verdicts) > 1:
@@ -151,9 +175,14 @@ class Aligner:
         return Verdict(tap, reason)
 
     def end(self) -> None:
-        """Check that the graph is complete. OracleError if the table has more."""
+        """Check that the graph is complete. UnknownNode if the table has more."""
         if not any(place.section in self.table.tails and self._is_done(place) for place in self._next):
-            raise OracleError(self._unknown("nothing more"))
+            raise UnknownNode(self._unknown("nothing more"))
+
+    @property
+    def behind(self) -> list[Place]:
+        """Where the walk may be: behind the lines that the last node may have been; a repeated line is not passed."""
+        return sorted(self._next)
 
     def _matches(self, op: str, name: str) -> list[Place]:
         wanted = op, normalised(name, self.block)

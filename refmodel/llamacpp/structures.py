@@ -1,33 +1,24 @@
-"""The C structures and functions of llama.cpp, by build, and a library that is loaded and held against them.
+"""A loaded llama.cpp: its functions with their types, and its structures, which it is held against before anything is believed.
 
 Source: llama.cpp include/llama.h, ggml/include/ggml.h, ggml-backend.h.
 """
 
 import ctypes
 import os
+import platform
 import re
 from collections.abc import Mapping, Sequence
-from ctypes import (
-    POINTER,
-    Structure,
-    c_bool,
-    c_char,
-    c_char_p,
-    c_float,
-    c_int,
-    c_int32,
-    c_int64,
-    c_size_t,
-    c_uint32,
-    c_void_p,
-)
-from dataclasses import dataclass
+from ctypes import POINTER, Structure, c_bool, c_char, c_char_p, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_void_p
 from pathlib import Path
 from typing import Any
 
 from ..errors import OracleError
+from .layouts import BATCH, CONTEXTS, MODELS, NAMES, Layout, fields, misread, structure
 
 CALLBACK = ctypes.CFUNCTYPE(c_bool, c_void_p, c_bool, c_void_p)
+FIRST_IS_RESULT = platform.machine().lower() in ("x86_64", "amd64")  # where a large result is written is a hidden first argument
+ROOM = 4096  # bytes; more than any structure of parameters has
+F16 = 1  # ggml_type
 
 
 class Tensor(Structure):
@@ -51,181 +42,177 @@ class Tensor(Structure):
     )
 
 
-class ModelParams(Structure):
-    """struct llama_model_params."""
+class InitParams(Structure):
+    """struct ggml_init_params."""
 
-    _fields_ = (
-        ("devices", c_void_p),
-        ("tensor_buft_overrides", c_void_p),
-        ("n_gpu_layers", c_int32),
-        ("split_mode", c_int),
-        ("load_mode", c_int),
-        ("lazy_mode", c_int),
-        ("main_gpu", c_int32),
-        ("tensor_split", c_void_p),
-        ("progress_callback", c_void_p),
-        ("progress_callback_user_data", c_void_p),
-        ("kv_overrides", c_void_p),
-        *((name, c_bool) for name in ("vocab_only", "check_tensors", "use_extra_bufts", "no_host", "no_alloc", "load_mtp")),
-    )
+    _fields_ = (("mem_size", c_size_t), ("mem_buffer", c_void_p), ("no_alloc", c_bool))
 
 
-CONTEXT_HEAD: tuple[tuple[str, Any], ...] = (
-    *((name, c_uint32) for name in ("n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_rs_seq")),
-    *((name, c_uint32) for name in ("n_outputs_max", "n_outputs_max_per_seq")),
-    *((name, c_int32) for name in ("n_threads", "n_threads_batch")),
-    *((name, c_int) for name in ("ctx_type", "rope_scaling_type", "pooling_type", "attention_type", "flash_attn_type")),
-    *((name, c_float) for name in ("rope_freq_base", "rope_freq_scale", "yarn_ext_factor", "yarn_attn_factor")),
-    *((name, c_float) for name in ("yarn_beta_fast", "yarn_beta_slow")),
-    ("yarn_orig_ctx", c_uint32),
-    ("defrag_thold", c_float),
-    ("cb_eval", CALLBACK),
-    ("cb_eval_user_data", c_void_p),
-    ("type_k", c_int),
-    ("type_v", c_int),
-)
-CONTEXT_TAIL: tuple[tuple[str, Any], ...] = (
-    ("abort_callback", c_void_p),
-    ("abort_callback_data", c_void_p),
-    *((name, c_bool) for name in ("embeddings", "offload_kqv", "no_perf", "op_offload", "swa_full", "kv_unified")),
-    ("samplers", c_void_p),
-    ("n_samplers", c_size_t),
-    ("ctx_other", c_void_p),
-)
+Signatures = Mapping[str, tuple[Any, list[Any]]]
 
-
-class ContextParams(Structure):
-    """struct llama_context_params."""
-
-    _fields_ = CONTEXT_HEAD + CONTEXT_TAIL
-
-
-class ContextParamsMoe(Structure):
-    """struct llama_context_params of builds that have a cache of experts."""
-
-    _fields_ = (*CONTEXT_HEAD, ("moe_cache_size", c_size_t), *CONTEXT_TAIL)
-
-
-class Batch(Structure):
-    """struct llama_batch: the tokens of one call."""
-
-    _fields_ = (
-        ("n_tokens", c_int32),
-        ("token", c_void_p),
-        ("embd", c_void_p),
-        ("pos", c_void_p),
-        ("n_seq_id", c_void_p),
-        ("seq_id", c_void_p),
-        ("logits", c_void_p),
-    )
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What is known of one build.
-
-    name     for people
-    context  its llama_context_params
-    """
-
-    name: str
-    context: type[Structure]
-
-
-# (ggml_version(), first seven digits of ggml_commit()) -> layout. A build that is not here is refused.
-LAYOUTS: dict[tuple[str, str], Layout] = {
-    ("0.25.1", "0ad4a86"): Layout("node-llama-cpp 3.22.1", ContextParams),
-    ("0.25.3", "0c1e570"): Layout("llama-cpp-python 0.3.36", ContextParams),
-    ("0.27.0", "0ce8cd1"): Layout("b11739", ContextParamsMoe),
-}
-# What a build of a known layout says about itself; if it does not, the layout is not what it seems.
-CONTEXT_DEFAULTS: dict[str, Any] = {
-    "n_ctx": 512,
-    "n_batch": 2048,
-    "n_ubatch": 512,
-    "n_seq_max": 1,
-    "n_threads": 4,
-    "flash_attn_type": -1,
-    "type_k": 1,
-    "type_v": 1,
-    "abort_callback": None,
-    "embeddings": False,
-    "samplers": None,
-    "n_samplers": 0,
-}
-TENSOR_OVERHEAD = 32 + ctypes.sizeof(Tensor)  # ggml_tensor_overhead(): struct ggml_object and the tensor
-
-
-SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
-    "ggml_version": (c_char_p, []),
-    "ggml_commit": (c_char_p, []),
-    "ggml_tensor_overhead": (c_size_t, []),
+SIGNATURES: Signatures = {
     "ggml_op_desc": (c_char_p, [c_void_p]),
-    "ggml_backend_load": (c_void_p, [c_char_p]),
+    "ggml_init": (c_void_p, [InitParams]),
+    "ggml_free": (None, [c_void_p]),
+    "ggml_new_tensor_4d": (c_void_p, [c_void_p, c_int, *[c_int64] * 4]),
+    "ggml_set_name": (c_void_p, [c_void_p, c_char_p]),
+    "ggml_permute": (c_void_p, [c_void_p, c_void_p, *[c_int] * 4]),
+    "ggml_get_data": (c_void_p, [c_void_p]),
     "llama_backend_init": (None, []),
     "llama_print_system_info": (c_char_p, []),
-    "llama_model_default_params": (ModelParams, []),
-    "llama_model_load_from_file": (c_void_p, [c_char_p, ModelParams]),
     "llama_model_meta_val_str": (c_int32, [c_void_p, c_char_p, c_char_p, c_size_t]),
+    "llama_model_free": (None, [c_void_p]),
     "llama_model_get_vocab": (c_void_p, [c_void_p]),
     "llama_vocab_n_tokens": (c_int32, [c_void_p]),
-    "llama_decode": (c_int32, [c_void_p, Batch]),
+    "llama_free": (None, [c_void_p]),
+    "llama_n_ctx": (c_uint32, [c_void_p]),
+    "llama_n_batch": (c_uint32, [c_void_p]),
+    "llama_n_ubatch": (c_uint32, [c_void_p]),
+    "llama_n_threads": (c_int32, [c_void_p]),
+    "llama_n_threads_batch": (c_int32, [c_void_p]),
     "llama_get_logits": (POINTER(c_float), [c_void_p]),
 }
+SAID: Signatures = {"ggml_version": (c_char_p, []), "ggml_commit": (c_char_p, [])}  # from September 2025 on
+
+
+def of_layout(layout: Layout) -> Signatures:
+    """The functions that structures are passed to and returned from by value."""
+    return {
+        "llama_model_default_params": (layout.model, []),
+        "llama_context_default_params": (layout.context, []),
+        "llama_model_load_from_file": (c_void_p, [c_char_p, layout.model]),
+        "llama_init_from_model": (c_void_p, [c_void_p, layout.context]),
+        "llama_decode": (c_int32, [c_void_p, layout.batch]),
+    }
 
 
 class Api:
     """The functions of one llama.cpp, with their types.
 
-    lib    the loaded library
-    build  what it reports about itself: name, ggml (its version), commit, features, kernels
-    path   of the library, for messages
+    lib     the loaded library
+    layout  of its structures
+    build   what it reports about itself: name, ggml (its version), commit, features, kernels; a library of before September 2025
+            has no version and no commit
+    path    of the library, for messages
     """
 
-    def __init__(self, files: Sequence[str], variant: str) -> None:
-        """Load `files` in order (the last is libllama), then the CPU kernels `variant`, if any. OracleError if it is not known."""
+    def __init__(self, files: Sequence[str], variant: str, described: Layout | None = None) -> None:
+        """Load `files` in order (the last is libllama), then the CPU kernels `variant`, if any.
+
+        described  the layout that bindings have; None to find the known one that fits
+
+        OracleError if the structures are laid out otherwise.
+        """
         self.path = files[-1]
         try:
             self.lib = [ctypes.CDLL(file, mode=ctypes.RTLD_GLOBAL) for file in files][-1]
-            self._declare(SIGNATURES)
+            self.declare(SIGNATURES)
         except (OSError, AttributeError) as error:
             raise OracleError(
                 f"{self.path}: cannot be loaded as a llama.cpp ({error}); give the libllama.so of a whole build"
             ) from None
-        version, commit = self.lib.ggml_version().decode(), self.lib.ggml_commit().decode()
-        layout = LAYOUTS.get((version, commit[:7]))
-        if layout is None:
-            known = ", ".join(f"{layout.name} (ggml {v}, commit {c})" for (v, c), layout in LAYOUTS.items())
-            found = f"ggml {version}, commit {commit}"
-            raise OracleError(f"{self.path}: is {found}, whose structures are not known here; known: {known}; install one of these")
-        self.build = {"name": layout.name, "ggml": version, "commit": commit}
-        by_value = layout.context
-        self._declare({"llama_context_default_params": (by_value, []), "llama_init_from_model": (c_void_p, [c_void_p, by_value])})
-        self._verify(layout)
+        self.build = {"name": "", "ggml": "", "commit": ""} | self.said()
+        self.check_tensors()
+        self.layout = self.fitting(described)
+        self.build["name"] = self.layout.name or NAMES.get(self.build["commit"][:7], "")
+        self.declare(of_layout(self.layout))
         if variant:
             self._load_kernels(variant)
         said = self.lib.llama_print_system_info().decode()
         self.build["features"] = " ".join(sorted(re.findall(r"(\w+) = 1", said)))
 
-    def _declare(self, signatures: Mapping[str, tuple[Any, list[Any]]]) -> None:
+    def declare(self, signatures: Signatures) -> None:
+        """Give functions their types. AttributeError for one that the library lacks."""
         for name, (result, arguments) in signatures.items():
             function = getattr(self.lib, name)
             function.restype, function.argtypes = result, arguments
 
-    def _verify(self, layout: Layout) -> None:
-        """Hold the layout against what the library says of itself. OracleError where they differ."""
-        params = self.lib.llama_context_default_params()
-        wrong = {name: getattr(params, name) for name, value in CONTEXT_DEFAULTS.items() if getattr(params, name) != value}
-        overhead = self.lib.ggml_tensor_overhead()
-        names = ", ".join(wrong) or "nothing"
-        if wrong or overhead != TENSOR_OVERHEAD:
+    def said(self) -> dict[str, str]:
+        """The version and the commit that the library reports, as far as it does."""
+        there = {name: signature for name, signature in SAID.items() if hasattr(self.lib, name)}
+        self.declare(there)
+        return {name.removeprefix("ggml_").replace("version", "ggml"): getattr(self.lib, name)().decode() for name in there}
+
+    def check_tensors(self) -> None:
+        """Hold ggml_tensor against two tensors that the library makes. OracleError where they differ."""
+        context = self.lib.ggml_init(InitParams(1 << 16, None, False))
+        made = self.lib.ggml_new_tensor_4d(context, F16, 2, 3, 5, 7)
+        self.lib.ggml_set_name(made, b"a name")
+        turned = self.lib.ggml_permute(context, made, 1, 0, 2, 3)
+        a, b = Tensor.from_address(made), Tensor.from_address(turned)
+        right = (a.type, *a.ne, *a.nb, a.name) == (F16, 2, 3, 5, 7, 2, 4, 12, 60, b"a name")
+        right &= (a.data, a.view_src, a.src[0], a.view_offs) == (self.lib.ggml_get_data(made), None, None, 0)
+        right &= (b.type, *b.ne, b.src[0], b.src[1], b.view_src) == (F16, 3, 2, 5, 7, made, None, made)
+        right &= (b.data, self.lib.ggml_op_desc(turned)) == (a.data, b"PERMUTE")
+        self.lib.ggml_free(context)
+        if not right:
+            raise OracleError(f"{self.path}: its tensors are not laid out as those of llama.cpp since 2025; install a newer build")
+
+    def fitting(self, described: Layout | None) -> Layout:
+        """The layout that the library's own defaults fit: the one that bindings describe, or else known ones. OracleError."""
+        if described:
+            shapes = {"llama_model_default_params": described.model, "llama_context_default_params": described.context}
+            if wrong := [why for name, shape in shapes.items() if (why := self.misfit(name, shape))]:
+                raise OracleError(
+                    f"{self.path}: is not laid out as {described.name} has it: {'; '.join(wrong)}; give the library that these "
+                    "bindings came with, or the bindings of this library with --llama-python"
+                )
+            return described
+        return Layout(
+            "", self.known("llama_model_default_params", MODELS), self.known("llama_context_default_params", CONTEXTS), BATCH
+        )
+
+    def known(self, name: str, words: Mapping[str, str]) -> type[Structure]:
+        """The structure among known ones that a function returns. OracleError if it is none of them."""
+        shapes = (structure(version, fields(text)) for version, text in words.items())
+        fit = next((shape for shape in shapes if not self.misfit(name, shape)), None)
+        if fit is None:
             raise OracleError(
-                f"{self.path}: is not laid out like {layout.name}: it has other defaults for {names}, {overhead} bytes for a "
-                "tensor; install a build that is not patched"
+                f"{self.path}: is {self.describe()}, and what its {name} returns is laid out as in no version that is known here; "
+                "install the llama-cpp-python that comes with this llama.cpp, and name its Python with --llama-python"
             )
+        return fit
+
+    def describe(self) -> str:
+        """What the library says of itself."""
+        return (
+            f"ggml {self.build['ggml']}, commit {self.build['commit']}" if self.build["ggml"] else "a llama.cpp without a version"
+        )
+
+    def misfit(self, name: str, shape: type[Structure]) -> str:
+        """What the defaults that a function returns say against a layout of them; empty if they fit."""
+        raw, size = self.written(name)
+        if size is not None and size != ctypes.sizeof(shape):
+            return f"{name} writes {size} bytes, not {ctypes.sizeof(shape)}"
+        wrong = ", ".join(misread(shape, raw))
+        return wrong and f"{name} has no default for {wrong} where that would be"
+
+    def written(self, name: str) -> tuple[bytes, int | None]:
+        """The structure that a function without arguments returns: its bytes, and how many there are.
+
+        The number is that of the bytes that are equal whatever was there before, in whole eights; None where that cannot be seen.
+        """
+        function = self.lib[name]
+        if not FIRST_IS_RESULT:
+            function.restype, function.argtypes = type("Room", (Structure,), {"_fields_": [("raw", c_char * ROOM)]}), []
+            return bytes(function()), None
+        function.restype, function.argtypes = c_void_p, [c_void_p]
+        after = []
+        for before in (b"\x5a", b"\xa5"):
+            room = ctypes.create_string_buffer(before * ROOM, ROOM)
+            function(ctypes.addressof(room))
+            after.append(room.raw)
+        same = [i for i, (a, b) in enumerate(zip(*after, strict=True)) if a == b]
+        return after[0], -(-(max(same, default=-1) + 1) // 8) * 8
 
     def _load_kernels(self, variant: str) -> None:
         """The first kernels that are registered do all the work, so this comes before llama_backend_init."""
+        try:
+            self.declare({"ggml_backend_load": (c_void_p, [c_char_p])})
+        except AttributeError:
+            raise OracleError(
+                f"{self.path}: cannot load kernels from a file of their own; give a build with one libggml-cpu.so"
+            ) from None
         if not self.lib.ggml_backend_load(os.fsencode(variant)):
             raise OracleError(
                 f"{variant}: this processor lacks what these kernels need, or they are of another llama.cpp; give a build "

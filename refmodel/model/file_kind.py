@@ -6,6 +6,7 @@ from ..errors import MetadataError
 from ..gguf.reader import GgufFile
 
 EXPECTED = "expected a language model with all its blocks"
+EMBEDDING = "an embedding model, which turns a text into one vector and writes none; give a language model"
 TYPES = {  # general.type -> what it is, and what to do
     "adapter": "a LoRA adapter, which changes the weights of a model; give the model it was made for, with the adapter merged in",
     "mmproj": "the image or audio part of a model (mmproj); give the file of its language model, which reads text by itself",
@@ -18,11 +19,12 @@ ARCHITECTURES = {  # general.architecture of older files, which have no general.
     "controlvector": TYPES["controlvector"],
     "imatrix": TYPES["imatrix"],
     "eagle3": "a draft model (EAGLE-3), which guesses tokens from another model's activations; give that model",
+    "gemma-embedding": EMBEDDING,
     "dflash": "a draft model (DFlash), which guesses tokens from another model's activations; give that model",
 }
 DRAFT = (
-    "a prediction block (MTP) without the blocks before it, which llama.cpp takes as a draft beside its model; give the model, "
-    "or a file that holds both, and run it with --mtp"
+    "a prediction block (MTP) without the blocks before it, which guesses tokens for its model; give the model, and this file "
+    "with --mtp-file"
 )
 
 
@@ -49,6 +51,7 @@ BY_CONTENT: Mapping[str, Callable[[GgufFile], bool]] = {  # what tells a file wh
     TYPES["imatrix"]: lambda file: _has(file, ".in_sum2"),
     TYPES["mmproj"]: _is_projector,
     TYPES["vocab"]: _is_vocabulary,
+    EMBEDDING: lambda file: _has(file, "dense.0.weight", "dense_2.weight"),
     DRAFT: _is_draft,
 }
 

@@ -10,7 +10,7 @@ from gguf import GGUFValueType
 from ..arch import ARCHITECTURES, Keys
 from ..arrays import F32, Bytes
 from ..gguf.metadata import Metadata
-from ..gguf.reader import Tensor
+from ..gguf.tensor import Tensor
 from ..gguf.writer import field, write
 from ..quants import FLOATS, LAYOUTS, dequantize
 from ..quants.types import SIZES
@@ -30,7 +30,7 @@ def made(path: Path, architecture: str, types: Sequence[Q], fill: Fill) -> Path:
 
     FileError if it cannot be written.
     """
-    numbers = {
+    numbers: dict[str, int | Sequence[int]] = {
         "block_count": 4, "context_length": 4096, "embedding_length": 512, "feed_forward_length": 512,
         "attention.head_count": 4, "attention.head_count_kv": 2, "attention.key_length": 128, "attention.value_length": 128,
         "ssm.conv_kernel": 4, "ssm.inner_size": 512, "ssm.state_size": 128, "ssm.time_step_rank": 4, "ssm.group_count": 2,
@@ -38,7 +38,9 @@ def made(path: Path, architecture: str, types: Sequence[Q], fill: Fill) -> Path:
     a, arch, count = architecture, ARCHITECTURES[architecture], 0
     numbers |= arch.FACTS.typical
     fields = {"general.architecture": field(GGUFValueType.STRING, a), "tokenizer.ggml.model": field(GGUFValueType.STRING, "none")}
-    fields |= {f"{a}.{key}": field(GGUFValueType.UINT32, value) for key, value in numbers.items()}
+    for key, value in numbers.items():
+        kind = GGUFValueType.UINT32 if isinstance(value, int) else GGUFValueType.ARRAY
+        fields[f"{a}.{key}"] = field(kind, value, GGUFValueType.UINT32)
     fields[f"{a}.attention.layer_norm_rms_epsilon"] = field(GGUFValueType.FLOAT32, 1e-6)
     fields[f"{a}.rope.dimension_sections"] = field(GGUFValueType.ARRAY, [22, 22, 20, 0], GGUFValueType.INT32)
     fields[f"{a}.vocab_size"] = field(GGUFValueType.UINT32, VOCABULARY)

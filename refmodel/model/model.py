@@ -14,9 +14,12 @@ from ..errors import MetadataError, TensorError
 from ..forward.taps import Tapper, silent
 from ..forward.weights import Block, Weight
 from ..gguf.reader import GgufFile, read
+from ..hf.checkpoint import opened
 from ..quants import LAYOUTS, dequantize, not_decoded
 from ..tokenizer import Tokenizer
+from .draft_file import with_draft
 from .draft_head import Prediction
+from .exports import as_llama_cpp_names
 from .file_kind import refuse_other_kinds
 from .route import Route
 from .session import Session
@@ -29,12 +32,12 @@ RouteLike = Route | str | Sequence[int] | None
 
 
 class Model:
-    """A loaded model: a checked file, its architecture, and forward passes under any route and numerics.
+    """A loaded model: a checked file or folder, its architecture, and forward passes under any route and numerics.
 
     Weights stay packed over the file's mapping; nothing is decoded at loading. A model is not changed by its passes, so one model
     serves any number of sessions.
 
-    file          the GGUF: metadata, tensors, sha256
+    file          the GGUF, or the folder in the words of one: metadata, tensors, sha256; all under llama.cpp's names
     path          of the file, of a split one the first part
     architecture  general.architecture, for example qwen35
     arch          the module of refmodel.arch that computes it
@@ -44,8 +47,9 @@ class Model:
     """
 
     def __init__(self, file: GgufFile) -> None:
-        self.file, self.path, md = file, file.path, file.metadata
         refuse_other_kinds(file)
+        self.file = file = as_llama_cpp_names(file)
+        self.path, md = file.path, file.metadata
         self.architecture = md.str("general.architecture")
         if self.architecture not in ARCHITECTURES:
             known = ", ".join(ARCHITECTURES)
@@ -56,7 +60,7 @@ class Model:
         self.arch = ARCHITECTURES[self.architecture]
         largest = max((prod(tensor.shape) for tensor in file.tensors.values()), default=0)
         keys = Keys(md, self.architecture, largest, rope_freqs(file))
-        self.tensors = Tensors(file, self.architecture, self.arch, self.arch.hparams(keys))
+        self.tensors = Tensors(file, self.architecture, self.arch, replace(self.arch.hparams(keys), **file.beyond))
 
     @property
     def hp(self) -> Hparams:
@@ -189,12 +193,16 @@ def rope_freqs(file: GgufFile) -> tuple[float, ...]:
     return tuple(map(float, dequantize(tensor.type, tensor.rows).ravel()))
 
 
-def load(path: str | Path) -> Model:
-    """Open a GGUF, or the first part of a split one, and check it whole: every tensor there, in its shape, and none ignored.
+def load(path: str | Path, mtp_file: str | Path | None = None) -> Model:
+    """Open a GGUF, the first part of a split one, or a Hugging Face folder with safetensors files, and check it whole.
 
-    path  of the file; it stays mapped as long as the model lives
+    Every tensor is there, in its shape, and none is ignored.
+
+    path      of the file or folder; it stays mapped as long as the model lives
+    mtp_file  the model's prediction block (MTP), where it is in a GGUF of its own
 
     FileError if it is no GGUF or is damaged, MetadataError if a value is missing or contradicts the tensors, TensorError if a
     tensor is missing, has another shape, cannot be decoded, or is one that the architecture does not read.
     """
-    return Model(read(path))
+    file = opened(path)
+    return Model(file if mtp_file is None else with_draft(as_llama_cpp_names(file), read(mtp_file)))

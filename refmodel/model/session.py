@@ -26,7 +26,7 @@ class Session:
     scores  whether attention shows its scores to the tapper (taps kq, kq_soft_max), which it does not make otherwise
     n_past  tokens seen so far
     n_vocab V, the rows of the embedding
-    states  what each position remembers: KeyValues or Recurrent
+    states  what each position remembers: a forward.state.State
     draft   the draft head, after the last position, which is fed with the same tokens; None without `mtp`
     """
 
@@ -119,7 +119,7 @@ class Session:
         for position, source in enumerate(self.route.layers):
             x = model.arch.block(x, model.blocks[source], self.states[position], c.at(position))
         self.n_past += len(ids)
-        h = model.arch.final_norm(x if every or self.draft else x[-1:], model.weights["output_norm.weight"], c)
+        h = model.arch.final_norm(x if every or self.draft else x[-1:], model.weights[f"{model.arch.FACTS.last_norm}.weight"], c)
         if self.draft:
             self.draft.feed(ids, h, c)
         return h if every else h[-1:], c

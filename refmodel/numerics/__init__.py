@@ -8,6 +8,7 @@ with kernel_cache.of_kernels():  # the first import of each of them
     from .companions import as_stored
     from .fast import FAST
     from .llamacpp import LLAMACPP, ladder, llamacpp, policy_of
+    from .llamacpp_ops import llamacpp_by_ops
     from .numpy import NUMPY
     from .oracle import ORACLE
     from .reference import REFERENCE
@@ -23,6 +24,7 @@ __all__ = [
     "as_stored",
     "ladder",
     "llamacpp",
+    "llamacpp_by_ops",
     "numerics_of",
 ]
 

@@ -8,7 +8,7 @@ import numpy as np
 from gguf import GGMLQuantizationType as Q
 
 from ..arrays import F32, F, Ints, Matrix
-from ..errors import RefmodelError, TensorError
+from ..errors import RefmodelError
 from ..forward.numerics import Emulated, Numerics
 from ..kernels import activation, deltanet, ggml, ggml_attention, ggml_floats
 from ..kernels.linear import product
@@ -17,12 +17,12 @@ from ..llamacpp.profile import DEFAULT, Profile, profile_of
 from ..ops import ggml as ops
 from ..ops.attention import as_it_is
 from ..ops.experts import by_expert
-from ..ops.ggml_floats import FLOAT_PATHS
-from ..ops.ggml_product import PATHS, QUANTIZERS, Step, plan, plan_of_expert
-from ..ops.ieee import bfloat, half
+from ..ops.ggml_product import PATHS, QUANTIZERS, Step
+from ..ops.ieee import half
 from ..ops.rope import Rope
 from ..quants import FLOATS, integers
 from . import packed
+from .choices import ROUNDED, name, order, pairs_at_once, steps, steps_of_expert
 from .oracle import ORACLE
 from .reference import REFERENCE, decoded, panels
 from .reference import linear as plain_linear
@@ -104,13 +104,6 @@ def in_float32(attention: Callable[..., F], q: F, k: F, v: F, scale: float, kq: 
     return out.astype(q.dtype)
 
 
-def name(profile: Profile, build: Build) -> str:
-    """The name of a numerics: `llamacpp`, `llamacpp:exact`, `llamacpp:fa=off,build=0ad4a86,cpu=zen4`; policy_of reads it."""
-    options = [profile.name] * (profile != DEFAULT) + [f"build={build.commit}"] * (build.commit != JUDGE.commit)
-    options += [f"cpu={build.instructions.name}"] * (build.instructions != AVX2)
-    return ":".join(["llamacpp", *[",".join(options)] * bool(options)])
-
-
 def policy_of(options: str) -> Numerics:
     """The numerics for what follows `llamacpp:` in a name.
 
@@ -135,64 +128,31 @@ def linear(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
 
     TensorError for a type without a known path. Source: ggml_compute_forward_mul_mat.
     """
-    return of_floats(build, w, x) if w.type in FLOATS else by_plan(build, plan(*sizes(w, x), *paths_of(profile, build)), w, x)
+    return of_floats(build, w, x) if w.type in FLOATS else by_steps(steps(profile, build, w, len(x)), w, x)
 
 
 def linear_of_expert(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
     """`linear` for one expert of many, which takes other paths. Source: ggml_compute_forward_mul_mat_id."""
-    if w.type in FLOATS:
-        return of_floats(build, w, x, sgemm=False)
-    repacked, tiled, _ = paths_of(profile, build)
-    return by_plan(build, plan_of_expert(*sizes(w, x), repacked, tiled), w, x)
+    return of_floats(build, w, x, False) if w.type in FLOATS else by_steps(steps_of_expert(profile, build, w, len(x)), w, x)
 
 
-def sizes(w: Matrix, x: F32) -> tuple[Q, int, int]:
-    """(type, O, T) of a product of w [O, I] and x [T, I]. TensorError for a type without a known path."""
-    if w.type not in PATHS:
-        known = ", ".join(kind.name for kind in (*FLOATS, *PATHS))
-        raise TensorError(
-            f"{w.name}: how llama.cpp multiplies {w.type.name} is not known here; numerics llamacpp has {known}. "
-            "Take --numerics reference, or --dequantized"
-        )
-    return w.type, w.shape[0], len(x)
-
-
-def paths_of(profile: Profile, build: Build) -> tuple[frozenset[str], bool, bool]:
-    """The types that are repacked, whether products are tiled, and whether IQ4_XS has panels."""
-    return build.instructions.repacked if profile.repack else frozenset(), profile.tiled and build.tiles, build.panels_of_iq4
-
-
-NOT_FUSED = {"alternating_lanes": "alternating_lanes_rounded"}
-
-
-def by_plan(build: Build, steps: list[Step], w: Matrix, x: F32) -> F32:
-    """The product of w [O, I] and x [T, I], step by step: [T, O]."""
+def by_steps(planned: list[Step], w: Matrix, x: F32) -> F32:
+    """The product of a packed w [O, I] and x [T, I], step by step: [T, O]."""
     x, out = np.ascontiguousarray(x), np.empty((len(x), w.shape[0]), np.float32)
-    for step in steps:
-        path = step.path if build.fuses_block else NOT_FUSED.get(step.path, step.path)
-        packed.multiply(w, path, x[step.tokens], out[step.tokens])
+    for step in planned:
+        packed.multiply(w, step.path, x[step.tokens], out[step.tokens])
     return out
 
 
-ROUNDED: dict[Q, Callable[[F32], F32]] = {Q.F32: as_it_is, Q.F16: half, Q.BF16: bfloat}
-
-
 def of_floats(build: Build, w: Matrix, x: F32, sgemm: bool = True) -> F32:
-    """The product of a matrix of floats w [O, I] and x [T, I]: [T, O].
-
-    sgemm  whether it may be used; it needs several tokens, rows in fours, and rows of whole registers
-
-    Source: llamafile_sgemm, ggml_compute_forward_mul_mat.
-    """
-    x, (O, I), out = np.ascontiguousarray(x), w.shape, np.empty((len(x), w.shape[0]), np.float32)
-    paths, x = FLOAT_PATHS[w.type, build.instructions.floats], ROUNDED[w.type](x)
-    whole = I % paths.whole == 0 or (build.pads_rows and w.type == Q.F32)
-    order = paths.sgemm if sgemm and len(x) > 1 and O % 4 == 0 and whole else paths.alone
-    if order in ggml_floats.DOTS:
+    """The product of a matrix of floats w [O, I] and x [T, I]: [T, O]; sgemm as in choices.order."""
+    x, out, how = np.ascontiguousarray(x), np.empty((len(x), w.shape[0]), np.float32), order(build, w, len(x), sgemm)
+    x = ROUNDED[w.type](x)
+    if how in ggml_floats.DOTS:
         for start, rows in panels(w):
-            ggml_floats.product(order, decoded(w.type, rows), x, out[:, start : start + len(rows)])
+            ggml_floats.product(how, decoded(w.type, rows), x, out[:, start : start + len(rows)])
     else:
-        product(w.type.name, order, w.rows, x, out)
+        product(w.type.name, how, w.rows, x, out)
     return out
 
 
@@ -200,8 +160,8 @@ def rope(build: Build, x: F32, pos: Ints, how: Rope) -> F32:
     """Rotate heads x [T, H, D] at positions pos [T] as that build does: ops.ggml.rope by its kernel."""
     factors, scale, magnitude = np.array(how.factors, np.float32), np.float32(how.scale), np.float32(how.magnitude)
     unscaled = np.array(how.unscaled or (0.0,) * len(how.factors), np.float32)
-    at_once = build.instructions.lanes // 4 if how.adjacent and not build.fuses_left_over else 1
-    return ggml.rope(np.ascontiguousarray(x), pos, ops.rope_step(how), scale, factors, unscaled, magnitude, how.adjacent, at_once)
+    step, at_once = ops.rope_step(how), pairs_at_once(build, how)
+    return ggml.rope(np.ascontiguousarray(x), pos, step, scale, factors, unscaled, magnitude, how.adjacent, at_once)
 
 
 def causal_conv1d(lanes: int, x: F32, w: F32) -> F32:

@@ -45,8 +45,8 @@ PANEL = 1 << 20  # weights decoded at once where no kernel multiplies what is pa
 
 def panels(w: Matrix) -> Iterator[tuple[int, Bytes]]:
     """The packed rows of a matrix, piece by piece: (number of the first row, rows [R, bytes of a row])."""
-    step = max(1, PANEL // w.shape[1])
-    return ((start, w.rows[start : start + step]) for start in range(0, w.shape[0], step))
+    step, rows = max(1, PANEL // w.shape[1]), w.rows
+    return ((start, rows[start : start + step]) for start in range(0, w.shape[0], step))
 
 
 def linear(w: Matrix, x: F) -> F:

@@ -1,8 +1,10 @@
 """Causal grouped-query attention."""
 
+import math
+
 import numpy as np
 
-from ..arrays import F
+from ..arrays import F, Ints
 
 
 def first_seen(seen: int, window: int) -> int:
@@ -41,3 +43,13 @@ def attention(q: F, k: F, v: F, scale: float, kq: F, kq_soft_max: F, window: int
 def as_it_is(x: F) -> F:
     """What the cache does to keys and values x before they are read again: nothing. Some numerics round them to half floats."""
     return x
+
+
+def growth(pos: Ints, trained: int, scale: float) -> F:
+    """The factors [T] of queries at positions pos [T], float64: 1 + scale · ln(1 + ⌊position / trained⌋).
+
+    trained  tokens of the context of the training: there the factor is 1
+
+    Source: arXiv:2501.19399; llm_graph_input_attn_temp, which computes them in float64 as well.
+    """
+    return np.array([1 + scale * math.log(1 + position // trained) for position in pos.tolist()])

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from ..arrays import F32
+from ..arrays import F32, Bools
 from .attention import first_seen
 from .ggml import EXP, sum_of
 from .ggml_floats import dot_f16, dot_f32, dot_sgemm
@@ -34,22 +34,23 @@ def without_flash(
     (T, H, D), (S, G, _) = q.shape, k.shape
     cells, out = -(-S // PAGE) * PAGE, np.empty_like(q)
     scores_dot, values_dot = dots(T, H, D, half_cache, lanes)
-    stored = half if half_cache else np.asarray
+    stored, shown = half if half_cache else np.asarray, visible(T, S, window)
     for h in range(H):
         g = h // (H // G)
-        values = np.zeros((D, cells), f32)
+        values, weights = np.zeros((D, cells), f32), np.zeros((T, cells), f32)
         values[:, :S] = v[:, g].T
         raw = scores_dot(k[None, :, g], stored(q[:, h])[:, None])  # [T, S]
-        for t in range(T):
-            seen = S - T + t + 1
-            first = first_seen(seen, window)
-            weights, scaled = np.zeros(cells, f32), raw[t, :seen] * f32(scale)
-            scaled[:first] = -np.inf
-            weights[:seen] = soft_max(scaled, lanes)
-            out[t, h] = values_dot(values, stored(weights))
-            if kq.size:
-                kq[h, t, first:seen], kq_soft_max[h, t, first:seen] = raw[t, first:seen], weights[first:seen]
+        weights[:, :S] = soft_max(np.where(shown, raw * f32(scale), -f32(np.inf)), lanes)
+        out[:, h] = values_dot(values[None], stored(weights)[:, None])
+        if kq.size:
+            kq[h], kq_soft_max[h] = np.where(shown, raw, f32(0)), weights[:, :S]
     return out
+
+
+def visible(T: int, S: int, window: int) -> Bools:
+    """Whether each of the last T tokens sees each of S keys, [T, S]; `window` is how many it sees, 0 for all."""
+    behind = np.arange(S - T, S)[:, None] - np.arange(S)  # how far a key lies behind its query
+    return (behind >= 0) & (behind < (window or S))
 
 
 def dots(T: int, H: int, D: int, half_cache: bool, lanes: int) -> tuple[Callable[[F32, F32], F32], Callable[[F32, F32], F32]]:
@@ -65,11 +66,12 @@ def dots(T: int, H: int, D: int, half_cache: bool, lanes: int) -> tuple[Callable
 
 
 def soft_max(x: F32, lanes: int) -> F32:
-    """e^(x − max) / Σ of one row [S]. Source: ggml_compute_forward_soft_max_f32, ggml_vec_soft_max_f32."""
-    registers = np.full(-(-len(x) // lanes) * lanes, -np.inf, f32)
-    registers[: len(x)] = x
-    p = EXP[lanes](registers - x.max())
-    return (p * f32(1 / sum_of(p, lanes)))[: len(x)]
+    """e^(x − max) / Σ of rows [T, S]. Source: ggml_compute_forward_soft_max_f32, ggml_vec_soft_max_f32."""
+    T, S = x.shape
+    registers = np.full((T, -(-S // lanes) * lanes), -np.inf, f32)
+    registers[:, :S] = x
+    p = EXP[lanes](registers - x.max(axis=1, keepdims=True))
+    return (p * (1 / sum_of(p, lanes)).astype(f32)[:, None])[:, :S]
 
 
 def flash(
@@ -162,19 +164,17 @@ def in_tiles(q: F32, k: F32, v: F32, scale: float, window: int, lanes: int) -> F
     T, S, exp = len(q), len(k), libm("expf")
     acc, total, top = np.zeros((T, v.shape[1]), f32), np.zeros(T, f32), np.full(T, -np.inf, f32)
     for start in range(0, S, TILE):
-        keys, values = k[start : start + TILE], v[start : start + TILE]
+        keys, values, shown = k[start : start + TILE], v[start : start + TILE], visible(T, S, window)[:, start : start + TILE]
+        raw = added_in_order(q, keys.T, np.zeros((T, len(keys)), f32)) * f32(scale)
         scores = np.full((T, TILE), -np.inf, f32)
-        scores[:, : len(keys)] = added_in_order(q, keys.T, np.zeros((T, len(keys)), f32)) * f32(scale)
-        behind = np.arange(S - T, S)[:, None] - np.arange(start, start + TILE)  # how far a key lies behind its query
-        scores[(behind < 0) | (behind >= (window or S))] = -np.inf
-        for t in np.flatnonzero(scores.max(axis=1) > -np.inf):
-            new = np.maximum(top[t], scores[t].max())
-            if new > top[t]:
-                fade = exp(top[t] - new)
-                acc[t], total[t], top[t] = acc[t] * fade, total[t] * fade, new
-            p = EXP[lanes](scores[t] - new)
-            total[t] = f32(np.float64(total[t]) + sum_of(p, lanes))
-            acc[t] = added_in_order(p[None, : len(values)], values, acc[t][None])[0]
+        scores[:, : len(keys)][shown] = raw[shown]
+        t = np.flatnonzero(shown.any(axis=1))  # the others skip this tile
+        new = np.maximum(top[t], scores[t].max(axis=1))
+        fade = np.where(new > top[t], exp(top[t] - new), f32(1))
+        p = EXP[lanes](scores[t] - new[:, None])
+        total[t] = ((total[t] * fade).astype(np.float64) + sum_of(p, lanes)).astype(f32)
+        acc[t] = added_in_order(p[:, : len(values)], values, acc[t] * fade[:, None])
+        top[t] = new
     return acc * (f32(1) / total)[:, None]
 
 

@@ -103,13 +103,18 @@ def plan_of_expert(kind: Q, O: int, T: int, repacked: Collection[str], tiled: bo
     return [Step(everything, paths.tiled if tiled and paths.tiled and T >= 8 else paths.vec_dot)]
 
 
+def sums(w: NDInt, a: NDInt, width: int) -> NDInt:
+    """Σ w · a of each `width` neighbours: codes w [O, N, W] and a [T, N, W] -> [T, O, N, W / width] int32."""
+    theirs, ours = (np.moveaxis(x.astype(f32).reshape(*x.shape[:2], -1, width), 0, 2) for x in (w, a))  # [N, W / width, ., width]
+    return (ours @ theirs.swapaxes(2, 3)).astype(np.int32).transpose(2, 3, 0, 1)  # exact in any order: far below 2^24
+
+
 # ---- types of 32 weights a block
 
 
 def dots_of_four(w: Integers, a: Activations) -> NDInt:
     """Σ of four neighbours' products: lane i of block n is elements 4i to 4i+3, [T, O, N, 8]."""
-    products = w.codes.astype(np.int32) * a.codes.astype(np.int32)[:, None]
-    return products.reshape(*products.shape[:-1], 8, 4).sum(axis=-1, dtype=np.int32)
+    return sums(w.codes, a.codes, 4)
 
 
 def both_scales(w: Integers, a: Activations) -> F32:
@@ -160,10 +165,10 @@ def eight_lanes_and_minima(w: Integers, a: Activations) -> F32:
 
 def whole_blocks(w: Integers, a: Activations) -> F32:
     """One number over all blocks. Source: ggml_gemv_q4_0_8x8_q8_0, ggml_gemm_iq4_nl_8x8_q8_0 and their like."""
-    sums, d = dots_of_four(w, a).sum(axis=-1).astype(f32), both_scales(w, a)
+    dots, d = dots_of_four(w, a).sum(axis=-1).astype(f32), both_scales(w, a)
     acc = np.zeros(d.shape[:2], f32)
     for n in range(d.shape[2]):
-        acc = fma(sums[:, :, n], d[:, :, n], acc)
+        acc = fma(dots[:, :, n], d[:, :, n], acc)
     return acc
 
 
@@ -172,9 +177,7 @@ def whole_blocks(w: Integers, a: Activations) -> F32:
 
 def scaled_sums(w: Integers, a: Activations) -> NDInt:
     """scale · Σ code · code of each group, [T, O, N, G]."""
-    G = w.scales.shape[-1]
-    products = w.codes.astype(np.int32) * a.codes.astype(np.int32)[:, None]
-    return products.reshape(*products.shape[:-1], G, 256 // G).sum(axis=-1, dtype=np.int32) * w.scales.astype(np.int32)
+    return sums(w.codes, a.codes, 256 // w.scales.shape[-1]) * w.scales.astype(np.int32)
 
 
 def scaled_minima(w: Integers, a: Activations) -> NDInt:
@@ -185,22 +188,23 @@ def scaled_minima(w: Integers, a: Activations) -> NDInt:
 
 def super_blocks(w: Integers, a: Activations) -> F32:
     """One number over all blocks, the scale of the weights first. Source: tiled_run_microtile."""
-    sums = scaled_sums(w, a).sum(axis=-1).astype(f32)
-    acc = np.zeros(sums.shape[:2], f32)
-    for n in range(sums.shape[2]):
-        value = w.d[:, n] * sums[:, :, n]
+    dots = scaled_sums(w, a).sum(axis=-1).astype(f32)
+    minima = scaled_minima(w, a).sum(axis=-1).astype(f32) if w.dmin.size else dots
+    acc = np.zeros(dots.shape[:2], f32)
+    for n in range(dots.shape[2]):
+        value = w.d[:, n] * dots[:, :, n]
         if w.dmin.size:
-            value = fma(-w.dmin[:, n], scaled_minima(w, a)[:, :, n].sum(axis=-1).astype(f32), value)
+            value = fma(-w.dmin[:, n], minima[:, :, n], value)
         acc = fma(value, a.d[:, n, None], acc)
     return acc
 
 
 def whole_super_blocks(w: Integers, a: Activations) -> F32:
     """One number over all blocks, both scales first. Source: the panels of IQ4_XS in llama.cpp 0ad4a86."""
-    sums, d = scaled_sums(w, a).sum(axis=-1).astype(f32), both_scales(w, a)
+    dots, d = scaled_sums(w, a).sum(axis=-1).astype(f32), both_scales(w, a)
     acc = np.zeros(d.shape[:2], f32)
     for n in range(d.shape[2]):
-        acc = fma(sums[:, :, n], d[:, :, n], acc)
+        acc = fma(dots[:, :, n], d[:, :, n], acc)
     return acc
 
 
@@ -221,26 +225,25 @@ def halves_of_q2_k(w: Integers, a: Activations) -> F32:
 
 def _in_parts(w: Integers, a: Activations, parts: int) -> F32:
     shape = (len(a.d), *w.d.shape, parts, w.scales.shape[-1] // parts)
-    sums, minima = (x.reshape(shape).sum(axis=-1).astype(f32) for x in (scaled_sums(w, a), scaled_minima(w, a)))
+    dots, minima = (x.reshape(shape).sum(axis=-1).astype(f32) for x in (scaled_sums(w, a), scaled_minima(w, a)))
     d, dmin = both_scales(w, a), w.dmin * a.d[:, None]
     acc, below = np.zeros(d.shape[:2], f32), np.zeros(d.shape[:2], f32)
     for n in range(d.shape[2]):
         for p in range(parts):
-            acc = fma(sums[:, :, n, p], d[:, :, n], acc)
+            acc = fma(dots[:, :, n, p], d[:, :, n], acc)
             below = fma(minima[:, :, n, p], dmin[:, :, n], below)
     return acc - below
 
 
 def lanes_of_32(w: Integers, a: Activations) -> NDInt:
     """Lane i is elements 4i to 4i+3 of all eight groups of 32, each times its scale, [T, O, N, 8]."""
-    products = (w.codes.astype(np.int32) * a.codes.astype(np.int32)[:, None]).reshape(len(a.d), *w.d.shape, 8, 8, 4)
-    return (products.sum(axis=-1, dtype=np.int32) * w.scales.astype(np.int32)[..., None]).sum(axis=-2)
+    fours = dots_of_four(w, a).reshape(len(a.d), *w.d.shape, 8, 8)
+    return (fours * w.scales.astype(np.int32)[..., None]).sum(axis=-2)
 
 
 def lanes_of_16(codes: NDInt, w: Integers, a: Activations) -> NDInt:
     """Groups of 16 in pairs: lanes 0 to 3 are fours of even groups, lanes 4 to 7 of odd ones, [T, O, N, 8]."""
-    products = (codes.astype(np.int32) * a.codes.astype(np.int32)[:, None]).reshape(len(a.d), *w.d.shape, 16, 4, 4)
-    fours = products.sum(axis=-1, dtype=np.int32) * w.scales.astype(np.int32)[..., None]
+    fours = sums(codes, a.codes, 4).reshape(len(a.d), *w.d.shape, 16, 4) * w.scales.astype(np.int32)[..., None]
     return fours.reshape(*fours.shape[:3], 8, 8).sum(axis=-2)
 
 

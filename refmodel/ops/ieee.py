@@ -6,25 +6,38 @@ from functools import cache
 
 import numpy as np
 
-from ..arrays import F32
+from ..arrays import F32, F
 
 f32 = np.float32
 Number = F32 | np.float32
+SMALLEST = np.finfo(f32).smallest_normal
 
 
 def fma(a: Number, b: Number, c: Number) -> F32:
     """a · b + c, rounded once to float32; any shapes that broadcast.
 
-    The product is exact in float64. Its sum with c is rounded to odd there, which keeps the second rounding from seeing a tie
-    that is none (Boldo and Melquiond, 2008).
+    The product is exact in float64, and so its sum with c is rounded twice. That matters only where the first rounding ends halfway
+    between two floats: there it is made again, to odd.
     """
-    product, c64 = np.multiply(a, b, dtype=np.float64), np.asarray(c, np.float64)
-    total = np.asarray(product + c64)
-    part = total - product
-    lost = (product - (total - part)) + (c64 - part)
+    product = np.multiply(a, b, dtype=np.float64)
+    total = np.asarray(product + np.asarray(c, f32))
+    out = np.asarray(total.astype(f32))
+    bits = total.view(np.int64)
+    halfway = (bits & 0x1FFFFFFF == 0x10000000) | ((np.abs(out) <= SMALLEST) & (bits != 0))  # subnormals have fewer bits
+    if halfway.any():
+        addends = (np.broadcast_to(x, total.shape)[halfway] for x in (product, np.asarray(c, np.float64)))
+        out[halfway] = to_odd(*addends).astype(f32)
+    return out
+
+
+def to_odd(a: F, b: F) -> F:
+    """a + b of float64, rounded to odd: a second rounding does not see a tie that is none (Boldo and Melquiond, 2008)."""
+    total = a + b
+    part = total - a
+    lost = (a - (total - part)) + (b - part)
     even = total.view(np.int64) & 1 == 0
     odd = np.nextafter(total, np.where(lost > 0, np.inf, -np.inf))
-    return np.where((lost != 0) & even & np.isfinite(total), odd, total).astype(f32)
+    return np.where((lost != 0) & even & np.isfinite(total), odd, total)
 
 
 def half(x: F32) -> F32:
@@ -40,7 +53,7 @@ def bfloat(x: F32) -> F32:
 
 def flushed(x: F32) -> F32:
     """x with zeros of the same sign instead of subnormal numbers; any shape."""
-    return np.where(np.abs(x) < np.finfo(f32).smallest_normal, np.copysign(f32(0), x), x)
+    return np.where(np.abs(x) < SMALLEST, np.copysign(f32(0), x), x)
 
 
 @cache

@@ -20,8 +20,8 @@ def linear(w: Matrix, x: F) -> F:
     Rows are decoded panel by panel, never all at once. TensorError for a type that has no weights to decode.
     """
     O, I = w.shape
-    step = max(1, PANEL // I)
-    panels = (dequantize(w.type, w.rows[start : start + step]).astype(x.dtype) for start in range(0, O, step))
+    step, rows = max(1, PANEL // I), w.rows
+    panels = (dequantize(w.type, rows[start : start + step]).astype(x.dtype) for start in range(0, O, step))
     return np.concatenate([np.einsum("ti,oi->to", x, panel) for panel in panels], axis=1)
 
 

@@ -23,8 +23,8 @@ JSON_WORDS = {"equal": "within", "explained": "explained", "wrong": "out"}
 
 def cells(row: "Row", judged: "Row | None") -> list[str]:
     """The cells of one line: the figures of the run, and how the operation does from the other side's inputs (`judged`)."""
-    wrong = judged is not None and not judged.within
-    word = "[bold red]WRONG[/]" if wrong else "[green]same bits[/]" if not row.differ else "[green]explained[/]"
+    explained = "not judged" if judged is None else "[green]explained[/]" if judged.within else "[bold red]WRONG[/]"
+    word = explained if row.differ or (judged and not judged.within) else "[green]same bits[/]"
     if row.problem:
         return [escape(row.name), "", "", "", "", f"{word} {escape(row.problem)}"]
     return [
@@ -88,9 +88,16 @@ def dump_lines(result: "Diff", verdict: "Verdict", other: "Other", model: "Model
 
 def unknown_lines(other: "Other") -> list[str]:
     """One line for the operations that are judged by measured rounding, because the other side's order of sums is unknown."""
-    if not other.unknown or "" in other.unknown:
-        return []
-    return [f"bits not known of {', '.join(sorted(other.unknown))}: judged by the rounding that was measured on this input"]
+    lines = []
+    if names := sorted(other.unknown - {""}):
+        lines += [f"bits not known of {', '.join(names)}: judged by the rounding that was measured on this input"]
+    if other.strangers:
+        first = ", ".join(other.strangers[:3]) + ", ..." * (len(other.strangers) > 3)
+        lines += [
+            f"{len(other.strangers)} nodes are not known here and were left out: {first}",
+            f"{len(other.unjudged)} tensors are computed from them, and not judged",
+        ]
+    return lines
 
 
 def verdict_line(verdict: "Verdict", other: "Other") -> str:
@@ -150,11 +157,13 @@ def diff_json(result: "Diff", verdict: "Verdict", other: "Other", numerics: str,
         "remarks": [asdict(remark) for remark in other.remarks],
         "map": dict(other.places),
         "unreached": unreached(model, other.calls),
-        "unknown": sorted(other.unknown),
+        "unknown": sorted(other.unknown - {""}),
         "against": other.who,
         "compared": sum(not row.problem for row in result.rows),
         "emitted": other.emitted,
         "left_out": dict(other.left_out),
+        "not_known": list(other.strangers),
+        "not_judged": sorted(other.unjudged),
         "rows": [{**asdict(row), "within": verdict.is_right(row.name)} for row in result.rows],
         "operations": [{**asdict(row), "within": row.within} for row in verdict.rows.values()],
         "logits": [asdict(row) for row in result.logits],

@@ -39,7 +39,7 @@ ROWS = 64  # of a matrix that is tried
 class Work:
     """What one process compiles at a time.
 
-    path      of the model file
+    files     the model's, and that of its prediction block if it is another one
     numerics  its name
     title     for the progress bar
     kind      what is compiled: pieces of work of equal kind need equal kernels
@@ -47,7 +47,7 @@ class Work:
     matrices  names of those to multiply with, all of one type; empty for everything that is not a product
     """
 
-    path: Path
+    files: tuple[Path, ...]
     numerics: str
     title: str
     kind: str
@@ -67,10 +67,10 @@ def work(model: Model, numerics: str, calls: Sequence[int] = (ONE, FEW, MANY)) -
         taps = name.endswith("conv1d.weight")  # of a convolution: two axes, and no product
         if len(w.shape) == 2 and (name.startswith("blk.") or w is model.output) and not taps:
             types.setdefault(w.type.name, {}).setdefault((w.shape[0] % 8, w.shape[1] % 8), name)
-    all_calls = (MANY, FEW, ONE)
-    rest = Work(model.path, numerics, "all but products", f"{model.architecture} {model.hp}", all_calls)
+    all_calls, files = (MANY, FEW, ONE), (model.path, *filter(None, [model.file.draft]))
+    rest = Work(files, numerics, "all but products", f"{model.architecture} {model.hp}", all_calls)
     products = [
-        Work(model.path, numerics, f"{name}, {T} token{'s' * (T > 1)}", f"{name} {sorted(of_type)}", (T,), tuple(of_type.values()))
+        Work(files, numerics, f"{name}, {T} token{'s' * (T > 1)}", f"{name} {sorted(of_type)}", (T,), tuple(of_type.values()))
         for T in lengths(calls)
         for name, of_type in types.items()
     ]
@@ -79,7 +79,7 @@ def work(model: Model, numerics: str, calls: Sequence[int] = (ONE, FEW, MANY)) -
 
 def do(one: Work) -> None:
     """Compile what a piece of work needs, or load it from the cache; then mark it as done."""
-    model, num = opened(one.path), numerics_of(one.numerics)
+    model, num = opened(*one.files), numerics_of(one.numerics)
     for T in one.tokens if one.matrices else ():
         for w in map(model.weights.__getitem__, one.matrices):
             some = Rows(w, 0, min(ROWS + w.shape[0] % 8, w.shape[0]))
@@ -123,9 +123,9 @@ def missing(works: Iterable[Work]) -> list[Work]:
 
 
 @lru_cache
-def opened(path: Path) -> Model:
-    """The model of a file, loaded once."""
-    return load(path)
+def opened(path: Path, mtp_file: Path | None = None) -> Model:
+    """The model of a file, loaded once; with the prediction block of another file."""
+    return load(path, mtp_file)
 
 
 def compile_all(works: Sequence[Work], processes: int, seen: Callable[[Work], None] = lambda one: None) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
+from ..hf.folder import Folder
 from ..model.route import Route
 
 T = TypeVar("T")
@@ -66,6 +67,11 @@ class Plan:
                 for rest in blocks.get(source, []):
                     out[f"{self.prefix}{position}{rest}"] = f"{self.prefix}{source}{rest}"
         return out
+
+
+def folder_plan(folder: Folder, route: Route) -> Plan:
+    """The plan of a copy of a folder."""
+    return Plan(route, folder.behind, folder.prefix)
 
 
 def block_of(name: str, prefix: str) -> int | None:

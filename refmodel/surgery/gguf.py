@@ -7,17 +7,18 @@ from pathlib import Path
 from gguf import GGUFValueType
 
 from .. import __version__
+from ..arch.keys import MAX_BLOCKS
 from ..arch.kinds import Kinds, interval_in, interval_of
-from ..arch.metadata import MAX_BLOCKS
 from ..errors import MetadataError, RouteError
 from ..gguf.format import OURS, SCALARS
 from ..gguf.metadata import Field
-from ..gguf.reader import GgufFile, Tensor
+from ..gguf.reader import GgufFile
+from ..gguf.tensor import AnyTensor
 from ..gguf.writer import NO_LIMIT, Limit, field, write
+from ..hf.by_place.llamacpp import NUMBERS
 from ..machine.files import Beside
 from ..model.model import Model
 from ..model.route import Route
-from .by_place.llamacpp import NUMBERS
 from .copy_map import Plan
 from .runtimes import lost_by_count, one_kind
 
@@ -36,6 +37,7 @@ PER_BLOCK = {  # one value for each block, or one number for all
 OF_THE_MODEL = {"rope.dimension_sections", "classifier.output_labels"}  # arrays of another meaning, whatever their length
 
 
+EXTRA = "general.tensor_extra."  # lists about the tensors that general.tensor_extra.name names
 GLOBAL_PREFIXES = ("general.", "tokenizer.", "quantize.")  # their arrays never belong to blocks
 
 
@@ -95,6 +97,11 @@ def check_plan(model: Model, plan: Plan, layout: str) -> None:
     if layout not in LAYOUTS:
         raise RouteError(f"--layout {layout}: expected {' or '.join(LAYOUTS)}; leave it out for list")
     how = model.arch.FACTS.kinds
+    if layout == "interval" and how and not how.interval:
+        raise RouteError(
+            f"--layout interval: in {model.architecture} only {how.listed} says the kinds of blocks, and every runtime reads it; "
+            "leave --layout out"
+        )
     if layout == "interval" and how and written_interval(model, plan, how) is None:
         kinds = " ".join(model.kinds[layer][0].upper() for layer in plan.route.layers)
         raise RouteError(
@@ -109,7 +116,7 @@ def written_interval(model: Model, plan: Plan, how: Kinds) -> int | None:
     return interval_of(kinds, how.kind, interval_in(model.file.metadata, model.architecture, how))
 
 
-def routed_tensors(file: GgufFile, plan: Plan) -> Iterator[Tensor]:
+def routed_tensors(file: GgufFile, plan: Plan) -> Iterator[AnyTensor]:
     """Each tensor of the copy: its source's bytes under its new name."""
     for name, source in plan.origins(file.tensors).items():
         yield replace(file.tensors[source], name=name)
@@ -123,9 +130,10 @@ def routed_fields(model: Model, plan: Plan, layout: str = "list") -> dict[str, F
     arch, source = model.architecture, model.file.metadata
     out = {}
     for key, value in source.fields.items():
-        if not key.startswith(("split.", OURS)):
+        if not key.startswith(("split.", OURS, EXTRA)):
             out[key] = routed_field(key, value, model, plan)
-    if how := model.arch.FACTS.kinds:
+    out |= routed_extra(model, plan)
+    if (how := model.arch.FACTS.kinds) and how.interval:  # numbers have followed their blocks already
         listed = plan.follow([*model.kinds, *[""] * plan.behind])
         out[f"{arch}.{how.listed}"] = field(GGUFValueType.ARRAY, [kind == how.kind for kind in listed], GGUFValueType.BOOL)
         if how.only and how.kind not in listed and f"{arch}.{how.only}" in out:
@@ -133,6 +141,32 @@ def routed_fields(model: Model, plan: Plan, layout: str = "list") -> dict[str, F
         if layout == "interval":
             out[f"{arch}.{how.interval}"] = field(GGUFValueType.UINT32, written_interval(model, plan, how))
     return out | provenance(plan, "0" * 64)
+
+
+def routed_extra(model: Model, plan: Plan) -> dict[str, Field]:
+    """What is said of single tensors, by name, as the copy has it: each list along the map.
+
+    MetadataError for lists that do not fit.
+
+    Source: llama_prec_policy::load.
+    """
+    source = {key: value for key, value in model.file.metadata.fields.items() if key.startswith(EXTRA)}
+    if not source:
+        return {}
+    lists = {key: list(value.value()) for key, value in source.items() if value.item is not None}
+    named = lists.get(f"{EXTRA}name")
+    if named is None or any(len(values) != len(named) for values in lists.values()) or len(lists) < len(source):
+        raise MetadataError(
+            f"{model.file.path}: {EXTRA}* has lists of unlike lengths; expected one value for each tensor of {EXTRA}name"
+        )
+    at = {name: i for i, name in enumerate(named)}
+    kept = [(new, at[old]) for new, old in plan.origins(model.file.tensors).items() if old in at]
+    out = {}
+    for key, values in lists.items():
+        moved = [new for new, _ in kept] if key == f"{EXTRA}name" else [values[i] for _, i in kept]
+        texts_ = source[key].item == GGUFValueType.STRING
+        out[key] = texts(moved) if texts_ else field(GGUFValueType.ARRAY, moved, source[key].item)
+    return out
 
 
 def routed_field(key: str, value: Field, model: Model, plan: Plan) -> Field:
@@ -176,6 +210,13 @@ def provenance(plan: Plan, sha256: str) -> dict[str, Field]:
         f"{OURS}source.block_count": field(GGUFValueType.UINT32, plan.n_source),
         f"{OURS}source.sha256": text(sha256),
     }
+
+
+def texts(values: list[str]) -> Field:
+    """A metadata field that is a list of texts."""
+    body = b"".join(len(raw).to_bytes(8, "little") + raw for raw in (value.encode() for value in values))
+    head = int(GGUFValueType.STRING).to_bytes(4, "little") + len(values).to_bytes(8, "little")
+    return Field(GGUFValueType.ARRAY, GGUFValueType.STRING, len(values), memoryview(head + body))
 
 
 def text(value: str) -> Field:

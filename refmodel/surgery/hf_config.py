@@ -8,11 +8,12 @@ from typing import Any
 
 from .. import __version__
 from ..errors import MetadataError
-from .by_place.folders import FACTS
-from .by_place.model_types import model_type, objection
-from .by_place.rules import Fact, settled
+from ..hf.by_place.folders import FACTS
+from ..hf.by_place.mixers import left_alone
+from ..hf.by_place.model_types import model_type, objection
+from ..hf.by_place.rules import Fact, settled
+from ..hf.folder import CONFIG, ELSEWHERE, LAYER, LAYER_NUMBERS, Folder
 from .copy_map import Plan
-from .hf_read import CONFIG, ELSEWHERE, LAYER, LAYER_NUMBERS, Folder
 
 # Lists in a configuration, by name. A list of any other name stops the copy if it could belong to the layers.
 PER_LAYER = {
@@ -95,6 +96,12 @@ def routed_home(folder: Folder, home: Mapping[str, Any], plan: Plan, where: str)
 def facts_of(folder: Folder) -> tuple[Fact, ...]:
     """The facts in which this model's layers differ; empty for an unknown model type."""
     return FACTS.get(model_type(folder.config, folder.homes[-1]), ())
+
+
+def not_run(folder: Folder, plan: Plan) -> str:
+    """Why transformers does not run the copy, whatever its configuration says; empty if it does."""
+    home = folder.homes[-1]
+    return left_alone(model_type(folder.config, home), home, folder.n_layer, plan.route.layers)
 
 
 def routed_list(folder: Folder, key: str, value: list[Any], plan: Plan, name: str) -> list[Any]:

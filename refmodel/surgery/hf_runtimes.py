@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..hf.by_place.llamacpp import conversion
+from ..hf.by_place.model_types import TABLES, model_type
+from ..hf.folder import Folder
 from ..model.route import Route
-from .by_place.llamacpp import conversion
-from .by_place.model_types import TABLES, model_type
-from .copy_map import Plan
-from .hf_config import facts_of, routed_config
-from .hf_read import Folder
+from .copy_map import Plan, folder_plan
+from .hf_config import facts_of, not_run, routed_config
 from .runtimes import Runner
 
 
@@ -22,6 +22,8 @@ def runners(folder: Folder, plan: Plan) -> list[Runner]:
 
 def readers(folder: Folder, plan: Plan, home: Mapping[str, Any], name: str) -> list[Runner]:
     """The runtimes that read the folder itself."""
+    if why := not_run(folder, plan):
+        return [Runner("Hugging Face transformers", False, why)]
     kinds, interval = home.get("layer_types") or [], home.get("full_attention_interval")
     if len(set(folder_kinds(folder))) < 2 and not any(fact.name in home for fact in facts_of(folder)):
         alike = "all layers are of one kind, so their number is all that changes"
@@ -49,7 +51,7 @@ def converters(folder: Folder, plan: Plan, home: Mapping[str, Any], name: str) -
 
 def folder_kinds(folder: Folder) -> list[Any]:
     """The kinds of the source's layers, as its copy would list them; empty if there is only one."""
-    same = routed_config(folder, folder.plan(Route.identity(folder.n_layer)))
+    same = routed_config(folder, folder_plan(folder, Route.identity(folder.n_layer)))
     found: list[Any] = same.get("layer_types") or same.get("text_config", {}).get("layer_types") or []
     return found
 

@@ -16,12 +16,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..errors import FileError
+from ..errors import FileError, RouteError
 from ..gguf.writer import Limit, copy, parted
+from ..hf.folder import CONFIG, INDEX, OTHER_WEIGHTS, Folder
+from ..hf.safetensors import FolderTensor
 from ..machine.files import Beside, not_written, sync_folder
 from ..model.route import Route
-from .hf_config import routed_config
-from .hf_read import CONFIG, INDEX, OTHER_WEIGHTS, Folder, FolderTensor
+from .copy_map import folder_plan
+from .hf_config import not_run, routed_config
 
 SHARD = Limit(size=5e9)
 
@@ -34,10 +36,13 @@ def routed_folder(
     limit  of each safetensors file
     seen   gets the number of bytes just copied
 
-    MetadataError for a list of unknown meaning, FileError for a folder that exists already or is inside the source.
+    RouteError for layers that transformers does not run, MetadataError for a list of unknown meaning, FileError for a folder
+    that exists already or is inside the source.
     """
-    plan = folder.plan(route)
+    plan = folder_plan(folder, route)
     config = routed_config(folder, plan)
+    if why := not_run(folder, plan):
+        raise RouteError(f"route {route.canonical[:80]}: {why}; nothing was written; give the route a layer of the other kind")
     origins = plan.origins(folder.tensors)
     groups = parted([replace(folder.tensors[source], name=name) for name, source in origins.items()], limit, lambda t: t.data.size)
     check_apart(folder, out)

@@ -8,7 +8,8 @@ from ..compare.other_side import Other, from_trace
 from ..compare.probes import known
 from ..forward.trace import Trace
 from ..gguf.reader import read
-from ..llamacpp.oracle import locate, record
+from ..llamacpp.library import Given, locate
+from ..llamacpp.oracle import record
 from ..llamacpp.profile import Profile
 from ..model.model import Model
 from ..model.route import Route
@@ -21,7 +22,7 @@ def live(
     route: Route,
     calls: Sequence[Sequence[int]],
     profile: Profile,
-    lib: Path | None,
+    lib: Given,
     dequantize: bool,
     folder: Path,
     mtp: bool = False,
@@ -33,7 +34,7 @@ def live(
     OracleError without a llama.cpp; RouteError for a route that it cannot run.
     """
     path = model.path
-    if not route.is_identity:
+    if not route.is_identity or model.file.notes:  # what was renamed, llama.cpp does not open
         path = routed(model, route, folder / "routed.gguf")
     if not dequantize:
         return of_file(path, model, route, calls, profile, lib, folder, mtp)
@@ -47,7 +48,7 @@ def of_file(
     route: Route,
     calls: Sequence[Sequence[int]],
     profile: Profile,
-    lib: Path | None,
+    lib: Given,
     folder: Path,
     mtp: bool = False,
     ran: Path | None = None,
@@ -61,5 +62,5 @@ def of_file(
     library = locate(lib)
     probed = known(library)
     provenance = {"route": route.canonical, "sha256": model.file.sha256(), "oracle": probed.as_json()}
-    record(path, calls, profile, folder / "llamacpp.safetensors", library.variant or library.path, provenance, mtp=mtp)
-    return from_trace(Trace(folder / "llamacpp.safetensors"), llamacpp(profile, probed.build), frozenset(probed.unknown), ran)
+    run = record(path, calls, profile, folder / "llamacpp.safetensors", library, provenance, mtp=mtp)
+    return from_trace(Trace(run.path), llamacpp(run.profile, probed.build), probed.unpromised, ran)

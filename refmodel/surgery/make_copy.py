@@ -8,10 +8,11 @@ from ..errors import RouteError
 from ..gguf.format import OURS
 from ..gguf.reader import read
 from ..gguf.writer import Limit
+from ..hf.folder import read_folder
 from ..model.model import load
 from ..model.route import Route
+from .copy_map import folder_plan
 from .gguf import LAYOUTS, plan_of, routed
-from .hf_read import read_folder
 from .hf_write import SHARD, routed_folder
 
 
@@ -50,7 +51,7 @@ def folder(source: Path, words: str, out: Path, layout: str, limit: Limit, seen:
         )
     held = read_folder(source)
     route = Route.of(words, held.n_layer)
-    total = sum(held.tensors[name].data.size for name in held.plan(route).origins(held.tensors).values())
+    total = sum(held.tensors[name].data.size for name in folder_plan(held, route).origins(held.tensors).values())
     routed_folder(held, route, out, limit if limit != Limit() else SHARD, lambda count: seen(count, total))
     written = read_folder(out)
     return summary(route, out, written.shards, len(written.tensors), written.config["rys_relayer"]["source_sha256"])

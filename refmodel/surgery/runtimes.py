@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from ..arch import HYBRID
+from ..arch.keys import MAX_BLOCKS
 from ..arch.kinds import interval_of, interval_without_list
-from ..arch.metadata import MAX_BLOCKS
 from ..forward.state import KeyValues
+from ..hf.by_place.llamacpp import COUNTED, miscounted
 from ..model.model import Model
-from .by_place.llamacpp import miscounted
 from .copy_map import Plan
+
+TRANSFORMERS = "reads layer_types, which is written into its folders"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,19 @@ def lost_by_count(model: Model, plan: Plan) -> str:
     return miscounted(model.architecture, plan.n_source, len(plan.blocks), (hp.n_embd // hp.n_head, hp.head_dim))
 
 
+def not_in_a_copy(model: Model) -> list[str]:
+    """What a copy with more, fewer or other blocks would lose or get, in words; all else follows its block."""
+    arch, n, hp = model.architecture, model.n_layer, model.hp
+    widths = (hp.n_embd // hp.n_head, hp.head_dim)
+    counts = {n - 1, n + 1, *((COUNTED[arch].least,) if arch in COUNTED else ())}
+    lines = list(filter(None, (miscounted(arch, n, other, widths) for other in sorted(counts))))[:1]
+    if how := model.arch.FACTS.kinds:
+        lines.append(f"{arch}.{how.listed} says which blocks are {how.kind}; a runtime that reads no list takes them by place")
+    if model.hp.n_nextn:
+        lines.append("the prediction block stays last, though it was trained on this order of blocks")
+    return lines + [note for note in model.file.notes if "left out" in note]
+
+
 def runners(model: Model, plan: Plan) -> list[Runner]:
     """What is known of each kind of runtime."""
     if len(plan.blocks) > MAX_BLOCKS:
@@ -53,6 +68,9 @@ def runners(model: Model, plan: Plan) -> list[Runner]:
     if kind := one_kind(model, plan):
         abort = f"llama.cpp aborts on a hybrid model with blocks of one kind only, and this has only {kind} blocks"
         return [Runner("llama.cpp", False, abort), Runner("refmodel", True, "runs the route itself")]
+    if not how.interval:
+        read = f"{model.architecture}.{how.listed} is written block by block; {how.reader}"
+        return [Runner("llama.cpp", True, read), Runner("Hugging Face transformers", True, TRANSFORMERS)]
     stated = interval_without_list(model.file.metadata, model.architecture, how)
     fits = interval_of(kinds, how.kind, stated)
     wrong = [i for i, found in enumerate(kinds) if (found == how.kind) != ((i + 1) % stated != 0)]
@@ -62,7 +80,7 @@ def runners(model: Model, plan: Plan) -> list[Runner]:
         by_rule += f"; {how.interval} = {fits}, written with --layout interval, would be right"
     return [
         Runner("llama.cpp, with the list", True, f"{model.architecture}.{how.listed} is written; {how.reader}"),
-        Runner("Hugging Face transformers", True, "reads layer_types, which is written into its folders"),
+        Runner("Hugging Face transformers", True, TRANSFORMERS),
         Runner("runtimes without the list (older llama.cpp)", not wrong, by_rule),
     ]
 
@@ -87,4 +105,4 @@ def state_bytes(model: Model, block: int) -> tuple[int, int]:
     state = model.arch.new_state(model.hp, block, np.float32)
     if isinstance(state, KeyValues):
         return 2 * 2 * model.hp.n_head_kv * model.hp.head_dim, 0
-    return 0, state.conv.nbytes + state.delta.nbytes
+    return 0, state.bytes(0, np.float32)

@@ -15,7 +15,8 @@ from test_gguf import HEAD, pack
 from refmodel.errors import FileError, MetadataError
 from refmodel.gguf import format as limits
 from refmodel.gguf.metadata import Field
-from refmodel.gguf.reader import Tensor, read
+from refmodel.gguf.reader import read
+from refmodel.gguf.tensor import Tensor
 from refmodel.gguf.writer import field, write
 
 

@@ -7,6 +7,7 @@ from strategies import seeds
 
 from refmodel.kernels.attention import attention as kernel
 from refmodel.ops.attention import attention as op
+from refmodel.ops.attention import growth
 
 ATTENTIONS = pytest.mark.parametrize("attention", [op, kernel], ids=["op", "kernel"])
 NOBODY = np.zeros((0, 0, 0), np.float32)
@@ -94,3 +95,13 @@ def test_a_cache_of_half_floats_is_read_exactly_and_wherever_it_lies(seed, T, pa
     want = kernel(q, k.astype(np.float32), v.astype(np.float32), 0.4, NOBODY, NOBODY, 0)
     same_bits(kernel(q, k, v, 0.4, NOBODY, NOBODY, 0), want)
     same_bits(kernel(q, *views, 0.4, NOBODY, NOBODY, 0), want)
+
+
+@given(st.integers(1, 1 << 20), st.floats(0.01, 2.0), st.integers(0, 1 << 20))
+def test_queries_grow_with_each_context_of_the_training_and_not_within_one(trained, scale, position):
+    at = lambda *positions: growth(np.array(positions), trained, scale)
+    same_bits(at(0, trained - 1), np.ones(2))
+    before, here, behind = at(position, position // trained * trained, position + trained)
+    assert before == here
+    assert behind > here
+    assert np.isclose(np.exp((here - 1) / scale), 1 + position // trained, rtol=1e-12)

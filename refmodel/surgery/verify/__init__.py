@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import FileError
-from ...gguf.reader import read
+from ...hf.checkpoint import opened
+from ...hf.folder import read_folder
 from ...model.model import load
 from ...model.route import Route
 from .. import hf_runtimes
+from ..copy_map import folder_plan
 from ..gguf import plan_of
-from ..hf_read import read_folder
 from ..recover import Claim, Recovery, recovery
 from ..runtimes import cost, runners
 from .folder import folder_claims, verify_folder
@@ -33,26 +34,24 @@ def verify(out: Path, source: Path, route: str = "", options: Options = DEFAULTS
 
     RefmodelError for a source, words or a path that cannot be read, and for an option that does not fit the format.
     """
-    check_alike(out, source)
-    if source.is_dir() and options.llamacpp:
+    check_there(out)
+    if out.is_dir() and options.llamacpp:
         raise FileError(f"{out}: llama.cpp runs GGUF files; folders take --against transformers")
-    if options.transformers and not source.is_dir():
-        raise FileError(f"{out}: transformers runs folders; GGUF files take --against llamacpp")
+    if options.transformers and not (source.is_dir() and out.is_dir()):
+        raise FileError(f"{out}: transformers runs folders, the copy's and the source's; GGUF files take --against llamacpp")
     asked = {name for name, wanted in ((LLAMACPP, options.llamacpp), (FORWARD, options.transformers)) if wanted}
     report = Report(str(out), str(source), asked=asked)
-    if source.is_dir():
+    if source.is_dir() and out.is_dir():
         verify_folder(report, out, read_folder(source), route, options)
     else:
         verify_gguf(report, out, load(source), route, options)
     return report
 
 
-def check_alike(out: Path, source: Path) -> None:
-    """FileError unless both exist and are two files or two folders."""
+def check_there(out: Path) -> None:
+    """FileError unless the copy exists."""
     if not out.exists():
         raise FileError(f"{out}: does not exist; check the path of the copy")
-    if source.is_dir() != out.is_dir():
-        raise FileError(f"{out} and {source}: expected two GGUF files or two folders; name a source of the copy's kind")
 
 
 @dataclass(frozen=True)
@@ -95,13 +94,13 @@ class Recovered:
 
 def recovered(out: Path, source: Path) -> Recovered:
     """Find the route of a file or folder only from the hashes of its tensors. RefmodelError if one cannot be read."""
-    check_alike(out, source)
-    if source.is_dir():
+    check_there(out)
+    if source.is_dir() and out.is_dir():
         held, copy = read_folder(source), read_folder(out)
         prefixes = (copy.prefix, held.prefix)
         found, _, _ = recovery(copy.tensors, held.tensors, prefixes, held.n_layer, held.behind)
         return Recovered(found, folder_claims(copy, held.n_layer))
-    model, file = load(source), read(out)
+    model, file = load(source), opened(out)
     found, _, _ = recovery(file.tensors, model.file.tensors, ("blk.", "blk."), model.n_layer, int(model.hp.n_nextn))
     return Recovered(found, gguf_claims(file, model.n_layer))
 
@@ -114,7 +113,7 @@ def foreseen(source: Path, words: str) -> dict[str, Any]:
     if source.is_dir():
         folder = read_folder(source)
         route = Route.of(words, folder.n_layer)
-        plan = folder.plan(route)
+        plan = folder_plan(folder, route)
         who, bytes_ = hf_runtimes.runners(folder, plan), hf_runtimes.cost(folder, plan)  # or what could not follow the route
         return route.describe() | {"runners": [asdict(runner) for runner in who], "cost": bytes_}
     model = load(source)

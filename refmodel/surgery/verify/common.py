@@ -1,8 +1,9 @@
 """The checks that any checkpoint undergoes, whatever its format: structure, seams, bytes, and what it claims."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from ...gguf.format import OURS
 from ...model.route import Route
 from ..copy_map import Plan, block_of
 from ..recover import Claim, Recovery
-from ..values import ERRORS, Error, Stored, decodes, error, flat, relation, word
+from ..values import Error, Stored, decodes, error, flat, relation, word
 from .living import accidents
 from .report import SEAMS, Check, Report
 
@@ -23,6 +24,36 @@ class Hashed:
 
     tensors: Mapping[str, Stored]
     hashes: Mapping[str, str]
+
+
+def nothing(name: str, source: str) -> str:
+    """No excuse."""
+    return ""
+
+
+@dataclass(frozen=True)
+class Differences:
+    """What is known of tensors that differ, each called with the name in the copy and in the source.
+
+    explain  what became of the source's tensor, in words; empty if that is not known
+    excuse   why it may differ although nothing is wrong; empty if it may not
+    excused  the excuses that were found, and how often
+    """
+
+    explain: Callable[[str, str], str]
+    excuse: Callable[[str, str], str] = nothing
+    excused: Counter[str] = field(default_factory=Counter)
+
+    def excuses(self, name: str, source: str) -> bool:
+        """Whether there is an excuse; it is counted."""
+        words = self.excuse(name, source)
+        self.excused.update([words] if words else [])
+        return bool(words)
+
+
+def related(ours: Mapping[str, Stored], theirs: Mapping[str, Stored]) -> Differences:
+    """Differences by the values of the two tensors only."""
+    return Differences(lambda name, source: relation(ours[name], theirs[source], source))
 
 
 def decided(
@@ -54,8 +85,12 @@ def decided(
     return None
 
 
-def check_structure(check: Check, plan: Plan, ours: Mapping[str, Stored], theirs: Mapping[str, Stored]) -> dict[str, Error]:
+def check_structure(
+    check: Check, plan: Plan, ours: Mapping[str, Stored], theirs: Mapping[str, Stored], known: Differences
+) -> dict[str, Error]:
     """Check that every expected tensor is there, in the shape of its source, and no other.
+
+    known  of tensors that differ
 
     Returns the tensors in another type whose values are the source's within that type's error, with that error.
     """
@@ -68,9 +103,9 @@ def check_structure(check: Check, plan: Plan, ours: Mapping[str, Stored], theirs
             continue
         a, b = ours[name], theirs[source]
         if flat(a.shape) != flat(b.shape):
-            check.found(name, f"has shape {a.shape}; {source} has {b.shape}")
+            check.found(name, f"has shape {a.shape}; {source} has {b.shape}" + also(known.explain(name, source)))
         elif a.type != b.type:
-            check_type(check, retyped, name, source, a, b)
+            check_type(check, retyped, (name, source), a, b, known)
     for name in ours:
         if name not in expected and not spared(name, ours):
             number = block_of(name, plan.prefix)
@@ -79,8 +114,14 @@ def check_structure(check: Check, plan: Plan, ours: Mapping[str, Stored], theirs
     return retyped
 
 
-def check_type(check: Check, retyped: dict[str, Error], name: str, source: str, a: Stored, b: Stored) -> None:
+def also(words: str) -> str:
+    """Words at the end of a finding, if there are any."""
+    return f"; {words}" if words else ""
+
+
+def check_type(check: Check, retyped: dict[str, Error], names: tuple[str, str], a: Stored, b: Stored, known: Differences) -> None:
     """Check a tensor in another type than its source: its values must be the source's within that type's error."""
+    name, source = names
     said = f"has type {word(a.type)}; {source} has {word(b.type)}"
     if not (decodes(a.type) and decodes(b.type)):
         check.found(name, f"{said}, and its values cannot be compared")
@@ -89,9 +130,8 @@ def check_type(check: Check, retyped: dict[str, Error], name: str, source: str, 
     if apart.within(a.type):
         retyped[name] = apart
         return
-    is_ = relation(a, b, source)
-    allowed = ERRORS[word(a.type)]
-    check.found(name, f"{said}, and its values are not those of {source}: off by {apart.worst:.2g}, allowed {allowed:.2g}; {is_}")
+    off = apart.describe(a.type)
+    check.found(name, f"{said}, and its values are not those of {source}: {off}" + also(known.explain(name, source)))
 
 
 TIED = {"output.weight": "token_embd.weight", "lm_head.weight": "embed_tokens.weight"}
@@ -118,7 +158,7 @@ def check_seams(report: Report, plan: Plan, found: Recovery) -> None:
             check.found(f"position {position}", f"should run source block {source}, but {is_}")
 
 
-def check_bytes(check: Check, plan: Plan, ours: Hashed, theirs: Hashed) -> None:
+def check_bytes(check: Check, plan: Plan, ours: Hashed, theirs: Hashed, known: Differences) -> None:
     """Check that every tensor's hash is its source's; a finding says whose it is instead, or what became of it."""
     holders: dict[str, list[str]] = {}
     for name, digest in theirs.hashes.items():
@@ -127,10 +167,10 @@ def check_bytes(check: Check, plan: Plan, ours: Hashed, theirs: Hashed) -> None:
         if name not in ours.hashes or ours.tensors[name].type != theirs.tensors[source].type:
             continue  # said by the structure
         check.compared += 1
-        if ours.hashes[name] != theirs.hashes[source]:
+        if ours.hashes[name] != theirs.hashes[source] and not known.excuses(name, source):
             whose = holders.get(ours.hashes[name])
             is_ = f"has the bytes of {' or '.join(whose[:3])}" if whose else "has bytes that no tensor of the source has"
-            now = "" if whose else relation(ours.tensors[name], theirs.tensors[source], source)
+            now = "" if whose else known.explain(name, source)
             check.found(name, f"{is_}; it should have those of {source}" + (f". They are: {now}" if now else ""))
 
 

@@ -8,7 +8,8 @@ from ...arch.kinds import Kinds, interval_in, interval_of
 from ...errors import MetadataError, RefmodelError
 from ...gguf.format import OURS
 from ...gguf.metadata import Field
-from ...gguf.reader import GgufFile, read
+from ...gguf.reader import GgufFile
+from ...hf.checkpoint import opened
 from ...model.model import Model
 from ...model.route import Route
 from ..copy_map import Plan
@@ -16,14 +17,16 @@ from ..gguf import PER_BLOCK, plan_of, routed_fields
 from ..recover import Claim, claim, claims_of_name, recovery
 from ..runtimes import lost_by_count
 from .common import Hashed, check_bytes, check_claims, check_seams, check_structure, decided
+from .conversion import check_beyond, converted
 from .forward import check_forward, check_llamacpp
 from .living import identity_blocks, living_on
 from .meaning_gguf import by_default, same
 from .report import BYTES, FORWARD, LLAMACPP, METADATA, SEAMS, STRUCTURE, Check, Options, Report
 
-# Keys that describe a file, or lay it out, and steer no number; a copy may have its own. The general key that steers is listed.
+# Keys that describe a file, or lay it out, and steer no logit; a copy may have its own. The general keys that steer are listed.
 DESCRIBES = ("general.", "quantize.", OURS)
-STEERS = {"general.architecture"}
+STEERS = ("general.architecture", "general.tensor_extra.")
+NAMES = ("phi-3", "phi3", "modern-bert")  # parts of general.name by which llama.cpp strips white space next to special tokens
 
 
 def verify_gguf(report: Report, path: Path, model: Model, words: str, options: Options) -> None:
@@ -31,7 +34,7 @@ def verify_gguf(report: Report, path: Path, model: Model, words: str, options: O
     given = model.route(words) if words else None
     structure = report.check(STRUCTURE)
     try:
-        file = read(path)
+        file = opened(path)
         arch = file.metadata.str("general.architecture")
         if arch != model.architecture:
             raise MetadataError(
@@ -48,21 +51,24 @@ def verify_gguf(report: Report, path: Path, model: Model, words: str, options: O
     if plan is None:
         report.skip([SEAMS, BYTES, METADATA, FORWARD, *([LLAMACPP] if options.llamacpp else [])], "no route fits")
         return
-    retyped = check_structure(structure, plan, file.tensors, model.file.tensors)
+    known = converted(file, model)
+    retyped = check_structure(structure, plan, file.tensors, model.file.tensors, known)
     check_counts(structure, file, model, plan)
     check_seams(report, plan, found)
-    check_bytes(report.check(BYTES), plan, Hashed(file.tensors, ours), Hashed(model.file.tensors, theirs))
+    check_bytes(report.check(BYTES), plan, Hashed(file.tensors, ours), Hashed(model.file.tensors, theirs), known)
+    report.notes += [f"{count} tensors differ {words}" for words, count in known.excused.items()]
     identity_blocks(report, plan, file.tensors)
     cannot_run = living_on(report, retyped, file.tensors)
     metadata = report.check(METADATA)
     check_claims(metadata, report, claims, found, {f"{OURS}route", f"{OURS}map"})
     check_gguf_metadata(metadata, report, file, model, plan)
+    check_beyond(metadata, file, model)
     if lost := lost_by_count(model, plan):
         metadata.found(f"{arch}.block_count", f"is {len(plan.blocks)}: {lost}")
     if cannot_run or not options.forward:
         report.skip([FORWARD], cannot_run or "left out by --no-forward")
     else:
-        check_forward(report.check(FORWARD), path, model, plan, options, bool(retyped))
+        check_forward(report.check(FORWARD), path, model, plan, options, bool(retyped), bool(known.excused))
     if options.llamacpp and not cannot_run:
         check_llamacpp(report.check(LLAMACPP), path, model, plan, options)
     elif options.llamacpp:
@@ -100,7 +106,7 @@ def check_gguf_metadata(check: Check, report: Report, file: GgufFile, model: Mod
     expected, found = routed_fields(model, plan), file.metadata.fields
     kinds = model.arch.FACTS.kinds
     special = {f"{arch}.block_count", f"{arch}.nextn_predict_layers", f"{OURS}route", f"{OURS}map"}  # checked elsewhere
-    if kinds:
+    if kinds and kinds.interval:
         special |= {f"{arch}.{kinds.interval}", f"{arch}.{kinds.listed}"}
         check_kinds(check, report, file, model, plan, kinds)
     for key, value in expected.items():
@@ -111,12 +117,8 @@ def check_gguf_metadata(check: Check, report: Report, file: GgufFile, model: Mod
         if key == f"{OURS}source.sha256":
             if key in found and found[key].value() != model.file.sha256():
                 check.found(key, f"is {found[key].value()}; the source has {model.file.sha256()}")
-        elif key.startswith(DESCRIBES) and key not in STEERS:
-            differs = key in found and not same(found[key], value)
-            if differs and key.startswith(OURS) and key != f"{OURS}version":
-                check.found(key, f"is {shown(found[key])}; expected {shown(value)}")
-            elif differs and key != f"{OURS}version":
-                report.notes.append(f"{key} is {shown(found[key])}, the source's {shown(value)}; it steers nothing")
+        elif describes(key):
+            check_description(check, report, key, found.get(key), value)
         elif name in PER_BLOCK:
             check_per_block(check, key, file, model, plan)
         elif key not in found:
@@ -124,10 +126,43 @@ def check_gguf_metadata(check: Check, report: Report, file: GgufFile, model: Mod
                 check.found(key, f"is missing; the source has {shown(value)}")
         elif not same(found[key], value):
             check.found(key, f"is {shown(found[key])}; the source has {shown(value)}")
-    for key in found.keys() - expected.keys() - special:
-        if key.startswith("split.") or (key.startswith(DESCRIBES) and key not in STEERS) or by_default(key, found[key], model):
+        elif (found[key].type, found[key].item) != (value.type, value.item):
+            of = found[key].item or found[key].type
+            report.notes.append(f"{key} is {of.name}, the source's {(value.item or value.type).name}: llama.cpp may want that type")
+    for key in sorted(found.keys() - expected.keys() - special):
+        if key.startswith("split.") or describes(key) or by_default(key, found[key], model):
             continue
         check.found(key, f"is {shown(found[key])}; the source has no such key")
+    check_name(check, file, model)
+
+
+def describes(key: str) -> bool:
+    """Whether a key describes the file and steers no logit."""
+    return key.startswith(DESCRIBES) and not key.startswith(STEERS)
+
+
+def check_description(check: Check, report: Report, key: str, found: Field | None, value: Field) -> None:
+    """Check a key that describes the file: one of ours must be right, others are noted."""
+    if found is None or key == f"{OURS}version" or same(found, value):
+        return
+    if key.startswith(OURS):
+        check.found(key, f"is {shown(found)}; expected {shown(value)}")
+    else:
+        report.notes.append(f"{key} is {shown(found)}, the source's {shown(value)}; it steers no logits")
+
+
+def check_name(check: Check, file: GgufFile, model: Model) -> None:
+    """Check that the name does not make llama.cpp treat special tokens in another way. Source: llama_vocab::impl::load."""
+    ours, theirs = (
+        {part for part in NAMES if part in md.str("general.name", default="").lower()}
+        for md in (file.metadata, model.file.metadata)
+    )
+    if ours != theirs:
+        known = ", ".join(sorted(ours ^ theirs))
+        check.found(
+            "general.name",
+            f"is {file.metadata.str('general.name', default='')!r}: by {known} in it llama.cpp strips spaces at special tokens",
+        )
 
 
 def shown(value: Field) -> str:

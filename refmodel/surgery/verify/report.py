@@ -3,8 +3,9 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
+
+from ...llamacpp.library import Given
 
 PROVED, EXCEPT_FORWARD, RECOVERED = "proved", "proved except forward", "recovered"
 WRONG, NOT_PROVED = "wrong", "not proved"
@@ -153,6 +154,6 @@ class Options:
     tokens: Sequence[int] = ()
     forward: bool = True
     llamacpp: bool = False
-    lib: Path | None = None
+    lib: Given = None
     transformers: bool = False
     seen: Callable[[str], None] = lambda what: None

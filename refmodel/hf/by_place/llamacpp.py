@@ -89,6 +89,7 @@ CONVERTED: dict[str, Converted] = {
     "gemma2": Converted("gemma2", every(2)),
     "gemma3_text": Converted("gemma3", every(6)),
     "gpt_oss": Converted("gpt-oss", every(2)),
+    "lfm2": Converted("lfm2"),
     "llama4_text": Converted("llama4", every(4, miss=CHUNKED)),
     "mellum": Converted("mellum"),
     "olmo3": Converted("olmo2"),

@@ -8,17 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..arrays import Bytes
 from ..errors import FileError, MetadataError
-from ..gguf.reader import mapped
 from ..machine.sha256 import sha256_of
-from ..model.route import Route
-from .copy_map import Plan
+from .safetensors import FolderTensor, once, read_safetensors
 
-INDEX, CONFIG = "model.safetensors.index.json", "config.json"
-
-
-MAX_HEADER = 100_000_000  # bytes; the format's own bound
+INDEX, CONFIG, WHOLE = "model.safetensors.index.json", "config.json", "model.safetensors"
 
 
 OTHER_WEIGHTS = {".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf", ".ot", ".safetensors"}
@@ -38,16 +32,6 @@ LAYER = re.compile(r"((?:.*?\.)?(?:layers|h)\.)(\d+)(?=\.|$)")  # the prefix and
 
 
 ELSEWHERE = re.compile(r"(^|\.)(visual|vision\w*|audio\w*|mtp|encoder)\.")  # towers and heads with layers of their own
-
-
-@dataclass(frozen=True, eq=False)
-class FolderTensor:
-    """One tensor: `type` is the format's name (BF16), `data` its bytes, a read-only view of the file's mapping."""
-
-    name: str
-    type: str
-    shape: tuple[int, ...]
-    data: Bytes
 
 
 @dataclass(frozen=True)
@@ -103,10 +87,6 @@ class Folder:
         numbers = {int(match[2]) for name in self.tensors if (match := LAYER.match(name)) and match[1] == self.prefix}
         return max(numbers) + 1 - self.n_layer
 
-    def plan(self, route: Route) -> Plan:
-        """The plan of a copy under a route."""
-        return Plan(route, self.behind, self.prefix)
-
     def sha256(self) -> dict[str, str]:
         """File name -> sha256, of the weights."""
         return {shard.name: sha256_of([shard]) for shard in self.shards}
@@ -120,6 +100,11 @@ def read_folder(path: Path) -> Folder:
         if not isinstance(placed, dict) or not all(isinstance(f, str) and Path(f).name == f for f in placed.values()):
             raise FileError(f"{path / INDEX}: expected a weight_map from tensors to files in the same folder; download it again")
         shards = [path / name for name in sorted(set(placed.values()))]
+        if (path / WHOLE).exists() and path / WHOLE not in shards:
+            raise FileError(
+                f"{path}: has {WHOLE} and {INDEX}, of which transformers reads the first and others the second; "
+                "remove the one that does not belong"
+            )
     else:
         shards, placed = sorted(path.glob("*.safetensors")), None
     if not shards:
@@ -145,47 +130,11 @@ def read_folder(path: Path) -> Folder:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object in a file. FileError if it cannot be read, or is none."""
     try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        value = json.loads(path.read_text("utf-8"), object_pairs_hook=once)
+    except (OSError, ValueError, RecursionError) as error:
         raise FileError(
             f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}; expected a JSON object; check the file"
         ) from None
     if not isinstance(value, dict):
         raise FileError(f"{path}: is other JSON; expected an object; check the file")
     return value
-
-
-def read_safetensors(path: Path) -> list[FolderTensor]:
-    """The tensors of one file, in the order of their data. FileError for a file that is not safetensors, or not whole.
-
-    Source: the format's README, github.com/huggingface/safetensors.
-    """
-    data = mapped(path)
-    length = int.from_bytes(data[:8].tobytes(), "little")
-    if data.size < 8 or length > min(MAX_HEADER, data.size - 8):
-        raise FileError(
-            f"{path}: is no safetensors file, or was not downloaded whole: its header would be "
-            f"{length} bytes long; download it again"
-        )
-    try:
-        header = json.loads(data[8 : 8 + length].tobytes())
-        header.pop("__metadata__", None)
-        entries = [(*map(int, e["data_offsets"]), name, str(e["dtype"]), tuple(map(int, e["shape"]))) for name, e in header.items()]
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise FileError(f"{path}: its header is not that of a safetensors file; download it again") from None
-    body, at, out = data[8 + length :], 0, []
-    for start, end, name, kind, shape in sorted(entries):
-        if start != at or end < start:
-            raise FileError(
-                f"{path}: {name} starts at byte {start} of the data, the tensor before it ends at {at}; download it again"
-            )
-        if end > body.size:
-            raise FileError(
-                f"{path}: {name} should end at byte {end} of the data, which ends at {body.size}; "
-                "was it downloaded whole? Download it again."
-            )
-        out.append(FolderTensor(name, kind, shape, body[start:end]))
-        at = end
-    if at != body.size:
-        raise FileError(f"{path}: has {body.size - at} bytes after the last tensor; expected none; download it again")
-    return out

@@ -1,0 +1,1 @@
+"""Hugging Face folders: reading them, and what they are in the words of a GGUF."""

@@ -1,0 +1,69 @@
+"""A Hugging Face folder as the file that everything else reads: metadata under llama.cpp's keys, tensors under its names."""
+
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from gguf import GGMLQuantizationType as Q
+
+from ..arch import ARCHITECTURES, Keys
+from ..errors import MetadataError
+from ..gguf.metadata import Metadata
+from ..gguf.reader import GgufFile, read
+from ..gguf.tensor import AnyTensor, Tensor
+from .classes import CLASSES, Class
+from .folder import CONFIG, Folder, read_folder
+from .keys import fields_of
+from .ropes import rope_divisors
+from .settings import Settings
+from .tensors import Made, made, predicting_layers
+from .vocabulary import vocabulary
+
+
+def opened(path: str | Path) -> GgufFile:
+    """A GGUF, or a folder read as one. Errors as gguf.reader.read and `as_file`."""
+    return as_file(read_folder(Path(path))) if Path(path).is_dir() else read(path)
+
+
+def class_of(folder: Folder) -> Class:
+    """The class of a folder, by `architectures` in its configuration. MetadataError for one that is not known."""
+    named = folder.config.get("architectures")
+    names = [str(name) for name in named] if isinstance(named, list) else []
+    found = next((CLASSES[name] for name in names if name in CLASSES), None)
+    if found is None:
+        raise MetadataError(
+            f"{folder.path / CONFIG}: architectures is {', '.join(names)[:60] or 'missing'}; known are {', '.join(CLASSES)}: give "
+            "a folder of one of these, or a GGUF of the model"
+        )
+    return found
+
+
+def as_file(folder: Folder) -> GgufFile:
+    """A folder in the words of a GGUF: what llama.cpp's converter would write, with matrices in the folder's own types.
+
+    MetadataError for a class or a value that is not known, TensorError for a tensor that cannot be read or is not known.
+    """
+    return checkpoint(folder)[0]
+
+
+def checkpoint(folder: Folder) -> tuple[GgufFile, Made]:
+    """A folder as a file, and what each of its tensors is made of. Errors as `as_file`."""
+    cls, path = class_of(folder), folder.path
+    s = Settings.of(folder, predicting_layers(folder) if cls.predicts else 0)
+    fields = fields_of(s, cls.arch, cls.says) | vocabulary(folder, s)
+    metadata, divisors = Metadata(path / CONFIG, fields), rope_divisors(s)
+    held = sum(prod(t.shape) for t in folder.tensors.values())  # no width is more
+    hp = ARCHITECTURES[cls.arch].hparams(Keys(metadata, cls.arch, held, tuple(divisors or ())))
+    found = made(folder, cls, hp)
+    tensors: dict[str, AnyTensor] = {} if divisors is None else {DIVISORS: rope_tensor(path, divisors)}
+    beyond, remarks = cls.beyond(s, hp)
+    return GgufFile(path, 0, metadata, tensors | found.tensors, (path / CONFIG, *folder.shards), beyond, tuple(remarks)), found
+
+
+DIVISORS = "rope_freqs.weight"
+
+
+def rope_tensor(path: Path, divisors: list[float]) -> Tensor:
+    """The divisors of RoPE's angles as the tensor that a GGUF has of them."""
+    packed = np.array(divisors, np.float32).view(np.uint8)
+    return Tensor(DIVISORS, Q.F32, (len(divisors),), path / CONFIG, packed)

@@ -1,0 +1,78 @@
+"""What a llama.cpp chooses: by which path it multiplies a matrix, and in which order it adds floats. Nothing is computed here."""
+
+from collections.abc import Callable
+
+from gguf import GGMLQuantizationType as Q
+
+from ..arrays import F32, Matrix
+from ..errors import TensorError
+from ..llamacpp.builds import AVX2, JUDGE, Build
+from ..llamacpp.profile import DEFAULT, Profile
+from ..ops.attention import as_it_is
+from ..ops.ggml_floats import FLOAT_PATHS
+from ..ops.ggml_product import PATHS, Step, plan, plan_of_expert
+from ..ops.ieee import bfloat, half
+from ..ops.rope import Rope
+from ..quants import FLOATS
+
+ROUNDED: dict[Q, Callable[[F32], F32]] = {Q.F32: as_it_is, Q.F16: half, Q.BF16: bfloat}  # what activations become for floats
+NOT_FUSED = {"alternating_lanes": "alternating_lanes_rounded"}
+
+
+def name(profile: Profile, build: Build) -> str:
+    """The name of a numerics: `llamacpp`, `llamacpp:exact`, `llamacpp:fa=off,build=0ad4a86,cpu=zen4`; policy_of reads it."""
+    options = [profile.name] * (profile != DEFAULT) + [f"build={build.commit}"] * (build.commit != JUDGE.commit)
+    options += [f"cpu={build.instructions.name}"] * (build.instructions != AVX2)
+    return ":".join(["llamacpp", *[",".join(options)] * bool(options)])
+
+
+def steps(profile: Profile, build: Build, w: Matrix, T: int) -> list[Step]:
+    """The paths of a product of a packed w [O, I] with T tokens. TensorError for a type without a known path.
+
+    Source: ggml_compute_forward_mul_mat.
+    """
+    return as_compiled(build, plan(*sizes(w, T), *paths_of(profile, build)))
+
+
+def steps_of_expert(profile: Profile, build: Build, w: Matrix, T: int) -> list[Step]:
+    """`steps` for one expert of many, which takes other paths. Source: ggml_compute_forward_mul_mat_id."""
+    repacked, tiled, _ = paths_of(profile, build)
+    return as_compiled(build, plan_of_expert(*sizes(w, T), repacked, tiled))
+
+
+def as_compiled(build: Build, planned: list[Step]) -> list[Step]:
+    """The steps, by the paths that the build's compiler made of them."""
+    return planned if build.fuses_block else [Step(step.tokens, NOT_FUSED.get(step.path, step.path)) for step in planned]
+
+
+def sizes(w: Matrix, T: int) -> tuple[Q, int, int]:
+    """(type, O, T) of a product of w [O, I] with T tokens. TensorError for a type without a known path."""
+    if w.type not in PATHS:
+        known = ", ".join(kind.name for kind in (*FLOATS, *PATHS))
+        raise TensorError(
+            f"{w.name}: how llama.cpp multiplies {w.type.name} is not known here; numerics llamacpp has {known}. "
+            "Take --numerics reference, or --dequantized"
+        )
+    return w.type, w.shape[0], T
+
+
+def paths_of(profile: Profile, build: Build) -> tuple[frozenset[str], bool, bool]:
+    """The types that are repacked, whether products are tiled, and whether IQ4_XS has panels."""
+    return build.instructions.repacked if profile.repack else frozenset(), profile.tiled and build.tiles, build.panels_of_iq4
+
+
+def order(build: Build, w: Matrix, T: int, sgemm: bool) -> str:
+    """In which order (a key of ops.ggml_floats.ORDERS) a matrix of floats w [O, I] is multiplied with T tokens.
+
+    sgemm  whether it may be used; it needs several tokens, rows in fours, and rows of whole registers
+
+    Source: llamafile_sgemm, ggml_compute_forward_mul_mat.
+    """
+    (O, I), paths = w.shape, FLOAT_PATHS[w.type, build.instructions.floats]
+    whole = I % paths.whole == 0 or (build.pads_rows and w.type == Q.F32)
+    return paths.sgemm if sgemm and T > 1 and O % 4 == 0 and whole else paths.alone
+
+
+def pairs_at_once(build: Build, how: Rope) -> int:
+    """The pairs that are rotated in one register; pairs that are left over are rounded twice."""
+    return build.instructions.lanes // 4 if how.adjacent and not build.fuses_left_over else 1
