@@ -21,7 +21,7 @@ ROWS = [
     {"surgery", "faults"},
     {"compare", "text", "info", "speed"},
     {"model"},
-    {"numerics", "hf", "dumps"},
+    {"numerics", "dumps", "hf"},
     {"arch", "llamacpp"},
     {"forward", "tokenizer"},
     {"ops", "kernels", "gguf"},

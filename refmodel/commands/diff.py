@@ -133,6 +133,7 @@ def diff(
     use(threads)
     if is_checkpoint(against):
         others = (route, numerics, profile, llama_lib, decode, anchor, anchor_nodes, explain, full, dequantized, strict, plot, mtp)
+        others += (chunks, names)
         raise typer.Exit(with_folder(file_of(model), Path(against), any(others), prompt, tokens, special, as_json))
     loaded, mtp = model_of(model, mtp_file), mtp or mtp_file is not None
     policy, how = numerics_of(numerics) if numerics else None, profile_of(profile) if profile else None
@@ -172,8 +173,8 @@ def check_words(asked: Asked, against: str, full: str, plot: Path | None, calls:
         raise RefmodelError("--full is for --explain; add that, or leave it out")
     if against != LIVE and of_live:
         raise RefmodelError(
-            "--profile, --dequantized, --llama-lib and --llama-python are for a live llama.cpp; a trace stays as recorded; leave "
-            "them out"
+            "--profile, --dequantized, --llama-lib and --llama-python are for a live llama.cpp; a trace stays as recorded; "
+            "leave them out"
         )
     if asked.explain and asked.mtp:
         raise RefmodelError("--explain is about the trunk; leave out --mtp")

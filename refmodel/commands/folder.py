@@ -9,8 +9,8 @@ from .options import token_ids
 
 
 def is_checkpoint(words: str) -> bool:
-    """Whether words are the path of a Hugging Face folder."""
-    return (Path(words) / "config.json").exists()
+    """Whether words are the path of a Hugging Face folder: one with a configuration, and no arrays of NumPy, which are a dump's."""
+    return (Path(words) / "config.json").exists() and not any(Path(words).glob("*.np[yz]"))
 
 
 def with_folder(file: Path, folder: Path, others: bool, prompt: str, tokens: str, special: bool, as_json: bool) -> int:

@@ -49,14 +49,14 @@ class Other:
     emitted      how many nodes it computed, and why those were left out that are not compared: name -> reason
     operations   ggml's operation that computed a tap's numbers, where llama.cpp was recorded
     ran          the file that it ran, where that has other weights than the user's
-    strangers    the nodes of its graph that are not known here, in words
-    unjudged     taps that are computed from such
-    starts       a tap -> the taps that it is computed from; only where the graph is not the one that is known here
     views        tap name -> what of it the record has, where that is not all
     bits         tap name -> significant bits of its numbers, where they were rounded to fewer than float32 has
     places       the program's own name of an array -> the tap that it is
     remarks      what was found before anything was compared
     apart        each call is a sequence of its own
+    strangers    the nodes of its graph that are not known here, in words
+    unjudged     taps that are computed from such
+    starts       a tap -> the taps that it is computed from; only where the graph is not the one that is known here
     """
 
     taps: Mapping[str, F]
@@ -70,14 +70,14 @@ class Other:
     left_out: Mapping[str, str]
     operations: Mapping[str, str] = field(default_factory=dict)
     ran: Path | None = None
-    strangers: Sequence[str] = ()
-    unjudged: frozenset[str] = frozenset()
-    starts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     views: Mapping[str, View] = field(default_factory=dict)
     bits: Mapping[str, int] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
     remarks: Sequence["Remark"] = ()
     apart: bool = False
+    strangers: Sequence[str] = ()
+    unjudged: frozenset[str] = frozenset()
+    starts: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def is_exact(self, tap: str) -> bool:
         """Whether our arithmetic promises the bits of a tap, given its inputs."""
