@@ -141,6 +141,8 @@ def main(only: set[str]) -> None:
         notes[f"{AUSTEN}/{path.name}"] = {"producer": "golden/train/, golden/windows.py"}
     for path in sorted((HERE / "pre").glob("*")):
         notes[f"pre/{path.name}"] = {"producer": "golden/make_pre.py, llama_tokenize"}
+    for path in sorted((HERE / "dumps").glob("*")):
+        notes[f"dumps/{path.name}"] = {"producer": "llama-debug, llama-results, llama-perplexity, golden/make_dumps.py"}
     notes["models/qwen35-hf.gguf"] = {"producer": "golden/make_hf.py, gguf package"}
     if only:
         write_manifest(notes, keep=True)

@@ -16,6 +16,7 @@ from refmodel.hf.folder import read_folder
 from refmodel.model.route import Route
 from refmodel.surgery import gguf as surgery_gguf
 from refmodel.surgery import hf_write
+from refmodel.surgery.copy_map import folder_plan
 from refmodel.surgery.gguf import plan_of, routed
 from refmodel.surgery.hf_config import not_run
 from refmodel.surgery.hf_write import routed_folder
@@ -237,9 +238,9 @@ def test_layers_of_one_kind_are_no_hybrid_and_attention_alone_runs(tmp_path):
         ("qwen3_next", {"layer_types": [LINEAR] * 7}, [0, 1]),
     ):
         source = read_folder(folders.build(tmp_path / f"{name}{len(keys)}{layers}", name, **keys))
-        assert not not_run(source, source.plan(Route.of(layers, 7)))
+        assert not not_run(source, folder_plan(source, Route.of(layers, 7)))
     both = read_folder(folders.build(tmp_path / "o", "olmo_hybrid"))
-    assert "layers of one kind" in not_run(both, both.plan(Route.of([3, 3], 7)))
+    assert "layers of one kind" in not_run(both, folder_plan(both, Route.of([3, 3], 7)))
 
 
 def test_somebody_elses_copy_that_transformers_does_not_run_is_not_proved_by_it(tmp_path, monkeypatch):

@@ -299,7 +299,7 @@ CORRUPTIONS = {
     "kinds of the source": (in_text(layer_types=KINDS), METADATA, "config.json: text_config.layer_types (length)"),
     "numbers of layers not remapped": (in_text(mlp_only_layers=[1, 4]), METADATA, "config.json: text_config.mlp_only_layers[2]"),
     "the source's count": (in_text(num_hidden_layers=5), METADATA, "config.json: text_config.num_hidden_layers"),
-    "a count too high": (in_text(num_hidden_layers=9), STRUCTURE, "the folder"),
+    "a count too high": (in_text(num_hidden_layers=9), STRUCTURE, "config.json: num_hidden_layers"),
     "modules not renumbered": (
         stale_modules,
         METADATA,

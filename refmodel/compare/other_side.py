@@ -18,8 +18,21 @@ from ..model.route import Route
 from ..numerics import LLAMACPP, REFERENCE, Numerics, llamacpp, numerics_of
 from .diff import Diff, diff
 from .rows import NOT_FINITE, Row
+from .views import View
 
 ALL = frozenset({""})  # of the operations whose bits are not known: every one
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something about a dump that its reader should know before its numbers are believed.
+
+    code    one word for programs: bos, shifted-by-one, all-equal, ...
+    words   one sentence: what was found, and what to do
+    """
+
+    code: str
+    words: str
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,11 @@ class Other:
     strangers    the nodes of its graph that are not known here, in words
     unjudged     taps that are computed from such
     starts       a tap -> the taps that it is computed from; only where the graph is not the one that is known here
+    views        tap name -> what of it the record has, where that is not all
+    bits         tap name -> significant bits of its numbers, where they were rounded to fewer than float32 has
+    places       the program's own name of an array -> the tap that it is
+    remarks      what was found before anything was compared
+    apart        each call is a sequence of its own
     """
 
     taps: Mapping[str, F]
@@ -55,6 +73,11 @@ class Other:
     strangers: Sequence[str] = ()
     unjudged: frozenset[str] = frozenset()
     starts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    views: Mapping[str, View] = field(default_factory=dict)
+    bits: Mapping[str, int] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+    remarks: Sequence["Remark"] = ()
+    apart: bool = False
 
     def is_exact(self, tap: str) -> bool:
         """Whether our arithmetic promises the bits of a tap, given its inputs."""
@@ -154,4 +177,4 @@ def numerics_against(num: Numerics | None, other: Other) -> Numerics:
 
 def compare(model: Model, route: Route, other: Other, num: Numerics, anchor: str, seen: Callable[[str], None]) -> Diff:
     """Run the calls of the other side against it. `anchor` is "", "block" or "node", as in diff.Anchored."""
-    return diff(model, other.calls, other.taps, route, num, anchor, seen)
+    return diff(model, other.calls, other.taps, route, num, anchor, seen, views=other.views, apart=other.apart)

@@ -43,12 +43,14 @@ class Verdict:
     arithmetic  the numerics that computes as the other side does
     rows        every operation from the other side's inputs, by tap; `allowed` is what rounding explains
     first       the first wrong one, None if there is none
+    rounds      what the other side rounds, where that was found out; empty where its arithmetic is known
     """
 
     word: str
     arithmetic: Numerics
     rows: Mapping[str, Row]
     first: Row | None
+    rounds: str = ""
 
     def is_right(self, tap: str) -> bool:
         """Whether nothing is wrong with a tap's operation by itself."""

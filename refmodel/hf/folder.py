@@ -76,8 +76,9 @@ class Folder:
         whole = [prefix for prefix, numbers in found.items() if numbers >= set(range(self.n_layer))]
         if len(whole) != 1:
             raise FileError(
-                f"{self.path}: expected the tensors of {self.n_layer} layers under one prefix, found "
-                f"{', '.join(sorted(found)) or 'none'}; take a folder with one whole model"
+                f"{self.path}: num_hidden_layers is {self.n_layer}; expected the tensors of as many layers under one prefix, found "
+                f"{', '.join(f'{name} 0 to {max(numbers)}' for name, numbers in sorted(found.items())) or 'none'}; "
+                "take a folder with one whole model, or correct the number"
             )
         return whole[0]
 

@@ -16,13 +16,13 @@ NO_SCALING = ("default", "llama3")  # llama3: the divisors of the angles are a t
 
 
 def rope_of(s: Settings) -> Mapping[str, Any]:
-    """RoPE's settings of the layers with full attention. MetadataError for a number that is said twice, and not the same."""
+    """RoPE's settings of the layers with full attention. MetadataError if its two spellings contradict each other."""
     found = rope(s.values, s.model_type)
     full = found.get("full_attention", found)
     if not isinstance(full, Mapping):
         return {}
-    if odd := next((key for key in full if key.endswith(")")), None):  # rope_theta (at the top)
-        raise MetadataError(f"{s.path}: {odd} is {full[odd]}, and RoPE's other settings say otherwise: {CURE}")
+    if odd := next((key for key in full if key.endswith("(in rope_parameters)")), None):
+        raise MetadataError(f"{s.path}: {odd} is {full[odd]}, and rope_scaling says otherwise; programs read either: {CURE}")
     return full
 
 

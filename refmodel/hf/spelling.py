@@ -25,6 +25,10 @@ OWN: dict[str, dict[str, tuple[str, float]]] = {
     "gpt_neox": {"rotary_emb_base": ("rope_theta", 1e4), "rotary_pct": ("partial_rotary_factor", 0.25)},
 }
 
+SWITCHED = {  # whose window counts only if use_sliding_window is true
+    "qwen2", "qwen2_5_omni_text", "qwen2_5_vl_text", "qwen2_moe", "qwen2_vl_text", "qwen3", "qwen3_moe",
+}  # fmt: skip
+
 
 def keys_of(model_type: str) -> set[str]:
     """The keys of a configuration that are RoPE's numbers."""

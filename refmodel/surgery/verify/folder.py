@@ -37,7 +37,7 @@ def verify_folder(report: Report, path: Path, source: Folder, words: str, option
             copy, prefix = renamed(copy, source.prefix), source.prefix
             report.notes.append(f"its tensors have other names: {read_folder(path).prefix} where the source has {prefix}")
     except RefmodelError as error:
-        structure.found("the folder", str(error))
+        structure.found(f"{CONFIG}: num_hidden_layers" if "num_hidden_layers" in str(error) else "the folder", str(error))
         report.skip([SEAMS, BYTES, METADATA, FORWARD], "the folder cannot be read")
         return
     found, ours, theirs = recovery(copy.tensors, source.tensors, (prefix, prefix), source.n_layer, source.behind)

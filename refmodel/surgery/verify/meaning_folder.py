@@ -8,7 +8,7 @@ from typing import Any
 from ...hf.by_place.folders import KINDS
 from ...hf.by_place.model_types import ALIKE
 from ...hf.by_place.rules import FULL
-from ...hf.spelling import default, defaults, keys_of, rope
+from ...hf.spelling import SWITCHED, default, defaults, keys_of, rope
 
 # Keys by which nothing is computed in a forward pass.
 STEERS_NOTHING = {
@@ -24,9 +24,6 @@ RENAMED = {"torch_dtype": "dtype", "n_ctx": "max_position_embeddings"}
 ZERO_IS_NONE = {
     "embedding_dropout", "first_k_dense_replace", "hidden_dropout", "layerdrop", "moe_router_logit_softcapping",
     "mtp_num_hidden_layers", "num_kv_shared_layers", "num_nextn_predict_layers", "num_shared_experts", "shared_intermediate_size",
-}  # fmt: skip
-SWITCHED = {  # whose window counts only if use_sliding_window is true
-    "qwen2", "qwen2_5_omni_text", "qwen2_5_vl_text", "qwen2_moe", "qwen2_vl_text", "qwen3", "qwen3_moe",
 }  # fmt: skip
 PLACE = r"(\[\d+\]| \(length\))+$"  # of a value in a list, in a path
 READ_BY_ALL = {"is_causal": True}  # what transformers reads of every configuration, and takes where it is absent

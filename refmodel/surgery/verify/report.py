@@ -88,6 +88,7 @@ class Report:
     notes      what is worth knowing and not wrong
     asked      checks without which nothing is proved
     intended   whether the route is given, or claimed by the file
+    blocks     with several sources: the source of each block, and its number there
     """
 
     out: str
@@ -100,6 +101,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     asked: set[str] = field(default_factory=set)
     intended: bool = False
+    blocks: list[tuple[str, int]] = field(default_factory=list)
 
     @property
     def findings(self) -> list[tuple[str, Finding]]:
