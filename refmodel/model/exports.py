@@ -177,9 +177,10 @@ def lfm2_sizes(d: Draft) -> None:
     if isinstance(counts, np.ndarray) and counts.dtype.kind in "iu" and len(some := set(counts.tolist()) - {0}) == 1:
         d.put(name, field(T.UINT32, some.pop()), f"{name} is a list with 0 for convolutions")
     gate, width = d.tensors.get("blk.0.ffn_gate.weight"), d.value("feed_forward_length")
-    if gate is not None and isinstance(width, int) and width != gate.shape[0]:
-        note = f"feed_forward_length is {width}, but blk.0.ffn_gate.weight has {gate.shape[0]} rows, which count"
-        d.put("feed_forward_length", field(T.UINT32, gate.shape[0]), note)
+    rows = gate.shape[-2] if gate is not None and len(gate.shape) > 1 else width  # leading dimensions of 1 do not count
+    if isinstance(width, int) and width != rows:
+        note = f"feed_forward_length is {width}, but blk.0.ffn_gate.weight has {rows} rows, which count"
+        d.put("feed_forward_length", field(T.UINT32, rows), note)
 
 
 def the_last_norm(d: Draft) -> None:
