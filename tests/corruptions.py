@@ -264,17 +264,6 @@ FIRST_GGUF = {
     "another precision, another tensor": "blk.0.ffn_up.weight",
     "rows for columns": "blk.0.ffn_up.weight",
 }
-FIRST_RAW = {
-    "a truncated tail": "the file",
-    "only the header": "the file",
-    "half the file": "the file",
-    "an empty file": "the file",
-    "another magic": "the file",
-    "another version": "the file",
-    "one tensor too many in the count": "the file",
-    "one tensor too few in the count": "position 3",
-    "a tensor twice": "the file",
-}
 FIRST_FOLDER = {
     "one stale kind": "text_config.layer_types",
     "kinds not remapped": "text_config.layer_types",

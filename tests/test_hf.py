@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from corruptions import FIRST_FOLDER
 from hypothesis import event, given, reject
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -366,6 +367,7 @@ def test_a_corruption_is_found_and_named(name, source, tmp_path):
     corrupt(out)
     report = verify(out, source, "blocks:1,4")
     assert report.status == 1
+    assert report.findings[0][1].key == FIRST_FOLDER[name]
     assert (check, where) in [(found_by, finding.where) for found_by, finding in report.findings]
 
 

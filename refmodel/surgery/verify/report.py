@@ -22,7 +22,7 @@ MEANS = {
 
 # What changes most of what is computed comes first: the first pattern that is found in the place of a finding.
 WEIGHTS = [
-    r"^(the file|the folder|loading|the blocks)$",
+    r"^(the file|the folder|the blocks)$",
     r"(block_count|num_hidden_layers|nextn_predict_layers)",
     r"(layer_types|recurrent_layers|sliding_window_pattern|no_rope_layers|mlp_only_layers|moe_layers|block_types)",
     r"^position ",
