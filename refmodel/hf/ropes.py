@@ -17,25 +17,31 @@ NO_SCALING = ("default", "llama3")  # llama3: the divisors of the angles are a t
 
 def rope_of(s: Settings) -> Mapping[str, Any]:
     """RoPE's settings of the layers with full attention. MetadataError if its two spellings contradict each other."""
-    found = rope(s.values, s.model_type)
-    full = found.get("full_attention", found)
-    if not isinstance(full, Mapping):
-        return {}
+    found = ropes_of(s)
+    full: Mapping[str, Any] = found.get("full_attention", found)
     if odd := next((key for key in full if key.endswith("(in rope_parameters)")), None):
         raise MetadataError(f"{s.path}: {odd} is {full[odd]}, and rope_scaling says otherwise; programs read either: {CURE}")
     return full
 
 
+def ropes_of(s: Settings) -> Mapping[str, Any]:
+    """RoPE's settings, by kind of layer where there are several. MetadataError for a value of another kind."""
+    for key in ("rope_parameters", "rope_scaling"):
+        if not isinstance(s.values.get(key), dict | None):
+            raise s.refused(key, "an object")
+    return rope(s.values, s.model_type)
+
+
 def rotation(s: Settings) -> dict[str, Any]:
     """The base of RoPE, and how its angles are scaled. MetadataError for a scaling that no key says, such as dynamic."""
     how = rope_of(s)
-    kind = how.get("rope_type", "default")
+    kind = str(how.get("rope_type", "default"))
     wrong = s.refused("rope_parameters", "finite numbers")
     keys: dict[str, Any] = {"rope.freq_base": finite(how.get("rope_theta", 10000.0), wrong)}
     if kind in SCALED:
         return keys | SCALED[kind](s, how)
     if kind not in NO_SCALING:
-        raise MetadataError(f"{s.path}: rope_type is {str(kind)[:40]!r}; expected {', '.join((*NO_SCALING, *SCALED))}: {CURE}")
+        raise MetadataError(f"{s.path}: rope_type is {kind[:40]!r}; expected {', '.join((*NO_SCALING, *SCALED))}: {CURE}")
     return keys
 
 
@@ -96,7 +102,7 @@ def sections(s: Settings) -> dict[str, Any]:
 
 def local_base(s: Settings) -> dict[str, Any]:
     """Gemma 3: the bases of RoPE, each with its class's default. MetadataError if the sliding layers' angles are scaled."""
-    local = rope(s.values, s.model_type).get("sliding_attention", {})
+    local = ropes_of(s).get("sliding_attention", {})
     if local.get("rope_type", "default") != "default":
         raise s.refused("rope_parameters", "no scaling in sliding layers")
     wrong = s.refused("rope_parameters", "finite numbers")

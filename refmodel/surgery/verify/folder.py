@@ -13,6 +13,7 @@ from ...errors import MetadataError, RefmodelError
 from ...hf.by_place.model_types import TABLES, model_type
 from ...hf.by_place.rules import Fact
 from ...hf.folder import CONFIG, ELSEWHERE, Folder, read_folder
+from ...model.model import load
 from ...model.route import Route
 from ..copy_map import Plan, folder_plan
 from ..hf_config import PER_LAYER, facts_of, not_run, routed_config
@@ -20,7 +21,7 @@ from ..hf_run import run_folders
 from ..recover import Claim, claim, claims_of_name, recovery
 from .beside import check_beside
 from .common import Hashed, check_bytes, check_claims, check_seams, check_structure, decided, related
-from .forward import bits, calls_of
+from .forward import bits, calls_of, check_forward
 from .living import identity_blocks, living_on
 from .meaning_folder import PLACE, by_default, said
 from .report import BYTES, FORWARD, METADATA, SEAMS, STRUCTURE, Check, Options, Report
@@ -59,8 +60,20 @@ def verify_folder(report: Report, path: Path, source: Folder, words: str, option
     check_beside(metadata, report, copy, source)
     if options.transformers and not cannot_run:
         check_transformers(report.check(FORWARD), report, copy, source, plan, options, "float32" if retyped else "auto")
+    elif cannot_run or not options.forward:
+        report.skip([FORWARD], cannot_run or "left out by --no-forward")
     else:
-        report.skip([FORWARD], cannot_run or "a folder is run by transformers: --against transformers")
+        check_own(report, path, source, plan, options, bool(retyped))
+
+
+def check_own(report: Report, path: Path, source: Folder, plan: Plan, options: Options, widened: bool) -> None:
+    """Run both folders here, where their class is known; otherwise the check is not done."""
+    try:
+        model = load(source.path)
+    except RefmodelError as error:
+        report.skip([FORWARD], f"refmodel does not run it ({error}); transformers does: --against transformers")
+        return
+    check_forward(report.check(FORWARD), path, model, plan, options, widened)
 
 
 def renamed(copy: Folder, prefix: str) -> Folder:
