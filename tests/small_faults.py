@@ -1,7 +1,7 @@
 """Small faults that engines had, or could have: each makes a healthy model and its arithmetic sick. many_verdicts.py finds them.
 
-A fault is another hyperparameter, another operation, other bytes of a tensor, or another line in the forward pass. It gives None for
-a model that it does not fit.
+A fault is another hyperparameter, another operation, other bytes of a tensor, or another line in the forward pass. It gives None
+for a model that it does not fit.
 """
 
 import inspect
