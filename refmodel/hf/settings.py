@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..arch.metadata import MAX_BLOCKS
+from ..arch.keys import MAX_BLOCKS
 from ..errors import MetadataError
 from .by_place.folders import FACTS, KINDS
 from .by_place.model_types import model_type
