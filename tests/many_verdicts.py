@@ -160,9 +160,10 @@ def outcome(verdict: Verdict) -> dict[str, Any]:
     return {"word": verdict.word, "first": first, "used": shares.get(at, 0.0), "at": at}
 
 
-def cases(given: argparse.Namespace, done: set[tuple[str, int]]) -> Iterator[tuple[str, int]]:
-    """The faults ("" for none) and numbers of what is left to do, healthy and sick ones in turn."""
-    wanted = [("", n) for n in range(given.healthy)] + [(list(FAULTS)[n % len(FAULTS)], n) for n in range(given.sick)]
+def cases(given: argparse.Namespace, label: str, done: set[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+    """The faults ("" for none) and numbers of what is left to do, healthy and sick ones in turn; each library begins elsewhere."""
+    kinds = random.Random(label).sample(list(FAULTS), len(FAULTS))
+    wanted = [("", n) for n in range(given.healthy)] + [(kinds[n % len(FAULTS)], n) for n in range(given.sick)]
     wanted.sort(key=lambda fault_and_n: fault_and_n[1] / (given.sick if fault_and_n[0] else given.healthy))
     yield from (one for one in wanted if one not in done)
 
@@ -233,7 +234,7 @@ def main() -> None:
         label = given.label or (library.variant or library.path).stem
         done = {(line["fault"], line["number"]) for line in lines if line["library"] == label}
         with given.out.open("a") as out:
-            for fault, number in cases(given, done):
+            for fault, number in cases(given, label, done):
                 lines.append(run(given, library, label, fault, number))
                 print(json.dumps(lines[-1]), file=out, flush=True)
     summary(lines)

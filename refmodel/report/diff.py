@@ -66,24 +66,32 @@ def diff_headline(result: "Diff", verdict: "Verdict", other: "Other", numerics: 
         *logit_lines(result.logits),
         *unknown_lines(other),
         *dump_lines(result, verdict, other, model),
+        *(f"not reached: {words}" for words in out_of_reach(other, model)),
         verdict_line(verdict, other),
     ]
     return "\n".join(lines)
 
 
 def dump_lines(result: "Diff", verdict: "Verdict", other: "Other", model: "Model") -> list[str]:
-    """What is reported of another program's dump only: what it rounds, where it is wrong, and what its tokens do not reach."""
-    from ..compare.reach import unreached
+    """What is reported of another program's dump only: what it rounds, and where it is wrong."""
     from ..compare.where import by_position, in_words
 
     if not other.places and not verdict.rounds:
         return []
     lines = [f"the other side computes in {verdict.rounds}"] if verdict.rounds else []
     steps = [float(np.max(view.step)) for view in other.views.values() if np.any(view.step)]
-    lines += [f"its numbers are written in steps of up to {2 * max(steps):.1e}, which is allowed for"] * bool(steps)
+    if steps:
+        lines += [f"its numbers are written in steps of up to {2 * max(steps):.1e}, which is allowed for"]
     if verdict.first:
         lines += [f"wrong {in_words(verdict, model, other)}", *by_position(result.logits)]
-    return lines + [f"not reached: {words}" for words in unreached(model, other.calls)]
+    return lines
+
+
+def out_of_reach(other: "Other", model: "Model") -> list[str]:
+    """What the other side's tokens are too few to test, a phrase each."""
+    from ..compare.reach import unreached
+
+    return unreached(model, other.calls, chunked=not other.operations)
 
 
 def unknown_lines(other: "Other") -> list[str]:
@@ -145,7 +153,6 @@ def logit_lines(rows: "Sequence[LogitRow]") -> list[str]:
 
 def diff_json(result: "Diff", verdict: "Verdict", other: "Other", numerics: str, model: "Model") -> dict[str, Any]:
     """The whole comparison for --json. `rows` are of the run; `operations` start from the other side's inputs."""
-    from ..compare.reach import unreached
     from ..compare.where import first, wrong_blocks
 
     document = {
@@ -156,7 +163,7 @@ def diff_json(result: "Diff", verdict: "Verdict", other: "Other", numerics: str,
         "arithmetic": verdict.rounds or verdict.arithmetic.name,
         "remarks": [asdict(remark) for remark in other.remarks],
         "map": dict(other.places),
-        "unreached": unreached(model, other.calls),
+        "unreached": out_of_reach(other, model),
         "unknown": sorted(other.unknown - {""}),
         "against": other.who,
         "compared": sum(not row.problem for row in result.rows),
