@@ -217,7 +217,8 @@ def in_file(other: Other) -> str:
 
 
 def lowest(tokens: Mapping[str, F], level: Mapping[str, F]) -> float:
-    """How much of a class's rounding the cleanest token of the program shows: the smallest quartile over taps of error / rounding.
+    """How much of a class's rounding the cleanest token of the program shows: the smallest quartile over taps of error / rounding; of
+    few taps the least.
 
     Taps at which the class rounds nothing, as embeddings, say nothing.
     """
@@ -227,4 +228,4 @@ def lowest(tokens: Mapping[str, F], level: Mapping[str, F]) -> float:
         for token, (lost, rounding) in enumerate(zip(errors, level.get(name, ()))):
             if rounding > 1e-30:
                 ratios.setdefault((int(call or 0), token - len(errors)), []).append(float(lost / rounding))
-    return min((float(np.quantile(values, QUARTER)) for values in ratios.values()), default=0.0)
+    return min((float(np.quantile(values, QUARTER, method="lower")) for values in ratios.values()), default=0.0)
