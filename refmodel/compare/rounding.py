@@ -29,7 +29,7 @@ from .verdict import EQUAL, EXPLAINED, FLOOR, WRONG, Verdict, judge, stem
 
 SHOWS = 0.01  # a program shows a class's rounding if at every token a quarter of its taps has an error of this part of it or more
 QUARTER = 0.25
-UNKNOWN = "a rounding that could not be found out"  # where most of its numbers are wrong
+UNKNOWN = "a rounding that could not be found out"  # where no token is clean
 LOOKED_AT = 1 << 16  # numbers of an array that are looked at for the precision that they were rounded to
 
 
@@ -194,9 +194,10 @@ def judged(model: Model, route: Route, other: Other, seen: Callable[[str], None]
 
 def chosen(tried: Sequence[tuple[Verdict, float]]) -> Verdict:
     """The verdict of the class that a run with something wrong rounds by: the finest whose rounding explains its cleanest token."""
-    found = next((verdict for verdict, shown in tried if shown <= OF_CLASSES), min(tried, key=lambda pair: pair[1])[0])
-    right = sum(row.within for row in found.rows.values())
-    return found if 2 * right >= len(found.rows) else replace(found, rounds=UNKNOWN)
+    for verdict, shown in tried:
+        if shown <= OF_CLASSES:
+            return verdict
+    return replace(min(tried, key=lambda pair: pair[1])[0], rounds=UNKNOWN)
 
 
 def verdict_under(how: Rounding, exact: Errors, level: Mapping[str, F], other: Other) -> Verdict:
@@ -219,7 +220,7 @@ def in_file(other: Other) -> str:
 def lowest(tokens: Mapping[str, F], level: Mapping[str, F]) -> float:
     """How much of a class's rounding the cleanest token of the program shows: the smallest quartile over taps of error / rounding.
 
-    Taps at which the class rounds nothing, as embeddings, say nothing.
+    Of few taps it is the least. Taps at which the class rounds nothing, as embeddings, say nothing.
     """
     ratios: dict[tuple[int, int], list[float]] = {}
     for name, errors in tokens.items():
@@ -227,4 +228,4 @@ def lowest(tokens: Mapping[str, F], level: Mapping[str, F]) -> float:
         for token, (lost, rounding) in enumerate(zip(errors, level.get(name, ()))):
             if rounding > 1e-30:
                 ratios.setdefault((int(call or 0), token - len(errors)), []).append(float(lost / rounding))
-    return min((float(np.quantile(values, QUARTER)) for values in ratios.values()), default=0.0)
+    return min((float(np.quantile(values, QUARTER, method="lower")) for values in ratios.values()), default=0.0)

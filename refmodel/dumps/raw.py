@@ -32,8 +32,8 @@ def entries(path: Path) -> list[dict[str, Any]]:
     """What an index says of the run, then its entries. DumpError if it has none."""
     try:
         value = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DumpError(f"{path}: is not JSON ({error}); write the index again") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DumpError(f"{path}: is not JSON ({str(error)[:80]}); write the index again") from None
     said = value if isinstance(value, dict) else {}
     listed = said.get("tensors", value)
     if isinstance(listed, dict):

@@ -79,9 +79,8 @@ def dump_lines(result: "Diff", verdict: "Verdict", other: "Other", model: "Model
     if not other.places and not verdict.rounds:
         return []
     lines = [f"the other side computes in {verdict.rounds}"] if verdict.rounds else []
-    steps = [float(np.max(view.step)) for view in other.views.values() if np.any(view.step)]
-    if steps:
-        lines += [f"its numbers are written in steps of up to {2 * max(steps):.1e}, which is allowed for"]
+    if (step := max((2 * float(np.max(view.step)) for view in other.views.values()), default=0.0)) > 0:
+        lines.append(f"its numbers are written in steps of up to {step:.1e}, which is allowed for")
     if verdict.first:
         lines += [f"wrong {in_words(verdict, model, other)}", *by_position(result.logits)]
     return lines
