@@ -14,7 +14,6 @@ import numpy as np
 from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
-from refmodel.llamacpp.layouts import described
 from refmodel.llamacpp.library import Library
 from refmodel.llamacpp.structures import Api
 from refmodel.llamacpp.structures import Tensor as Node
@@ -66,8 +65,7 @@ class Ggml:
     """The CPU backend of one llama.cpp in this process, with a number of threads. OracleError for an unknown build."""
 
     def __init__(self, library: Library, threads: int) -> None:
-        request = library.request
-        self.api = Api(request["files"], request["variant"], described(request["bindings"]))
+        self.api = Api(library.request)
         self.lib = self.api.lib
         for name, (result, arguments) in SIGNATURES.items():
             function = getattr(self.lib, name)

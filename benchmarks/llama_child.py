@@ -9,7 +9,6 @@ import time
 from ctypes import c_bool, c_char_p, c_float, c_int8, c_int32, c_void_p
 from typing import Any
 
-from refmodel.llamacpp.layouts import described
 from refmodel.llamacpp.running import load_model
 from refmodel.llamacpp.structures import Api
 
@@ -27,7 +26,7 @@ class Runner:
     """One model in llama.cpp, and one sequence."""
 
     def __init__(self, request: dict[str, Any]) -> None:
-        self.api = Api(request["files"], request["variant"], described(request["bindings"]))
+        self.api = Api(request)
         self.lib = self.api.lib
         for name, (result, arguments) in SIGNATURES.items():
             function = getattr(self.lib, name)

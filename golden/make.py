@@ -54,8 +54,8 @@ FLOATS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "qwen35moe": ("qwen35moe", 24, {"n_layer": 3}),
     "qwen3next": ("qwen3next", 25, {"n_layer": 3}),
     "gemma3": ("gemma3", 26, {}),
-    "mistral3": ("mistral3", 27, {}),
-    "lfm2": ("lfm2", 28, {}),
+    "mistral3": ("mistral3", 27, {"n_layer": 2, "tied": True}),
+    "lfm2": ("lfm2", 28, {"E": 32, "D": 8, "n_rot": 8, "n_layer": 3, "tied": True}),
     "qwen35-equal-heads": ("qwen35", 6, {"Hk": 5, "Hv": 5, "tied": True, "K": 3, "alike": "as many key heads as value heads"}),
     "qwen35-four-to-one": ("qwen35", 7, {"Hk": 5, "Hv": 20, "S": 7, "sections": [3, 1, 1], "recurrent": [1, 0, 0, 1, 1]}),
     "qwen35-nextn": ("qwen35", 8, {"n_nextn": 1, "n_layer": 3, "recurrent": [True, False, True]}),
@@ -80,8 +80,8 @@ ROWS_OF_256: dict[str, tuple[str, int, dict[str, Any], tuple[str, ...]]] = {
     "qwen35moe": ("qwen35moe", 33, MOE_HYBRID, TWO),
     "qwen3next": ("qwen3next", 34, MOE_HYBRID, TWO),
     "gemma3": ("gemma3", 35, {**SMALL, "n_layer": 2, "interval": 2}, TWO),
-    "mistral3": ("mistral3", 36, {**SMALL, "n_layer": 2}, TWO),
-    "lfm2": ("lfm2", 37, {**SMALL, "D": 128, "n_rot": 128, "n_layer": 2, "interval": 2}, TWO),
+    "mistral3": ("mistral3", 36, {**SMALL, "n_layer": 1}, TWO),
+    "lfm2": ("lfm2", 37, {**SMALL, "H": 8, "D": 32, "n_rot": 32, "n_layer": 2, "interval": 2}, TWO),
 }
 
 # the trained model (golden/train makes austen-BF16.gguf): these copies are committed, and of those the manifest has the hashes
@@ -170,6 +170,8 @@ def others() -> dict[str, dict[str, Any]]:
         notes[f"{AUSTEN}/{path.name}"] = {"producer": "golden/train/, golden/windows.py"}
     for path in sorted((HERE / "pre").glob("*")):
         notes[f"pre/{path.name}"] = {"producer": "golden/make_pre.py, llama_tokenize"}
+    for path in sorted((HERE / "dumps").glob("*")):
+        notes[f"dumps/{path.name}"] = {"producer": "llama-debug, llama-results, llama-perplexity, golden/make_dumps.py"}
     notes["models/qwen35-hf.gguf"] = {"producer": "golden/make_hf.py, gguf package"}
     return notes
 

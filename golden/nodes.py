@@ -20,7 +20,6 @@ sys.path[:0] = [str(HERE.parent / "tests")]
 import tiny  # noqa: E402
 
 from refmodel.llamacpp import child  # noqa: E402
-from refmodel.llamacpp.layouts import described  # noqa: E402
 from refmodel.llamacpp.library import locate  # noqa: E402
 from refmodel.llamacpp.nodes import Aligner, Table, Verdict, normalised  # noqa: E402
 from refmodel.llamacpp.profile import PROFILES  # noqa: E402
@@ -47,12 +46,11 @@ class Printer(Aligner):
 def main(architecture: str, profile: str) -> None:
     """Let llama.cpp run the architecture's tiny model, in this process."""
     child.aligner = lambda architecture, path: Printer(Table(architecture, {}))
-    library = locate().request
     with tempfile.TemporaryDirectory() as folder:
         path = tiny.build(Path(folder) / "m.gguf", architecture, seed=7)
         request = {"model": str(path), "out": f"{folder}/out.safetensors", "calls": [TOKENS], "profile": asdict(PROFILES[profile])}
         request |= {"provenance": {}, "taps": True, "last": False, "keep": "", "mtp": False}
-        child.run(child.Api(library["files"], library["variant"], described(library["bindings"])), request, sys.stderr)
+        child.run(child.Api(locate().request), request, sys.stderr)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __version__: str
+    from .dumps.trace_writer import TraceWriter
     from .errors import RefmodelError
     from .model.model import Model, load
     from .model.route import Route
@@ -23,11 +24,13 @@ __all__ = [
     "RefmodelError",
     "Route",
     "Session",
+    "TraceWriter",
     "__version__",
     "load",
 ]
 
 _HOMES = {
+    "dumps.trace_writer": ["TraceWriter"],
     "errors": ["RefmodelError"],
     "model.model": ["Model", "load"],
     "model.route": ["Route"],

@@ -33,6 +33,10 @@ class TraceError(RefmodelError):
     """A recorded trace cannot be read, or belongs to another file, other tokens or another route."""
 
 
+class DumpError(RefmodelError):
+    """Another program's dump cannot be read, or is not of this model."""
+
+
 class MemoryLimitError(RefmodelError):
     """The keys and values of a run would not fit into the free memory of this machine."""
 

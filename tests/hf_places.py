@@ -3,7 +3,8 @@
     PYTHON hf_places.py make FOLDER TYPE...     a folder for each; one JSON object a line: {"type", "made" or "why"}
     PYTHON hf_places.py run < requests          for each line {"source", "copy", "map"}: {"differ": names, or "why"}
     PYTHON hf_places.py kinds < requests        for each line {"type", "config"}: the config as the class makes it of that
-    PYTHON hf_places.py serve < requests        for each line {"make", "out", "layers", "listed"}: {} or "why"; or as for run
+    PYTHON hf_places.py serve < requests        for each line {"make", "out", "layers", "listed"}: {} or "why"; or as for run;
+                                                or {"resave", "out", "dtype", "shard"}: saved again
 
 For a Python with torch and transformers; the suite itself needs neither.
 """
@@ -83,8 +84,8 @@ def config_of(name, layers):
     return cls(**given)
 
 
-def make(out, name, layers=7, listed=False):
-    """A folder, as the Hub has it: without the lists of what a layer is, or with them."""
+def make(out, name, layers=7, listed=False, old=False):
+    """A folder, as the Hub has it: without the lists of what a layer is, or with them; `old`: as older versions wrote it."""
     torch.manual_seed(5)
     model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config_of(name, layers))](config_of(name, layers)).float()
     with torch.no_grad():
@@ -94,7 +95,27 @@ def make(out, name, layers=7, listed=False):
     path = out / "config.json"
     config = json.loads(path.read_text())
     kept = OWN.get(name, {})
-    path.write_text(json.dumps({k: v for k, v in config.items() if listed or k not in LISTS or k in kept}))
+    config = {k: v for k, v in config.items() if listed or k not in LISTS or k in kept}
+    path.write_text(json.dumps(as_before(config, name) if old else config))
+
+
+def as_before(config, name):
+    """A configuration in the spelling of older versions, without what the class takes by itself."""
+    usual = CONFIG_MAPPING[name]().to_dict()
+    rope = config.pop("rope_parameters", None) or {}
+    kept = ("model_type", "architectures", "num_hidden_layers", "vocab_size", "hidden_size")
+    out = {k: v for k, v in config.items() if k in kept or k not in usual or usual[k] != v}
+    full, local = rope.get("full_attention", rope), rope.get("sliding_attention", {})
+    flat = {k: v for k, v in full.items() if not isinstance(v, dict)}
+    base = flat.pop("rope_theta", None)
+    rotary = flat.pop("partial_rotary_factor", None)
+    out |= {"rope_theta": base} if base is not None else {}
+    out |= {"partial_rotary_factor": rotary} if rotary is not None else {}
+    out |= {"rope_local_base_freq": local["rope_theta"]} if name == "gemma3_text" and "rope_theta" in local else {}
+    if flat.get("rope_type", "default") != "default":
+        out["rope_scaling"] = {("type" if k == "rope_type" else k): v for k, v in flat.items()}
+    out["torch_dtype"] = out.pop("dtype", "float32")
+    return out
 
 
 @lru_cache(maxsize=4)
@@ -125,10 +146,17 @@ def as_made(request):
     return {k: v for k, v in vars(c).items() if isinstance(v, (list, int, float, str, bool, type(None)))}
 
 
+def resave(request):
+    """A folder loaded and saved again by transformers, in the same type or another."""
+    model = child.loaded(request["resave"], request.get("dtype", "auto"))
+    model.save_pretrained(request["out"], max_shard_size=request.get("shard", "50GB"))
+    return {}
+
+
 def served(request):
     if "make" not in request:
-        return compare(request)
-    make(Path(request["out"]), request["make"], request["layers"], request["listed"])
+        return resave(request) if "resave" in request else compare(request)
+    make(Path(request["out"]), request["make"], request["layers"], request["listed"], request.get("old", False))
     return {}
 
 

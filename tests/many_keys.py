@@ -35,7 +35,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # tiny products; read at import
+if __name__ == "__main__":
+    os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # tiny products; read at import
 
 import numpy as np
 import tiny
@@ -249,12 +250,10 @@ def forks(lib: str) -> None:
     """Read paths from stdin; run each in a fork; answer with its status and the telling line of its log."""
     from refmodel.llamacpp import child
     from refmodel.llamacpp.asking import reason
-    from refmodel.llamacpp.layouts import described
     from refmodel.llamacpp.library import locate
 
     library = locate(Path(lib))
-    request = library.request
-    api = child.Api(request["files"], request["variant"], described(request["bindings"]))
+    api = child.Api(library.request)
     for line in sys.stdin:
         path = Path(line.strip())
         log = path.with_suffix(".log").open("w+b")

@@ -1,4 +1,4 @@
-"""Random routes of many models: what is written runs in its own engine and agrees with the source under the route, or it is refused.
+"""Random routes of many models: what is written runs in its own engine as the source does under the route, or it is refused.
 
     REFMODEL_HF_PYTHON=PYTHON python tests/many_routes.py folders OUT [--routes 200] [TYPE ...]
     REFMODEL_LLAMA_LIB=LIB    python tests/many_routes.py gguf    OUT [--routes 200] [ARCHITECTURE ...]
@@ -21,17 +21,25 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+import tiny
+from gguf import GGMLQuantizationType
 from test_live_places import ROUNDING, SCRIPT, TYPES
 
-from refmodel.arch import ARCHITECTURES, HYBRID
+import refmodel
+from refmodel.arch import ARCHITECTURES
 from refmodel.errors import RefmodelError
 from refmodel.hf.folder import read_folder
 from refmodel.model.route import Route
+from refmodel.numerics import REFERENCE
+from refmodel.surgery.gguf import routed
 from refmodel.surgery.hf_write import routed_folder
 from refmodel.surgery.verify import Options, foreseen, verify
+from refmodel.surgery.verify.forward import calls_of
 
 # How the folders of a type differ: how many layers, and whether the configuration lists what they are.
 FOLDERS = ((7, False), (12, False), (9, True), (4, False))
+MANY_TIMES = 10  # the distance of the source's own run: rounding grows with the blocks; another block or kind leaves 100 times more
 Outcome = dict[str, Any]
 
 
@@ -68,25 +76,25 @@ class Ledger:
             file.write(json.dumps(self.lines[-1]) + "\n")
 
 
-class Transformers:
-    """The child process of one model type: it makes the sources, and compares a copy with its source under the route."""
+class Child:
+    """A process that answers a line of JSON with another: transformers, or llama.cpp."""
 
-    def __init__(self, python: str) -> None:
+    def __init__(self, *command: str) -> None:
         pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-        self.child = subprocess.Popen([python, str(SCRIPT), "serve"], **pipe)
+        self.child = subprocess.Popen(command, **pipe)
 
     def ask(self, **request: Any) -> Outcome:
         self.child.stdin.write(json.dumps(request) + "\n")
         self.child.stdin.flush()
         line = self.child.stdout.readline()
-        return json.loads(line) if line else {"why": "the process of transformers ended"}
+        return json.loads(line) if line else {"why": "the process ended"}
 
     def end(self) -> None:
         self.child.stdin.close()
         self.child.wait()
 
 
-def folder_outcome(source: Path, copy: Path, route: Route, theirs: Transformers) -> Outcome:
+def folder_outcome(source: Path, copy: Path, route: Route, theirs: Child) -> Outcome:
     """What becomes of a folder under a route."""
     try:
         routed_folder(read_folder(source), route, copy)
@@ -114,7 +122,7 @@ def folders(ledger: Ledger, names: list[str], count: int) -> None:
         todo = [number for number in range(count) if (name, number) not in ledger.done]
         if not todo:
             continue
-        theirs = Transformers(os.environ["REFMODEL_HF_PYTHON"])
+        theirs = Child(os.environ["REFMODEL_HF_PYTHON"], str(SCRIPT), "serve")
         with TemporaryDirectory(prefix="refmodel-") as folder:
             sources = [theirs.ask(make=name, out=f"{folder}/{n}", layers=n, listed=listed) for n, listed in FOLDERS]
             for number in todo:
@@ -130,12 +138,7 @@ def folders(ledger: Ledger, names: list[str], count: int) -> None:
 
 def models(arch: str, folder: Path) -> list[Any]:
     """Small models of an architecture: floats and packed, with and without lists and prediction blocks."""
-    import tiny
-    from gguf import GGMLQuantizationType
-
-    import refmodel
-
-    hybrid = arch in HYBRID
+    hybrid = arch in tiny.DELTA
     shapes = (
         {"n_layer": 5, "interval": 2, "n_nextn": 1} if hybrid else {"n_layer": 4},
         {"n_layer": 6, "recurrent": [True, False, True, True, False, True]} if hybrid else {"n_layer": 7},
@@ -149,33 +152,58 @@ def models(arch: str, folder: Path) -> list[Any]:
     return [refmodel.load(path) for path in [*paths, tiny.build(folder / "q.gguf", arch, seed=33, types=types, **wide)]]
 
 
-def gguf_outcome(model: Any, copy: Path, route: Route, lib: Path) -> Outcome:
-    """What becomes of a GGUF under a route."""
-    from refmodel.surgery.gguf import routed
+class Llamacpp:
+    """llama.cpp's logits of files next to ours."""
 
+    def __init__(self, folder: Path) -> None:
+        self.out = folder / "logits.npy"
+        self.start()
+
+    def start(self) -> None:
+        self.child = Child(sys.executable, str(Path(__file__).with_name("llama_logits.py")))
+
+    def apart(self, path: Path, model: Any, route: Route) -> Outcome:
+        """How far the logits of the file are from those of the model under the route, relative to their norm; or why not."""
+        calls = calls_of(model.n_vocab, Options())
+        said = self.child.ask(model=str(path), calls=calls, out=str(self.out))
+        if said:
+            self.start()
+            return said
+        session = model.session(route, REFERENCE)
+        ours = np.concatenate([session.forward(tokens) for tokens in calls])
+        return {"apart": float(np.linalg.norm(ours - np.load(self.out)) / np.linalg.norm(ours))}
+
+
+def gguf_outcome(model: Any, copy: Path, route: Route, theirs: Llamacpp, usual: float) -> Outcome:
+    """What becomes of a GGUF under a route.
+
+    usual  the distance of llama.cpp's run of the source from ours
+    """
     try:
         routed(model, route, copy)
     except RefmodelError as error:
         return {"refused": str(error)} | told_before(model.path, route)
-    try:
-        report = verify(copy, model.path, route.canonical, Options(llamacpp=True, lib=lib))
-    except RefmodelError as error:
-        return {"third": str(error)}
-    return {"equal": 0} if report.verdict == "proved" else {"third": report.verdict, "first": str(report.findings[:1])}
+    report, said = verify(copy, model.path, route.canonical), theirs.apart(copy, model, route)
+    if report.verdict == "proved" and said.get("apart", 1) <= MANY_TIMES * usual:
+        return {"equal": said["apart"]}
+    return {"third": said, "verdict": report.verdict, "first": str(report.findings[:1])}
 
 
 def ggufs(ledger: Ledger, names: list[str], count: int) -> None:
-    """Run the routes of GGUF files."""
-    lib = Path(os.environ["REFMODEL_LLAMA_LIB"])
+    """Run the routes of GGUF files, in one process of llama.cpp."""
     for name in names:
+        todo = [number for number in range(count) if (name, number) not in ledger.done]
+        if not todo:
+            continue
         with TemporaryDirectory(prefix="refmodel-") as folder:
-            sources = models(name, Path(folder))
-            for number in range(count):
-                if (name, number) in ledger.done:
-                    continue
+            sources, theirs = models(name, Path(folder)), Llamacpp(Path(folder))
+            usual = [theirs.apart(model.path, model, model.route())["apart"] for model in sources]
+            for number in todo:
                 model = sources[number % len(sources)]
                 route = route_of(model.n_layer, random.Random(f"{name} {number}"))
-                ledger.add(name, number, route, **gguf_outcome(model, Path(folder) / "copy.gguf", route, lib))
+                given = model, Path(folder) / "copy.gguf", route, theirs, usual[number % len(sources)]
+                ledger.add(name, number, route, **gguf_outcome(*given))
+            theirs.child.end()
         print(name, dict(Counter(kind_of(line) for line in ledger.lines if line["name"] == name)), flush=True)
 
 

@@ -106,7 +106,7 @@ def attend(h: np.ndarray, w: dict[str, np.ndarray], f: File, eps: float, window:
             k, v = k + w["attn_k.bias"][group], v + w["attn_v.bias"][group]
         if "attn_q_norm.weight" in w:
             q, k = normed(q, w["attn_q_norm.weight"], eps), normed(k, w["attn_k_norm.weight"], eps)
-        q, k = (np.array([turned(row, t, f, window > 0) for t, row in enumerate(x)]) for x in (q, k))
+        q, k = (np.array([turned(row, t, f, window > 0 and f.arch == "gemma3") for t, row in enumerate(x)]) for x in (q, k))
         grown = f.key("attention.temperature_scale", 0.0)
         for t in range(T):
             seen = range(max(0, t + 1 - window) if window else 0, t + 1)

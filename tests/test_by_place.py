@@ -1,6 +1,7 @@
 """Facts that hang on a block's place or on their number: a copy says them, or it is refused before anything is written."""
 
 import json
+import re
 
 import folders
 import pytest
@@ -14,7 +15,10 @@ from refmodel.hf.by_place.model_types import ALIKE, REFUSED, model_type
 from refmodel.hf.folder import read_folder
 from refmodel.model.route import Route
 from refmodel.surgery import gguf as surgery_gguf
+from refmodel.surgery import hf_write
+from refmodel.surgery.copy_map import folder_plan
 from refmodel.surgery.gguf import plan_of, routed
+from refmodel.surgery.hf_config import not_run
 from refmodel.surgery.hf_write import routed_folder
 from refmodel.surgery.runtimes import runners
 from refmodel.surgery.verify import Options, foreseen, verify
@@ -201,6 +205,51 @@ def test_what_does_not_hang_on_a_place_is_copied(name, keys, tmp_path):
     copy = routed_folder(read_folder(source), Route.of("blocks:1,4", 7), tmp_path / "c")
     assert verify(copy, source).verdict == "proved except forward"
     assert foreseen(source, "blocks:1,4")["runners"][0]["runs"]
+
+
+LINEAR_ONLY = {  # a hybrid -> its keys, and a route that leaves it without a layer that has keys
+    "qwen3_next": ({"full_attention_interval": 4}, [0, 1, 2, 4]),
+    "qwen3_5_text": ({}, [0, 0]),
+    "bamba": ({"attn_layer_indices": [1, 4]}, [0, 2]),
+    "jamba": ({"attn_layer_period": 2, "attn_layer_offset": 1}, [0]),
+    "lfm2": ({"full_attn_idxs": [1, 4]}, [0, 2]),
+    "recurrent_gemma": ({"block_types": ["recurrent", "recurrent", "attention"]}, [0, 1, 3]),
+    "never_seen": ({"layer_types": [LINEAR, FULL] * 3 + [LINEAR]}, [2, 4, 6]),
+}
+
+
+@pytest.mark.parametrize("name", LINEAR_ONLY)
+def test_a_route_that_leaves_a_hybrid_without_keys_is_refused_and_route_says_so(name, tmp_path):
+    keys, layers = LINEAR_ONLY[name]
+    source = folders.build(tmp_path / "s", name, **keys)
+    why = "does not run a hybrid without a layer that has keys, and this has only (linear_attention|conv|recurrent) layers"
+    runner = foreseen(source, f"layers:{','.join(map(str, layers))}")["runners"][0]
+    assert (runner["name"], runner["runs"]) == ("Hugging Face transformers", False)
+    assert re.search(why, runner["why"])
+    with pytest.raises(RouteError, match=why):
+        routed_folder(read_folder(source), Route.of(layers, 7), tmp_path / "c")
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_layers_of_one_kind_are_no_hybrid_and_attention_alone_runs(tmp_path):
+    for name, keys, layers in (
+        ("mamba", {}, [0, 1]),
+        ("qwen3_next", {}, [3, 3]),
+        ("qwen3_next", {"layer_types": [LINEAR] * 7}, [0, 1]),
+    ):
+        source = read_folder(folders.build(tmp_path / f"{name}{len(keys)}{layers}", name, **keys))
+        assert not not_run(source, folder_plan(source, Route.of(layers, 7)))
+    both = read_folder(folders.build(tmp_path / "o", "olmo_hybrid"))
+    assert "layers of one kind" in not_run(both, folder_plan(both, Route.of([3, 3], 7)))
+
+
+def test_somebody_elses_copy_that_transformers_does_not_run_is_not_proved_by_it(tmp_path, monkeypatch):
+    source = folders.build(tmp_path / "s", "qwen3_next")
+    monkeypatch.setattr(hf_write, "not_run", lambda folder, plan: "")
+    copy = routed_folder(read_folder(source), Route.of([0, 1], 7), tmp_path / "c")
+    report = verify(copy, source, options=Options(transformers=True))
+    assert (report.verdict, report.status) == ("not proved", 2)
+    assert verify(copy, source).verdict == "proved except forward"
 
 
 def test_code_that_reads_a_layers_number_stops_an_unknown_type(tmp_path):

@@ -18,6 +18,7 @@ from refmodel.gguf.reader import Tensor, read
 from refmodel.gguf.writer import field, write
 from refmodel.info.summary import summary
 from refmodel.llamacpp.profile import DEFAULT
+from refmodel.model import exports
 from refmodel.numerics import LLAMACPP
 from refmodel.surgery.gguf import routed
 from refmodel.surgery.live import live
@@ -137,6 +138,63 @@ def test_gemma3(context, tmp_path):
     assert "rope.local.freq_base is llama.cpp's rope.freq_base_swa" in said
     assert ("factor 8" in said) == (context == 131072)
     assert "1 tokens beyond" in said
+
+
+def renamed(fields, arch, names):
+    old = {f"{arch}.{name}": f"{arch}.{other}" for name, other in names.items()}
+    return {old.get(key, key): value for key, value in fields.items()}
+
+
+def test_mistral3(tmp_path):
+    numbers = {"type": "yarn", "factor": 4.0, "original_context_length": 4, "yarn_beta_fast": 16.0, "yarn_beta_slow": 2.0}
+    scaling = numbers | {"yarn_log_multiplier": 0.5}
+    path = tiny.build(tmp_path / "m.gguf", "mistral3", seed=5, temperature=0.25, scaling=scaling)
+    file, plain = read(path), refmodel.load(path)
+    names = {new: old for old, new in exports.MISTRAL_KEYS.items()}
+    assert all(f"mistral3.{new}" in file.metadata for new in names)
+    fields = renamed(file.metadata.fields, "mistral3", names) | {
+        "tokenizer.ggml.pre": field(T.STRING, "default"),
+        "mistral3.rope.scaling.mscale": field(T.FLOAT32, 1.0),
+        "mistral3.image_token_index": field(T.UINT32, 10),
+    }
+    export = refmodel.load(write(tmp_path / "o.gguf", fields, [*file.tensors.values(), *other_parts(path).values()]))
+    same_bits(export.forward(TOKENS), plain.forward(TOKENS))
+    assert export.hp == plain.hp
+    assert export.file.metadata["tokenizer.ggml.pre"] == "tekken"
+    said = summary(export)["export"]
+    for fact in ("rope.scaling_beta is llama.cpp's attention.temperature_scale", "yarn_log_multiplier", "tekken", "mm.*"):
+        assert fact in said
+    with pytest.raises(MetadataError, match=r"mistral3\.rope\.scaling\.mscale is 0\.5; llama\.cpp's graph of mistral3 is for 1\.0"):
+        refmodel.load(
+            write(tmp_path / "s.gguf", fields | {"mistral3.rope.scaling.mscale": field(T.FLOAT32, 0.5)}, file.tensors.values())
+        )
+
+
+def test_mistral3_without_a_scaling(tmp_path):
+    file = read(tiny.build(tmp_path / "m.gguf", "mistral3", seed=5, temperature=0.0, scaling={}))
+    none = {"type": field(T.STRING, "")} | {key: field(T.FLOAT32, 0.0) for key in ("factor", "beta_fast", "beta_slow")}
+    fields = file.metadata.fields | {f"mistral3.rope.scaling.{key}": value for key, value in none.items()}
+    export = refmodel.load(write(tmp_path / "o.gguf", fields, file.tensors.values()))
+    same_bits(export.forward(TOKENS), refmodel.load(file.path).forward(TOKENS))
+    assert "there is no scaling" in summary(export)["export"]
+
+
+def test_lfm2(tmp_path):
+    path = tiny.build(tmp_path / "m.gguf", "lfm2", seed=5)
+    file, plain = read(path), refmodel.load(path)
+    heads = [plain.hp.n_head if n else 0 for n in file.metadata["lfm2.attention.head_count_kv"]]
+    assert 0 in heads
+    fields = file.metadata.fields | {
+        "lfm2.attention.head_count": field(T.ARRAY, heads, T.UINT32),
+        "lfm2.feed_forward_length": field(T.UINT32, plain.hp.n_ff * 3 // 2),
+    }
+    tensors = {name.replace("token_embd_norm", "output_norm"): t for name, t in file.tensors.items()}
+    export = refmodel.load(write(tmp_path / "o.gguf", fields, [replace(t, name=name) for name, t in tensors.items()]))
+    same_bits(export.forward(TOKENS), plain.forward(TOKENS))
+    said = summary(export)["export"]
+    for fact in ("list with 0 for convolutions", f"has {plain.hp.n_ff} rows, which count", "output_norm.weight is llama.cpp's"):
+        assert fact in said
+    assert verify(routed(export, export.route("blocks:1,3"), tmp_path / "copy.gguf"), tmp_path / "o.gguf").verdict == "proved"
 
 
 OLD_BASES = ("rope.global.freq_base", "rope.local.freq_base")

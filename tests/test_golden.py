@@ -41,7 +41,7 @@ def test_every_file_is_in_the_manifest_and_unchanged():
 
 def test_golden_stays_small():
     sizes = {name: path.stat().st_size for name, path in files().items()}
-    assert sum(sizes.values()) < 50e6
+    assert sum(sizes.values()) < 51e6
     assert all(sizes[f"models/{name}.gguf"] <= 1e6 for name in FLOATS)
 
 

@@ -7,11 +7,12 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from corruptions import FIRST_FOLDER
+from hypothesis import event, given, reject
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from refmodel.errors import FileError, MetadataError, OracleError, RefmodelError
+from refmodel.errors import FileError, MetadataError, OracleError, RefmodelError, RouteError
 from refmodel.gguf.writer import Limit
 from refmodel.hf.folder import read_folder
 from refmodel.hf.safetensors import FolderTensor as T
@@ -131,10 +132,10 @@ def test_layers_configuration_and_provenance_follow_the_map(source, tmp_path):
 
 
 def test_the_safetensors_package_reads_the_same_bytes(source, tmp_path):
-    out = routed(source, [3, 0, 0], tmp_path / "out", limit=Limit(size=60))
+    out = routed(source, [3, 2, 0, 0], tmp_path / "out", limit=Limit(size=60))
     index = json.loads((out / "model.safetensors.index.json").read_text())
     held, total = read_folder(source), 0
-    origins = folder_plan(held, Route.of([3, 0, 0], N)).origins(held.tensors)
+    origins = folder_plan(held, Route.of([3, 2, 0, 0], N)).origins(held.tensors)
     assert index["weight_map"].keys() == origins.keys()
     for shard in sorted(out.glob("*.safetensors")):
         with safe_open(shard, framework="numpy") as f:
@@ -154,6 +155,11 @@ def test_the_safetensors_package_reads_the_same_bytes(source, tmp_path):
 def test_random_routes_are_recovered_and_proved(source, tmp_path, layers):
     out = tmp_path / "out"
     shutil.rmtree(out, ignore_errors=True)
+    if 2 not in layers:
+        event("no layer with keys: refused, transformers does not run it")
+        with pytest.raises(RouteError, match="a hybrid without a layer that has keys"):
+            routed(source, layers, out)
+        reject()  # counted apart
     routed(source, layers, out)
     report = verify(out, source)
     assert report.status == 0, report.findings
@@ -294,7 +300,7 @@ CORRUPTIONS = {
     "kinds of the source": (in_text(layer_types=KINDS), METADATA, "config.json: text_config.layer_types (length)"),
     "numbers of layers not remapped": (in_text(mlp_only_layers=[1, 4]), METADATA, "config.json: text_config.mlp_only_layers[2]"),
     "the source's count": (in_text(num_hidden_layers=5), METADATA, "config.json: text_config.num_hidden_layers"),
-    "a count too high": (in_text(num_hidden_layers=9), STRUCTURE, "the folder"),
+    "a count too high": (in_text(num_hidden_layers=9), STRUCTURE, "config.json: num_hidden_layers"),
     "modules not renumbered": (
         stale_modules,
         METADATA,
@@ -361,6 +367,7 @@ def test_a_corruption_is_found_and_named(name, source, tmp_path):
     corrupt(out)
     report = verify(out, source, "blocks:1,4")
     assert report.status == 1
+    assert report.findings[0][1].key == FIRST_FOLDER[name]
     assert (check, where) in [(found_by, finding.where) for found_by, finding in report.findings]
 
 

@@ -9,6 +9,7 @@ each model type gets.
 import json
 import os
 import random
+import re
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -71,19 +72,13 @@ def outcomes(tmp_path_factory, hf_python):
     return found
 
 
-# Words of transformers about models that it does not run, whoever wrote them.
-NOT_RUN = "current Cache seem to only contain LinearAttention layers"
-
-
 @pytest.mark.parametrize("name", TYPES)
 def test_a_copy_computes_the_route_or_is_refused(name, outcomes):
     counted = Counter()
     for said in outcomes[name]:
         if "refused" in said:
-            assert "place" in said["refused"] or "number" in said["refused"]
+            assert re.search("place|number|without a layer that has keys", said["refused"])
             counted["refused"] += 1
-        elif NOT_RUN in said.get("why", ""):
-            counted["a hybrid without attention, which transformers does not run"] += 1
         else:
             assert said.get("finite"), said
             assert said["apart"] <= ROUNDING, said

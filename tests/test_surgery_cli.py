@@ -127,7 +127,7 @@ def test_two_files_of_one_route(golden, run, tmp_path):
         (["surgery", "{model}", "--route", "blocks:1,3", "-o", "{dir}/r.gguf", "--split-max-size", "2T"], "--split-max-size 2T"),
         (["surgery", "{dir}", "--route", "blocks:1,3", "-o", "{dir}/r"], "config.json: cannot be read"),
         (["verify", "{dir}/no.gguf", "--source", "{model}"], "no such file"),
-        (["verify", "{model}", "--source", "{dir}"], "two GGUF files or two folders"),
+        (["verify", "{model}", "--source", "{dir}"], "config.json: cannot be read"),
         (["verify", "{model}", "--source", "{model}", "--against", "mlx"], "--against mlx: expected llamacpp"),
         (["verify", "{model}", "--source", "{model}", "--against", "transformers"], "GGUF files take --against llamacpp"),
         (["verify", "{model}", "--source", "{model}", "--tokens", "a"], "expected whole numbers"),

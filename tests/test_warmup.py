@@ -88,7 +88,7 @@ def test_typical_files_have_every_type_and_kind_of_block():
     with warmup.typical_models() as paths:
         models = [load(path) for path in paths]
         kinds = {kind for model in models for kind in model.kinds}
-        assert kinds == {"attention", "delta", "sliding"}
+        assert kinds == {"attention", "conv", "delta", "sliding"}
         for model in models:
             assert {w.type for w in model.weights.values()} >= set(warmup.COMMON) - {Q.F32}
 

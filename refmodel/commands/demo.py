@@ -25,7 +25,7 @@ def demo(threads: Threads = None) -> None:
         agreed, verdict = c.compared(seen), c.judged(seen)
     out.print(show.demo_title("Every tensor of that route's pass against llama.cpp's record of it"))
     out.print(rows.diff_table(agreed, verdict, every=False))
-    out.print(rows.diff_headline(agreed, verdict, c.other, c.num.name), markup=False, soft_wrap=True)
+    out.print(rows.diff_headline(agreed, verdict, c.other, c.num.name, c.model), markup=False, soft_wrap=True)
     right = verdict.first is None
     for title, broken in ((title, fault(c)) for title, fault in FAULTS.items()):
         with watching(err, "comparing") as seen:

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import RefmodelError, TraceError
+from ..errors import RefmodelError
 from ..machine.threads import use
 from ..report.console import err, out
 from .compiling import prepare
+from .dumps import Map, nothing_compared, of_model
+from .folder import is_checkpoint, with_folder
 from .options import (
     AsJson,
+    Chunks,
     Decode,
     LlamaLib,
     LlamaPython,
@@ -43,7 +46,13 @@ if TYPE_CHECKING:
 
 LIVE = "llamacpp"
 
-Against = Annotated[str, typer.Option(help=f"{LIVE}, a trace file, or another GGUF of the same model and route.")]
+Against = Annotated[
+    str,
+    typer.Option(
+        help=f"{LIVE}, a trace or dump of any program (a file or a folder), another GGUF of the same model and route, or the "
+        "Hugging Face folder that it was made of."
+    ),
+]
 ProfileText = Annotated[
     str,
     typer.Option(
@@ -104,6 +113,8 @@ def diff(
     llama_lib: LlamaLib = None,
     llama_python: LlamaPython = "",
     decode: Decode = 0,
+    chunks: Chunks = "",
+    names: Map = None,
     anchor: Anchor = False,
     anchor_nodes: AnchorNodes = False,
     explain: Explain = False,
@@ -120,18 +131,22 @@ def diff(
 ) -> None:
     """Compare with llama.cpp, with a recorded trace, or with another file of the same model, tensor by tensor."""
     use(threads)
+    if is_checkpoint(against):
+        asking = (anchor, anchor_nodes, explain, full, dequantized, strict, plot, mtp, mtp_file, chunks, names)
+        others = any((route, numerics, profile, llama_lib, llama_python, decode, *asking))
+        raise typer.Exit(with_folder(file_of(model), Path(against), others, prompt, tokens, special, as_json))
     loaded, mtp = model_of(model, mtp_file), mtp or mtp_file is not None
     policy, how = numerics_of(numerics) if numerics else None, profile_of(profile) if profile else None
     anchored = "node" if anchor_nodes else "block" if anchor else ""
     asked = Asked(loaded, policy, how, llama_of(llama_lib, llama_python), anchored, explain, dequantized, mtp, strict)
-    check_words(asked, against, full, plot, decode)
-    if against.endswith(".gguf"):
+    check_words(asked, against, full, plot, bool(decode or chunks or names))
+    if of_model(against):
         two_files(loaded, model_of(against), route, token_ids(loaded, prompt, tokens, special), plot, as_json)
         return
     ids = token_ids(loaded, prompt, tokens, special) if prompt or tokens or against == LIVE else None
-    calls = None if ids is None else calls_of(ids, decode)
+    calls = None if ids is None else calls_of(ids, decode, chunks)
     with tempfile.TemporaryDirectory(prefix="refmodel-") as folder:
-        other = other_side(asked, against, route, calls, Path(folder))
+        other = other_side(asked, against, route, calls, Path(folder), names)
         chosen = loaded.route(other.route)
         if explain:
             status = budget(asked, chosen, other, full, Path(folder), every, as_json)
@@ -140,11 +155,11 @@ def diff(
     raise typer.Exit(status)
 
 
-def check_words(asked: Asked, against: str, full: str, plot: Path | None, decode: int) -> None:
+def check_words(asked: Asked, against: str, full: str, plot: Path | None, calls: bool) -> None:
     """Check the options against each other before anything is computed. RefmodelError for two that do not go together."""
-    of_live = asked.profile or asked.lib or asked.dequantized or asked.mtp
-    if against.endswith(".gguf"):
-        if of_live or asked.numerics or asked.anchor or asked.explain or asked.strict or full or decode:
+    of_live = asked.profile or asked.lib or asked.dequantized
+    if of_model(against):
+        if of_live or asked.mtp or asked.numerics or asked.anchor or asked.explain or asked.strict or full or calls:
             raise RefmodelError("--against another GGUF takes --route, -p, --tokens, --plot and --json only; leave out the rest")
         return
     if plot:
@@ -158,7 +173,7 @@ def check_words(asked: Asked, against: str, full: str, plot: Path | None, decode
         raise RefmodelError("--full is for --explain; add that, or leave it out")
     if against != LIVE and of_live:
         raise RefmodelError(
-            "--profile, --dequantized, --mtp, --llama-lib and --llama-python are for a live llama.cpp; a trace stays as recorded; "
+            "--profile, --dequantized, --llama-lib and --llama-python are for a live llama.cpp; a trace stays as recorded; "
             "leave them out"
         )
     if asked.explain and asked.mtp:
@@ -186,15 +201,18 @@ def profile_for(asked: Asked) -> "Profile":
     return PROFILES["exact"] if asked.numerics or asked.dequantized else DEFAULT
 
 
-def other_side(asked: Asked, against: str, route: str, calls: "list[list[int]] | None", folder: Path) -> "Other":
-    """The other side: what llama.cpp computes now, or what a trace recorded.
+def other_side(
+    asked: Asked, against: str, route: str, calls: "list[list[int]] | None", folder: Path, names: Path | None = None
+) -> "Other":
+    """The other side: what llama.cpp computes now, what a trace recorded, or what another program dumped.
 
     calls   token ids, one list a call; None: those of the trace
     folder  for a copy that a live run needs
+    names   the file of --map
 
-    OracleError without a llama.cpp; TraceError for a trace that does not belong to this model.
+    OracleError without a llama.cpp; TraceError or DumpError for a record that cannot be read, or does not belong to this model.
     """
-    from ..compare.other_side import recorded
+    from ..compare.dumped import read_other
     from ..compare.probes import known
     from ..llamacpp.library import locate
     from ..report.progress import watching
@@ -207,8 +225,9 @@ def other_side(asked: Asked, against: str, route: str, calls: "list[list[int]] |
             known(locate(asked.lib), seen)
         with err.status(f"llama.cpp computes {sum(map(len, calls))} tokens"):
             return live(asked.model, chosen, calls, profile_for(asked), asked.lib, asked.dequantized, folder, asked.mtp)
-    with err.status("reading the file for its sha256"):
-        return recorded(asked.model, file_of(against), calls, chosen if route else None)
+    path = file_of(against)
+    with err.status(f"reading {path.name}"):
+        return read_other(asked.model, path, calls, chosen if route else None, names, asked.mtp)
 
 
 def rows(asked: Asked, against: str, route: "Route", other: "Other", every: bool, as_json: bool) -> int:
@@ -216,8 +235,10 @@ def rows(asked: Asked, against: str, route: "Route", other: "Other", every: bool
 
     TraceError if no tensor has a name of this model's pass.
     """
+    from ..compare.diff import LACKING
     from ..compare.other_side import compare, numerics_against
-    from ..compare.verdict import equal, judge
+    from ..compare.rounding import verdict_of
+    from ..compare.verdict import equal
     from ..numerics import REFERENCE
     from ..report import diff as show
     from ..report.progress import watching
@@ -226,18 +247,15 @@ def rows(asked: Asked, against: str, route: "Route", other: "Other", every: bool
     prepare(asked.model, policy, other.calls)
     with watching(err, "comparing") as seen:
         result = compare(asked.model, route, other, policy, asked.anchor, seen)
-        if not any(not row.problem for row in result.rows):
-            raise TraceError(
-                f"--against {against}: has no tensor of a name that a pass of this model has; nothing was compared; record "
-                "it without --filter, or rename its tensors as `refmodel trace` names them"
-            )
+        if not any(row.name in other.taps and row.problem != LACKING for row in result.rows):
+            nothing_compared(against, other, as_json)
         verdict = equal(result.rows, other) if policy is other.arithmetic else None
-        verdict = verdict or judge(asked.model, route, other, seen)
+        verdict = verdict or verdict_of(asked.model, route, other, seen)
     if as_json:
-        print(json.dumps(show.diff_json(result, verdict, other, policy.name), indent=1))
+        print(json.dumps(show.diff_json(result, verdict, other, policy.name, asked.model), indent=1))
     else:
         out.print(show.diff_table(result, verdict, every))
-        out.print(show.diff_headline(result, verdict, other, policy.name), markup=False, soft_wrap=True)
+        out.print(show.diff_headline(result, verdict, other, policy.name, asked.model), markup=False, soft_wrap=True)
     differs = any(row.differ for row in result.rows)
     return 1 if verdict.first or (asked.strict and differs) else 0
 

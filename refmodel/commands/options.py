@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +22,9 @@ PIECES = {SHIPPED: ("models", "austen-Q4_K_M.gguf"), f"{SHIPPED}-trace": ("trace
 ModelPath = Annotated[
     str,
     typer.Argument(
-        metavar="MODEL", help=f"A GGUF (the first part of a split one), or {SHIPPED}, the small model that comes with refmodel."
+        metavar="MODEL",
+        help=f"A GGUF (the first part of a split one), a Hugging Face folder, or {SHIPPED}, the small model"
+        " that comes with refmodel.",
     ),
 ]
 RouteText = Annotated[
@@ -47,6 +50,7 @@ Threads = Annotated[
     ),
 ]
 Decode = Annotated[int, typer.Option(min=0, help="Feed the last N tokens one at a time, as generation does.", metavar="N")]
+Chunks = Annotated[str, typer.Option(help="Feed the tokens in calls of these sizes, for example 5,5,3.", metavar="N,N,...")]
 Special = Annotated[bool, typer.Option("--special", help="Read special tokens such as <|im_start|> in the prompt.")]
 Mtp = Annotated[bool, typer.Option("--mtp", help="Also run the file's prediction block (MTP), as a draft head.")]
 MtpFile = Annotated[
@@ -123,10 +127,10 @@ def token_ids(model: "Model", prompt: str, tokens: str, special: bool) -> list[i
     return whole_numbers(tokens)
 
 
-def whole_numbers(words: str) -> list[int]:
-    """`1,2,3` as a list of numbers. TokenError for anything else."""
+def whole_numbers(words: str, option: str = "--tokens") -> list[int]:
+    """`1,2,3` as a list of numbers. TokenError, which names the option, for anything else."""
     if not re.fullmatch(r"\s*[0-9]{1,99}\s*(,\s*[0-9]{1,99}\s*)*", words):
-        raise TokenError(f"--tokens {shown(words)}: expected whole numbers between commas, such as 1,2,3")
+        raise TokenError(f"{option} {shown(words)}: expected whole numbers between commas, such as 1,2,3")
     return [int(word) for word in words.split(",")]
 
 
@@ -136,8 +140,24 @@ def shown(words: str) -> str:
     return line if len(line) <= 60 else f"{line[:57]}..."
 
 
-def calls_of(ids: Sequence[int], decode: int) -> list[list[int]]:
-    """The calls of a session: the prompt, then the last `decode` tokens one at a time. TokenError if no prompt is left."""
+def calls_of(ids: Sequence[int], decode: int, chunks: str = "") -> list[list[int]]:
+    """The calls of a session: in `chunks` of those sizes, or the prompt, then the last `decode` tokens one at a time.
+
+    TokenError if no prompt is left, or the sizes do not add up to the tokens.
+    """
+    if chunks:
+        sizes = whole_numbers(chunks, "--chunks")
+        if decode or 0 in sizes or sum(sizes) != len(ids):
+            why = (
+                "leave out --decode"
+                if decode
+                else f"the sizes add up to {sum(sizes)}, and there are {len(ids)} tokens; correct them"
+            )
+            raise TokenError(
+                f"--chunks {shown(chunks)}: {why if 0 not in sizes else 'a call has at least one token; leave out the 0'}"
+            )
+        ends = [sum(sizes[:n]) for n in range(len(sizes) + 1)]
+        return [list(ids[start:end]) for start, end in pairwise(ends)]
     if decode >= len(ids):
         raise TokenError(f"--decode {decode} leaves no prompt: there are {len(ids)} tokens; take at most --decode {len(ids) - 1}")
     prompt = len(ids) - decode

@@ -1,6 +1,7 @@
 """`refmodel route`: a route explained, or found in a file."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,14 +20,17 @@ def route(
         str, typer.Option(help=f"The source model, or {SHIPPED}: also show which runtimes can run a copy, and its cost.")
     ] = "",
     recover: Annotated[Path | None, typer.Option(help="A copy: find its route from its tensors' hashes.")] = None,
-    source: Annotated[str, typer.Option(help=f"With --recover: the model it was made from, or {SHIPPED}.")] = "",
+    source: Annotated[
+        list[str] | None,
+        typer.Option(help=f"With --recover: the model it was made from, or {SHIPPED}; several if it has blocks of several."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Explain a route: its map, its seams, its cost and which runtimes can run it. Or find the route of a file."""
     if recover:
         if not source or text or layers or model:
             raise RefmodelError("--recover COPY needs --source MODEL, and neither a route nor --layers nor --model")
-        found(file_of(str(recover)), file_of(source), as_json)
+        found(file_of(str(recover)), [file_of(one) for one in source], as_json)
         return
     if not text or bool(layers) == bool(model):
         raise RefmodelError("give a route and either --layers N or --model MODEL; or --recover COPY --source MODEL")
@@ -45,12 +49,12 @@ def route(
         show.foreseen(out, described)
 
 
-def found(copy: Path, source: Path, as_json: bool) -> None:
+def found(copy: Path, sources: Sequence[Path], as_json: bool) -> None:
     """Print the route of a copy. Exit status 1 if a block is not whole, or the file claims another route."""
     from ..surgery.verify import recovered
 
     with err.status("hashing"):
-        it = recovered(copy, source)
+        it = recovered(copy, sources[0], sources[1:])
     if as_json:
         print(json.dumps(it.as_json(), indent=1))
     else:

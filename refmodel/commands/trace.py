@@ -11,6 +11,7 @@ from ..machine.threads import use
 from ..report.console import err, out
 from .compiling import prepare
 from .options import (
+    Chunks,
     Decode,
     ModelPath,
     Mtp,
@@ -38,6 +39,7 @@ def trace(
     threads: Threads = None,
     keep: Annotated[str, typer.Option("--filter", help="Keep only names that match this regular expression anywhere.")] = "",
     decode: Decode = 0,
+    chunks: Chunks = "",
     special: Special = False,
     mtp: Mtp = False,
     mtp_file: MtpFile = None,
@@ -50,7 +52,7 @@ def trace(
     from ..report.progress import watching
 
     loaded, policy = model_of(model, mtp_file), numerics_of(numerics)
-    calls = calls_of(token_ids(loaded, prompt, tokens, special), decode)
+    calls = calls_of(token_ids(loaded, prompt, tokens, special), decode, chunks)
     chosen = loaded.route(route)
     check_target(output, loaded.file.parts)
     with err.status("reading the file for its sha256"):

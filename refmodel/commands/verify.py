@@ -13,7 +13,9 @@ from .options import SHIPPED, AsJson, LlamaLib, LlamaPython, TokenText, file_of,
 
 def verify(
     copy: Annotated[Path, typer.Argument(metavar="COPY", help="A routed GGUF (the first part of a split one) or folder.")],
-    source: Annotated[str, typer.Option("--source", help=f"The model it was made from, or {SHIPPED}.")],
+    source: Annotated[
+        list[str], typer.Option("--source", help=f"The model it was made from, or {SHIPPED}; several if it has blocks of several.")
+    ],
     route: Annotated[str, typer.Option("--route", help="The route that it should have. Default: recovered from the hashes.")] = "",
     against: Annotated[
         str, typer.Option(help="llamacpp: also run the copy in llama.cpp. transformers: also run both folders in transformers.")
@@ -37,7 +39,8 @@ def verify(
     with watching(err, "proving") as seen:
         ids = whole_numbers(tokens) if tokens else []
         options = Options(ids, forward, against == "llamacpp", llama_of(llama_lib, llama_python), against == "transformers", seen)
-        report = prove(file_of(str(copy)), file_of(source), route, options)
+        first, *others = map(file_of, source)
+        report = prove(file_of(str(copy)), first, route, options, others)
     if as_json:
         print(json.dumps(report.as_json(), indent=1))
     else:

@@ -1,7 +1,7 @@
 """Compare a forward pass, as it runs, with a recorded one: a row for each tap, and a closer look at the logits."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from ..model.route import Route
 from ..model.session import run_calls
 from ..numerics import Numerics
 from .rows import LogitRow, Row, compare, compare_logits, squeezed, without_figures
+from .views import ALL_WHOLE, View
+
+LACKING = "ours has no tap of this name"  # why a row has no figures
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,13 @@ class Anchored:
     call    number of this call
     fresh   its tokens
 
+    partial names of arrays that have not all numbers, so that nothing can go on with them
+
     An array of another shape, or with a number that is not finite, replaces nothing.
     """
 
-    def __init__(self, theirs: Mapping[str, F], anchor: str) -> None:
-        self.theirs, self.replacement = theirs, REPLACEMENTS[anchor]
+    def __init__(self, theirs: Mapping[str, F], anchor: str, partial: Collection[str] = ()) -> None:
+        self.theirs, self.replacement, self.partial = theirs, REPLACEMENTS[anchor], partial
         self.call, self.fresh = 0, 0
 
     def begin(self, call: int, fresh: int) -> None:
@@ -45,7 +50,7 @@ class Anchored:
 
     def __call__(self, name: str, x: F) -> F:
         replaces, key = self.replacement(name.partition("-")[0]), in_call(name, self.call)
-        if replaces is None or key not in self.theirs:
+        if replaces is None or key not in self.theirs or key in self.partial:
             return x
         theirs = self.theirs[key]
         fits = squeezed(x.shape) == squeezed(theirs.shape) and bool(np.isfinite(theirs).all())
@@ -58,12 +63,16 @@ class Comparing:
     theirs    tap name -> array
     anchored  called with every tap; the pass goes on with what it returns
     seen      called with the name of every tap
+    views     tap name -> what of it theirs has, where that is not all
     rows      tap name -> Row, in the order of the pass
+    logits    a row for each token whose logits theirs has
     """
 
-    def __init__(self, theirs: Mapping[str, F], anchored: Anchored, seen: Callable[[str], None]) -> None:
-        self.theirs, self.anchored, self.seen = theirs, anchored, seen
-        self.call, self.rows = 0, dict[str, Row]()
+    def __init__(
+        self, theirs: Mapping[str, F], anchored: Anchored, seen: Callable[[str], None], views: Mapping[str, View] = ALL_WHOLE
+    ) -> None:
+        self.theirs, self.anchored, self.seen, self.views = theirs, anchored, seen, views
+        self.call, self.rows, self.logits = 0, dict[str, Row](), list[LogitRow]()
 
     def begin(self, call: int, fresh: int) -> None:
         """Call number `call`, of `fresh` new tokens, begins."""
@@ -73,8 +82,21 @@ class Comparing:
         key = in_call(name, self.call)
         self.seen(name)
         if key in self.theirs:
-            self.rows[key] = compare(key, x, self.theirs[key])
+            ours, theirs = x, self.theirs[key]
+            if key in self.views:
+                ours, theirs = self.views[key].settled(*self.views[key].pair(x, theirs))
+            self.rows[key] = compare(key, ours, theirs)
+            if name == "result_output" and theirs.size == ours.size and np.isfinite(ours).all() and np.isfinite(theirs).all():
+                self.logits += logit_rows(ours, theirs, self.views.get(key))
         return self.anchored(name, x)
+
+
+def logit_rows(ours: F, theirs: F, view: View | None) -> list[LogitRow]:
+    """The rows of logits that theirs has, whole: [k, V] each; none where single logits are compared."""
+    if view and not view.rows:
+        return []
+    rows = compare_logits(ours, theirs.reshape(ours.shape))
+    return [replace(row, token=view.rows[row.token]) for row in rows] if view else rows
 
 
 def _whole(ours: F, theirs: F, fresh: int) -> F:
@@ -111,6 +133,8 @@ def diff(
     anchor: str,
     seen: Callable[[str], None],
     start: Mapping[str, F] | None = None,
+    views: Mapping[str, View] = ALL_WHOLE,
+    apart: bool = False,
 ) -> Diff:
     """Run the calls in order, as one sequence, against a recorded run of the same; with a draft head if that had one.
 
@@ -119,20 +143,19 @@ def diff(
     anchor  "", "block" or "node": whether the pass goes on with recorded numbers, see Anchored
     seen    called with the name of every tap, for a progress bar
     start   the recorded numbers that it goes on with, where they are not `theirs`
+    views   tap name -> what of it theirs has, where that is not all
+    apart   each call is a sequence of its own
 
     Errors as Model.session and Session.forward raise them.
     """
-    anchored = Anchored(theirs if start is None else start, anchor)
-    comparing = Comparing(theirs, anchored, seen)
+    anchored = Anchored(theirs if start is None else start, anchor, views)
+    comparing = Comparing(theirs, anchored, seen, views)
     session = model.session(route, numerics, comparing, has_draft(theirs), shows_scores(theirs))
-    logits = list[LogitRow]()
-    for call, ours in enumerate(run_calls(session, calls, comparing, anchored)):
-        key = in_call("result_output", call)
-        if key in theirs and theirs[key].size == ours.size and np.isfinite(ours).all() and np.isfinite(theirs[key]).all():
-            logits += compare_logits(ours, theirs[key].reshape(ours.shape))
+    for _ in run_calls(session, calls, comparing, anchored, apart=apart):
+        pass
     lacking = [name for name in theirs if name not in comparing.rows]
-    missing = [without_figures(name, (), theirs[name].size, "ours has no tap of this name") for name in lacking]
-    return Diff([*comparing.rows.values(), *missing], logits)
+    missing = [without_figures(name, (), theirs[name].size, LACKING) for name in lacking]
+    return Diff([*comparing.rows.values(), *missing], comparing.logits)
 
 
 def has_draft(names: Iterable[str]) -> bool:

@@ -18,8 +18,21 @@ from ..model.route import Route
 from ..numerics import LLAMACPP, REFERENCE, Numerics, llamacpp, numerics_of
 from .diff import Diff, diff
 from .rows import NOT_FINITE, Row
+from .views import View
 
 ALL = frozenset({""})  # of the operations whose bits are not known: every one
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something about a dump that its reader should know before its numbers are believed.
+
+    code    one word for programs: bos, shifted-by-one, all-equal, ...
+    words   one sentence: what was found, and what to do
+    """
+
+    code: str
+    words: str
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,11 @@ class Other:
     emitted      how many nodes it computed, and why those were left out that are not compared: name -> reason
     operations   ggml's operation that computed a tap's numbers, where llama.cpp was recorded
     ran          the file that it ran, where that has other weights than the user's
+    views        tap name -> what of it the record has, where that is not all
+    bits         tap name -> significant bits of its numbers, where they were rounded to fewer than float32 has
+    places       the program's own name of an array -> the tap that it is
+    remarks      what was found before anything was compared
+    apart        each call is a sequence of its own
     strangers    the nodes of its graph that are not known here, in words
     unjudged     taps that are computed from such
     starts       a tap -> the taps that it is computed from; only where the graph is not the one that is known here
@@ -52,6 +70,11 @@ class Other:
     left_out: Mapping[str, str]
     operations: Mapping[str, str] = field(default_factory=dict)
     ran: Path | None = None
+    views: Mapping[str, View] = field(default_factory=dict)
+    bits: Mapping[str, int] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+    remarks: Sequence["Remark"] = ()
+    apart: bool = False
     strangers: Sequence[str] = ()
     unjudged: frozenset[str] = frozenset()
     starts: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -159,4 +182,4 @@ def numerics_against(num: Numerics | None, other: Other) -> Numerics:
 
 def compare(model: Model, route: Route, other: Other, num: Numerics, anchor: str, seen: Callable[[str], None]) -> Diff:
     """Run the calls of the other side against it. `anchor` is "", "block" or "node", as in diff.Anchored."""
-    return diff(model, other.calls, other.taps, route, num, anchor, seen)
+    return diff(model, other.calls, other.taps, route, num, anchor, seen, views=other.views, apart=other.apart)

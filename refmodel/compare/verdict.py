@@ -43,12 +43,14 @@ class Verdict:
     arithmetic  the numerics that computes as the other side does
     rows        every operation from the other side's inputs, by tap; `allowed` is what rounding explains
     first       the first wrong one, None if there is none
+    rounds      what the other side rounds, where that was found out; empty where its arithmetic is known
     """
 
     word: str
     arithmetic: Numerics
     rows: Mapping[str, Row]
     first: Row | None
+    rounds: str = ""
 
     def is_right(self, tap: str) -> bool:
         """Whether nothing is wrong with a tap's operation by itself."""
@@ -92,10 +94,18 @@ def judge(
     with TemporaryDirectory(prefix="refmodel-") as folder:
         run = diff(model, other.calls, other.taps, route, policy, "node", seen)
         rows = other.judged(run.rows)
-        if any(row.differ and not other.is_exact(name) for name, row in rows.items()):
-            floor = measured(model, route, other, Path(folder), seen) if noise is None else noise
-            rows = {name: replace(row, allowed=explained(name, floor)) for name, row in rows.items()}
-    rows = {name: replace(row, allowed=0.0) if other.is_exact(name) else row for name, row in rows.items()}
+        if noise is None and any(row.differ and not other.is_exact(name) for name, row in rows.items()):
+            noise = measured(model, route, other, Path(folder), seen)
+    return verdict_on(rows, other, policy, noise)
+
+
+def verdict_on(judged: Mapping[str, Row], other: Other, policy: Numerics, noise: Mapping[str, float] | None) -> Verdict:
+    """The verdict on what `other.judged` gives of a run under `policy`.
+
+    noise  as in `judge`; None if no operation of unknown bits differs
+    """
+    explains = {name: np.inf if noise is None else explained(name, noise) for name in judged}
+    rows = {name: replace(row, allowed=0.0 if other.is_exact(name) else explains[name]) for name, row in judged.items()}
     first = next((row for row in rows.values() if not row.within), None)
     differs = any(row.differ for row in rows.values())
     return Verdict(WRONG if first else EXPLAINED if differs else EQUAL, policy, rows, first)

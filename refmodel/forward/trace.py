@@ -43,12 +43,12 @@ class Spool:
         self.data = tempfile.TemporaryFile(dir=path.parent)
 
     def add(self, name: str, x: F) -> None:
-        """Append one float32 or float64 array of any shape under a new name. TraceError for a name that arises twice."""
+        """Append one float16, float32 or float64 array of any shape under a new name. TraceError for a name that arises twice."""
         if name in self.entries:
             raise TraceError(f"{self.path}: {name} arose twice; a trace holds one array for each name; give each its own")
         x, start = np.ascontiguousarray(x), self.data.tell()
         self.data.write(x.data.cast("B") if x.size else b"")
-        dtype = {"f4": "F32", "f8": "F64"}[x.dtype.str[1:]]
+        dtype = {"f2": "F16", "f4": "F32", "f8": "F64"}[x.dtype.str[1:]]
         self.entries[name] = {"dtype": dtype, "shape": list(x.shape), "data_offsets": [start, start + x.nbytes]}
 
     def __len__(self) -> int:
@@ -84,7 +84,7 @@ def as_npz(spool: Spool, out: IO[bytes]) -> None:
         for name, entry in spool.entries.items():
             start, end = entry["data_offsets"]
             spool.data.seek(start)
-            dtype = {"F32": np.float32, "F64": np.float64}[entry["dtype"]]
+            dtype = {"F16": np.float16, "F32": np.float32, "F64": np.float64}[entry["dtype"]]
             add_member(archive, name, np.frombuffer(spool.data.read(end - start), dtype).reshape(entry["shape"]))
 
 
@@ -102,6 +102,7 @@ class Trace(Mapping[str, F]):
 
     path      of a safetensors file
     metadata  its header's text -> text
+    entries   its header: name -> dtype (the format's name), shape, data_offsets
 
     TraceError if the file cannot be read.
     """
@@ -113,24 +114,29 @@ class Trace(Mapping[str, F]):
             with open(path, "rb") as f:
                 (length,) = struct.unpack("<Q", f.read(8))
                 entries = json.loads(f.read(length))
+            self._start = 8 + length
         except (OSError, SafetensorError, ValueError, struct.error) as error:
             raise TraceError(f"{path}: not a readable safetensors trace ({error}); record it with `refmodel trace`") from None
         self.metadata: dict[str, str] = entries.pop("__metadata__", None) or {}
-        self._names = dict.fromkeys(sorted(entries, key=lambda name: entries[name]["data_offsets"]))
+        self.entries: dict[str, dict[str, Any]] = {n: entries[n] for n in sorted(entries, key=lambda n: entries[n]["data_offsets"])}
 
     def __getitem__(self, name: str) -> F:
-        if name not in self._names:
-            raise KeyError(name)
-        return self._file.get_tensor(name)
+        entry = self.entries[name]
+        if entry["dtype"] != "BF16":
+            return self._file.get_tensor(name)
+        shape, start = tuple(entry["shape"]), self._start + entry["data_offsets"][0]  # NumPy has no such type: exact as float32
+        if 0 in shape:
+            return np.zeros(shape, np.float32)
+        return (np.memmap(self.path, "<u2", "r", start, shape).astype(np.uint32) << 16).view(np.float32)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._names
+        return name in self.entries
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self.entries)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self.entries)
 
 
 class Recorder:

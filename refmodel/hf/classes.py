@@ -96,6 +96,23 @@ GEMMA_NORMS = {
     "ffn_norm": "pre_feedforward_layernorm",
     "post_ffw_norm": "post_feedforward_layernorm",
 }
+SHORT_CONVOLUTION: Moves = {
+    "shortconv.in_proj.weight": (Move("conv.in_proj.weight"),),
+    "shortconv.conv.weight": (Move("conv.conv.weight"),),
+    "shortconv.out_proj.weight": (Move("conv.out_proj.weight"),),
+}
+LFM2_NORMS = {
+    "attn_norm": "operator_norm",
+    "ffn_norm": "ffn_norm",
+    "attn_q_norm": "self_attn.q_layernorm",
+    "attn_k_norm": "self_attn.k_layernorm",
+}
+LFM2_NAMES = {
+    "attn_output": "self_attn.out_proj",
+    "ffn_gate": "feed_forward.w1",
+    "ffn_up": "feed_forward.w3",
+    "ffn_down": "feed_forward.w2",
+}
 HYBRID = norms(BEFORE_BOTH | OF_HEADS, orders.ONE_MORE) | ATTENTION
 PREDICTS: Moves = {  # what the first prediction layer has besides, by its name after `mtp.`
     "nextn.eh_proj.weight": (Move("fc.weight"),),
@@ -119,6 +136,7 @@ class Class:
     says     the parts of the metadata, besides those that every class has
     beyond   what no key says
     change   what is made of the weight of the last norm
+    last     its name
     predicts whether its folders may have prediction layers (MTP)
     """
 
@@ -127,6 +145,7 @@ class Class:
     says: tuple[Says, ...] = ()
     beyond: Beyond = nothing
     change: Change | None = None
+    last: str = "norm"
     predicts: bool = False
 
 
@@ -169,12 +188,22 @@ QWEN35_MOE = Class(
     change=orders.ONE_MORE,
     predicts=True,
 )
+LFM2 = Class(
+    "lfm2",
+    {**norms(LFM2_NORMS), **ATTENTION, **renamed(LFM2_NAMES), **SHORT_CONVOLUTION},
+    (only(conv_bias=(False,)), keys.short_convolution),
+    last="embedding_norm",
+)
+MINISTRAL3 = Class("mistral3", LLAMA.layer, (SILU, keys.derived_heads, ropes.growth), every_layer)
 MISTRAL = Class(LLAMA.arch, LLAMA.layer, LLAMA.says, every_layer)
 
 # By the name in `architectures` of a config.json.
 CLASSES: dict[str, Class] = {
     "LlamaForCausalLM": LLAMA,
     "MistralForCausalLM": MISTRAL,
+    "Ministral3ForCausalLM": MINISTRAL3,
+    "Mistral3ForConditionalGeneration": MINISTRAL3,
+    "Lfm2ForCausalLM": LFM2,
     "Qwen2ForCausalLM": QWEN2,
     "Qwen3ForCausalLM": QWEN3,
     "Qwen3MoeForCausalLM": QWEN3_MOE,

@@ -6,6 +6,7 @@ needs no vocabulary.
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import tokenizers
@@ -53,6 +54,7 @@ def pieces_of(spec: Any) -> Pieces | None:
         return None
 
 
+@cache
 def pieces(pre: Pre) -> Pieces:
     """Where a pre-tokenizer of llama.cpp cuts PROBE."""
     cuts = [pre_tokenizers.Split(tokenizers.Regex(cut), "isolated") for cut in pre.cuts]

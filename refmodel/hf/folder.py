@@ -10,9 +10,9 @@ from typing import Any
 
 from ..errors import FileError, MetadataError
 from ..machine.sha256 import sha256_of
-from .safetensors import FolderTensor, read_safetensors
+from .safetensors import FolderTensor, once, read_safetensors
 
-INDEX, CONFIG = "model.safetensors.index.json", "config.json"
+INDEX, CONFIG, WHOLE = "model.safetensors.index.json", "config.json", "model.safetensors"
 
 
 OTHER_WEIGHTS = {".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf", ".ot", ".safetensors"}
@@ -76,8 +76,9 @@ class Folder:
         whole = [prefix for prefix, numbers in found.items() if numbers >= set(range(self.n_layer))]
         if len(whole) != 1:
             raise FileError(
-                f"{self.path}: expected the tensors of {self.n_layer} layers under one prefix, found "
-                f"{', '.join(sorted(found)) or 'none'}; take a folder with one whole model"
+                f"{self.path}: num_hidden_layers is {self.n_layer}; expected the tensors of as many layers under one prefix, found "
+                f"{', '.join(f'{name} 0 to {max(numbers)}' for name, numbers in sorted(found.items())) or 'none'}; "
+                "take a folder with one whole model, or correct the number"
             )
         return whole[0]
 
@@ -100,6 +101,11 @@ def read_folder(path: Path) -> Folder:
         if not isinstance(placed, dict) or not all(isinstance(f, str) and Path(f).name == f for f in placed.values()):
             raise FileError(f"{path / INDEX}: expected a weight_map from tensors to files in the same folder; download it again")
         shards = [path / name for name in sorted(set(placed.values()))]
+        if (path / WHOLE).exists() and path / WHOLE not in shards:
+            raise FileError(
+                f"{path}: has {WHOLE} and {INDEX}, of which transformers reads the first and others the second; "
+                "remove the one that does not belong"
+            )
     else:
         shards, placed = sorted(path.glob("*.safetensors")), None
     if not shards:
@@ -125,7 +131,7 @@ def read_folder(path: Path) -> Folder:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object in a file. FileError if it cannot be read, or is none."""
     try:
-        value = json.loads(path.read_text("utf-8"))
+        value = json.loads(path.read_text("utf-8"), object_pairs_hook=once)
     except (OSError, ValueError, RecursionError) as error:
         raise FileError(
             f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}; expected a JSON object; check the file"

@@ -11,6 +11,7 @@ from gguf import GGUFValueType as T
 from ..gguf.metadata import Field
 from ..gguf.writer import field
 from .by_place.folders import FACTS
+from .by_place.mixers import mixers
 from .by_place.rules import FULL, LINEAR, SLIDING, SPARSE
 from .ropes import rope_of, rotation
 from .settings import Says, Settings, finite, head_dim
@@ -79,6 +80,33 @@ def delta_rule(s: Settings) -> dict[str, Any]:
         "rope.dimension_count": int(head_dim(s) * factor),
         "nextn_predict_layers": s.n_nextn or None,
     }
+
+
+def short_convolution(s: Settings) -> dict[str, Any]:
+    """LFM2: the key/value heads of each layer, 0 for a convolution; its taps; the width of the feed-forward part; its norms."""
+    kinds, D = mixers(s.model_type, s.values, s.n_layer), head_dim(s)
+    if not {*kinds} <= {FULL, "conv"}:
+        raise s.refused("layer_types", f"{FULL} and conv")
+    heads = s.whole("num_key_value_heads") or s.needed("num_attention_heads")
+    return {
+        "attention.head_count_kv": [heads if kind == FULL else 0 for kind in kinds],
+        "attention.key_length": D,
+        "attention.value_length": D,
+        "attention.layer_norm_rms_epsilon": s.real("norm_eps"),
+        "feed_forward_length": adjusted_width(s),
+        "shortconv.l_cache": s.needed("conv_L_cache"),
+        "vocab_size": s.whole("vocab_size"),
+    }
+
+
+def adjusted_width(s: Settings) -> int:
+    """LFM2: the inner width of the feed-forward part. Two thirds of what is stated, times a factor, up to a multiple, if asked."""
+    width = s.needed("block_ff_dim", "intermediate_size")
+    if not s.values.get("block_auto_adjust_ff_dim"):
+        return width
+    factor, step = s.real("block_ffn_dim_multiplier"), s.needed("block_multiple_of")
+    width = int((1.0 if factor is None else factor) * int(2 * width / 3))
+    return -(-width // max(step, 1)) * step
 
 
 def windows(s: Settings) -> dict[str, Any]:

@@ -16,22 +16,32 @@ NO_SCALING = ("default", "llama3")  # llama3: the divisors of the angles are a t
 
 
 def rope_of(s: Settings) -> Mapping[str, Any]:
-    """RoPE's settings of the layers with full attention."""
-    found = rope(s.values, s.model_type)
-    full = found.get("full_attention", found)
-    return full if isinstance(full, Mapping) else {}
+    """RoPE's settings of the layers with full attention. MetadataError if its two spellings contradict each other."""
+    found = ropes_of(s)
+    full: Mapping[str, Any] = found.get("full_attention", found)
+    if odd := next((key for key in full if key.endswith("(in rope_parameters)")), None):
+        raise MetadataError(f"{s.path}: {odd} is {full[odd]}, and rope_scaling says otherwise; programs read either: {CURE}")
+    return full
+
+
+def ropes_of(s: Settings) -> Mapping[str, Any]:
+    """RoPE's settings, by kind of layer where there are several. MetadataError for a value of another kind."""
+    for key in ("rope_parameters", "rope_scaling"):
+        if not isinstance(s.values.get(key), dict | None):
+            raise s.refused(key, "an object")
+    return rope(s.values, s.model_type)
 
 
 def rotation(s: Settings) -> dict[str, Any]:
     """The base of RoPE, and how its angles are scaled. MetadataError for a scaling that no key says, such as dynamic."""
     how = rope_of(s)
-    kind = how.get("rope_type", "default")
+    kind = str(how.get("rope_type", "default"))
     wrong = s.refused("rope_parameters", "finite numbers")
     keys: dict[str, Any] = {"rope.freq_base": finite(how.get("rope_theta", 10000.0), wrong)}
     if kind in SCALED:
         return keys | SCALED[kind](s, how)
     if kind not in NO_SCALING:
-        raise MetadataError(f"{s.path}: rope_type is {str(kind)[:40]!r}; expected {', '.join((*NO_SCALING, *SCALED))}: {CURE}")
+        raise MetadataError(f"{s.path}: rope_type is {kind[:40]!r}; expected {', '.join((*NO_SCALING, *SCALED))}: {CURE}")
     return keys
 
 
@@ -41,11 +51,31 @@ def linear_scaling(s: Settings, how: Mapping[str, Any]) -> dict[str, Any]:
     return {"rope.scaling.type": "linear", "rope.scaling.factor": finite(how.get("factor"), wrong)}
 
 
+# Numbers of YaRN that llama.cpp reads for a model type: its name in the configuration -> the key.
+READ = {
+    "ministral3": {
+        "beta_fast": "yarn_beta_fast",
+        "beta_slow": "yarn_beta_slow",
+        "mscale_all_dim": "yarn_log_multiplier",
+    }
+}
+
+
+def growth(s: Settings) -> dict[str, Any]:
+    """Ministral 3: how much queries grow beyond the context of the training."""
+    beta = finite(rope_of(s).get("llama_4_scaling_beta", 0.0), s.refused("rope_parameters", "finite numbers"))
+    return {"attention.temperature_scale": beta}
+
+
 def yarn_scaling(s: Settings, how: Mapping[str, Any]) -> dict[str, Any]:
     """YaRN. MetadataError for numbers of its own that llama.cpp does not read in these architectures."""
     factor = finite(how.get("factor"), s.refused("rope_parameters", "a factor"))
-    grown = 0.1 * math.log(factor) + 1 if factor > 1 else 1.0
+    own, wrong = READ.get(s.model_type, {}), s.refused("rope_parameters", "finite numbers")
+    keys = {f"rope.scaling.{key}": finite(how[name], wrong) for name, key in own.items() if how.get(name) is not None}
+    taken_off = keys.get("rope.scaling.yarn_log_multiplier", 0.0)
+    grown = (0.1 * math.log(factor) + 1) / (0.1 * taken_off * math.log(factor) + 1) if factor > 1 else 1.0
     usual = {"beta_fast": 32, "beta_slow": 1, "attention_factor": grown, "truncate": True, "mscale": None, "mscale_all_dim": None}
+    usual = {name: value for name, value in usual.items() if name not in own} | ({"mscale": 1.0} if own else {})
     for key, value in usual.items():
         found = how.get(key, value)
         same = math.isclose(found, value, rel_tol=1e-6) if isinstance(found, float) and value is not None else found == value
@@ -56,7 +86,7 @@ def yarn_scaling(s: Settings, how: Mapping[str, Any]) -> dict[str, Any]:
     context = how.get("original_max_position_embeddings", s.values.get("original_max_position_embeddings"))
     if not isinstance(context, int) or not 0 < context < 1 << 32:
         raise s.refused("rope_parameters", "original_max_position_embeddings, a whole number")
-    return {"rope.scaling.type": "yarn", "rope.scaling.factor": factor, "rope.scaling.original_context_length": context}
+    return {"rope.scaling.type": "yarn", "rope.scaling.factor": factor, "rope.scaling.original_context_length": context, **keys}
 
 
 SCALED: dict[str, Callable[[Settings, Mapping[str, Any]], dict[str, Any]]] = {"linear": linear_scaling, "yarn": yarn_scaling}
@@ -72,7 +102,7 @@ def sections(s: Settings) -> dict[str, Any]:
 
 def local_base(s: Settings) -> dict[str, Any]:
     """Gemma 3: the bases of RoPE, each with its class's default. MetadataError if the sliding layers' angles are scaled."""
-    local = rope(s.values, s.model_type).get("sliding_attention", {})
+    local = ropes_of(s).get("sliding_attention", {})
     if local.get("rope_type", "default") != "default":
         raise s.refused("rope_parameters", "no scaling in sliding layers")
     wrong = s.refused("rope_parameters", "finite numbers")

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..arrays import Bytes
 from ..errors import FileError
@@ -27,6 +28,15 @@ class FolderTensor:
     file: Path = Path()
 
 
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. ValueError for a key that it has twice: programs do not agree on which of them counts."""
+    out = dict(pairs)
+    if len(out) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)[:60]} is said twice; say it once")
+    return out
+
+
 def read_safetensors(path: Path) -> list[FolderTensor]:
     """The tensors of one file, in the order of their data. FileError for a file that is not safetensors, or not whole.
 
@@ -40,10 +50,10 @@ def read_safetensors(path: Path) -> list[FolderTensor]:
             f"{length} bytes long; download it again"
         )
     try:
-        header = json.loads(data[8 : 8 + length].tobytes())
+        header = json.loads(data[8 : 8 + length].tobytes(), object_pairs_hook=once)
         header.pop("__metadata__", None)
         entries = [(*map(int, e["data_offsets"]), name, str(e["dtype"]), tuple(map(int, e["shape"]))) for name, e in header.items()]
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise FileError(f"{path}: its header is not that of a safetensors file; download it again") from None
     body, at, out = data[8 + length :], 0, []
     for start, end, name, kind, shape in sorted(entries):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..arch.keys import MAX_BLOCKS
 from ..errors import MetadataError
 from .by_place.folders import FACTS, KINDS
 from .by_place.model_types import model_type
@@ -12,6 +13,7 @@ from .by_place.rules import FULL, LINEAR, SLIDING
 from .folder import CONFIG, Folder
 from .spelling import defaults
 
+RENAMED = {"num_experts": "num_local_experts"}  # in classes that have the second
 CURE = "correct it, or give a GGUF of the model"
 
 
@@ -34,10 +36,14 @@ class Settings:
 
     @classmethod
     def of(cls, folder: Folder, n_nextn: int) -> "Settings":
-        """The settings of a folder. MetadataError if its configuration has no number of layers."""
+        """The settings of a folder. MetadataError if its configuration has no number of layers that can be read."""
         name, text = model_type(folder.config, folder.homes[-1]), folder.config.get("text_config")
-        values = {**defaults().get(name, {}), **folder.config, **(text if isinstance(text, dict) else {})}
-        return cls(folder.path / CONFIG, name, values, folder.n_layer, n_nextn)
+        usual, said = defaults().get(name, {}), {**folder.config, **(text if isinstance(text, dict) else {})}
+        renamed = {RENAMED[key] if RENAMED.get(key) in usual else key: value for key, value in said.items()}
+        found = cls(folder.path / CONFIG, name, {**usual, **renamed}, folder.n_layer, n_nextn)
+        if not 1 <= found.n_layer <= MAX_BLOCKS:
+            raise found.refused("num_hidden_layers", f"1 to {MAX_BLOCKS}")
+        return found
 
     def refused(self, key: str, expected: str) -> MetadataError:
         """The MetadataError for a value; the caller raises it."""

@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 from gguf import GGMLQuantizationType as Q
 
-from ..arch import Hparams
+from ..arch import ARCHITECTURES, Hparams
 from ..arrays import Bytes, Ints
 from ..errors import TensorError
 from ..gguf.tensor import AnyTensor, Arranged, Tensor
@@ -18,7 +18,7 @@ from .orders import Order
 from .safetensors import FolderTensor
 
 # Matrices that are F32 in every file that llama.cpp's converter writes, as vectors and norms are. Source: prepare_tensors.
-ALWAYS_F32 = {"ffn_gate_inp.weight", "ffn_gate_inp_shexp.weight", "ssm_conv1d.weight"}
+ALWAYS_F32 = {"ffn_gate_inp.weight", "ffn_gate_inp_shexp.weight", "ssm_conv1d.weight", "shortconv.conv.weight"}
 # Tensors of other parts of a model, and buffers that are computed.
 ELSEWHERE = re.compile(r"(^|\.)(visual|vision\w*|audio\w*|\w*projector)\.|rotary_emb\.inv_freq$")
 PREDICTING = "mtp."
@@ -86,8 +86,9 @@ def made(folder: Folder, cls: Class, hp: Hparams) -> Made:
     out = Made(folder, hp)
     root = folder.prefix.removesuffix("layers.")
     above = root.removesuffix("model.") if root.startswith("language_model.") else ""
-    norm = (Move("norm.weight", change=cls.change),)
-    out.add("", root, {"token_embd.weight": (Move("embed_tokens.weight"),), "output_norm.weight": norm})
+    norm = (Move(f"{cls.last}.weight", change=cls.change),)
+    last = f"{ARCHITECTURES[cls.arch].FACTS.last_norm}.weight"
+    out.add("", root, {"token_embd.weight": (Move("embed_tokens.weight"),), last: norm})
     out.add("", above, {f"output.{end}": (Move(f"lm_head.{end}"),) for end in ("weight", "bias")})
     for i in range(hp.n_layer):
         out.add(f"blk.{i}.", f"{folder.prefix}{i}.", cls.layer)

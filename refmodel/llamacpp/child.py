@@ -21,7 +21,6 @@ from ..errors import RefmodelError
 from ..forward.taps import in_call
 from ..forward.trace import Spool
 from ..gguf.reader import read
-from .layouts import described
 from .node_variants import as_stored
 from .nodes import Aligner, UnknownNode, table
 from .placing import Placed
@@ -143,7 +142,7 @@ def main() -> None:
     os.dup2(2, 1)  # what foreign code prints is no answer
     request = json.load(sys.stdin)
     try:
-        api = Api(request["files"], request["variant"], described(request["bindings"]))
+        api = Api(request)
         rehearse(api)
         say(channel, done=run(api, request, channel) if "model" in request else {"build": api.build})
     except RefmodelError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OracleError
-from .layouts import BATCH, CONTEXTS, MODELS, NAMES, Layout, fields, misread, structure
+from .layouts import BATCH, CONTEXTS, MODELS, NAMES, Layout, described, fields, misread, structure
 
 CALLBACK = ctypes.CFUNCTYPE(c_bool, c_void_p, c_bool, c_void_p)
 FIRST_IS_RESULT = platform.machine().lower() in ("x86_64", "amd64")  # where a large result is written is a hidden first argument
@@ -96,13 +96,16 @@ class Api:
     path    of the library, for messages
     """
 
-    def __init__(self, files: Sequence[str], variant: str, described: Layout | None = None) -> None:
-        """Load `files` in order (the last is libllama), then the CPU kernels `variant`, if any.
+    def __init__(self, request: Mapping[str, Any]) -> None:
+        """Load a library, as Library.request tells of it.
 
-        described  the layout that bindings have; None to find the known one that fits
+        files     in order; the last is libllama
+        variant   its CPU kernels, if they are a file of their own
+        bindings  the answer of describe.py about its structures; None to find the known ones that fit
 
         OracleError if the structures are laid out otherwise.
         """
+        files, variant = request["files"], request["variant"]
         self.path = files[-1]
         try:
             self.lib = [ctypes.CDLL(file, mode=ctypes.RTLD_GLOBAL) for file in files][-1]
@@ -113,7 +116,7 @@ class Api:
             ) from None
         self.build = {"name": "", "ggml": "", "commit": ""} | self.said()
         self.check_tensors()
-        self.layout = self.fitting(described)
+        self.layout = self.fitting(described(request["bindings"]))
         self.build["name"] = self.layout.name or NAMES.get(self.build["commit"][:7], "")
         self.declare(of_layout(self.layout))
         if variant:
@@ -149,16 +152,16 @@ class Api:
         if not right:
             raise OracleError(f"{self.path}: its tensors are not laid out as those of llama.cpp since 2025; install a newer build")
 
-    def fitting(self, described: Layout | None) -> Layout:
+    def fitting(self, bindings: Layout | None) -> Layout:
         """The layout that the library's own defaults fit: the one that bindings describe, or else known ones. OracleError."""
-        if described:
-            shapes = {"llama_model_default_params": described.model, "llama_context_default_params": described.context}
+        if bindings:
+            shapes = {"llama_model_default_params": bindings.model, "llama_context_default_params": bindings.context}
             if wrong := [why for name, shape in shapes.items() if (why := self.misfit(name, shape))]:
                 raise OracleError(
-                    f"{self.path}: is not laid out as {described.name} has it: {'; '.join(wrong)}; give the library that these "
+                    f"{self.path}: is not laid out as {bindings.name} has it: {'; '.join(wrong)}; give the library that these "
                     "bindings came with, or the bindings of this library with --llama-python"
                 )
-            return described
+            return bindings
         return Layout(
             "", self.known("llama_model_default_params", MODELS), self.known("llama_context_default_params", CONTEXTS), BATCH
         )

@@ -50,9 +50,8 @@ def checked_architecture(trunk: Metadata, draft: Metadata) -> str:
         )
     known = sorted(name for name, module in ARCHITECTURES.items() if module.FACTS.predicts)
     if arch not in known:
-        raise MetadataError(
-            f"{trunk.path}: {arch} has no prediction block (MTP); {', '.join(known)} may have one: leave out --mtp-file"
-        )
+        may = ", ".join(known)
+        raise MetadataError(f"{trunk.path}: {arch} has no prediction block (MTP); {may} may have one: leave out --mtp-file")
     return arch
 
 

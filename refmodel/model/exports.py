@@ -1,7 +1,8 @@
 """Ollama's own exports, read as llama.cpp names things: its converter has other keys, other names, and all parts in one file.
 
-Only what is there is renamed; no number is changed. llama.cpp itself refuses most of these files, but opens a copy of them.
-Source: convert/convert_qwen3next.go and convert_gemma3.go of Ollama; llama.cpp pull requests 22954 and 25334.
+Weights stay as they are; each note says what was renamed. llama.cpp itself refuses most of these files, but opens a copy of them.
+Source: convert/convert_qwen3next.go, convert_gemma3.go, convert_mistral.go and convert_lfm2.go of Ollama, and what it patches into
+llama.cpp for its older files; llama.cpp pull requests 22954 and 25334.
 """
 
 import re
@@ -23,11 +24,12 @@ OTHER_PARTS = {"v.": "of the image part", "mm.": "of the image part's projector"
 # Keys of those parts, and second spellings of keys that llama.cpp has
 OTHER_KEYS = re.compile(r"\w+\.(vision\.|mm\.|mrope_sections$|rope\.mrope_section$)")
 # What its runtime computes by a key and llama.cpp always: architecture -> key -> the value that llama.cpp's graph has
-ALWAYS = {
+ALWAYS: dict[str, dict[str, Any]] = {
     "qwen35": {"ssm.v_head_reordered": True},
     "qwen35moe": {"ssm.v_head_reordered": True, "norm_top_k_prob": True},
     "qwen3moe": {"norm_top_k_prob": True},
     "qwen3next": {"ssm.v_head_reordered": False, "norm_top_k_prob": True},
+    "mistral3": {"rope.scaling.mscale": 1.0},
 }
 LONG_CONTEXT, FACTOR = 131072, 8.0  # of Gemma 3 from 4B on; the 1B has neither
 
@@ -78,7 +80,8 @@ def as_llama_cpp_names(file: GgufFile) -> GgufFile:
 def refuse_other_graphs(md: Metadata, arch: str) -> None:
     """MetadataError for a key of Ollama's whose value is not what llama.cpp computes."""
     for name, expected in ALWAYS.get(arch, {}).items():
-        if (found := md.bool(f"{arch}.{name}", expected)) != expected:
+        read: Callable[[str, Any], Any] = md.bool if isinstance(expected, bool) else md.float
+        if (found := read(f"{arch}.{name}", expected)) != expected:
             raise MetadataError(
                 f"{md.path}: {arch}.{name} is {found}; llama.cpp's graph of {arch} is for {expected}: convert the model again, "
                 "with llama.cpp's converter"
@@ -146,6 +149,48 @@ def gemma3_keys(d: Draft) -> None:
         d.notes.pop()
 
 
+MISTRAL_KEYS = {
+    "rope.scaling.beta_fast": "rope.scaling.yarn_beta_fast",
+    "rope.scaling.beta_slow": "rope.scaling.yarn_beta_slow",
+    "rope.scaling.mscale_all_dim": "rope.scaling.yarn_log_multiplier",
+    "rope.scaling_beta": "attention.temperature_scale",
+}
+
+
+def mistral3_keys(d: Draft) -> None:
+    """The numbers of YaRN and of growing queries under llama.cpp's names; a scaling without a type is none."""
+    if d.value("rope.scaling.type") == "":
+        d.fields = {key: value for key, value in d.fields.items() if not key.startswith("mistral3.rope.scaling.")}
+        d.notes.append("rope.scaling.type is empty: there is no scaling")
+    for old, new in MISTRAL_KEYS.items():
+        if old in d and new not in d:
+            d.put(new, d.fields[f"{d.arch}.{old}"], f"{old} is llama.cpp's {new}")
+    pre = d.fields.get("tokenizer.ggml.pre")
+    if d.notes and (pre is None or pre.value() in ("", "default")):
+        d.fields["tokenizer.ggml.pre"] = field(T.STRING, "tekken")
+        d.notes.append("tokenizer.ggml.pre is missing or default: tekken, as in all of these models")
+
+
+def lfm2_sizes(d: Draft) -> None:
+    """One number of query heads, where a list has 0 for convolutions; the inner width that the tensors have."""
+    name, counts = "attention.head_count", d.value("attention.head_count")
+    if isinstance(counts, np.ndarray) and counts.dtype.kind in "iu" and len(some := set(counts.tolist()) - {0}) == 1:
+        d.put(name, field(T.UINT32, some.pop()), f"{name} is a list with 0 for convolutions")
+    gate, width = d.tensors.get("blk.0.ffn_gate.weight"), d.value("feed_forward_length")
+    rows = gate.shape[-2] if gate is not None and len(gate.shape) > 1 else width  # leading dimensions of 1 do not count
+    if isinstance(width, int) and width != rows:
+        note = f"feed_forward_length is {width}, but blk.0.ffn_gate.weight has {rows} rows, which count"
+        d.put("feed_forward_length", field(T.UINT32, rows), note)
+
+
+def the_last_norm(d: Draft) -> None:
+    """output_norm.weight under llama.cpp's name in lfm2, token_embd_norm.weight."""
+    old, new = "output_norm.weight", "token_embd_norm.weight"
+    if old in d.tensors and new not in d.tensors:
+        d.tensors[new] = replace(d.tensors.pop(old), name=new)
+        d.notes.append(f"{old} is llama.cpp's {new}")
+
+
 def as_many_tokens_as_rows(d: Draft) -> None:
     """A vocabulary cut to the rows of the embedding; those of the image part follow them."""
     tokens, embedding = d.fields.get("tokenizer.ggml.tokens"), d.tensors.get("token_embd.weight")
@@ -176,5 +221,7 @@ HYBRID: tuple[Rule, ...] = (only_the_language_model, one_head_count, four_sectio
 RULES: Mapping[str, tuple[Rule, ...]] = {
     **dict.fromkeys(("qwen35", "qwen35moe", "qwen3next"), HYBRID),
     "gemma3": (only_the_language_model, gemma3_keys, as_many_tokens_as_rows),
+    "mistral3": (only_the_language_model, mistral3_keys),
+    "lfm2": (only_the_language_model, lfm2_sizes, the_last_norm),
 }
 assert set(RULES) | set(ALWAYS) <= set(ARCHITECTURES)

@@ -43,14 +43,19 @@ class Session:
         self.n_vocab = tensors.n_vocab
         if tensors.not_decoded:
             raise TensorError(f"{tensors.path}: {tensors.not_decoded[0]}")
-        self.n_past = self.room = 0
         keep_pages()
-        self.states = [tensors.arch.new_state(tensors.hp, source, num.dtype) for source in route.layers]
         self.draft: DraftHead | None = None
-        if mtp:
+        self.restart(mtp)
+
+    def restart(self, mtp: bool = False) -> None:
+        """Forget the sequence: the next call is the first one of another. `mtp` makes a draft head; one that is there stays."""
+        tensors = self.tensors
+        self.n_past = self.room = 0
+        self.states = [tensors.arch.new_state(tensors.hp, source, self.num.dtype) for source in self.route.layers]
+        if mtp or self.draft:
             prediction = tensors.prediction
-            self.states.append(tensors.arch.new_state(tensors.hp, tensors.n_layer, num.dtype))
-            self.draft = DraftHead(prediction, self.states[-1], len(route.layers))
+            self.states.append(tensors.arch.new_state(tensors.hp, tensors.n_layer, self.num.dtype))
+            self.draft = DraftHead(prediction, self.states[-1], len(self.route.layers))
 
     def memory(self, tokens: int) -> int:
         """Bytes that the states of all positions take for `tokens` tokens in all."""
@@ -141,12 +146,16 @@ class ByCall(Protocol):
         ...
 
 
-def run_calls(session: Session, calls: Sequence[Sequence[int]], *tappers: ByCall) -> Iterator[F]:
+def run_calls(session: Session, calls: Sequence[Sequence[int]], *tappers: ByCall, apart: bool = False) -> Iterator[F]:
     """Feed the calls in order; yields their logits, [T, V] each. Before each call `begin` of every tapper is called.
+
+    apart  each call is a sequence of its own
 
     With a draft head its logits are made too, so that the tapper sees them. Errors as Session.forward raises them.
     """
     for call, tokens in enumerate(calls):
+        if apart and call:
+            session.restart()
         for tapper in tappers:
             tapper.begin(call, len(tokens))
         logits = session.forward(tokens)

@@ -104,12 +104,9 @@ def plan_of_expert(kind: Q, O: int, T: int, repacked: Collection[str], tiled: bo
 
 
 def sums(w: NDInt, a: NDInt, width: int) -> NDInt:
-    """Σ w · a of each `width` neighbours: codes w [O, N, W] and a [T, N, W] -> [T, O, N, W / width] int32.
-
-    Sums of up to 256 products of codes are exact in float32, in any order.
-    """
+    """Σ w · a of each `width` neighbours: codes w [O, N, W] and a [T, N, W] -> [T, O, N, W / width] int32."""
     theirs, ours = (np.moveaxis(x.astype(f32).reshape(*x.shape[:2], -1, width), 0, 2) for x in (w, a))  # [N, W / width, ., width]
-    return (ours @ theirs.swapaxes(2, 3)).astype(np.int32).transpose(2, 3, 0, 1)
+    return (ours @ theirs.swapaxes(2, 3)).astype(np.int32).transpose(2, 3, 0, 1)  # exact in any order: far below 2^24
 
 
 # ---- types of 32 weights a block
@@ -240,7 +237,7 @@ def _in_parts(w: Integers, a: Activations, parts: int) -> F32:
 
 def lanes_of_32(w: Integers, a: Activations) -> NDInt:
     """Lane i is elements 4i to 4i+3 of all eight groups of 32, each times its scale, [T, O, N, 8]."""
-    fours = sums(w.codes, a.codes, 4).reshape(len(a.d), *w.d.shape, 8, 8)
+    fours = dots_of_four(w, a).reshape(len(a.d), *w.d.shape, 8, 8)
     return (fours * w.scales.astype(np.int32)[..., None]).sum(axis=-2)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
     from ..compare.other_side import Other
     from ..compare.rows import LogitRow, Row
     from ..compare.verdict import Verdict
+    from ..model.model import Model
 
 MOST = 20  # wrong rows that are shown
 JSON_WORDS = {"equal": "within", "explained": "explained", "wrong": "out"}
@@ -52,19 +54,43 @@ def diff_table(result: "Diff", verdict: "Verdict", every: bool) -> Table:
     return table
 
 
-def diff_headline(result: "Diff", verdict: "Verdict", other: "Other", numerics: str) -> str:
-    """The first line: what was compared, and the result."""
+def diff_headline(result: "Diff", verdict: "Verdict", other: "Other", numerics: str, model: "Model") -> str:
+    """The lines after the table: what was compared, and the result."""
     compared = [row for row in result.rows if not row.problem]
+    rest = "the others only repeat or move numbers (golden/names gives a reason for each)"
     lines = [
+        *(f"{remark.code}: {remark.words}" for remark in other.remarks),
         f"{numerics} against {other.who}",
-        f"compared {len(compared)} of {other.emitted} nodes; the others only repeat or move numbers "
-        "(golden/names gives a reason for each)",
+        f"compared {len(compared)} of {other.emitted} {'arrays' if other.places else f'nodes; {rest}'}",
         f"bit for bit equal: {sum(not row.differ for row in compared)} of {len(compared)}",
         *logit_lines(result.logits),
         *unknown_lines(other),
+        *dump_lines(result, verdict, other, model),
+        *(f"not reached: {words}" for words in out_of_reach(other, model)),
         verdict_line(verdict, other),
     ]
     return "\n".join(lines)
+
+
+def dump_lines(result: "Diff", verdict: "Verdict", other: "Other", model: "Model") -> list[str]:
+    """What is reported of another program's dump only: what it rounds, and where it is wrong."""
+    from ..compare.where import by_position, in_words
+
+    if not other.places and not verdict.rounds:
+        return []
+    lines = [f"the other side computes in {verdict.rounds}"] if verdict.rounds else []
+    if (step := max((2 * float(np.max(view.step)) for view in other.views.values()), default=0.0)) > 0:
+        lines.append(f"its numbers are written in steps of up to {step:.1e}, which is allowed for")
+    if verdict.first:
+        lines += [f"wrong {in_words(verdict, model, other)}", *by_position(result.logits)]
+    return lines
+
+
+def out_of_reach(other: "Other", model: "Model") -> list[str]:
+    """What the other side's tokens are too few to test, a phrase each."""
+    from ..compare.reach import unreached
+
+    return unreached(model, other.calls, chunked=not other.operations)
 
 
 def unknown_lines(other: "Other") -> list[str]:
@@ -124,14 +150,19 @@ def logit_lines(rows: "Sequence[LogitRow]") -> list[str]:
     ]
 
 
-def diff_json(result: "Diff", verdict: "Verdict", other: "Other", numerics: str) -> dict[str, Any]:
+def diff_json(result: "Diff", verdict: "Verdict", other: "Other", numerics: str, model: "Model") -> dict[str, Any]:
     """The whole comparison for --json. `rows` are of the run; `operations` start from the other side's inputs."""
+    from ..compare.where import first, wrong_blocks
+
     document = {
         "verdict": JSON_WORDS[verdict.word],
-        "first": verdict.first and verdict.first.name,
-        "operation": verdict.first and other.operations.get(verdict.first.name),
+        "first": first(verdict, model, other),
+        "wrong_blocks": wrong_blocks(verdict),
         "numerics": numerics,
-        "arithmetic": verdict.arithmetic.name,
+        "arithmetic": verdict.rounds or verdict.arithmetic.name,
+        "remarks": [asdict(remark) for remark in other.remarks],
+        "map": dict(other.places),
+        "unreached": out_of_reach(other, model),
         "unknown": sorted(other.unknown - {""}),
         "against": other.who,
         "compared": sum(not row.problem for row in result.rows),
@@ -145,3 +176,10 @@ def diff_json(result: "Diff", verdict: "Verdict", other: "Other", numerics: str)
     }
     found: dict[str, Any] = finite(document)
     return found
+
+
+def nothing_json(other: "Other") -> dict[str, Any]:
+    """For --json where nothing could be compared: no verdict, and why."""
+    remarks = [asdict(remark) for remark in other.remarks]
+    why = {"code": "nothing-compared", "words": f"none of its {other.emitted} arrays is a tap of this model's pass"}
+    return {"verdict": None, "first": None, "arithmetic": None, "remarks": [why, *remarks], "compared": 0, "emitted": other.emitted}

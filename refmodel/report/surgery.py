@@ -115,8 +115,7 @@ def proof(console: Console, report: "Report") -> None:
 
 def recovery(console: Console, found: "Recovered") -> None:
     """Print the route that the hashes say, and what the file claims."""
-    route_ = found.recovery.route
     layers_ = " ".join("?" if layer is None else str(layer) for layer in found.recovery.partial)
-    console.print(pairs({"route": route_.canonical if route_ else "none", "map": layers_}))
+    console.print(pairs({"route": found.words, "map": layers_}))
     for line in found.lines:
         console.print(line, markup=False, soft_wrap=True)

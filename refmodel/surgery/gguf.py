@@ -37,6 +37,7 @@ PER_BLOCK = {  # one value for each block, or one number for all
 OF_THE_MODEL = {"rope.dimension_sections", "classifier.output_labels"}  # arrays of another meaning, whatever their length
 
 
+EXTRA = "general.tensor_extra."  # lists about the tensors that general.tensor_extra.name names
 GLOBAL_PREFIXES = ("general.", "tokenizer.", "quantize.")  # their arrays never belong to blocks
 
 
@@ -129,8 +130,9 @@ def routed_fields(model: Model, plan: Plan, layout: str = "list") -> dict[str, F
     arch, source = model.architecture, model.file.metadata
     out = {}
     for key, value in source.fields.items():
-        if not key.startswith(("split.", OURS)):
+        if not key.startswith(("split.", OURS, EXTRA)):
             out[key] = routed_field(key, value, model, plan)
+    out |= routed_extra(model, plan)
     if (how := model.arch.FACTS.kinds) and how.interval:  # numbers have followed their blocks already
         listed = plan.follow([*model.kinds, *[""] * plan.behind])
         out[f"{arch}.{how.listed}"] = field(GGUFValueType.ARRAY, [kind == how.kind for kind in listed], GGUFValueType.BOOL)
@@ -139,6 +141,32 @@ def routed_fields(model: Model, plan: Plan, layout: str = "list") -> dict[str, F
         if layout == "interval":
             out[f"{arch}.{how.interval}"] = field(GGUFValueType.UINT32, written_interval(model, plan, how))
     return out | provenance(plan, "0" * 64)
+
+
+def routed_extra(model: Model, plan: Plan) -> dict[str, Field]:
+    """What is said of single tensors, by name, as the copy has it: each list along the map.
+
+    MetadataError for lists that do not fit.
+
+    Source: llama_prec_policy::load.
+    """
+    source = {key: value for key, value in model.file.metadata.fields.items() if key.startswith(EXTRA)}
+    if not source:
+        return {}
+    lists = {key: list(value.value()) for key, value in source.items() if value.item is not None}
+    named = lists.get(f"{EXTRA}name")
+    if named is None or any(len(values) != len(named) for values in lists.values()) or len(lists) < len(source):
+        raise MetadataError(
+            f"{model.file.path}: {EXTRA}* has lists of unlike lengths; expected one value for each tensor of {EXTRA}name"
+        )
+    at = {name: i for i, name in enumerate(named)}
+    kept = [(new, at[old]) for new, old in plan.origins(model.file.tensors).items() if old in at]
+    out = {}
+    for key, values in lists.items():
+        moved = [new for new, _ in kept] if key == f"{EXTRA}name" else [values[i] for _, i in kept]
+        texts_ = source[key].item == GGUFValueType.STRING
+        out[key] = texts(moved) if texts_ else field(GGUFValueType.ARRAY, moved, source[key].item)
+    return out
 
 
 def routed_field(key: str, value: Field, model: Model, plan: Plan) -> Field:
@@ -182,6 +210,13 @@ def provenance(plan: Plan, sha256: str) -> dict[str, Field]:
         f"{OURS}source.block_count": field(GGUFValueType.UINT32, plan.n_source),
         f"{OURS}source.sha256": text(sha256),
     }
+
+
+def texts(values: list[str]) -> Field:
+    """A metadata field that is a list of texts."""
+    body = b"".join(len(raw).to_bytes(8, "little") + raw for raw in (value.encode() for value in values))
+    head = int(GGUFValueType.STRING).to_bytes(4, "little") + len(values).to_bytes(8, "little")
+    return Field(GGUFValueType.ARRAY, GGUFValueType.STRING, len(values), memoryview(head + body))
 
 
 def text(value: str) -> Field:

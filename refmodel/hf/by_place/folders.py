@@ -48,6 +48,17 @@ def olmo_hybrid(home: Home, n: int) -> list[Any]:
     return found if FULL in found else [*found[:-1], FULL]
 
 
+def ministral(home: Home, n: int) -> list[Any]:
+    """All layers slide, unless there is no window."""
+    return [SLIDING if home.get("sliding_window", 4096) is not None else FULL] * n
+
+
+def lfm2(home: Home, n: int) -> list[Any]:
+    """Layers in full_attn_idxs have attention; all, if there is no such list."""
+    some = home.get("full_attn_idxs")
+    return [FULL if some is None or i in some else "conv" for i in range(n)]
+
+
 def qwen2_moe(home: Home, n: int) -> list[Any]:
     """Every second of the first max_window_layers slides, if use_sliding_window says so."""
     most = number(home, "max_window_layers", 28, least=0)
@@ -146,6 +157,7 @@ FACTS: dict[str, tuple[Fact, ...]] = {
     ),
     "kolibri1": (kinds(every(5)),),
     "laguna": (kinds(alike(FULL)), listed(MLP, lead("", 1))),
+    "lfm2": (kinds(lfm2, "full_attn_idxs"),),
     "lfm2_moe": (leading("num_dense_layers", 2),),
     "llama4_text": (
         LLAMA4_NO_ROPE,
@@ -157,6 +169,7 @@ FACTS: dict[str, tuple[Fact, ...]] = {
         kinds(lambda home, n: [FULL if i == 0 or (i + 1) % 6 == 0 else SLIDING for i in range(n)]),
         listed(MLP, lead("", 1)),
     ),
+    "ministral": (kinds(ministral),),
     "mistral4": (leading("first_k_dense_replace", 0),),
     "olmo3": (kinds(every(4)),),
     "olmo_hybrid": (kinds(olmo_hybrid),),

@@ -15,17 +15,10 @@ BOTH = {"olmo_hybrid"}  # whose configuration wants a layer without keys, too
 LISTS = (KINDS, "layers_block_type", "block_types")
 
 
-def lfm2(home: Home, n: int) -> list[Any]:
-    """Layers in full_attn_idxs have attention; all, if there is no such list."""
-    some = home.get("full_attn_idxs")
-    return [FULL if some is None or i in some else "conv" for i in range(n)]
-
-
 # By model type, where another key says it than those of LISTS.
 OTHERWISE: dict[str, Rule] = {
     "bamba": lambda home, n: [FULL if said else LINEAR for said in FACTS["bamba"][0].read(home, n)],
     "jamba": lambda home, n: [FULL if said == "attention" else LINEAR for said in FACTS["jamba"][0].read(home, n)],
-    "lfm2": lfm2,
 }
 
 

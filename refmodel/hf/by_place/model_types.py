@@ -14,8 +14,8 @@ ALIKE = {
     "apertus", "arcee", "aria_text", "bitnet", "cohere", "cosmos3_edge_text", "emu3_text_model", "ernie4_5", "falcon",
     "falcon_h1", "falcon_mamba", "flex_olmo", "gemma", "glm", "glm4", "glm4v_text", "glm_ocr_text", "gpt_neox", "granite",
     "granite4_vision_text", "granitemoe", "granitemoeshared", "helium", "hunyuan_v1_dense", "hunyuan_v1_moe",
-    "hunyuan_vl_text", "hyperclovax", "internlm3", "iquestcoder", "jais2", "jetmoe", "lfm2", "llama", "mamba", "mamba2",
-    "minimax_m2", "ministral", "ministral3", "mistral", "mixtral", "nanochat", "nemotron", "olmo", "olmo2", "olmoe", "opt",
+    "hunyuan_vl_text", "hyperclovax", "internlm3", "iquestcoder", "jais2", "jetmoe", "llama", "mamba", "mamba2",
+    "minimax_m2", "ministral3", "mistral", "mixtral", "nanochat", "nemotron", "olmo", "olmo2", "olmoe", "opt",
     "paddleocr_vl_text", "persimmon", "phi", "phi3", "phi4_multimodal", "phimoe", "qwen3_vl_text", "seed_oss", "solar_open",
     "stablelm", "starcoder2", "youtu",
 }  # fmt: skip

@@ -4,11 +4,12 @@ What is expected comes from the same map and the same functions that write a cop
 names the tensor, the key or the position, what is there and what should be.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import FileError
+from ...errors import FileError, RouteError
 from ...hf.checkpoint import opened
 from ...hf.folder import read_folder
 from ...model.model import load
@@ -20,32 +21,63 @@ from ..recover import Claim, Recovery, recovery
 from ..runtimes import cost, runners
 from .folder import folder_claims, verify_folder
 from .gguf import gguf_claims, verify_gguf
+from .joined import Sources, joined_folders, joined_models
 from .report import FORWARD, LLAMACPP, MEANS, Options, Report
 
 __all__ = ["MEANS", "Options", "Recovered", "Report", "foreseen", "recovered", "verify"]
 DEFAULTS = Options()
 
 
-def verify(out: Path, source: Path, route: str = "", options: Options = DEFAULTS) -> Report:
+def verify(out: Path, source: Path, route: str = "", options: Options = DEFAULTS, others: Sequence[Path] = ()) -> Report:
     """Hold a file, or a Hugging Face folder, against its source. Returns the proof, whatever is wrong with the copy.
 
-    out    the copy
-    route  words; empty: as recovered from the hashes
+    out     the copy
+    route   words; empty: as recovered from the hashes
+    others  further sources, if the copy has blocks of several
 
     RefmodelError for a source, words or a path that cannot be read, and for an option that does not fit the format.
     """
     check_there(out)
+    for one in (source, *others) if others else ():
+        check_alike(out, one)
+    if others and (route or options.transformers):
+        raise RouteError("a copy of several sources takes no --route and no --against transformers; leave them out")
     if out.is_dir() and options.llamacpp:
         raise FileError(f"{out}: llama.cpp runs GGUF files; folders take --against transformers")
     if options.transformers and not (source.is_dir() and out.is_dir()):
         raise FileError(f"{out}: transformers runs folders, the copy's and the source's; GGUF files take --against llamacpp")
     asked = {name for name, wanted in ((LLAMACPP, options.llamacpp), (FORWARD, options.transformers)) if wanted}
     report = Report(str(out), str(source), asked=asked)
-    if source.is_dir() and out.is_dir():
+    if others:
+        verify_several(report, out, [source, *others], options)
+    elif source.is_dir() and out.is_dir():
         verify_folder(report, out, read_folder(source), route, options)
     else:
         verify_gguf(report, out, load(source), route, options)
     return report
+
+
+def verify_several(report: Report, out: Path, paths: Sequence[Path], options: Options) -> None:
+    """Hold a copy against several sources; its route is written with the source of each block."""
+    if out.is_dir():
+        folder, sources = joined_folders(paths, read_folder(out))
+        verify_folder(report, out, folder, "", options)
+    else:
+        model, sources = joined_models(paths, opened(out))
+        verify_gguf(report, out, model, "", options)
+    report.source = " and ".join(map(str, paths))
+    report.notes.insert(0, sources.legend())
+    if report.route:
+        route = Route.of(report.route, sum(sources.counts))
+        report.blocks = [(str(paths[number]), block) for number, block in map(sources.place, route.layers)]
+        report.recovered = report.recovered and sources.words(Route.of(report.recovered, sum(sources.counts)))
+        report.route = sources.words(route)
+
+
+def check_alike(out: Path, source: Path) -> None:
+    """FileError for a copy and one of its several sources that are a file and a folder."""
+    if source.is_dir() != out.is_dir():
+        raise FileError(f"{out} and {source}: expected GGUF files or folders; name sources of the copy's kind")
 
 
 def check_there(out: Path) -> None:
@@ -60,6 +92,7 @@ class Recovered:
 
     recovery: Recovery
     claims: list[Claim]
+    sources: Sources
 
     @property
     def lies(self) -> list[str]:
@@ -72,7 +105,16 @@ class Recovered:
         odd = [f"! {m.describe()}" for m in self.recovery.trunk if not m.sources]
         several = [f"  {m.describe()}: the source has equal blocks" for m in self.recovery.trunk if len(m.sources) > 1]
         claims = [("  " if true else "! ") + sentence for true, sentence in (c.verdict(self.recovery) for c in self.claims)]
-        return odd + several + claims
+        legend = [f"  {self.sources.legend()}"] if len(self.sources.paths) > 1 else []
+        return legend + odd + several + claims
+
+    @property
+    def words(self) -> str:
+        """The route in words; with several sources, each with its blocks. `none` if there is no route."""
+        route = self.recovery.route
+        if route is None:
+            return "none"
+        return self.sources.words(route) if len(self.sources.paths) > 1 else route.canonical
 
     @property
     def status(self) -> int:
@@ -83,8 +125,10 @@ class Recovered:
         """The same for --json."""
         route = self.recovery.route
         return {
-            "route": route and route.canonical,
+            "route": route and self.words,
             "map": route and list(route.layers),
+            "sources": [str(path) for path in self.sources.paths],
+            "places": [None if block is None else self.sources.place(block) for block in self.recovery.partial],
             "partial": self.recovery.partial,
             "exact": self.recovery.exact,
             "blocks": [asdict(match) for match in self.recovery.matches],
@@ -92,17 +136,25 @@ class Recovered:
         }
 
 
-def recovered(out: Path, source: Path) -> Recovered:
-    """Find the route of a file or folder only from the hashes of its tensors. RefmodelError if one cannot be read."""
+def recovered(out: Path, source: Path, others: Sequence[Path] = ()) -> Recovered:
+    """Find the route of a file or folder only from the hashes of its tensors. RefmodelError if one cannot be read.
+
+    others  further sources, if the copy has blocks of several
+    """
     check_there(out)
+    paths = [source, *others]
+    for one in paths if others else ():
+        check_alike(out, one)
     if source.is_dir() and out.is_dir():
-        held, copy = read_folder(source), read_folder(out)
+        copy = read_folder(out)
+        held, sources = joined_folders(paths, copy)
         prefixes = (copy.prefix, held.prefix)
         found, _, _ = recovery(copy.tensors, held.tensors, prefixes, held.n_layer, held.behind)
-        return Recovered(found, folder_claims(copy, held.n_layer))
-    model, file = load(source), opened(out)
+        return Recovered(found, folder_claims(copy, held.n_layer), sources)
+    file = opened(out)
+    model, sources = joined_models(paths, file)
     found, _, _ = recovery(file.tensors, model.file.tensors, ("blk.", "blk."), model.n_layer, int(model.hp.n_nextn))
-    return Recovered(found, gguf_claims(file, model.n_layer))
+    return Recovered(found, gguf_claims(file, model.n_layer), sources)
 
 
 def foreseen(source: Path, words: str) -> dict[str, Any]:

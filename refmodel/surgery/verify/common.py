@@ -11,7 +11,7 @@ from ...gguf.format import OURS
 from ...model.route import Route
 from ..copy_map import Plan, block_of
 from ..recover import Claim, Recovery
-from ..values import ERRORS, Error, Stored, decodes, error, flat, relation, word
+from ..values import Error, Stored, decodes, error, flat, relation, word
 from .living import accidents
 from .report import SEAMS, Check, Report
 
@@ -130,8 +130,7 @@ def check_type(check: Check, retyped: dict[str, Error], names: tuple[str, str], 
     if apart.within(a.type):
         retyped[name] = apart
         return
-    allowed = ERRORS[word(a.type)]
-    off = f"off by {apart.worst:.2g}, allowed {allowed:.2g}"
+    off = apart.describe(a.type)
     check.found(name, f"{said}, and its values are not those of {source}: {off}" + also(known.explain(name, source)))
 
 
@@ -148,14 +147,17 @@ def spared(name: str, tensors: Mapping[str, Stored]) -> bool:
 
 
 def check_seams(report: Report, plan: Plan, found: Recovery) -> None:
-    """Check both sides of each jump: is it the block that the route says?"""
+    """Check both sides of each jump: is it the block that the route says? Elsewhere a whole block of another place is named."""
     check, matches = report.check(SEAMS), {m.block: m for m in found.matches}
-    for position, source in plan.route.seams:
-        check.compared += 1
-        right = position in matches and source in matches[position].likely
-        report.seams.append((position, source, right))
-        if not right:
-            is_ = matches[position].describe() if position in matches else f"there is no block {position}"
+    seams = dict(plan.route.seams)
+    for position, source in enumerate(plan.route.layers):
+        match = matches.get(position)
+        right = match is not None and source in match.likely
+        if position in seams:
+            check.compared += 1
+            report.seams.append((position, source, right))
+        if not right and (position in seams or (match is not None and match.sources)):
+            is_ = match.describe() if match else f"there is no block {position}"
             check.found(f"position {position}", f"should run source block {source}, but {is_}")
 
 

@@ -13,15 +13,17 @@ from ...errors import MetadataError, RefmodelError
 from ...hf.by_place.model_types import TABLES, model_type
 from ...hf.by_place.rules import Fact
 from ...hf.folder import CONFIG, ELSEWHERE, Folder, read_folder
+from ...model.model import load
 from ...model.route import Route
 from ..copy_map import Plan, folder_plan
 from ..hf_config import PER_LAYER, facts_of, not_run, routed_config
 from ..hf_run import run_folders
 from ..recover import Claim, claim, claims_of_name, recovery
+from .beside import check_beside
 from .common import Hashed, check_bytes, check_claims, check_seams, check_structure, decided, related
-from .forward import bits, calls_of
+from .forward import bits, calls_of, check_forward
 from .living import identity_blocks, living_on
-from .meaning_folder import by_default, said
+from .meaning_folder import PLACE, by_default, said
 from .report import BYTES, FORWARD, METADATA, SEAMS, STRUCTURE, Check, Options, Report
 
 
@@ -36,7 +38,7 @@ def verify_folder(report: Report, path: Path, source: Folder, words: str, option
             copy, prefix = renamed(copy, source.prefix), source.prefix
             report.notes.append(f"its tensors have other names: {read_folder(path).prefix} where the source has {prefix}")
     except RefmodelError as error:
-        structure.found("the folder", str(error))
+        structure.found(f"{CONFIG}: num_hidden_layers" if "num_hidden_layers" in str(error) else "the folder", str(error))
         report.skip([SEAMS, BYTES, METADATA, FORWARD], "the folder cannot be read")
         return
     found, ours, theirs = recovery(copy.tensors, source.tensors, (prefix, prefix), source.n_layer, source.behind)
@@ -55,10 +57,23 @@ def verify_folder(report: Report, path: Path, source: Folder, words: str, option
     metadata = report.check(METADATA)
     check_claims(metadata, report, claims, found, {"rys_relayer.layer_indices", "rys_relayer.spec"})
     check_config(metadata, report, copy, source, plan, bool(retyped))
+    check_beside(metadata, report, copy, source)
     if options.transformers and not cannot_run:
         check_transformers(report.check(FORWARD), report, copy, source, plan, options, "float32" if retyped else "auto")
+    elif cannot_run or not options.forward:
+        report.skip([FORWARD], cannot_run or "left out by --no-forward")
     else:
-        report.skip([FORWARD], cannot_run or "a folder is run by transformers: --against transformers")
+        check_own(report, path, source, plan, options, bool(retyped))
+
+
+def check_own(report: Report, path: Path, source: Folder, plan: Plan, options: Options, widened: bool) -> None:
+    """Run both folders here, where their class is known; otherwise the check is not done."""
+    try:
+        model = load(source.path)
+    except RefmodelError as error:
+        report.skip([FORWARD], f"refmodel does not run it ({error}); transformers does: --against transformers")
+        return
+    check_forward(report.check(FORWARD), path, model, plan, options, widened)
 
 
 def renamed(copy: Folder, prefix: str) -> Folder:
@@ -148,11 +163,19 @@ def check_config(check: Check, report: Report, copy: Folder, source: Folder, pla
     check_facts(check, facts, copy, within, [fact.read(right_home, len(plan.route.layers)) for fact in facts])
     right, found = said(expected, name, right_home), said(copy.config, name, copy.homes[-1])
     by_facts = tuple(f"{within}{fact.name}" for fact in facts)
+    if "architectures" not in copy.config:
+        right = {key: value for key, value in right.items() if not key.startswith("architectures")}
+        report.notes.append(f"{CONFIG} names no architectures: a loader that chooses by them does not know the copy")
+    types = {dtype_of(copy), *([dtype_of(source), *dtypes(right)] if retyped else [])}
     for key in sorted(right.keys() | found.keys()):
-        if re.sub(r"(\[\d+\]| \(length\))+$", "", key) in by_facts or (retyped and key.endswith("dtype")):
+        if re.sub(PLACE, "", key) in by_facts:
             continue
         check.compared += 1
         missing, added = key not in found, key not in right
+        if key.rpartition(".")[2] == "dtype" and (retyped or missing or added):
+            if not {said[key] for said in (found, right) if key in said} <= types:
+                check.found(f"{CONFIG}: {key}", f"is {found.get(key)!r}; expected {' or '.join(map(repr, sorted(types)))}")
+            continue
         if (missing and (by_default(key, right[key], name) or said_by(facts, key, copy))) or (
             added and by_default(key, found[key], name)
         ):
@@ -164,6 +187,19 @@ def check_config(check: Check, report: Report, copy: Folder, source: Folder, pla
         elif found[key] != right[key]:
             check.found(f"{CONFIG}: {key}", f"is {found[key]!r}; along the map it should be {right[key]!r}")
     check_provenance(check, report, copy, expected["rys_relayer"])
+
+
+DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+
+
+def dtype_of(folder: Folder) -> str:
+    """The dtype that transformers takes if the configuration says none: that of the first floats."""
+    return next((DTYPES[t.type] for t in folder.tensors.values() if t.type in DTYPES), "float32")
+
+
+def dtypes(said: Mapping[str, Any]) -> set[str]:
+    """The dtypes that a configuration names."""
+    return {value for key, value in said.items() if key.rpartition(".")[2] == "dtype"}
 
 
 def cannot_say(check: Check, report: Report, copy: Folder, source: Folder, why: str) -> None:

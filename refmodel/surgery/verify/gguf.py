@@ -23,9 +23,10 @@ from .living import identity_blocks, living_on
 from .meaning_gguf import by_default, same
 from .report import BYTES, FORWARD, LLAMACPP, METADATA, SEAMS, STRUCTURE, Check, Options, Report
 
-# Keys that describe a file, or lay it out, and steer no number; a copy may have its own. The general key that steers is listed.
+# Keys that describe a file, or lay it out, and steer no logit; a copy may have its own. The general keys that steer are listed.
 DESCRIBES = ("general.", "quantize.", OURS)
-STEERS = {"general.architecture"}
+STEERS = ("general.architecture", "general.tensor_extra.")
+NAMES = ("phi-3", "phi3", "modern-bert")  # parts of general.name by which llama.cpp strips white space next to special tokens
 
 
 def verify_gguf(report: Report, path: Path, model: Model, words: str, options: Options) -> None:
@@ -116,12 +117,8 @@ def check_gguf_metadata(check: Check, report: Report, file: GgufFile, model: Mod
         if key == f"{OURS}source.sha256":
             if key in found and found[key].value() != model.file.sha256():
                 check.found(key, f"is {found[key].value()}; the source has {model.file.sha256()}")
-        elif key.startswith(DESCRIBES) and key not in STEERS:
-            differs = key in found and not same(found[key], value)
-            if differs and key.startswith(OURS) and key != f"{OURS}version":
-                check.found(key, f"is {shown(found[key])}; expected {shown(value)}")
-            elif differs and key != f"{OURS}version":
-                report.notes.append(f"{key} is {shown(found[key])}, the source's {shown(value)}; it steers nothing")
+        elif describes(key):
+            check_description(check, report, key, found.get(key), value)
         elif name in PER_BLOCK:
             check_per_block(check, key, file, model, plan)
         elif key not in found:
@@ -129,10 +126,43 @@ def check_gguf_metadata(check: Check, report: Report, file: GgufFile, model: Mod
                 check.found(key, f"is missing; the source has {shown(value)}")
         elif not same(found[key], value):
             check.found(key, f"is {shown(found[key])}; the source has {shown(value)}")
-    for key in found.keys() - expected.keys() - special:
-        if key.startswith("split.") or (key.startswith(DESCRIBES) and key not in STEERS) or by_default(key, found[key], model):
+        elif (found[key].type, found[key].item) != (value.type, value.item):
+            of = found[key].item or found[key].type
+            report.notes.append(f"{key} is {of.name}, the source's {(value.item or value.type).name}: llama.cpp may want that type")
+    for key in sorted(found.keys() - expected.keys() - special):
+        if key.startswith("split.") or describes(key) or by_default(key, found[key], model):
             continue
         check.found(key, f"is {shown(found[key])}; the source has no such key")
+    check_name(check, file, model)
+
+
+def describes(key: str) -> bool:
+    """Whether a key describes the file and steers no logit."""
+    return key.startswith(DESCRIBES) and not key.startswith(STEERS)
+
+
+def check_description(check: Check, report: Report, key: str, found: Field | None, value: Field) -> None:
+    """Check a key that describes the file: one of ours must be right, others are noted."""
+    if found is None or key == f"{OURS}version" or same(found, value):
+        return
+    if key.startswith(OURS):
+        check.found(key, f"is {shown(found)}; expected {shown(value)}")
+    else:
+        report.notes.append(f"{key} is {shown(found)}, the source's {shown(value)}; it steers no logits")
+
+
+def check_name(check: Check, file: GgufFile, model: Model) -> None:
+    """Check that the name does not make llama.cpp treat special tokens in another way. Source: llama_vocab::impl::load."""
+    ours, theirs = (
+        {part for part in NAMES if part in md.str("general.name", default="").lower()}
+        for md in (file.metadata, model.file.metadata)
+    )
+    if ours != theirs:
+        known = ", ".join(sorted(ours ^ theirs))
+        check.found(
+            "general.name",
+            f"is {file.metadata.str('general.name', default='')!r}: by {known} in it llama.cpp strips spaces at special tokens",
+        )
 
 
 def shown(value: Field) -> str:

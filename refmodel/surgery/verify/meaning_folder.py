@@ -1,21 +1,32 @@
 """What a config.json says, whatever its spelling: names that changed, defaults written out, RoPE in its old and new form."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ...hf.spelling import ROPE, default, rope
+from ...hf.by_place.folders import KINDS
+from ...hf.by_place.model_types import ALIKE
+from ...hf.by_place.rules import FULL
+from ...hf.spelling import SWITCHED, default, defaults, keys_of, rope
 
 # Keys by which nothing is computed in a forward pass.
 STEERS_NOTHING = {
     "attention_dropout", "attn_pdrop", "chunk_size_feed_forward", "embd_pdrop", "hidden_dropout", "hidden_dropout_prob", "id2label",
-    "initializer_range", "is_decoder", "is_encoder_decoder", "keys_to_ignore_at_inference", "label2id", "output_attentions",
-    "output_hidden_states", "output_router_logits", "pretraining_tp", "problem_type", "resid_pdrop", "residual_dropout",
-    "return_dict", "router_aux_loss_coef", "router_jitter_noise", "transformers_version", "unsloth_fixed", "unsloth_version",
-    "use_cache",
+    "initializer_range", "keys_to_ignore_at_inference", "label2id", "output_attentions", "output_hidden_states",
+    "output_router_logits", "pad_token_id", "pretraining_tp", "problem_type", "resid_pdrop", "residual_dropout", "return_dict",
+    "router_aux_loss_coef", "router_jitter_noise", "transformers_version", "unsloth_fixed", "unsloth_version", "use_cache",
 }  # fmt: skip
+OF_ENCODERS = {"is_decoder", "is_encoder_decoder"}  # no decoder-only class reads them
 GENERATION = re.compile(r"^(top_[kp]|temperature|num_beams\w*|do_sample|(min|max)_length|(no_)?repeat\w*|repetition_penalty)$")
 RENAMED = {"torch_dtype": "dtype", "n_ctx": "max_position_embeddings"}
+# Values that mean "none" in every class that has these keys.
+ZERO_IS_NONE = {
+    "embedding_dropout", "first_k_dense_replace", "hidden_dropout", "layerdrop", "moe_router_logit_softcapping",
+    "mtp_num_hidden_layers", "num_kv_shared_layers", "num_nextn_predict_layers", "num_shared_experts", "shared_intermediate_size",
+}  # fmt: skip
+PLACE = r"(\[\d+\]| \(length\))+$"  # of a value in a list, in a path
+READ_BY_ALL = {"is_causal": True}  # what transformers reads of every configuration, and takes where it is absent
 
 
 def said(config: Mapping[str, Any], model_type: str, home: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,26 +34,23 @@ def said(config: Mapping[str, Any], model_type: str, home: Mapping[str, Any]) ->
 
     model_type, home  the model type whose defaults count, and the part of the configuration that describes the layers
     """
-    out = {}
-    for name, value in leaves(plain(config, model_type, home), ""):
-        out[name] = value
-    return out
+    return dict(leaves(plain(config, model_type, home), ""))
 
 
 def plain(part: Mapping[str, Any], model_type: str, home: Mapping[str, Any]) -> dict[str, Any]:
     """One level of a configuration, in one spelling."""
     out: dict[str, Any] = {}
     inner = part is home
+    ropes = keys_of(model_type if inner else "")
+    ignored = STEERS_NOTHING | ropes | {"rys_relayer"} | (OF_ENCODERS if model_type in defaults() else set())
     for key, value in part.items():
-        if key.startswith("_") or key in STEERS_NOTHING or GENERATION.match(key) or key == "rys_relayer":
+        if key.startswith("_") or key in ignored or GENERATION.match(key):
             continue
-        if isinstance(value, dict) and key not in ROPE:
-            out[key] = plain(value, model_type, home)
-        elif key not in ROPE:
-            out[RENAMED.get(key, key)] = one_word(key, value)
-    if any(key in part for key in ROPE):
+        nested = isinstance(value, dict)
+        out[RENAMED.get(key, key)] = plain(value, model_type, home) if nested else one_word(key, value)
+    if any(key in part for key in ropes) or (inner and default("rope_theta", model_type)):
         out["rope_parameters"] = rope(part, model_type if inner else "")
-    if inner and part.get("use_sliding_window") is False:
+    if inner and model_type in SWITCHED and not part.get("use_sliding_window"):
         out = {key: value for key, value in out.items() if key not in ("sliding_window", "max_window_layers")}
     return out
 
@@ -58,7 +66,8 @@ def leaves(value: Any, where: str) -> Iterator[tuple[str, Any]]:
     """Path -> value of everything in a JSON value that is not a container."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
-            yield from leaves(inner, f"{where}.{key}" if where else str(key))
+            name = json.dumps(key) if re.search(r"[.\[\]\"]| \(length\)", key) else key  # no key passes for a path
+            yield from leaves(inner, f"{where}.{name}" if where else name)
     elif isinstance(value, list) and value:
         yield f"{where} (length)", len(value)
         for i, inner in enumerate(value):
@@ -69,7 +78,18 @@ def leaves(value: Any, where: str) -> Iterator[tuple[str, Any]]:
 
 def by_default(name: str, value: Any, model_type: str) -> bool:
     """Whether a key says what holds without it."""
-    if value in (None, False, "") or value == [] or value == {}:
-        return True
-    known = default(name.rpartition(".")[2], model_type)
-    return (known is not None and type(known) is not bool and value == known) or (known is True and value is True)
+    last = name.rpartition(".")[2]
+    key = re.sub(PLACE, "", last)
+    place = last.removeprefix(key)
+    if key == KINDS and model_type in ALIKE:
+        return bool(place.endswith("(length)") or value == FULL)
+    known = READ_BY_ALL.get(key, default(key, model_type))
+    if place and isinstance(known, list):
+        known = len(known) if "length" in place else next(iter(known[int(place[1:-1]) :]), None)
+    if known is not None:
+        return type(value) is type(known) and bool(value == known) if isinstance(known, bool) else bool(value == known)
+    if isinstance(value, bool):
+        return not value and model_type in defaults()
+    if key == "rope_type":
+        return bool(value == "default")
+    return value in (None, "", [], {}) or (value == 0 and key in ZERO_IS_NONE)

@@ -10,6 +10,7 @@ from ...gguf.metadata import Field
 from ...model.model import Model
 
 # Below general.architecture: what llama.cpp takes where the key is absent, so that writing it out changes nothing.
+# A tuple has all values that mean the same as no key.
 DEFAULTS: dict[str, Callable[[Model], Any]] = {
     "attention.causal": lambda model: True,
     "attention.key_length": lambda model: model.hp.n_embd // model.hp.n_head,
@@ -23,7 +24,8 @@ DEFAULTS: dict[str, Callable[[Model], Any]] = {
     "rope.scaling.attn_factor": lambda model: 1.0,
     "rope.scaling.factor": lambda model: 1.0,
     "rope.scaling.finetuned": lambda model: False,
-    "rope.scaling.type": lambda model: "none",
+    "rope.scaling.original_context_length": lambda model: model.file.metadata.int(f"{model.architecture}.context_length", 0),
+    "rope.scaling.type": lambda model: ("linear",) if model.hp.rope.scale != 1.0 else ("linear", "none"),
     "vocab_size": lambda model: model.n_vocab,
 }
 
@@ -44,4 +46,7 @@ def same(a: Field, b: Field) -> bool:
 def by_default(key: str, value: Field, model: Model) -> bool:
     """Whether a key says what holds without it."""
     name = key.removeprefix(f"{model.architecture}.")
-    return name != key and name in DEFAULTS and value.item is None and value.value() == DEFAULTS[name](model)
+    if name == key or name not in DEFAULTS or value.item is not None:
+        return False
+    usual = DEFAULTS[name](model)
+    return value.value() in (usual if isinstance(usual, tuple) else (usual,))

@@ -22,7 +22,7 @@ MEANS = {
 
 # What changes most of what is computed comes first: the first pattern that is found in the place of a finding.
 WEIGHTS = [
-    r"^(the file|the folder|loading|the blocks)$",
+    r"^(the file|the folder|the blocks)$",
     r"(block_count|num_hidden_layers|nextn_predict_layers)",
     r"(layer_types|recurrent_layers|sliding_window_pattern|no_rope_layers|mlp_only_layers|moe_layers|block_types)",
     r"^position ",
@@ -88,6 +88,7 @@ class Report:
     notes      what is worth knowing and not wrong
     asked      checks without which nothing is proved
     intended   whether the route is given, or claimed by the file
+    blocks     with several sources: the source of each block, and its number there
     """
 
     out: str
@@ -100,6 +101,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     asked: set[str] = field(default_factory=set)
     intended: bool = False
+    blocks: list[tuple[str, int]] = field(default_factory=list)
 
     @property
     def findings(self) -> list[tuple[str, Finding]]:
