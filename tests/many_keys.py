@@ -35,7 +35,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # tiny products; read at import
+if __name__ == "__main__":
+    os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # tiny products; read at import. Tests import this file, too
 
 import numpy as np
 import tiny
