@@ -36,7 +36,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 if __name__ == "__main__":
-    os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # tiny products; read at import
+    os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # tiny products; read at import. Tests import this file, too
 
 import numpy as np
 import tiny

@@ -152,6 +152,8 @@ def test_a_node_may_come_instead_of_others_but_not_behind_them():
         ("cache_k_l12 (view) (permuted)", 12, "cache_k_lN (view) (permuted)"),
         ("conv_state_update-0 (copy of conv_state_last-0)", 0, "conv_state_update-N (copy of conv_state_last-N)"),
         ("cache_r_l1 (view) (copy of )", 1, "cache_r_lN (view) (copy of )"),
+        ("cache_r_l2 (reshaped)", 1, "cache_r_lN+1 (reshaped)"),
+        ("cache_r_l0 (reshaped)", -1, "cache_r_lN+1 (reshaped)"),
         ("embd", -1, "embd"),
     ],
 )
@@ -160,7 +162,7 @@ def test_what_changes_from_block_to_block_is_taken_out_of_a_name(name, block, pl
 
 
 def test_an_architecture_without_a_table_is_refused_by_name():
-    with pytest.raises(OracleError, match=r"'gemma9'; known: .*llama, .*qwen2"):
+    with pytest.raises(OracleError, match=r"'gemma9'; known: .*llama, mistral3, qwen2"):
         table("gemma9")
 
 
