@@ -150,7 +150,6 @@ def test_the_commands_show_it(tmp_path):
         (["run", "--mtp", "--timing"], "--timing is about the trunk"),
         (["run", "--mtp", "--chat"], "--mtp are for one reply"),
         (["diff", "--mtp", "--explain"], "--explain is about the trunk"),
-        (["diff", "--mtp", "--against", "t.safetensors"], "a trace stays as recorded"),
     ],
 )
 def test_what_does_not_go_with_it_is_said(arguments, words, tmp_path):

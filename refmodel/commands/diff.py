@@ -132,8 +132,8 @@ def diff(
     """Compare with llama.cpp, with a recorded trace, or with another file of the same model, tensor by tensor."""
     use(threads)
     if is_checkpoint(against):
-        asking = (anchor, anchor_nodes, explain, full, dequantized, strict, plot, mtp, mtp_file, chunks, names)
-        others = any((route, numerics, profile, llama_lib, llama_python, decode, *asking))
+        others = any((route, numerics, profile, llama_lib, llama_python, decode, anchor, anchor_nodes, explain, full))
+        others = others or any((dequantized, strict, plot, mtp, mtp_file, chunks, names))
         raise typer.Exit(with_folder(file_of(model), Path(against), others, prompt, tokens, special, as_json))
     loaded, mtp = model_of(model, mtp_file), mtp or mtp_file is not None
     policy, how = numerics_of(numerics) if numerics else None, profile_of(profile) if profile else None

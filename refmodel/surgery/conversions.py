@@ -19,7 +19,7 @@ from ..hf.classes import Move
 from ..hf.orders import DECAY, PLAIN, Change, Order
 from ..hf.tensors import Made, arranged
 from .copy_map import block_of
-from .values import decoded, decodes, error, flat, word
+from .values import ERRORS, FLOATS, Error, decoded, decodes, error, flat, word
 
 PIECES, ROWS = 8, 4  # a guess is tried with so many pieces of so many neighbouring rows
 SMALL = 1 << 24  # numbers of a tensor that is looked at as a whole
@@ -40,6 +40,11 @@ def part(t: AnyTensor, start: int, stop: int) -> Part:
     return Part(t.type, (stop - start, t.shape[-1]), t.between(start, stop).reshape(-1))
 
 
+def explained(apart: Error, kind: Any) -> bool:
+    """Whether a type explains a distance: its rounding, or that of a float's last bits, which another order of steps leaves."""
+    return apart.within(kind) or (word(kind) in FLOATS and apart.worst <= ERRORS[word(kind)])
+
+
 def alike(found: AnyTensor, guess: AnyTensor) -> bool:
     """Whether the found tensor has the values of a guess, within the error of its own type, in all rows that are tried."""
     if flat(found.shape) != flat(guess.shape) or not decodes(guess.type):
@@ -47,7 +52,7 @@ def alike(found: AnyTensor, guess: AnyTensor) -> bool:
     R = prod(found.shape[:-1])
     starts = sorted({int(s) for s in np.linspace(0, max(R - ROWS, 0), PIECES)})
     parts = ((s, min(s + ROWS, R)) for s in starts)
-    return all(error(part(found, *span), part(guess, *span)).within(found.type) for span in parts)
+    return all(explained(error(part(found, *span), part(guess, *span)), found.type) for span in parts)
 
 
 @dataclass(frozen=True)
@@ -167,7 +172,7 @@ def near(a: F32, b: F32, kind: AnyTensor) -> bool:
     if a.shape != b.shape:
         return False
     mine, theirs = (np.ascontiguousarray(x, np.float32).view(np.uint8).reshape(-1) for x in (a, b))
-    return error(Part("F32", a.shape, mine), Part("F32", b.shape, theirs)).within(kind.type)
+    return explained(error(Part("F32", a.shape, mine), Part("F32", b.shape, theirs)), kind.type)
 
 
 def reordered(found: AnyTensor, right: AnyTensor) -> str:
