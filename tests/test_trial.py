@@ -64,12 +64,28 @@ def test_copies_of_one_route_are_read_by_their_map(pair, done, tmp_path):
     assert found == done
 
 
+def test_a_copy_and_its_source_are_compared_in_the_copys_order(pair, done, tmp_path):
+    packed, full = pair
+    copies = [refmodel.load(routed(m, m.route(ROUTE), tmp_path / f"{i}.gguf")) for i, m in enumerate(pair)]
+    assert trial(copies[0], full, "", TOKENS, silent) == done
+    assert trial(packed, copies[1], "", TOKENS, silent) == done
+    twice = trial(copies[0], full, "layers:0..2,3..5,3..5", TOKENS, silent)
+    assert [step.source for step in twice.steps] == [0, 1, 2, 1, 2, 3, 1, 2, 3]
+    with pytest.raises(MetadataError, match="or a copy and its source"):
+        trial(packed, copies[1], "blocks:0,1", TOKENS, silent)
+
+
 def test_files_of_another_route_or_model_are_refused(pair, tmp_path):
     packed, full = pair
-    for words in ("blocks:0,3", "blocks:1,4"):
-        copy = refmodel.load(routed(full, full.route(words), tmp_path / "c.gguf"))
+    copies = [
+        refmodel.load(routed(m, m.route(words), tmp_path / f"{words}.gguf")) for m, words in zip(pair, ("blocks:0,3", "blocks:1,4"))
+    ]
+    with pytest.raises(MetadataError, match="not two files of one model and one route"):
+        trial(*copies, "", TOKENS, silent)
+    other = refmodel.load(tiny.build(tmp_path / "o.gguf", "qwen35", seed=3))
+    for one in (packed, copies[0]):
         with pytest.raises(MetadataError, match="not two files of one model and one route"):
-            trial(packed, copy, "", TOKENS, silent)
+            trial(one, other, "", TOKENS, silent)
 
 
 def test_the_sentences_say_which_way_it_went():

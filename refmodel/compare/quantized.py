@@ -111,7 +111,7 @@ class Trial:
 
 
 def trial(packed: Model, full: Model, words: str, tokens: Sequence[int], seen: Callable[[str], None]) -> Trial:
-    """Measure the packed file against the other under a route, or, if both are copies of one route, in their own order.
+    """Measure the packed file against the other under a route: copies of one route, or a copy and its source, in the copy's order.
 
     words   the route's text
     tokens  token ids
@@ -119,11 +119,11 @@ def trial(packed: Model, full: Model, words: str, tokens: Sequence[int], seen: C
 
     MetadataError if they are not two files of one model; RouteError for a route that does not fit.
     """
-    inner, named = routes(packed, full, words)
+    inner, theirs_inner, named = routes(packed, full, words)
     with TemporaryDirectory(prefix="refmodel-") as folder:
         path = Path(folder) / "full.safetensors"
         with Spool(path, {}) as spool:
-            full.session(inner, REFERENCE, Recorder(spool, KEPT, seen)).forward(tokens)
+            full.session(theirs_inner, REFERENCE, Recorder(spool, KEPT, seen)).forward(tokens)
         theirs = Trace(path)
         free, alone = (
             {row.name: row.nmse for row in diff(packed, [tokens], theirs, inner, REFERENCE, anchor, seen).rows}
@@ -131,8 +131,10 @@ def trial(packed: Model, full: Model, words: str, tokens: Sequence[int], seen: C
         )
     visits = named.visits
     steps = [Position(p, s, visits[p], alone[f"l_out-{p}"], free[f"l_out-{p}"]) for p, s in enumerate(named.layers)]
-    plain = unrouted(inner, named)
-    without = None if plain is None else distance(packed.forward(tokens, plain), full.forward(tokens, plain))
+    plain, theirs_plain = unrouted(inner, named), unrouted(theirs_inner, named)
+    without = None
+    if plain and theirs_plain:
+        without = distance(packed.forward(tokens, plain), full.forward(tokens, theirs_plain))
     return Trial(named, steps, free["result_output"], without)
 
 
@@ -141,22 +143,49 @@ def distance(ours: F, theirs: F) -> float:
     return compare("result_output", ours, theirs).nmse
 
 
-def routes(packed: Model, full: Model, words: str) -> tuple[Route, Route]:
-    """The route to run in both files, and the same route in blocks of the model that copies were made from.
+def routes(packed: Model, full: Model, words: str) -> tuple[Route, Route, Route]:
+    """The route to run in each file, and the same route in blocks of the model that copies were made from.
 
-    MetadataError if they are not two files of one model and one route.
+    MetadataError if they are not two files of one model and one route, or a copy and its source.
     """
-    alike = [(m.architecture, m.n_vocab, m.kinds, m.hp.n_embd) for m in (packed, full)]
-    maps = [m.file.metadata.ints(f"{OURS}map", m.n_layer) if f"{OURS}map" in m.file.metadata else None for m in (packed, full)]
-    if alike[0] != alike[1] or maps[0] != maps[1]:
-        raise MetadataError(
-            f"{packed.path} and {full.path} are not two files of one model and one route; give two quantizations of the same model"
-        )
+    maps = [map_of(model) for model in (packed, full)]
     inner = packed.route(words)
-    if maps[0] is None:
-        return inner, inner
-    n_source = packed.file.metadata.int(f"{OURS}source.block_count") - packed.hp.n_nextn
-    return inner, Route.of([maps[0][layer] for layer in inner.layers], n_source)
+    if maps[0] == maps[1]:
+        found = inner, inner, inner if maps[0] is None else through(maps[0], inner, packed)
+    elif maps[1] is None and maps[0]:  # the first is a copy of the second
+        named = through(maps[0], inner, packed)
+        found = inner, named, named
+    elif maps[0] is None and maps[1] and not words:  # and the other way round
+        named = through(maps[1], full.route(), full)
+        found = named, full.route(), named
+    else:
+        raise not_alike(packed, full)
+    alike = [(m.architecture, m.n_vocab, m.hp.n_embd) for m in (packed, full)]
+    if alike[0] != alike[1] or any(route.n_layer != m.n_layer for route, m in zip(found, (packed, full), strict=False)):
+        raise not_alike(packed, full)
+    kinds = [[m.kinds[layer] for layer in route.layers] for route, m in zip(found, (packed, full), strict=False)]
+    if kinds[0] != kinds[1]:
+        raise not_alike(packed, full)
+    return found
+
+
+def map_of(model: Model) -> tuple[int, ...] | None:
+    """The source's block at each block of a copy; None for a file that is none."""
+    return model.file.metadata.ints(f"{OURS}map", model.n_layer) if f"{OURS}map" in model.file.metadata else None
+
+
+def through(layers: Sequence[int], inner: Route, copy: Model) -> Route:
+    """A route over a copy's blocks, in blocks of its source."""
+    n_source = copy.file.metadata.int(f"{OURS}source.block_count") - copy.hp.n_nextn
+    return Route.of([layers[layer] for layer in inner.layers], n_source)
+
+
+def not_alike(packed: Model, full: Model) -> MetadataError:
+    """The error for two files that cannot be compared."""
+    return MetadataError(
+        f"{packed.path} and {full.path} are not two files of one model and one route; give two quantizations of the same model, "
+        "or a copy and its source"
+    )
 
 
 def unrouted(inner: Route, named: Route) -> Route | None:
