@@ -133,8 +133,9 @@ def diff(
     use(threads)
     if is_checkpoint(against):
         others = (route, numerics, profile, llama_lib, decode, anchor, anchor_nodes, explain, full, dequantized, strict, plot, mtp)
-        others += (chunks, names)
-        raise typer.Exit(with_folder(file_of(model), Path(against), any(others), prompt, tokens, special, as_json))
+        raise typer.Exit(
+            with_folder(file_of(model), Path(against), any(others) or bool(chunks or names), prompt, tokens, special, as_json)
+        )
     loaded, mtp = model_of(model, mtp_file), mtp or mtp_file is not None
     policy, how = numerics_of(numerics) if numerics else None, profile_of(profile) if profile else None
     anchored = "node" if anchor_nodes else "block" if anchor else ""
