@@ -245,7 +245,7 @@ def test_a_wrong_number_of_a_log_is_seen_and_a_wrong_sum(austen, golden, tmp_pat
     log = (golden / "dumps" / "llama-debug.log").read_text()
     node = log.index("l_out-4 =")
     number, total = log.index("0.", node + 200), log.index("sum = ", node) + 6
-    for at, new in ((number, "9"), (total, "-9")):
+    for at, new in ((number, "9"), (total, "999")):
         (tmp_path / "t.log").write_text(f"{log[:at]}{new}{log[at + 1 :]}")
         found = judged(austen, austen.route(), read_other(austen, tmp_path / "t.log", None, None), lambda name: None)
         assert (found.word, found.first and found.first.name) == ("wrong", "l_out-4")

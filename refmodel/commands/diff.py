@@ -143,16 +143,14 @@ def diff(
     if of_model(against):
         two_files(loaded, model_of(against), route, token_ids(loaded, prompt, tokens, special), plot, as_json)
         return
-    ids = token_ids(loaded, prompt, tokens, special) if prompt or tokens or against == LIVE else None
-    calls = None if ids is None else calls_of(ids, decode, chunks)
+    asks = prompt or tokens or against == LIVE
+    calls = calls_of(token_ids(loaded, prompt, tokens, special), decode, chunks) if asks else None
     with tempfile.TemporaryDirectory(prefix="refmodel-") as folder:
         other = other_side(asked, against, route, calls, Path(folder), names)
         chosen = loaded.route(other.route)
         if explain:
-            status = budget(asked, chosen, other, full, Path(folder), every, as_json)
-        else:
-            status = rows(asked, against, chosen, other, every, as_json)
-    raise typer.Exit(status)
+            raise typer.Exit(budget(asked, chosen, other, full, Path(folder), every, as_json))
+        raise typer.Exit(rows(asked, against, chosen, other, every, as_json))
 
 
 def check_words(asked: Asked, against: str, full: str, plot: Path | None, calls: bool) -> None:
