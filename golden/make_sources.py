@@ -31,7 +31,9 @@ from refmodel.llamacpp.profile import PROFILES  # noqa: E402
 
 CALLS = [[1, 2, 3, 7, 9], [4]]
 MORE: dict[str, list[dict[str, Any]]] = {  # shapes whose graphs have other nodes
-    "gemma3": [{"window": 0, "n_layer": 2}, {"softcap": 1.5}],
+    "gemma3": [{"window": 0, "n_layer": 2, "biases": tiny.QKV}, {"window": 0, "n_layer": 2}, {"softcap": 1.5}],
+    "llama": [{"experts": 7}, {"experts": 7, "used": 1}],
+    "qwen2": [{"biases": [*tiny.QKV, "output"], "tied": True}],
     "mistral3": [{"temperature": 0.0}],
     "qwen3moe": [{"used": 1}],
     "qwen35moe": [{"used": 1}],

@@ -44,6 +44,7 @@ OTHERS = {
         ["torch", "transformers"],
         "name a Python with torch and transformers in REFMODEL_HF_PYTHON",
     ),
+    "llama_source": ("REFMODEL_LLAMA_SOURCE", ["conversion"], "name a checkout of llama.cpp in REFMODEL_LLAMA_SOURCE"),
 }
 LEFT_OUT, BEFORE = pytest.StashKey[Counter[str]](), pytest.StashKey[dict[str, tuple[int, int]]]()
 
@@ -138,6 +139,12 @@ def hf_python() -> str:
     """A Python with torch and transformers, which the suite itself does not need."""
     given, _ = given_or_module("hf_python")
     return given or sys.executable
+
+
+@pytest.fixture(scope="session")
+def llama_source() -> str:
+    """A checkout of llama.cpp, with its converter."""
+    return given_or_module("llama_source")[0]
 
 
 @pytest.fixture(scope="session")

@@ -40,10 +40,16 @@ class Hparams:
     d_state: int = 0  # Dk = Dv
     n_k_head: int = 0  # Hk
     n_v_head: int = 0  # Hv
+    eps_unit: float = 0.0  # added in the unit norms of its queries and keys, where it is not eps
 
     def window_of(self, index: int) -> int:
         """How many tokens a query of block `index` sees, itself among them; 0 for all."""
         return self.window if self.sliding and self.sliding[index] else 0
+
+    @property
+    def unit_eps(self) -> float:
+        """What is added to the square sum in the unit norms of the delta rule's queries and keys."""
+        return self.eps_unit or self.eps
 
     @property
     def n_all(self) -> int:

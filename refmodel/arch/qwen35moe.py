@@ -126,7 +126,9 @@ def convolution(u: F, w: Block, s: Recurrent, c: Call) -> F:
 def unit_norm(name: str, x: F, normed: str, c: Call) -> F:
     """x / sqrt(Σx² + eps) over heads x [T, H, Dk]: an RMS norm of eps/Dk, times Dk^-0.5, as build_gdn_l2_norm has it."""
     x = c.tap(name, x)
-    return c.tap(f"{name}_predelta", c.tap(normed, c.num.rms_norm(x, c.hp.eps / x.shape[-1])) * c.num.inverse_root(x.shape[-1]))
+    return c.tap(
+        f"{name}_predelta", c.tap(normed, c.num.rms_norm(x, c.hp.unit_eps / x.shape[-1])) * c.num.inverse_root(x.shape[-1])
+    )
 
 
 def experts(h: F, w: Block, c: Call) -> F:

@@ -126,7 +126,7 @@ def convolution(u: F, w: Block, s: Recurrent, c: Call) -> F:
 
 def unit_norm(name: str, x: F, mark: str, c: Call) -> F:
     """x / sqrt(Σx² + eps) over heads x [T, H, Dk]: an RMS norm of eps/Dk, times Dk^-0.5, as build_gdn_l2_norm has it."""
-    x = c.tap(f"rms_norm{mark}", c.num.rms_norm(c.tap(name, x), c.hp.eps / x.shape[-1]))
+    x = c.tap(f"rms_norm{mark}", c.num.rms_norm(c.tap(name, x), c.hp.unit_eps / x.shape[-1]))
     return c.tap(f"scale{mark}", x * c.num.inverse_root(x.shape[-1]))
 
 

@@ -3,11 +3,11 @@
 Each function gets the settings and the sizes that the keys made, and returns fields of Hparams with their values, and remarks.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from ..arch import Hparams
-from .by_place.llamacpp import conversion
 from .by_place.rules import SLIDING
 from .settings import Settings
 
@@ -47,19 +47,35 @@ def listed_layers(s: Settings, hp: Hparams) -> Found:
     return windowed(s, tuple(kind == SLIDING for kind in s.kinds()))
 
 
+UNIT_EPS = 1e-6  # of l2norm in transformers' classes
+
+
+def delta(s: Settings, hp: Hparams) -> Found:
+    """The gated delta rule: its queries and keys are normed with a number of their own."""
+    if math.isclose(hp.eps, UNIT_EPS, rel_tol=1e-6):  # the file has a float32 of it
+        return {}, []
+    remark = (
+        f"rms_norm_eps is {hp.eps:.3g}; transformers norms queries and keys of the delta rule with {UNIT_EPS:g} whatever it is, "
+        "llama.cpp with this one"
+    )
+    return {"eps_unit": UNIT_EPS}, [remark]
+
+
 def gemma(s: Settings, hp: Hparams) -> Found:
-    """Gemma 3: the scale of its queries, and the kinds that llama.cpp's converter drops. MetadataError for a scale of 0."""
-    remarks, fields = [], dict[str, Any]()
+    """Gemma 3: the scale of its queries. MetadataError for a scale of 0."""
     stated = s.needed("query_pre_attn_scalar")
     if not stated:
         raise s.refused("query_pre_attn_scalar", "at least 1")
-    if stated != hp.query_dim:
-        fields["query_dim"] = stated
-        remarks.append(
-            f"query_pre_attn_scalar is {stated}; no key of this architecture says so, and llama.cpp "
-            f"scales queries by {hp.query_dim}^-0.5"
-        )
-    kept = conversion(s.model_type, s.kinds(), (s.n_layer, s.n_layer), (hp.query_dim, hp.query_dim))
-    if kept and not kept[0]:
-        remarks.append(kept[1])
-    return fields, remarks
+    if stated == hp.query_dim:
+        return {}, []
+    words = f"query_pre_attn_scalar is {stated}; no key of this architecture says so"
+    return {"query_dim": stated}, [f"{words}, and llama.cpp scales queries by {hp.query_dim}^-0.5"]
+
+
+def gemma_with_vision(s: Settings, hp: Hparams) -> Found:
+    """The same in transformers' class with an image part, which does not cap its logits."""
+    fields, remarks = gemma(s, hp)
+    if not hp.softcap:
+        return fields, remarks
+    remark = f"final_logit_softcapping is {hp.softcap:g}; this class does not read it, and llama.cpp caps the logits"
+    return fields | {"softcap": 0.0}, [*remarks, remark]

@@ -4,10 +4,10 @@ A table of two other programs. Source: transformers 5.23.0's models/*/; llama.cp
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import keys, orders, ropes
-from .beyond import Beyond, every_layer, every_layer_if_asked, gemma, listed_layers, nothing
+from .beyond import Beyond, delta, every_layer, every_layer_if_asked, gemma, gemma_with_vision, listed_layers, nothing
 from .orders import Change, Order
 from .settings import Says, only
 
@@ -175,17 +175,19 @@ QWEN3_NEXT = Class(
     "qwen3next",
     {**HYBRID, **DELTA_NEXT, **EXPERTS, **SHARED},
     (SILU, keys.experts, keys.normed_shares, keys.shared_expert, keys.delta_rule),
-    change=orders.ONE_MORE,
+    delta,
+    orders.ONE_MORE,
     predicts=True,
 )
 QWEN35 = Class(
-    "qwen35", {**HYBRID, **DELTA_35, **DENSE}, (SILU, keys.delta_rule, ropes.sections), change=orders.ONE_MORE, predicts=True
+    "qwen35", {**HYBRID, **DELTA_35, **DENSE}, (SILU, keys.delta_rule, ropes.sections), delta, orders.ONE_MORE, predicts=True
 )
 QWEN35_MOE = Class(
     "qwen35moe",
     {**HYBRID, **DELTA_35, **EXPERTS, **SHARED},
     (SILU, keys.experts, keys.shared_expert, keys.delta_rule, ropes.sections),
-    change=orders.ONE_MORE,
+    delta,
+    orders.ONE_MORE,
     predicts=True,
 )
 LFM2 = Class(
@@ -195,11 +197,12 @@ LFM2 = Class(
     last="embedding_norm",
 )
 MINISTRAL3 = Class("mistral3", LLAMA.layer, (SILU, keys.derived_heads, ropes.growth), every_layer)
-MISTRAL = Class(LLAMA.arch, LLAMA.layer, LLAMA.says, every_layer)
+MISTRAL = replace(LLAMA, beyond=every_layer)
 
 # By the name in `architectures` of a config.json.
 CLASSES: dict[str, Class] = {
     "LlamaForCausalLM": LLAMA,
+    "LLaMAForCausalLM": LLAMA,
     "MistralForCausalLM": MISTRAL,
     "Ministral3ForCausalLM": MINISTRAL3,
     "Mistral3ForConditionalGeneration": MINISTRAL3,
@@ -208,7 +211,7 @@ CLASSES: dict[str, Class] = {
     "Qwen3ForCausalLM": QWEN3,
     "Qwen3MoeForCausalLM": QWEN3_MOE,
     "Gemma3ForCausalLM": GEMMA3,
-    "Gemma3ForConditionalGeneration": GEMMA3,
+    "Gemma3ForConditionalGeneration": replace(GEMMA3, beyond=gemma_with_vision),
     "Qwen3NextForCausalLM": QWEN3_NEXT,
     "Qwen3_5ForCausalLM": QWEN35,
     "Qwen3_5ForConditionalGeneration": QWEN35,
