@@ -16,7 +16,7 @@ import refmodel.numerics  # noqa: F401  before any test imports a kernel: now th
 
 HERE = Path(__file__).parent
 
-sys.path[:0] = [str(HERE), str(HERE / "quants"), str(HERE.parent)]
+sys.path[:0] = [str(HERE), str(HERE / "quants"), str(HERE / "kernels"), str(HERE.parent)]
 
 import safeguards  # noqa: E402
 

@@ -241,6 +241,9 @@ FAULTS: dict[str, Fault] = {
     "rope of one pair fewer": rope(
         n_rot=lambda how, hp: how.n_rot - 2, factors=lambda how, hp: how.factors[:-1], unscaled=lambda how, hp: how.unscaled[:-1]
     ),
+    "rope of all dimensions": rope(
+        n_rot=lambda how, hp: hp.head_dim, factors=lambda how, hp: (1.0,) * (hp.head_dim // 2), unscaled=lambda how, hp: ()
+    ),
     "one rope factor": rope(factors=lambda how, hp: (*how.factors[:-1], how.factors[-1] * 1.5)),
     "rope factors not read": rope(factors=lambda how, hp: tuple(f if math.isinf(f) else 1.0 for f in how.factors)),
     "one rope base for all blocks": hparams(rope_sliding=lambda hp: hp.rope if hp.rope_sliding else None),
@@ -297,6 +300,7 @@ FAULTS: dict[str, Fault] = {
     # feed-forward part
     "GELU by erf, not tanh": operation("geglu", erf_gelu, lambda hp: bool(hp.query_dim)),
     "SiLU for GELU": operation("geglu", lambda healthy, hp, gate, up: activation.swiglu(gate, up), lambda hp: bool(hp.query_dim)),
+    "feed-forward part without its gate": operation("swiglu", lambda healthy, hp, gate, up: up.copy(), lambda hp: not hp.query_dim),
     "gate and up exchanged": operation("swiglu", lambda healthy, hp, gate, up: healthy(up, gate), lambda hp: not hp.query_dim),
     "SiLU by sigmoid(1.702 x)": operation(
         "swiglu",

@@ -1,5 +1,6 @@
 """Numerics llamacpp beside a real llama.cpp: no bit differs. Every operation from llama.cpp's own inputs, and whole runs."""
 
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from near import same_bits
 from strategies import examples, seeds
+from test_machine_code import AVX2
 
 import refmodel
 from refmodel.arch import ARCHITECTURES
@@ -155,6 +157,38 @@ def test_a_trained_model(profile, smollm2, tmp_path, llama_lib):
     result = beside(smollm2, profile, [ids[:70], *([token] for token in ids[70:73]), ids[73:100]], tmp_path, llama_lib, "")
     assert not differing(result)
     assert [row.nmse for row in result.logits] == [0.0] * 100
+
+
+BITS = """
+import hashlib, sys, numpy, refmodel
+for numerics in sys.argv[2:]:
+    seen = hashlib.sha256()
+    def tapper(name, x):
+        seen.update(name.encode() + numpy.ascontiguousarray(x, numpy.float32).tobytes())
+        return x
+    session = refmodel.load(sys.argv[1]).session(numerics=numerics, tapper=tapper, scores=True)
+    session.forward(range(1, 12)), session.forward([11])
+    print(numerics, seen.hexdigest())
+"""
+HASWELL = {**os.environ, "NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": AVX2}
+
+
+def test_kernels_for_a_haswell_compute_any_library(golden, llama_lib):
+    """Also one that is compiled for AVX-512: its registers are emulated."""
+    model = golden / "models" / "qwen35-Q4_K_M.gguf"
+    words = [str(model), "--tokens", "1,2,3,4,5,6,7,8,9", "--decode", "2", "--llama-lib", str(llama_lib), "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "refmodel", "diff", *words], env=HASWELL, capture_output=True, text=True, check=True
+    )
+    answer = json.loads(done.stdout)
+    assert (answer["verdict"], sum(row["differ"] for row in answer["rows"])) == ("within", 0)
+
+
+def test_kernels_for_a_haswell_have_the_bits_of_those_for_this_processor(golden):
+    command = [sys.executable, "-c", BITS, str(golden / "models" / "qwen35-Q4_K_M.gguf")]
+    command += [f"llamacpp:{profile}cpu={cpu}" for profile in ("", "exact,") for cpu in ("avx2", "skylakex", "zen4")]
+    here, there = (subprocess.run(command, env=env, capture_output=True, text=True, check=True) for env in (None, HASWELL))
+    assert here.stdout == there.stdout
 
 
 def test_under_a_route(golden, tmp_path, llama_lib):
