@@ -40,6 +40,7 @@ NEXT = {
     "linear_key_head_dim": S,
     "linear_value_head_dim": S,
     "linear_conv_kernel_dim": K,
+    "rms_norm_eps": 1e-6,  # transformers norms queries and keys of the delta rule with it, whatever it is
     "rope_parameters": {"rope_type": "default", "rope_theta": 20000.0, "partial_rotary_factor": 0.6, "mrope_section": [1, 1, 1]},
 }
 

@@ -65,7 +65,7 @@ def test_copies_of_one_route_are_read_by_their_map(pair, done, tmp_path):
 
 
 def test_a_copy_and_its_source_are_compared_in_the_copys_order(pair, done, tmp_path):
-    packed = pair[0]
+    packed, full = pair
     copies = [refmodel.load(routed(m, m.route(ROUTE), tmp_path / f"{i}.gguf")) for i, m in enumerate(pair)]
     assert trial(copies[0], full, "", TOKENS, silent) == done
     assert trial(packed, copies[1], "", TOKENS, silent) == done
@@ -76,7 +76,7 @@ def test_a_copy_and_its_source_are_compared_in_the_copys_order(pair, done, tmp_p
 
 
 def test_files_of_another_route_or_model_are_refused(pair, tmp_path):
-    packed = pair[0]
+    packed, _ = pair
     copies = [
         refmodel.load(routed(m, m.route(words), tmp_path / f"{words}.gguf")) for m, words in zip(pair, ("blocks:0,3", "blocks:1,4"))
     ]
@@ -117,7 +117,7 @@ def test_the_picture_is_a_png(done, tmp_path):
 
 def test_a_dequantized_copy_differs_by_the_order_of_sums_alone(pair, tmp_path):
     """Packed rows and floats have an order of their own; quantization would be a million times as much."""
-    packed = pair[0]
+    packed, _ = pair
     plain = refmodel.load(dequantized(packed.file, tmp_path / "d.gguf"))
     found = trial(packed, plain, ROUTE, TOKENS, silent)
     assert np.all([s.accumulated <= 1e-11 for s in found.steps])
