@@ -184,6 +184,7 @@ def test_kernels_for_a_haswell_compute_any_library(golden, llama_lib):
     assert (answer["verdict"], sum(row["differ"] for row in answer["rows"])) == ("within", 0)
 
 
+@pytest.mark.usefixtures("llama_lib")  # it needs none, but compiles for half a minute
 def test_kernels_for_a_haswell_have_the_bits_of_those_for_this_processor(golden):
     command = [sys.executable, "-c", BITS, str(golden / "models" / "qwen35-Q4_K_M.gguf")]
     command += [f"llamacpp:{profile}cpu={cpu}" for profile in ("", "exact,") for cpu in ("avx2", "skylakex", "zen4")]
