@@ -53,7 +53,7 @@ def verify_folder(report: Report, path: Path, source: Folder, words: str, option
     check_seams(report, plan, found)
     check_bytes(report.check(BYTES), plan, Hashed(copy.tensors, ours), Hashed(source.tensors, theirs), known)
     identity_blocks(report, plan, copy.tensors)
-    cannot_run = living_on(report, retyped, copy.tensors) or not_run(source, plan)
+    cannot_run = living_on(report, retyped, copy.tensors) or (not_run(source, plan) if options.transformers else "")
     metadata = report.check(METADATA)
     check_claims(metadata, report, claims, found, {"rys_relayer.layer_indices", "rys_relayer.spec"})
     check_config(metadata, report, copy, source, plan, bool(retyped))
@@ -72,6 +72,9 @@ def check_own(report: Report, path: Path, source: Folder, plan: Plan, options: O
         model = load(source.path)
     except RefmodelError as error:
         report.skip([FORWARD], f"refmodel does not run it ({error}); transformers does: --against transformers")
+        return
+    if model.n_layer != source.n_layer:
+        report.skip([FORWARD], "the layers of several folders are not run together; route --recover tells where each is from")
         return
     check_forward(report.check(FORWARD), path, model, plan, options, widened)
 
