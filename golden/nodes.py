@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent  # refmodel/golden is a link here
 sys.path[:0] = [str(HERE.parent / "tests")]
 
 import tiny  # noqa: E402
