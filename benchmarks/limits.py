@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from refmodel.kernels import simd
+from refmodel.kernels.language.memory import stream
+from refmodel.kernels.language.reshaping import splat
+from refmodel.kernels.language.vectors import Vec
 from refmodel.machine.memory import beyond_caches
 
 from .arrays import zeros
 from .turns import alternate, sides
 
-LINE = simd.Vec("f", 32, 16)
+LINE = Vec("f", 32, 16)
 STREAMS = 4  # for each thread, far apart: more than one keeps the prefetchers of both common vendors busy
 BYTES = beyond_caches(1 << 28)
 TURNS = 9
@@ -42,9 +44,9 @@ def read(a: Any, totals: Any) -> None:
 @njit(cache=True)
 def fill_one(out: Any, start: int, stop: int) -> None:
     """Write the bytes `start` to `stop` of out once, past the caches."""
-    value = simd.splat(LINE, NOT_ZERO)
+    value = splat(LINE, NOT_ZERO)
     for i in range(start, stop, 64):
-        simd.stream(out, i, value)
+        stream(out, i, value)
 
 
 @njit(parallel=True, cache=True)

@@ -10,8 +10,8 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from refmodel.arrays import F32
 from refmodel.forward.weights import Weight
 from refmodel.gguf.tensor import Tensor
-from refmodel.kernels.decode import KINDS
-from refmodel.kernels.decode import dequantize as decode
+from refmodel.kernels.floats.dequantize import KINDS
+from refmodel.kernels.floats.dequantize import dequantize as decode
 from refmodel.model.model import Model
 from refmodel.numerics import Numerics, numerics_of
 from refmodel.quants import dequantize as by_numpy

@@ -6,8 +6,10 @@ import numpy as np
 from numba import njit, prange, types
 
 from .exponential import exp
-from .simd import Vec, load, splat, store
-from .static import address, call, entry, inline
+from .language.compile_time import address, call, entry, inline
+from .language.memory import load, store
+from .language.reshaping import splat
+from .language.vectors import Vec
 
 f32xL, LANES, ONE = Vec("f", 32, 16), 16, np.float32(1)
 NOTHING, FLAT = np.empty(0, np.float32), types.Array(types.float32, 1, "C")

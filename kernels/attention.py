@@ -13,28 +13,11 @@ from numba import njit, prange, types
 from numba.extending import overload
 
 from .exponential import exp
-from .simd import (
-    Vec,
-    convert,
-    f32,
-    fetch_add,
-    fma,
-    halves_added,
-    hsum,
-    load,
-    load_rows,
-    neighbours_added,
-    repeat,
-    repeat_every,
-    splat,
-    store,
-    store_rows,
-    target_is,
-    tile,
-    where_less,
-    wide,
-)
-from .static import INLINE, Static, address, call, entry, for_kernels, within
+from .language.arithmetic import fma, halves_added, hsum, neighbours_added, repeat_every
+from .language.compile_time import INLINE, Static, address, call, entry, for_kernels, within
+from .language.memory import fetch_add, load, load_rows, store, store_rows
+from .language.reshaping import convert, repeat, splat, tile, where_less, wide
+from .language.vectors import Vec, f32, target_is
 
 PART = 256  # keys
 TOKENS = 8  # queries that one thread takes with a part, while the part is in its cache

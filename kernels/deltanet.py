@@ -6,24 +6,13 @@ import numba
 import numpy as np
 from numba import njit, prange, types
 
-from .ieee import expf, fma
-from .simd import (
-    Vec,
-    fetch_add,
-    halves_added,
-    load,
-    load_rows,
-    neighbours_added,
-    repeat,
-    splat,
-    store,
-    store_rows,
-    target_is,
-    tile,
-    wide,
-)
-from .simd import fma as fma_lanes
-from .static import address, call, entry, inline, within
+from .language.arithmetic import fma as fma_lanes
+from .language.arithmetic import halves_added, neighbours_added
+from .language.compile_time import address, call, entry, inline, within
+from .language.ieee import expf, fma
+from .language.memory import fetch_add, load, load_rows, store, store_rows
+from .language.reshaping import repeat, splat, tile, wide
+from .language.vectors import Vec, target_is
 
 SLAB = 32  # rows of a state [Dv, Dk] that go through CHUNK tokens one by one: they stay in a core's first cache
 CHUNK = 64  # tokens whose keys, queries and values are first brought together for one head

@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from .simd import Vec, bitcast, convert, f32, fma, i32, splat, u32, where_less
-from .static import inline
+from .language.arithmetic import fma
+from .language.compile_time import inline
+from .language.reshaping import bitcast, convert, splat, where_less
+from .language.vectors import Vec, f32, i32, u32
 
 f32xL, u32xL = Vec("f", 32, 16), Vec("u", 32, 16)
 E, LN2_HIGH, LN2_LOW = (np.float32(float.fromhex(x)) for x in ("0x1.715476p+0", "-0x1.62e4p-1", "-0x1.7f7d1cp-20"))

@@ -5,10 +5,12 @@ from numba import njit, prange
 
 from .exponential import exp_of_16
 from .ggml_floats import added_as_compiled, dot_f32, hsum
-from .ieee import bits_of, cosf, expf, float_of, fma, half_bits, logf, sinf
-from .simd import Vec, load, splat, store
-from .simd import hsum as hsum_lanes
-from .static import within
+from .language.arithmetic import hsum as hsum_lanes
+from .language.compile_time import within
+from .language.ieee import bits_of, cosf, expf, float_of, fma, half_bits, logf, sinf
+from .language.memory import load, store
+from .language.reshaping import splat
+from .language.vectors import Vec
 
 f32x16 = Vec("f", 32, 16)
 ONE = np.float32(1)

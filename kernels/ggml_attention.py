@@ -6,10 +6,13 @@ from numba import njit, prange
 from .exponential import exp, exp_of_16
 from .ggml import exp8, sum_of
 from .ggml_floats import dot_f16, dot_f32, dot_sgemm
-from .ieee import expf, fma, to_half
-from .simd import Vec, load, rounded_to_half, splat, store
-from .simd import fma as fma_lanes
-from .static import within
+from .language.arithmetic import fma as fma_lanes
+from .language.arithmetic import rounded_to_half
+from .language.compile_time import within
+from .language.ieee import expf, fma, to_half
+from .language.memory import load, store
+from .language.reshaping import splat
+from .language.vectors import Vec
 
 PAGE, TILE, SPLIT = 256, 64, 512
 ZERO, ONE, LEAST = np.float32(0), np.float32(1), np.float32(-np.inf)

@@ -6,11 +6,14 @@
 import numpy as np
 from numba import njit, prange
 
-from .ieee import fma
-from .simd import Vec, bitcast, f32, halves_added, load, neighbours_added, part, shuffle, splat, u32, where_less
-from .simd import fma as fma_lanes
-from .simd import hsum as hsum_lanes
-from .static import inline, within
+from .language.arithmetic import fma as fma_lanes
+from .language.arithmetic import halves_added, neighbours_added
+from .language.arithmetic import hsum as hsum_lanes
+from .language.compile_time import inline, within
+from .language.ieee import fma
+from .language.memory import load
+from .language.reshaping import bitcast, part, shuffle, splat, where_less
+from .language.vectors import Vec, f32, u32
 
 u32x16, f32x8, f32x16, f32x32, f32x64 = Vec("u", 32, 16), Vec("f", 32, 8), Vec("f", 32, 16), Vec("f", 32, 32), Vec("f", 32, 64)
 EVEN, ODD = tuple(range(0, 32, 2)), tuple(range(1, 32, 2))

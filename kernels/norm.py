@@ -5,8 +5,11 @@ from functools import cache
 import numpy as np
 from numba import njit, prange, types
 
-from .simd import Vec, fma, fold, hsum, load, splat, store
-from .static import address, call, entry
+from .language.arithmetic import fma, fold, hsum
+from .language.compile_time import address, call, entry
+from .language.memory import load, store
+from .language.reshaping import splat
+from .language.vectors import Vec
 
 f32x16, f32x64 = Vec("f", 32, 16), Vec("f", 32, 64)
 NUMBERS = types.Array(types.float32, 2, "C")

@@ -32,6 +32,7 @@ LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
 SKIPPED = {PACKAGE / "golden", PACKAGE / "kernels"}  # links to top-level folders
 MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "__main__.py" and not SKIPPED & set(path.parents)]
 KERNELS = sorted((ROOT / "kernels").rglob("*.py"))
+KERNEL_ROWS = [{"packed", "floats"}, {"types"}, {"language"}]  # the operations themselves are above these
 ROOM_MODULES = [path for path in MODULES if path != PACKAGE / "__init__.py"]
 
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 300, 50
@@ -115,6 +116,14 @@ def test_kernels_import_numpy_numba_and_llvmlite_only(path):
     for parts in imported(path, ROOT, "refmodel"):
         assert parts[0] in allowed
         assert parts[0] != "refmodel" or parts[1] == "kernels"
+
+
+@pytest.mark.parametrize("path", KERNELS, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_kernels_import_from_lower_rows(path):
+    level = {name: k for k, row in enumerate(KERNEL_ROWS) for name in row}
+    room = path.parent.name
+    for _, _, other in {parts[:3] for parts in imported(path, ROOT, "refmodel") if parts[0] == "refmodel" and len(parts) > 2}:
+        assert other == room or level.get(other, -1) > level.get(room, -1) or room == "kernels", other
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "ops").glob("*.py")), ids=lambda p: p.name)

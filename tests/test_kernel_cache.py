@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from numba.core.caching import IndexDataCacheFile
 
-import refmodel.kernels.products
+import refmodel.kernels.packed.product
 from refmodel.machine import kernel_cache
 
 
 def test_kernels_are_kept_under_the_digest_of_their_sources(monkeypatch, tmp_path):
-    kept = Path(refmodel.kernels.products._multiply.stats.cache_path)
+    kept = Path(refmodel.kernels.packed.product._multiply.stats.cache_path)
     assert kept.parent == kernel_cache.folder() == kernel_cache.base() / kernel_cache.digest()
     before = kernel_cache.digest()
     for name in ("a.py", "b.py"):

@@ -112,7 +112,7 @@ def test_what_is_read_is_more_than_the_caches_hold(monkeypatch, tmp_path, sizes,
 
 
 def test_the_reading_kernel_reads_every_byte_once():
-    from refmodel.kernels.limits import read
+    from refmodel.kernels.machine_limits import read
 
     data, out = np.random.default_rng(0).integers(0, 256, 2 * 4 * 128 * 5, np.uint8), np.zeros(2, np.int32)
     read(data, out)

@@ -35,8 +35,8 @@ def digest() -> str:
     import numba
 
     seen = hashlib.sha256(numba.__version__.encode())
-    for path in sorted(SOURCES.glob("*.py")):
-        seen.update(path.name.encode() + b"\0" + path.read_bytes())
+    for path in sorted(SOURCES.rglob("*.py")):
+        seen.update(str(path.relative_to(SOURCES)).encode() + b"\0" + path.read_bytes())
     return seen.hexdigest()[:16]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from ..kernels import limits as kernels
+from ..kernels import machine_limits as kernels
 from ..machine.memory import beyond_caches
 
 SIZE = beyond_caches(1 << 27)  # bytes

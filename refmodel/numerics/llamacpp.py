@@ -11,7 +11,7 @@ from ..arrays import F32, F, Ints, Matrix
 from ..errors import RefmodelError
 from ..forward.numerics import Emulated, Numerics
 from ..kernels import activation, deltanet, ggml, ggml_attention, ggml_floats
-from ..kernels.linear import product
+from ..kernels.floats.product import product
 from ..llamacpp.builds import AVX2, BUILDS, INSTRUCTIONS, JUDGE, Build, compiled_for
 from ..llamacpp.profile import DEFAULT, Profile, profile_of
 from ..ops import ggml as ops

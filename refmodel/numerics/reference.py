@@ -8,12 +8,13 @@ import numpy as np
 from gguf import GGMLQuantizationType
 
 from ..arrays import F32, Bytes, F, Matrix
-from ..kernels import activation, attention, deltanet, grids, norm
-from ..kernels.decode import KINDS, LARGE
-from ..kernels.decode import dequantize as decode
-from ..kernels.grids import BLOCKS
-from ..kernels.linear import product
+from ..kernels import activation, attention, deltanet, norm
+from ..kernels.floats.dequantize import KINDS, LARGE
+from ..kernels.floats.dequantize import dequantize as decode
+from ..kernels.floats.product import product
 from ..kernels.rope import rope
+from ..kernels.types import grids
+from ..kernels.types.grids import BLOCKS
 from ..ops.experts import by_expert
 from ..quants import dequantize
 from ..quants.grids import tables

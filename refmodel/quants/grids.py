@@ -45,7 +45,7 @@ def odd(scales: NDInt) -> NDInt:
 
 @cache
 def tables(name: str) -> tuple[F32, F32]:
-    """What a kernel looks up for a type: numbers and signs, float32, as kernels/grids.py describes them."""
+    """What a kernel looks up for a type: numbers and signs, float32, as kernels/types/grids.py describes them."""
     eights = each_bit(np.arange(256, dtype=np.uint8))
     numbers: NDInt = np.zeros((1, 8), np.int8)
     if name.startswith("IQ"):

@@ -6,7 +6,7 @@ from hypothesis import given
 from near import same_bits
 from strategies import seeds
 
-from refmodel.kernels.grids import BLOCKS
+from refmodel.kernels.types.grids import BLOCKS
 from refmodel.numerics.reference import decoded, linear
 from refmodel.ops.linear import eight_lanes
 from refmodel.quants import DECODED, dequantize

@@ -9,10 +9,10 @@ from near import same_bits
 from strategies import activations, seeds
 from test_kernels_linear import Packed, exact_product, size_of_sums
 
-from refmodel.kernels.blocks import TYPES
-from refmodel.kernels.paths import STRETCH
-from refmodel.kernels.products import product
-from refmodel.kernels.tokens import form_of, rounded
+from refmodel.kernels.packed.accumulate import STRETCH
+from refmodel.kernels.packed.product import product
+from refmodel.kernels.packed.rounded_tokens import form_of, rounded
+from refmodel.kernels.types.contract import TYPES
 from refmodel.ops import ggml_product as ops
 from refmodel.ops.ggml_product import PATHS, QUANTIZERS
 from refmodel.ops.ieee import fma

@@ -12,10 +12,12 @@ from near import near, same_bits
 from numba import njit
 from strategies import delta_rule, seeds
 
-from refmodel.kernels import deltanet, exponential, ggml_floats, ieee
+from refmodel.kernels import deltanet, exponential, ggml_floats
 from refmodel.kernels import ggml as kernels
 from refmodel.kernels import ggml_attention as attention_kernels
-from refmodel.kernels.simd import Vec, load, store
+from refmodel.kernels.language import ieee
+from refmodel.kernels.language.memory import load, store
+from refmodel.kernels.language.vectors import Vec
 from refmodel.ops import activation
 from refmodel.ops import ggml as ops
 from refmodel.ops import ggml_attention as attention_ops

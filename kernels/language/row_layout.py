@@ -1,0 +1,198 @@
+"""Where the bytes of a few rows lie in a vector, so that one function takes a block apart for every kernel.
+
+columns(n)  n rows whose 4-byte words are turned: lanes [words][n rows][4 bytes]. A number per row is a lane: sums need no
+            shuffles.
+rows(n)     n rows one after the other: lanes [n][bytes]. A row's neighbours stay neighbours, as in a dot product of llama.cpp.
+
+In both, arithmetic on bytes is the same line of code; only taking, cutting and joining differ, and are here.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.core.typing import signature
+from numba.extending import intrinsic
+
+from .compile_time import Static
+from .dots import FACTOR
+from .memory import columns_of, loaded_rows
+from .vectors import DOT4, I32, REGISTER, Vec, called, joined, known, pieces, shuffled, splatted
+
+
+def columns(n):
+    """The layout of n rows whose words are turned, a Static."""
+    return Static(("columns", n))
+
+
+def rows(n):
+    """The layout of n rows one after the other, a Static."""
+    return Static(("rows", n))
+
+
+REGISTER_OF_ROWS = columns(REGISTER // 32)  # a number per row is one register
+SIXTEEN_ROWS, ROW, TWO_ROWS, FOUR_ROWS = columns(16), rows(1), rows(2), rows(4)
+
+
+def count_of(layout):
+    """How many rows a layout has."""
+    return layout.value[1]
+
+
+def is_turned(layout):
+    """Whether the layout is one of `columns`."""
+    return layout.value[0] == "columns"
+
+
+def outer_of(layout):
+    """How many rows are the outermost axis of the lanes: all in a layout of rows, 1 in one of columns."""
+    return 1 if is_turned(layout) else count_of(layout)
+
+
+@intrinsic(prefer_literal=True)
+def take(typingctx, layout, n, data, at, stride):
+    """n bytes of each row as u8 lanes in the layout; n is a multiple of 4.
+
+    data  uint8; the first row's bytes start at data[at:], the next row's `stride` bytes later
+    """
+    size, R = known(n), count_of(layout)
+    vec = Vec("u", 8, size * R)
+
+    def emit(context, builder, sig, args):
+        array, offset, step = args[2:]
+        if not is_turned(layout):
+            return joined(builder, loaded_rows(context, builder, data, (array, offset, step), Vec("u", 8, size), R))
+        columns = []
+        for start in range(0, size, 16):
+            place = array, builder.add(offset, offset.type(start)), step
+            if size - start >= 16:
+                rows = loaded_rows(context, builder, data, place, Vec("u", 32, 4), R)
+                columns += columns_of(builder, [joined(builder, rows[k::4]) for k in range(4)])
+                continue
+            for word in range(start, size, 4):  # a short end: no byte behind it may be read
+                place = array, builder.add(offset, offset.type(word)), step
+                columns.append(joined(builder, loaded_rows(context, builder, data, place, Vec("u", 32, 1), R)))
+        return builder.bitcast(joined(builder, columns), vec.ir)
+
+    return signature(vec, layout, n, data, types.intp, types.intp), emit
+
+
+@intrinsic(prefer_literal=True)
+def piece(typingctx, layout, v, count, k):
+    """The k-th of `count` equal parts of each row."""
+    R, n = outer_of(layout), known(count)
+    each = v.lanes // R
+    lanes = [r * each + known(k) * each // n + i for r in range(R) for i in range(each // n)]
+    emit = lambda context, builder, sig, args: shuffled(builder, args[1], args[1], lanes)
+    return signature(Vec(v.kind, v.bits, len(lanes)), layout, v, count, k), emit
+
+
+@intrinsic
+def beside(typingctx, layout, a, b):
+    """The numbers of a, then those of b, for each row."""
+    R = outer_of(layout)
+    each = a.lanes // R
+    lanes = [side * a.lanes + r * each + i for r in range(R) for side in (0, 1) for i in range(each)]
+    emit = lambda context, builder, sig, args: shuffled(builder, args[1], args[2], lanes)
+    return signature(Vec(a.kind, a.bits, 2 * a.lanes), layout, a, b), emit
+
+
+@intrinsic(prefer_literal=True)
+def outermost(typingctx, layout, v, count):
+    """Lanes [rows][count][...] of a layout of rows as [count][rows][...]; count is known when compiling."""
+    R, n = count_of(layout), known(count)
+    lanes = np.arange(v.lanes).reshape(R, n, -1).transpose(1, 0, 2).ravel().tolist()
+    return signature(v, layout, v, count), lambda context, builder, sig, args: shuffled(builder, args[1], args[1], lanes)
+
+
+@intrinsic(prefer_literal=True)
+def apart(typingctx, layout, v, first, second, mask):
+    """beside(layout, (v >> first) & mask, (v >> second) & mask) of u8 lanes; a shift below zero is one to the left.
+
+    No bit that stays may come from the next byte: so whole words can be turned, each by its own number of places in one
+    instruction where the target has it.
+    """
+    R, kept = outer_of(layout), known(mask)
+    each, vec = v.lanes // R, Vec(v.kind, v.bits, 2 * v.lanes)
+    lanes = [r * each + i for r in range(R) for _ in range(2) for i in range(each)]
+
+    def emit(context, builder, sig, args):
+        words = Vec("u", 32, vec.lanes // 4)
+        both = builder.bitcast(shuffled(builder, args[1], args[1], lanes), words.ir)
+        left = [splatted(builder, builder.neg(context.cast(builder, args[k], sig.args[k], types.int32)), words) for k in (2, 3)]
+        side = [k * words.lanes for _ in range(R) for k in range(2) for _ in range(each // 4)]
+        turned = called(builder, f"llvm.fshl.v{words.lanes}i32", words.ir, both, both, shuffled(builder, *left, side))
+        return builder.bitcast(builder.and_(turned, words.ir([0x01010101 * kept] * words.lanes)), vec.ir)
+
+    return signature(vec, layout, v, first, second, mask), emit
+
+
+@intrinsic
+def spread_bits(typingctx, layout, v):
+    """n bytes of each row as 8 · n bytes: byte k keeps only bit k of the row, at the bit's place in its own byte."""
+    R = count_of(layout)
+    n = v.lanes // R
+    turned = is_turned(layout)
+    of = lambda row, k: (k // 4 * R + row) * 4 + k % 4 if turned else row * n + k  # the lane of byte k
+    order = [(row, 4 * word + i) for word in range(2 * n) for row in range(R) for i in range(4)]
+    order = order if turned else [(row, k) for row in range(R) for k in range(8 * n)]
+    result = Vec(v.kind, v.bits, 8 * v.lanes)
+
+    def emit(context, builder, sig, args):
+        bytes_ = shuffled(builder, args[1], args[1], [of(row, k // 8) for row, k in order])
+        return builder.and_(bytes_, ir.Constant(result.ir, [1 << k % 8 for _, k in order]))
+
+    return signature(result, layout, v), emit
+
+
+@intrinsic
+def number(typingctx, layout, vec, data, at, stride):
+    """One number for each row, in the lane type of `vec`; the rows are `stride` bytes apart, the first at data[at:]."""
+    R, lane = count_of(layout), vec.instance_type
+    result = Vec(lane.kind, lane.bits, R)
+
+    def emit(context, builder, sig, args):
+        return joined(builder, loaded_rows(context, builder, data, tuple(args[2:]), Vec(lane.kind, lane.bits, 1), R))
+
+    return signature(result, layout, vec, data, types.intp, types.intp), emit
+
+
+@intrinsic
+def factors(typingctx, layout, v):
+    """Bytes of columns [n][rows][4] as what `dots.scaled` multiplies by: [4 n][rows], i32 or i16 twice."""
+    R = count_of(layout)
+    n = v.lanes // R
+    lanes = [4 * R * (g // 4) + 4 * r + g % 4 for g in range(n) for r in range(R) for _ in range(2)]
+
+    def emit(context, builder, sig, args):
+        if not DOT4:
+            return widened(builder, args[1], lanes)
+        words = builder.bitcast(args[1], ir.VectorType(I32, v.lanes // 4))
+        numbers = []
+        for four in pieces(builder, words, R):
+            every = lambda number, four=four: four.type([number] * R)
+            numbers += [builder.ashr(builder.shl(four, every(24 - 8 * k)), every(24)) for k in range(4)]
+        return joined(builder, numbers)
+
+    return signature(Vec("i", FACTOR.bits, FACTOR.lanes * n * R), layout, v), emit
+
+
+@intrinsic
+def in_pairs(typingctx, layout, v):
+    """i8 lanes of columns [n][rows][4] -> i16 [2 n][rows][2]: every word becomes two."""
+    R = count_of(layout)
+    lanes = [4 * R * (p // 2) + 4 * r + 2 * (p % 2) + i for p in range(v.lanes // (2 * R)) for r in range(R) for i in range(2)]
+    emit = lambda context, builder, sig, args: widened(builder, args[1], lanes)
+    return signature(Vec("i", 16, len(lanes)), layout, v), emit
+
+
+def widened(builder, v, lanes):
+    """Chosen i8 lanes of v as i16, one register at a time: the byte goes into the upper half and is shifted down with its sign."""
+    registers = []
+    for start in range(0, len(lanes), 16):
+        first = min(lanes[start : start + 16]) // 32 * 32  # they all lie in one register
+        word = shuffled(builder, v, v, range(first, first + 32))
+        bytes_ = [lane for chosen in lanes[start : start + 16] for lane in (32, chosen - first)]
+        upper = shuffled(builder, word, ir.Constant(word.type, None), bytes_)
+        halves = builder.bitcast(upper, ir.VectorType(ir.IntType(16), 16))
+        registers.append(builder.ashr(halves, halves.type([8] * 16)))
+    return joined(builder, registers)

@@ -1,0 +1,43 @@
+"""IQ4_XS: d (f16), 2 bytes of high and 4 of low scale bits, 128 of codes into a table. Twin of quants.iq4_xs."""
+
+from ..language.compile_time import inline
+from ..language.reshaping import bitcast, lookup
+from ..language.row_layout import beside, number, piece, take
+from ..language.vectors import i8, u8, u32
+from .iq4_nl import VALUES
+
+BLOCK, WEIGHTS, PARTS, GROUP, FLUSH = 136, 256, 4, 32, 1
+SIGNED, OFFSET, D, M, ADDED = True, 0, 0, -1, False
+
+
+@inline
+def codes(layout, rows, at, stride, part):
+    """64 weights: 16 bytes hold 32, the first half in their lower bits."""
+    both = take(layout, 32, rows, at + 8 + 32 * part, stride)
+    low, high = both & 15, both >> 4
+    first = beside(layout, piece(layout, low, 2, 0), piece(layout, high, 2, 0))
+    second = beside(layout, piece(layout, low, 2, 1), piece(layout, high, 2, 1))
+    return lookup(beside(layout, first, second), VALUES)
+
+
+@inline
+def _halves_in_order(two):
+    """The four halves of the two lower bytes of each word, a byte for each."""
+    apart = (two | (two << 8)) & 0x00FF00FF
+    return (apart | (apart << 4)) & 0x0F0F0F0F
+
+
+@inline
+def _pairs_in_order(byte):
+    """The four pairs of bits of the lowest byte of each word, a byte for each."""
+    return (byte | (byte << 6) | (byte << 12) | (byte << 18)) & 0x03030303
+
+
+@inline
+def scales(layout, rows, at, stride):
+    """Eight scales of 6 bits around 32."""
+    high, low = number(layout, u32, rows, at, stride), number(layout, u32, rows, at + 4, stride)
+    first = _halves_in_order(low & 0xFFFF) | (_pairs_in_order((high >> 16) & 0xFF) << 4)
+    second = _halves_in_order(low >> 16) | (_pairs_in_order(high >> 24) << 4)
+    both = bitcast(i8, beside(layout, bitcast(u8, first), bitcast(u8, second)) - 32)
+    return both, both
