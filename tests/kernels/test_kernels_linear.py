@@ -10,7 +10,7 @@ from near import near, same_bits
 from strategies import activations, seeds
 from test_contract import random_rows
 
-from refmodel.kernels.floats import dequantize
+from refmodel.kernels.floats import dequantize as decode
 from refmodel.kernels.floats import product as kernels
 from refmodel.numerics import reference as numerics
 from refmodel.ops.ggml_floats import ORDERS
@@ -48,9 +48,9 @@ def size_of_sums(w, x):
     return np.abs(x).astype(float) @ np.abs(dequantize(w.type, w.rows)).astype(float).T
 
 
-EVERY = pytest.mark.parametrize("kind", [Q[name] for name in dequantize.KINDS], ids=lambda kind: kind.name)
+EVERY = pytest.mark.parametrize("kind", [Q[name] for name in decode.KINDS], ids=lambda kind: kind.name)
 SOME = pytest.mark.parametrize("kind", [Q.Q4_K, Q.Q6_K, Q.Q8_0, Q.F32, Q.BF16], ids=lambda kind: kind.name)
-FLOATS = pytest.mark.parametrize("kind", [Q[name] for name in dequantize.FLOATS], ids=lambda kind: kind.name)
+FLOATS = pytest.mark.parametrize("kind", [Q[name] for name in decode.FLOATS], ids=lambda kind: kind.name)
 
 
 def tokens(seed, T, w, dtype=np.float32):
@@ -59,7 +59,7 @@ def tokens(seed, T, w, dtype=np.float32):
 
 def matrix(kind, seed, O, blocks):
     """`blocks` of 32 or 256 weights a row; of floats some more."""
-    return Packed(kind, seed, O, blocks if kind.name not in dequantize.FLOATS else 32 * blocks + seed % 32)
+    return Packed(kind, seed, O, blocks if kind.name not in decode.FLOATS else 32 * blocks + seed % 32)
 
 
 @EVERY
@@ -71,8 +71,8 @@ def test_a_tensor_has_the_bits_of_its_twin(kind, seed, large, start):
     first = -space.ctypes.data % 64 // 4 + start
     out = space[first : first + want.size].reshape(want.shape)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dequantize, "LARGE", 0 if large else 1 << 30)
-        dequantize.dequantize(kind.name, rows, out)
+        patch.setattr(decode, "LARGE", 0 if large else 1 << 30)
+        decode.dequantize(kind.name, rows, out)
     number = ~np.isnan(want)
     same_bits(np.isnan(out), ~number)
     same_bits(out[number], want[number])
@@ -84,8 +84,8 @@ def test_a_large_tensor_is_streamed(monkeypatch):
     rows = random_rows(Q.Q8_0, 1, rows=5, blocks=7)
     want = numerics.decoded(Q.Q8_0, rows)
     monkeypatch.setattr(numerics, "LARGE", 0)
-    monkeypatch.setattr(dequantize, "LARGE", 0)
-    monkeypatch.setattr(dequantize, "IN_ORDER", None)  # what is not streamed fails
+    monkeypatch.setattr(decode, "LARGE", 0)
+    monkeypatch.setattr(decode, "IN_ORDER", None)  # what is not streamed fails
     number = ~np.isnan(want)
     same_bits(numerics.decoded(Q.Q8_0, rows)[number], want[number])
 
