@@ -11,9 +11,9 @@ AVX2 = "+avx,+avx2,+bmi,+bmi2,+cmov,+cx8,+f16c,+fma,+fxsr,+lzcnt,+mmx,+movbe,+po
 AVX512 = "+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl,+avx512vnni"
 TARGETS = {"haswell": (AVX2, r"vpmaddubsw\s.*%ymm"), "znver4": (f"{AVX2},{AVX512}", r"vpdpbusd\s.*%zmm")}
 COMPILE = """
-from refmodel.kernels.packed import product as products
-products.compiled("columns", "Q8_0", "super_blocks")
-print("".join(products._share.inspect_asm().values()))
+from refmodel.kernels.packed import product
+product.compiled("rows_as_lanes", "Q8_0", "super_blocks")
+print("".join(product._share.inspect_asm().values()))
 """
 
 

@@ -23,9 +23,9 @@ SUPER = [name for name in TYPES if QUANTS[Q[name]].WEIGHTS == 256]
 NUMBERS = [(kind.name, path) for kind, p in PATHS.items() for path in (p.gemv, p.gemm, "super_blocks") if path]
 LANES = [(kind.name, path) for kind, p in PATHS.items() for path in (p.vec_dot, p.sgemm) if path]
 CASES = sorted(
-    {("columns", *case) for case in [*NUMBERS, ("IQ4_XS", "whole_super_blocks")] if case[1] not in STRETCH}
+    {("rows_as_lanes", *case) for case in [*NUMBERS, ("IQ4_XS", "whole_super_blocks")] if case[1] not in STRETCH}
     | {("panels", *case) for case in [*NUMBERS, ("IQ4_XS", "whole_super_blocks")]}
-    | {("lanes", *case) for case in LANES}
+    | {("vec_dot", *case) for case in LANES}
 )
 
 
@@ -93,7 +93,7 @@ def test_a_product_has_the_bits_of_its_definition(way, name, path, seed, O, T, b
 
 
 @pytest.mark.parametrize("O", [255, 257, 271, 272, 600])
-@pytest.mark.parametrize(("way", "name"), [("columns", "Q4_K"), ("panels", "Q5_0")])
+@pytest.mark.parametrize(("way", "name"), [("rows_as_lanes", "Q4_K"), ("panels", "Q5_0")])
 def test_rows_are_claimed_in_chunks_and_none_is_left_out(way, name, O):
     w = packed(name, 3, O, 1)
     x, a = tokens(3, 2, w)

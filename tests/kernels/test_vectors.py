@@ -312,7 +312,7 @@ def test_one_of_every_four_lanes_is_chosen_by_two_bits():
 @pytest.mark.skipif("NUMBA_CPU_NAME" in os.environ, reason="this is the run for a processor without the x86 instructions")
 def test_without_the_x86_instructions_the_bits_are_the_same():
     environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
-    files = [__file__, str(Path(__file__).with_name("test_layout.py"))]
+    files = [__file__, str(Path(__file__).with_name("test_row_layout.py"))]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-n", "0", *files], env=environment, capture_output=True, text=True
     )
