@@ -1,6 +1,5 @@
 """`refmodel info`: what a file holds."""
 
-import json
 from typing import Annotated
 
 import typer
@@ -32,7 +31,7 @@ def info(
         how = loaded.arch.FACTS.kinds
         computed = facts(loaded) | {"kinds_from": held.kinds_from(loaded, how) if how else None, "not_in_a_copy": lost}
         tables = {"tensors": [vars(row) for row in kinds], "layers": [vars(row) for row in layers]}
-        print(json.dumps({"summary": summary, "facts": computed, **tables, "inconsistencies": findings}, indent=1))
+        out.json({"summary": summary, "facts": computed, **tables, "inconsistencies": findings})
         return
     out.print(pairs(summary | ({"a copy": "; ".join(lost)} if lost else {})))
     out.print(show.kinds(kinds))

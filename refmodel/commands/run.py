@@ -1,6 +1,5 @@
 """`refmodel run`: generate text, or talk."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -160,7 +159,7 @@ def show(figures: dict[str, Any], timed: "Timing | None", as_json: bool) -> None
     from ..report.speed import timing_json, timing_tables
 
     if as_json:
-        print(json.dumps(figures | ({"timing": timing_json(timed)} if timed else {}), indent=1))
+        out.json(figures | ({"timing": timing_json(timed)} if timed else {}))
     elif timed:
         for table in timing_tables(timed):
             out.print(table)

@@ -1,6 +1,5 @@
 """`refmodel verify`: prove a routed copy."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -42,7 +41,7 @@ def verify(
         first, *others = map(file_of, source)
         report = prove(file_of(str(copy)), first, route, options, others)
     if as_json:
-        print(json.dumps(report.as_json(), indent=1))
+        out.json(report.as_json())
     else:
         proof(out, report)
     raise typer.Exit(report.status)

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..errors import DumpError
 from ..forward.taps import in_call
+from ..machine.files import text_of
 from .dump import Dump, Numbers
 
 HEAD = re.compile(
@@ -50,7 +51,7 @@ def looks_like(start: str) -> bool:
 
 def read_log(path: Path) -> Dump:
     """The nodes of a log. Each graph is a call; a warm-up before the prompt is left out. DumpError for a log without a node."""
-    text = path.read_text(errors="replace")
+    text = text_of(path, errors="replace")
     tokens, graphs = token_ids(text), split(nodes(text))
     lengths = [next((node.ne[1] for node in graph if node.op == "GET_ROWS"), 0) for graph in graphs]
     while tokens and len(graphs) > 1 and lengths[0] != len(tokens):

@@ -6,7 +6,6 @@ Every count, length and offset is compared with the bytes that are really there 
 import mmap
 import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +18,7 @@ from gguf import GGMLQuantizationType
 
 from ..arrays import Bytes
 from ..errors import FileError
+from ..machine.files import check_regular
 from ..machine.sha256 import sha256_of
 from ..quants.types import SIZES, missing, tensor_type
 from .cursor import Cursor, read_field
@@ -103,9 +103,8 @@ def read_entry(cursor: Cursor) -> TensorEntry:
 
 def mapped(path: Path) -> Bytes:
     """The bytes of a file, read-only; the mapping lives as long as views of it. FileError if it is empty or cannot be opened."""
+    check_regular(path)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
-            raise FileError(f"{path}: cannot be opened: it is not a regular file; expected a GGUF; give the path of a .gguf file")
         with path.open("rb") as f:
             if not (size := os.fstat(f.fileno()).st_size):
                 raise FileError(f"{path}: the file is empty; expected a GGUF; give the path of a .gguf file")
