@@ -76,7 +76,10 @@ def _scale(form, x, at):
                 furthest = flat[i]
                 break
         factor = np.float32(-127) / furthest if furthest != 0 else np.float32(0)
-        d = np.float32(1) / factor if furthest != 0 else np.float32(0)
+        if factor != 0:
+            d = np.float32(1) / factor
+        else:  # of zeros, or of an infinite number: Numba's division by zero is an error
+            d = -furthest if furthest != 0 else np.float32(0)
         return factor, d, d
 
     return q8_k if form.value[0] == 256 else q8_0

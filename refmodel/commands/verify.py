@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ..errors import RefmodelError
+from ..machine.truncated import say_so
 from ..report.console import err, out
 from .options import SHIPPED, AsJson, LlamaLib, LlamaPython, TokenText, file_of, llama_of, whole_numbers
 
@@ -39,7 +40,9 @@ def verify(
         ids = whole_numbers(tokens) if tokens else []
         options = Options(ids, forward, against == "llamacpp", llama_of(llama_lib, llama_python), against == "transformers", seen)
         first, *others = map(file_of, source)
-        report = prove(file_of(str(copy)), first, route, options, others)
+        said = file_of(str(copy))
+        say_so([said, first, *others])
+        report = prove(said, first, route, options, others)
     if as_json:
         out.json(report.as_json())
     else:

@@ -112,7 +112,7 @@ class Trace(Mapping[str, F]):
         self.path = path
         cure = "record it with `refmodel trace`"
         check_regular(path)
-        with handed("safetensors", str(path), TraceError, cure):
+        with handed("safetensors", str(path), TraceError, cure, "not a readable safetensors trace"):
             self._file = safe_open(path, framework="numpy")
         with open(path, "rb") as f:
             (length,) = struct.unpack("<Q", f.read(8))

@@ -22,6 +22,7 @@ Real: TypeAlias = float
 Flag: TypeAlias = bool
 REQUIRED: Any = object()
 MOST = (1 << 31) - 1  # of a whole number where a reader states no other range
+ANY = (-(1 << 63), (1 << 64) - 1)  # the range of what the reader checks itself, as an id that may be of no token
 LARGEST = 1e30  # of the size of a float, likewise
 CURE = "correct the key, or convert the model again"
 INTEGERS = {t for t in SCALARS if SCALARS[t].kind in "iu"} - {GGUFValueType.BOOL}
@@ -184,7 +185,7 @@ class Metadata(Mapping[Key, Any]):
         return value
 
     def int(self, key: Key, default: Any = REQUIRED, least: Whole = 0, most: Whole = MOST) -> Whole:
-        """A whole number from `least` to `most`, of any width, or the default, which need not be in this range, if the key is missing.
+        """A whole number of any width, from `least` to `most`; the default, whatever it is, if the key is missing.
 
         MetadataError for a value of another type or out of the range.
         """

@@ -15,12 +15,13 @@ OURS = (RefmodelError, MemoryError, KeyboardInterrupt, SystemExit, GeneratorExit
 
 
 @contextmanager
-def handed(library: str, where: str, error: type[RefmodelError], cure: str) -> Iterator[None]:
+def handed(library: str, where: str, error: type[RefmodelError], cure: str, fault: str = "") -> Iterator[None]:
     """Around a call into a library that is handed what a file says. Whatever it raises becomes `error`.
 
     library  its name, for the message
     where    the file, and the key or the tensor in it
     cure     what to do
+    fault    what is wrong then, where that is known better than that the library cannot read it
     """
     try:
         yield
@@ -28,7 +29,7 @@ def handed(library: str, where: str, error: type[RefmodelError], cure: str) -> I
         raise
     except BaseException as raised:
         why = " ".join(str(raised).split())[:120] or type(raised).__name__
-        raise error(f"{where}: cannot be read by {library} ({why}); {cure}") from None
+        raise error(f"{where}: {fault or f'cannot be read by {library}'} ({why}); {cure}") from None
 
 
 def from_json(
@@ -42,7 +43,7 @@ def from_json(
 
     pairs  makes an object of its keys and values, and may raise ValueError; None for a dict, whose last of two equal keys counts
     """
-    with handed("the JSON parser", where, error, cure):
+    with handed("json", where, error, cure, "is not JSON"):
         return json.loads(text, object_pairs_hook=pairs)
 
 

@@ -15,6 +15,7 @@ from ..errors import FileError
 from .partial import create, name_for, remove_left_over
 
 T = TypeVar("T")
+State = tuple[int, int, int, int]
 PACKAGE = Path(__file__).parent.parent  # the folder of refmodel itself, with golden/ and kernels/ in it
 MOST = 1 << 30  # bytes of a file that is read whole; what is larger is mapped
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -33,6 +34,12 @@ def user_folder() -> Path:
         return Path.home() / usual / "refmodel"
     except RuntimeError as error:
         raise FileNotFoundError(errno.ENOENT, str(error)) from None
+
+
+def state_of(descriptor: int) -> State:
+    """What tells an open file from another one, and from itself after it was written: device, inode, size, times in nanoseconds."""
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def check_regular(path: Path) -> int:
@@ -71,7 +78,8 @@ def whole(paths: Sequence[Path]) -> Iterator[list[BinaryIO]]:
 
     They are synced first, and the first path is renamed last: of files that are opened by the first of them, a set that is
     not complete cannot be opened. An error or Ctrl-C removes what was written. A kill may leave temporary files
-    (.NAME.….partial), which the next run removes, never a file under one of the paths that is not whole. FileError names the path that cannot be written.
+    (.NAME.….partial), which the next run removes, never a file under one of the paths that is not whole. FileError names the path
+    that cannot be written.
     """
     for parent in {path.parent for path in paths}:
         remove_left_over(parent)
@@ -104,6 +112,8 @@ def whole(paths: Sequence[Path]) -> Iterator[list[BinaryIO]]:
 def not_written(error: BaseException, path: Path, partial: Iterable[Path]) -> BaseException:
     """The error to raise: a FileError about `path` if the disk is full or a temporary file failed, else the error itself."""
     failed = str(getattr(error, "filename", "")).startswith(tuple(map(str, partial)))
+    if isinstance(error, OSError) and error.errno == errno.EFAULT:
+        return FileError(f"{path}: was not written: a file that was copied became shorter meanwhile; get it whole, and run again")
     if isinstance(error, OSError) and (error.errno in FULL or failed):
         return FileError(f"{path}: cannot be written: {error.strerror}; no part of it was left; make room, or name another place")
     return error

@@ -45,18 +45,12 @@ def ends(line: str, longest: int) -> str:
 class Terminal(Console):
     """One of the two consoles: rich's, behind the gate.
 
-    A width in the environment (COLUMNS) is kept by all lines; else only tables know the width, and sentences are not broken.
+    Tables keep to a width in the environment (COLUMNS). Sentences are not broken: a terminal does that, and a program reads them.
     """
 
     def __init__(self, stderr: bool = False) -> None:
         piped = not stderr and not (sys.stdout and sys.stdout.isatty()) and not os.environ.get("COLUMNS", "").isdigit()
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False, width=OF_A_PIPE if piped else None)
-
-    def print(self, *objects: Any, **how: Any) -> None:
-        """Print as rich's console does."""
-        if os.environ.get("COLUMNS", "").isdigit():
-            how["soft_wrap"] = None
-        super().print(*objects, **how)
 
     def render_str(self, text: str, **how: Any) -> Text:
         """A text before it is laid out."""

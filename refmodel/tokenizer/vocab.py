@@ -16,7 +16,7 @@ from gguf import GGUFValueType
 from numpy.typing import NDArray
 
 from ..errors import MetadataError
-from ..gguf.metadata import Metadata
+from ..gguf.metadata import ANY, Metadata
 
 
 class Attr(IntFlag):
@@ -79,7 +79,6 @@ FILL = {  # fill-in-the-middle tokens: key -> (its older key, the texts that sta
     "fim_rep": ("", "<|fim_repo|> <|repo_name|> <fim-repo> <REPO> <reponame>"),
     "fim_sep": ("", "<|file_sep|>"),
 }
-ANY = (-(1 << 63), (1 << 64) - 1)  # the range of an id: one outside of the vocabulary says that there is no such token
 ALWAYS_SHOWN = ("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>")
 
 
