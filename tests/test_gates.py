@@ -172,21 +172,22 @@ def test_a_mapped_file_that_is_cut_ends_the_process_with_a_line(tmp_path):
 def test_a_program_that_handles_the_signal_itself_keeps_it():
     before = signal.signal(signal.SIGBUS, signal.SIG_IGN)
     try:
+        kept = len(truncated.KEPT)
         truncated.say_so([Path("x")])
-        assert not truncated.KEPT
+        assert len(truncated.KEPT) == kept
     finally:
         signal.signal(signal.SIGBUS, before)
 
 
 # What is run, in a shell; the exit status; what stderr says. $A is a model, $R the program.
 STREAMS = {
-    "nobody reads": ("$R route blocks:1,5 --layers 4000 --json | head -1; exit ${PIPESTATUS[0]}", 141, ""),
+    "nobody reads": ("$R version | true; exit ${PIPESTATUS[0]}", 141, ""),
     "a full device": ("$R version > /dev/full", 2, "refmodel: what is printed: No space left on device\n"),
     "a full device, help": ("$R --help > /dev/full", 2, "refmodel: what is printed: No space left on device\n"),
     "no output": ("$R version >&-", 0, ""),
     "nowhere to complain": ("$R info /none 2> /dev/full", 2, ""),
     "no error output": ("$R info /none 2>&-", 2, ""),
-    "wrong words": ("$R route --layers x y", 2, "refmodel: Invalid value for '--layers': 'x' is not a valid integer range; "),
+    "wrong words": ("$R route --layers x y", 2, "refmodel: Invalid value for '--layers': 'x' is not a valid int"),
     "a number of 5000 digits": ("$R route x --layers $(printf '9%.0s' {1..5000})", 2, "refmodel: Invalid value for '--layers'"),
     "a name with escapes": (r"$R info $'/tmp/\e[31m\a[bold]:x:\nb'", 2, r"refmodel: /tmp/\x1b[31m\x07[bold]:x:\nb: no such file"),
     "a pipe": ("mkfifo f; $R info f", 2, "refmodel: f: cannot be opened: it is not a regular file"),

@@ -32,7 +32,7 @@ def say_so(paths: Sequence[Path]) -> None:
     Nothing happens where the system has no such signal, or the program that refmodel is a part of handles it.
     """
     number = getattr(signal, "SIGBUS", None)
-    if number is None or sys.platform != "linux" or (signal.getsignal(number) != signal.SIG_DFL and not KEPT):
+    if number is None or sys.platform != "linux" or signal.getsignal(number) != signal.SIG_DFL:
         return
     import llvmlite.binding as llvm
 
@@ -46,5 +46,8 @@ def say_so(paths: Sequence[Path]) -> None:
     engine.finalize_object()
     libc = ctypes.CDLL(None)
     libc.signal.restype, libc.signal.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
-    KEPT.append(engine)
-    libc.signal(number, engine.get_function_address("ended"))
+    before = libc.signal(number, engine.get_function_address("ended"))
+    if before in {None, *(old.get_function_address("ended") for old in KEPT)}:
+        KEPT.append(engine)
+    else:  # such as Python's faulthandler
+        libc.signal(number, before)
