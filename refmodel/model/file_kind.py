@@ -35,8 +35,12 @@ def _with(*ends: str) -> Callable[[GgufFile], str]:
 
 def _only(*starts: str) -> Callable[[GgufFile], str]:
     """What is shown of a file all of whose tensors have names that begin so; "" for another."""
-    first = lambda file: f"its first tensor is {next(iter(file.tensors))}"
-    return lambda file: first(file) if file.tensors and all(name.startswith(starts) for name in file.tensors) else ""
+
+    def shown(file: GgufFile) -> str:
+        first = next(iter(file.tensors), "")
+        return f"its first tensor is {first}" if first and all(name.startswith(starts) for name in file.tensors) else ""
+
+    return shown
 
 
 def _draft(file: GgufFile) -> str:
