@@ -1,7 +1,7 @@
 """Files that nobody would write: good ones of every format that is read, changed where their structure is, one seed for each.
 
 A mutant is read as a user's file would be. What may come out is a value, or one of our own errors in one line; nothing else, within
-two seconds and 256 MB. tests/many_mutants.py runs many of them, in child processes with limits; tests/test_mutants.py some.
+two seconds of the processor and 256 MB. tests/many_mutants.py runs many of them, in child processes; tests/test_mutants.py some.
 """
 
 import copy
@@ -552,7 +552,7 @@ def outcome(name: str, seed: int) -> str:
     """Read one mutant: `read`, `refused`, or a sentence about what should not have been."""
     made, r = FORMATS[name], random.Random(f"{name} {seed}")
     with TemporaryDirectory(prefix="mutant-") as folder:
-        signal.setitimer(signal.ITIMER_REAL, SECONDS if name not in SLOW else 60)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS if name not in SLOW else 60)
         try:
             with np.errstate(all="ignore"):
                 made(r, Path(folder))
@@ -573,7 +573,7 @@ def outcome(name: str, seed: int) -> str:
             where = f"{Path(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}" if last else "?"
             return f"{type(error).__name__} at {where}: {str(error)[:100]}"
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
     return "read"
 
 
@@ -581,7 +581,7 @@ def limited(megabytes: int = MEGABYTES) -> None:
     """Limit this process: a signal after the time of a mutant, and memory above what is taken now."""
     import resource
 
-    signal.signal(signal.SIGALRM, late)
+    signal.signal(signal.SIGPROF, late)
     for made in (models, tokenizers, checkpoints):
         made()
     taken = int(re.search(r"VmData:\s+(\d+)", Path("/proc/self/status").read_text())[1]) << 10

@@ -28,6 +28,7 @@ HEAD = re.compile(
 )
 NUMBER = re.compile(r"-?(?:\d+\.\d+|inf|nan)")
 SUM = re.compile(r"^\s*sum = (-?(?:\d+\.\d+|inf|nan))\s*$")
+MOST = 1 << 60  # numbers of a node
 SHOWN = 3  # numbers at each end of an axis
 FLOATS = {"f32", "f16", "bf16"}
 
@@ -109,7 +110,10 @@ def printed(node: Node) -> Numbers | None:
         shown = [range(n) for n in shape]
     if len(node.values) != prod(map(len, shown)) or 0 in shape:
         return None
-    at = np.arange(prod(shape)).reshape(shape)[np.ix_(*shown)].ravel()
+    if prod(shape) > MOST:
+        return None
+    strides = [prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    at = sum(axis * stride for axis, stride in zip(np.ix_(*shown), strides, strict=True)).ravel()
     values = np.array(node.values)
     total = node.total if node.ne[3] == 1 else np.nan
     return Numbers(squeezed(shape), "F32", lambda: values, at, step=0.5 * 10.0**-node.decimals, total=total)

@@ -20,6 +20,7 @@ from .dump import Dump, Numbers, decoded
 
 WRITE = "write it again with numpy.savez"
 MAGIC, ZIP = b"\x93NUMPY", b"PK\x03\x04"
+HEADER = 1 << 16  # bytes; NumPy's own bound is smaller
 MOST = 1 << 40  # bytes of one array: more than any machine has, and small enough to multiply
 NAMES = {("f", 8): "F64", ("f", 4): "F32", ("f", 2): "F16", ("V", 2): "BF16", ("b", 1): "U8"}
 NAMES |= {("i", n): f"I{8 * n}" for n in (8, 4, 2, 1)} | {("u", 1): "U8"}
@@ -53,8 +54,9 @@ def named(dtype: np.dtype[Any], where: str) -> str:
 def array(path: Path) -> Numbers:
     """The array of a .npy file, mapped. DumpError if it is damaged, truncated, or holds objects."""
     with path.open("rb") as file:
-        shape, columns, dtype = header(file, str(path))
-        start = file.tell()
+        beginning = io.BytesIO(file.read(HEADER))  # NumPy makes room for as much as a header says
+    shape, columns, dtype = header(beginning, str(path))
+    start = beginning.tell()
     kind, data = named(dtype, str(path)), mapped(path)[start:]
     if data.size != (needed := prod(shape) * dtype.itemsize):
         raise DumpError(f"{path}: has {data.size} bytes of data; shape {list(shape)} needs {needed}; was it written whole?")
@@ -71,7 +73,7 @@ def member(archive: zipfile.ZipFile, name: str, where: str) -> Numbers:
     """One array of an .npz. DumpError as for `array`."""
     info = archive.getinfo(name)
     with handed("zipfile", where, DumpError, WRITE), archive.open(name) as file:
-        start = io.BytesIO(file.read(1 << 16))
+        start = io.BytesIO(file.read(HEADER))
     shape, columns, dtype = header(start, where)
     kind, needed = named(dtype, where) if dtype.kind != "U" else "U8", prod(shape) * dtype.itemsize
     if info.file_size - start.tell() != needed:

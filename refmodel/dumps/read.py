@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DumpError, RefmodelError
-from ..machine.boundary import from_json
+from ..machine.boundary import expecting, from_json
 from ..machine.files import check_regular, contents, text_of
 from . import aprt, eval_callback, kld_base, logit_text, module_debugger, npy, raw, results_gguf, save_logits
 from .dump import Dump, Numbers
@@ -26,7 +26,8 @@ def read(path: Path) -> Dump:
 
     DumpError if its format is not known, it is damaged, or it is a model; the message says what to do.
     """
-    found = read_folder(path) if path.is_dir() else read_file(path)
+    with expecting(str(path), DumpError, "docs/formats.md lists the formats"):
+        found = read_folder(path) if path.is_dir() else read_file(path)
     if not found.arrays and not found.answer:
         listed = "; ".join(f"{name} ({why})" for name, why in list(found.unread.items())[:3])
         raise DumpError(
