@@ -79,7 +79,7 @@ class Keys:
 
         MetadataError for any other number, or if it is missing and has no default.
         """
-        value = self.md.float(self.full(name), default)
+        value = self.md.float(self.full(name), default, 0.0 if none else float(least), float(most))
         if not (least <= value <= most or (none and value == 0)):
             raise self.refused(name, value, f"expected {'0 for none, or ' * none}{least:g} to {most:g}")
         return value

@@ -181,7 +181,9 @@ class Metadata(Mapping[Key, Any]):
     def within(self, key: Key, value: Any, least: Real, most: Real) -> Any:
         """The number itself if it is from `least` to `most`; MetadataError otherwise, and for NaN."""
         if not least <= value <= most:
-            raise self.refused(key, value, f"expected {least} to {most}")
+            raise self.refused(
+                key, value, "expected " + " to ".join(f"{n:g}" if isinstance(n, float) else f"{n}" for n in (least, most))
+            )
         return value
 
     def int(self, key: Key, default: Any = REQUIRED, least: Whole = 0, most: Whole = MOST) -> Whole:
