@@ -13,7 +13,7 @@ from ..model.model import Model
 from .diff import logit_rows
 from .golden import LOGITS, Golden, c_library, call_of, engine_of, recorded_arrays, refuse_other_file, rows_of, statement
 from .golden_noise import Run, engine_named, explains, measured
-from .golden_tolerance import EXACT, OWN, ROUND, allowed
+from .golden_tolerance import OWN, allowed, finest_first
 from .other_side import Other
 from .rows import LogitRow, Row, compare
 from .semantics import misfits, semantics
@@ -190,7 +190,7 @@ def by_token(golden: Golden, other: Other, tap: str, a: F, b: F) -> list[LogitRo
 
 def explained_by(golden: Golden, rows: Sequence[Row], how: str) -> str:
     """The finest engine whose noise would explain all rows; empty if none does, or only a finer one than `how`."""
-    for name in (EXACT, *ROUND):
+    for name in finest_first(golden.said["noise"]):
         if name != how and all(not row.problem and row.nmse <= allowed(golden, row.name, name, False) for row in rows):
             return name
     return ""

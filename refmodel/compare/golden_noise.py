@@ -20,7 +20,7 @@ from ..numerics import FAST, LLAMACPP, ORACLE, REFERENCE
 from ..ops.ieee import half
 from .allowances import FLOOR, OF_CLASSES, OF_FLOATS
 from .diff import has_draft, shows_scores
-from .golden_tolerance import EXACT, FLOATS, OWN, ROUND
+from .golden_tolerance import EXACT, FLOATS, OWN, ROUND, finest_first
 from .rounding_classes import bfloat_of, through
 from .rows import compare
 from .verdict import twin
@@ -139,8 +139,8 @@ def explains(noise: Noise, exact: Mapping[str, F], arrays: Mapping[str, F]) -> s
     noise, exact  as `measured` gives them
     """
     away = distances(arrays, exact)
-    for name in ENGINES:
+    for name in finest_first(noise):
         factor = OF_FLOATS if name in FLOATS else OF_CLASSES
-        if name in noise and all(lost <= factor * noise[name].get(tap, 0.0) + FLOOR for tap, lost in away.items()):
+        if all(lost <= factor * noise[name].get(tap, 0.0) + FLOOR for tap, lost in away.items()):
             return name
     return ""

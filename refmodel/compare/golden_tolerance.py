@@ -1,11 +1,13 @@
 """How far an engine may be from a golden: the noise that was measured when it was recorded, times a factor. Nothing is run here."""
 
+from collections.abc import Mapping
+
 from .allowances import FLOOR, OF_CLASSES, OF_FLOATS
 from .golden import Golden
 
 OWN = "own"  # the noise between two engines that round alike
 EXACT, FLOATS = "oracle", ("oracle", "reference")
-ROUND = ("reference", "f16", "fast", "llamacpp", "bf16")  # engines by what they round, the finest first; see golden_noise.ENGINES
+ROUND = ("reference", "f16", "fast", "llamacpp", "bf16")  # engines by what they round; see golden_noise.ENGINES
 
 
 def allowed(golden: Golden, tap: str, engine: str, alike: bool) -> float:
@@ -27,3 +29,8 @@ def engine_named_or_own(golden: Golden, rounds: str) -> tuple[str, bool]:
     """
     mine = str(golden.said["engine"]["rounds"])
     return (rounds, False) if rounds else ("reference", False) if mine == EXACT else (mine, False)
+
+
+def finest_first(noise: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """The engines of ROUND that were measured, the one with the least noise first."""
+    return sorted((name for name in ROUND if name in noise), key=lambda name: max(noise[name].values(), default=0.0))
