@@ -23,6 +23,7 @@ from .commands.route import route
 from .commands.run import run
 from .commands.start import start
 from .commands.surgery import surgery
+from .commands.sweep import sweep
 from .commands.trace import trace
 from .commands.verify import verify
 from .commands.version import version
@@ -41,6 +42,7 @@ for command in (demo, info, run, diff, trace, route, surgery, verify, oracle, wa
     app.command()(command)
 app.add_typer(golden, name="golden")
 app.add_typer(dumps, name="dumps")
+app.add_typer(sweep, name="sweep")
 app.callback(invoke_without_command=True)(start)
 
 
