@@ -26,7 +26,7 @@ def cells(row: "Row", judged: "Row | None") -> list[str | Text]:
     explained = Text("not judged") if judged is None else Text("explained", "green") if judged.within else Text("WRONG", "bold red")
     word = explained if row.differ or (judged and not judged.within) else Text("same bits", "green")
     if row.problem:
-        return [row.name, "", "", "", "", word.append(f" {row.problem}", "default not bold")]
+        return [row.name, "", "", "", "", Text.assemble(word, f" {row.problem}")]
     return [
         row.name,
         str(list(row.shape)),
