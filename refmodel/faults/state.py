@@ -35,7 +35,7 @@ def kept_states(e: Engine) -> Engine | None:
     return replace(e, model=altered(e.model, begin=never_reset((Recurrent, Convolved)))) if any(e.model.hp.recurrent) else None
 
 
-FAULTS = [
+FAULTS: list[Fault] = [
     Fault(
         id="F45",
         name="state-not-reset",
