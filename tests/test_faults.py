@@ -19,20 +19,29 @@ SEQUENCES = [[[5, 9, 200, 31, 7], [3], [99]], [[8], [120]]]
 ROUTE = [0, 1, 1, 2, 2]
 WHEN = {PROMPT: (0, 0), LATER: (0, 1), SECOND: (1, 0), SHORT: (1, 0), ROUTED: (0, 0), ROUTED_LATER: (0, 1)}
 FAULTS = library.FAULTS
-CLAIMS = [(name, arch) for name in FAULTS for arch in library.architectures(name)]
+
+
+def some(name):
+    """Two of the architectures that a fault claims, others for other faults; tests/many_faults.py takes them all."""
+    claimed = library.architectures(name)
+    first = sum(map(ord, name))
+    return {claimed[(first + step) % len(claimed)] for step in (0, len(claimed) // 2)} if claimed else ()
+
+
+CLAIMS = [(name, arch) for name in FAULTS for arch in sorted(some(name))]
+
+
+def engine_of(path):
+    """The healthy engine of a file; its base of RoPE is not the default one."""
+    model = load(path)
+    return Engine(model.with_hparams(rope=replace(model.hp.rope, base=3e4)), NUMPY)
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
-    """Architecture -> the healthy engine of a tiny model; its base of RoPE is not the default one."""
+    """Architecture -> the healthy engine of a tiny model."""
     folder = tmp_path_factory.mktemp("models")
-
-    @cache
-    def of(arch):
-        model = load(tiny.build(folder / f"{arch}.gguf", arch, n_layer=3, trained=True))
-        return Engine(model.with_hparams(rope=replace(model.hp.rope, base=3e4)), NUMPY)
-
-    return of
+    return cache(lambda arch: engine_of(tiny.build(folder / f"{arch}.gguf", arch, n_layer=3, trained=True)))
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +102,12 @@ def test_a_fault_is_described(name):
 @pytest.mark.parametrize(("name", "arch"), CLAIMS)
 def test_a_fault_changes_what_it_says_and_nothing_else(name, arch, engine, healthy):
     """Every tap starts from healthy numbers, so what differs is what the fault does itself."""
-    fault, base, theirs = FAULTS[name], engine(arch), healthy(arch)
-    faulty = fault.on(base)
+    keeps_its_contract(FAULTS[name], engine(arch), healthy(arch))
+
+
+def keeps_its_contract(fault, base, theirs):
+    """Assert that a fault changes all of its sites and nothing else, first in the call that it says."""
+    faulty, arch = fault.on(base), base.model.architecture
     assert faulty is not None
     if faulty.feed is not base.feed:
         return
