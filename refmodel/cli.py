@@ -15,12 +15,15 @@ import typer
 from . import check_links
 from .commands.demo import demo
 from .commands.diff import diff
+from .commands.golden import app as golden
 from .commands.info import info
+from .commands.match import app as dumps
 from .commands.oracle import oracle
 from .commands.route import route
 from .commands.run import run
 from .commands.start import start
 from .commands.surgery import surgery
+from .commands.sweep import sweep
 from .commands.trace import trace
 from .commands.verify import verify
 from .commands.version import version
@@ -37,6 +40,9 @@ app = typer.Typer(
 )
 for command in (demo, info, run, diff, trace, route, surgery, verify, oracle, warmup, version):  # as a newcomer needs them
     app.command()(command)
+app.add_typer(golden, name="golden")
+app.add_typer(dumps, name="dumps")
+app.add_typer(sweep, name="sweep")
 app.callback(invoke_without_command=True)(start)
 
 
