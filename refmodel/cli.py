@@ -21,6 +21,7 @@ from .commands.route import route
 from .commands.run import run
 from .commands.start import start
 from .commands.surgery import surgery
+from .commands.sweep import sweep
 from .commands.trace import trace
 from .commands.verify import verify
 from .commands.version import version
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 for command in (demo, info, run, diff, trace, route, surgery, verify, oracle, warmup, version):  # as a newcomer needs them
     app.command()(command)
+app.add_typer(sweep, name="sweep")
 app.callback(invoke_without_command=True)(start)
 
 
