@@ -130,13 +130,9 @@ def branches_at_once(batch: Batch, routes: Sequence[Route], xs: Sequence[F], mem
     """
     free = available()
     limit = memory if memory is not None else free // 2 if free is not None else None
-    tokens = sum(map(len, xs))
-    standing = 2 * sum(x.nbytes for x in xs)  # before and after the final norm
-    states = (
-        sum(bytes_of_states(batch, route, len(x)) for route in (max(routes, key=lambda r: len(r.layers)),) for x in xs)
-        if keep
-        else 0
-    )
+    tokens, standing = sum(map(len, xs)), 2 * sum(x.nbytes for x in xs)  # before and after the final norm
+    longest = max(routes, key=lambda route: len(route.layers), default=None)
+    states = sum(bytes_of_states(batch, longest, len(x)) for x in xs) if keep and longest else 0
     wanted = -(-2 * AT_ONCE // max(tokens, 1))
     if limit is None:
         return wanted
