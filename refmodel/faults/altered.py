@@ -143,12 +143,17 @@ def group_of(model: Model, w: Any) -> str:
     return OUTSIDE if w is None else GROUPS[model.arch.kind(model.hp, w.index)]
 
 
+def here(model: Model, site: str) -> dict[str, str]:
+    """Where a model's architecture has a site: group of blocks -> tap."""
+    return places(site, model.architecture, model.hp.n_expert > 0)
+
+
 def touched(model: Model, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     """Where a model has these sites: group of its blocks -> taps. Groups without any are left out."""
     groups = {OUTSIDE, *(GROUPS[kind] for kind in model.kinds)}
     found: dict[str, tuple[str, ...]] = {}
     for name in names:
-        for group, tap in places(name, model.architecture).items():
+        for group, tap in here(model, name).items():
             if group in groups:
                 found[group] = (*found.get(group, ()), tap)
     return found
@@ -160,7 +165,7 @@ def rewired(model: Model, patches: Mapping[str, Patch], reads: tuple[str, ...]) 
     patches  site -> its patch
     reads    the sites whose numbers the patches read
     """
-    own = {site: places(site, model.architecture) for site in (*patches, *reads)}
+    own = {site: here(model, site) for site in (*patches, *reads)}
     reach = {group for site in patches for group in own[site]}
     assert set(own) <= set(SITES)
 

@@ -99,7 +99,14 @@ SITES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "short conv gated": ((CONV,), ("mul#1",)),
     # experts
     "router probabilities": (OF_BLOCKS, ("ffn_moe_probs",)),
+    "router": (OF_BLOCKS, ("ffn_moe_logits",)),
+    "chosen probabilities": (OF_BLOCKS, ("ffn_moe_weights",)),
     "shares": (OF_BLOCKS, ("ffn_moe_weights_norm",)),
+    "expert gate": (OF_BLOCKS, ("ffn_moe_gate",)),
+    "expert up": (OF_BLOCKS, ("ffn_moe_up",)),
+    "expert product": (OF_BLOCKS, ("ffn_moe_swiglu",)),
+    "expert down": (OF_BLOCKS, ("ffn_moe_down",)),
+    "shared expert's score": (OF_BLOCKS, ("shared_expert_gate",)),
     "experts": (OF_BLOCKS, ("ffn_moe_out",)),
     "shared expert": (OF_BLOCKS, ("ffn_shexp_gated",)),
     "shared expert's share": (OF_BLOCKS, ("shared_expert_gate_sigmoid",)),
@@ -107,21 +114,28 @@ SITES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 @cache
-def taps(architecture: str) -> Mapping[str, frozenset[str]]:
+def taps(architecture: str, experts: bool) -> Mapping[str, frozenset[str]]:
     """The taps of an architecture, by the group of the block: `Qcur#2`, without the position.
+
+    experts  whether the model has experts, which the table of some architectures lists apart
 
     OracleError if there is no table of llama.cpp's node names for it.
     """
     found: dict[str, set[str]] = {group: set() for group in (*OF_BLOCKS, OUTSIDE)}
-    for section, entries in table(architecture).sections.items():
+    sections = table(architecture).sections
+    kinds = {name: set(re.findall(r"\w+", name)) & set(GROUPS) for name in sections}
+    apart = {name for name, words in kinds.items() if "experts" in words}
+    for section, entries in sections.items():
         names = {re.sub(r"-N(?=#|$)", "", entry.tap) for entry in entries if entry.tap}
-        for word in re.findall(r"\w+", section):
-            found[GROUPS.get(word, OUTSIDE)] |= names if GROUPS.get(word) or section.startswith(("head", "tail")) else set()
+        if apart and kinds[section] and (section in apart) != experts:
+            continue
+        for group in {GROUPS[kind] for kind in kinds[section]} or {OUTSIDE}:
+            found[group] |= names
     return {group: frozenset(names) for group, names in found.items()}
 
 
-def places(site: str, architecture: str) -> dict[str, str]:
-    """Where an architecture has a site: group of blocks -> tap."""
+def places(site: str, architecture: str, experts: bool) -> dict[str, str]:
+    """Where an architecture, with or without experts, has a site: group of blocks -> tap."""
     groups, names = SITES[site]
-    here = {group: [name for name in names if name in taps(architecture)[group]] for group in groups}
+    here = {group: [name for name in names if name in taps(architecture, experts)[group]] for group in groups}
     return {group: found[0] for group, found in here.items() if found}

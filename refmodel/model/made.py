@@ -102,8 +102,8 @@ def zeros_of(name: str, kind: Q, shape: tuple[int, ...]) -> Bytes:
 
 
 def zero_matrices(name: str, kind: Q, shape: tuple[int, ...]) -> Bytes:
-    """zeros_of a matrix, random_of a vector; a `fill` for `parts`."""
-    return (zeros_of if len(shape) > 1 else random_of)(name, kind, shape)
+    """zeros_of a large matrix, random_of a vector or the taps of a convolution; a `fill` for `parts`."""
+    return (zeros_of if len(shape) > 1 and "conv" not in name else random_of)(name, kind, shape)
 
 
 def random_of(name: str, kind: Q, shape: tuple[int, ...]) -> Bytes:
