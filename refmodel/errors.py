@@ -37,9 +37,17 @@ class DumpError(RefmodelError):
     """Another program's dump cannot be read, or is not of this model."""
 
 
+class GoldenError(RefmodelError):
+    """A golden cannot be read, was changed after it was recorded, or is of something else than it is checked against."""
+
+
 class MemoryLimitError(RefmodelError):
     """The keys and values of a run would not fit into the free memory of this machine."""
 
 
 class OracleError(RefmodelError):
     """No llama.cpp was found that can be run here, or the one that was found failed."""
+
+
+class SweepError(RefmodelError):
+    """A plan, a probe or a ledger of a sweep cannot be read, or does not belong to this sweep."""

@@ -10,7 +10,7 @@ from ..arrays import F
 from ..forward.call import Call
 from ..forward.state import KeyValues
 from ..forward.weights import Block, Output, Weight
-from .facts import Facts
+from .facts import USUAL, Facts
 from .hparams import Hparams
 from .keys import Keys
 from .kinds import Kinds, keys_and_values
@@ -41,6 +41,7 @@ FACTS = Facts(
         "post_ffw_norm.weight": "RMS norm of what the feed-forward part gives, before it is added to the residual sum",
         "ffn_gate.weight": "its GELU multiplies ffn_up",
     },
+    semantics={**USUAL, "feed-forward": "down(gelu(gate(x)) * up(x)), gelu by tanh", "embedding": "times sqrt(E)"},
     kind_meanings={"sliding": "attention to the last {window} tokens, itself among them"},
 )
 new_state, globals = keys_and_values, outside
@@ -105,8 +106,7 @@ def attention(h: F, w: Block, s: KeyValues, c: Call) -> F:
     k = c.tap("Kcur#2", num.rope(c.norm("Kcur_normed", k, w.attn_k_norm, normed="norm#2"), c.pos, rope))
     v = c.linear("Vcur", h, w.attn_v).reshape(k.shape)
     q = c.tap("scale", q * num.inverse_root(hp.query_dim))
-    k, v = s.append(num.store(k), num.store(v))  # [S, G, D]
-    o = c.tap("kqv_out", c.attention(q, k, v, 1.0, window))  # [T, H*D]
+    o = c.tap("kqv_out", c.attention(q, k, v, w, s, 1.0, window))  # [T, H*D]
     return c.linear("mul_mat", o, w.attn_output)
 
 

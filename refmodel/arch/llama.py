@@ -12,7 +12,7 @@ from ..forward.call import Call
 from ..forward.state import KeyValues
 from ..forward.weights import Block, Output, Weight
 from ..ops.experts import LEAST, largest, total
-from .facts import Facts
+from .facts import CHOSEN, USUAL, Facts
 from .hparams import Hparams
 from .keys import Keys
 from .kinds import always_attention, keys_and_values
@@ -23,7 +23,7 @@ from .shapes import ATTENTION, EXPERTS, FFN, Shapes, attention_shapes, dense, ex
 BIASED: tuple[str, ...] = ATTENTION + FFN
 SCALED: tuple[str, ...] = ATTENTION + FFN + EXPERTS
 FUSED: tuple[str, ...] = ("attn_qkv",)
-FACTS = Facts()
+FACTS = Facts(semantics={**USUAL, **CHOSEN})
 kind, new_state = always_attention, keys_and_values
 
 
@@ -65,8 +65,7 @@ def attention(h: F, w: Block, s: KeyValues, c: Call) -> F:
     k = c.linear("Kcur", h, w.attn_k).reshape(v.shape)
     q = c.tap("Qcur#2", num.rope(q, c.pos, hp.rope))
     k = c.tap("Kcur#2", num.rope(k, c.pos, hp.rope))
-    k, v = s.append(num.store(k), num.store(v))  # [S, G, D]
-    o = c.tap("kqv_out", c.attention(q, k, v, num.inverse_root(hp.head_dim), hp.window_of(w.index)))  # [T, H*D]
+    o = c.tap("kqv_out", c.attention(q, k, v, w, s, num.inverse_root(hp.head_dim), hp.window_of(w.index)))  # [T, H*D]
     return c.linear("attn_out", o, w.attn_output)
 
 

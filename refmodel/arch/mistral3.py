@@ -10,7 +10,7 @@ from ..forward.call import Call
 from ..forward.state import KeyValues
 from ..forward.weights import Block, Output, Weight
 from ..ops.attention import growth
-from .facts import Facts
+from .facts import USUAL, Facts
 from .hparams import Hparams
 from .keys import Keys
 from .kinds import always_attention, keys_and_values
@@ -24,6 +24,7 @@ FUSED: tuple[str, ...] = ("attn_qkv",)
 GROWN = "each grows by {temperature:g} · ln(1 + how many times its position holds {n_trained} tokens) of itself"
 FACTS = Facts(
     meanings={"attn_q.weight": "{n_head} queries of {head_dim}; " + GROWN},
+    semantics={**USUAL, "query": "times 1 + temperature * log(floor(p / n_trained) + 1) at position p"},
     scaling=("yarn_beta_fast", "yarn_beta_slow", "yarn_log_multiplier"),
 )
 kind, new_state = always_attention, keys_and_values
@@ -81,8 +82,7 @@ def attention(h: F, w: Block, s: KeyValues, c: Call) -> F:
     k = c.tap("Kcur#2", num.rope(k, c.pos, hp.rope))
     if hp.temperature:
         q = c.tap("Qcur_attn_temp_scaled", q * growth(c.pos, hp.n_trained, hp.temperature).astype(num.dtype)[:, None, None])
-    k, v = s.append(num.store(k), num.store(v))  # [S, G, D]
-    o = c.tap("kqv_out", c.attention(q, k, v, num.inverse_root(hp.head_dim), hp.window_of(w.index)))  # [T, H*D]
+    o = c.tap("kqv_out", c.attention(q, k, v, w, s, num.inverse_root(hp.head_dim), hp.window_of(w.index)))  # [T, H*D]
     return c.linear("attn_out", o, w.attn_output)
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
+    from ..info.finding import Finding
     from ..info.summary import KindRow, LayerRow
 from .tables import plain_table
 
@@ -20,7 +20,7 @@ def kinds(rows: "Sequence[KindRow]") -> Table:
         if i and row.kind != rows[i - 1].kind:
             table.add_section()
         kind = "" if i and row.kind == rows[i - 1].kind else row.kind
-        table.add_row(kind, escape(row.tensor), row.types, ", ".join(map(str, row.shape)), escape(row.meaning))
+        table.add_row(kind, row.tensor, row.types, ", ".join(map(str, row.shape)), row.meaning)
     return table
 
 
@@ -31,5 +31,16 @@ def layers(rows: "Sequence[LayerRow]", tensors: bool) -> Table:
         table.add_row(str(row.index), row.kind, f"{row.bytes / 1e6:.2f}", row.types)
         if tensors:
             for line in row.tensors:
-                table.add_row("", "", "", escape(line))
+                table.add_row("", "", "", line)
     return table
+
+
+def findings(found: "Sequence[Finding]") -> str:
+    """What an audit found, four lines each; one line if nothing."""
+    if not found:
+        return "audit: the numbers in this file are as in a sound one"
+    return "\n".join(
+        f"! {f.code}{': ' + ', '.join(f.faults) if f.faults else ''}\n"
+        f"    measured  {f.measured}\n    normal    {f.normal}\n    means     {f.means}"
+        for f in found
+    )
