@@ -3,9 +3,9 @@
     python tests/many_batches.py OUT [--count 200] [--numerics fast,reference,oracle,llamacpp]
 
 Batches are made in turn of the quantized models of golden/models, one or more of each architecture; sequences join, are fed in
-random groups and pieces, fork and leave (tests/companies.py). Each is then computed alone, in one call where the numerics lets any split
-give the same bits, and in a session where its bits are the same. OUT is a file of JSON lines, one for each batch; what is there
-already is not done again. The exit status is 1 if a bit differs.
+random groups and pieces, fork and leave (tests/companies.py). Each is then computed alone, in one call where the numerics lets any
+split give the same bits, and in a session where its bits are the same. OUT is a file of JSON lines, one for each batch; what is
+there already is not done again. The exit status is 1 if a bit differs.
 """
 
 import argparse

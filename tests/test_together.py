@@ -57,7 +57,7 @@ def test_run_writes_several_prompts(model, tmp_path):
         (["-p", "a", "-p", "b", "--timing"], "are for one reply"),
         (["-p", "a", "-p", "b", "--chat"], "--chat is one conversation"),
         (["--file", "EMPTY"], "has no prompt"),
-        (["--file", "BINARY"], "cannot be read as text in UTF-8"),
+        (["--file", "BINARY"], "is not UTF-8"),
         (["--file", "NOWHERE"], "no such file"),
         (["-p", "a", "-p", ""], "give either a text"),
     ],

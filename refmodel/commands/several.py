@@ -1,6 +1,5 @@
 """Several prompts of one `refmodel run`: they are written in one batch."""
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import FileError, TokenError
+from ..errors import TokenError
+from ..machine.files import text_of
 from ..machine.memory import Peak
-from ..report.console import err
+from ..report.console import err, out
 from ..report.progress import counting
 from .compiling import prepare
 from .options import file_of, token_ids
@@ -33,15 +33,12 @@ PromptFile = Annotated[
 def prompts_of(prompts: Sequence[str] | None, file: Path | None) -> list[str]:
     """The prompts of -p, then those of the file: its lines that are not blank.
 
-    FileError if it cannot be read or is no UTF-8; TokenError if it has no prompt.
+    FileError if it cannot be read or is not UTF-8; TokenError if it has no prompt.
     """
     if file is None:
         return list(prompts or ())
     path = file_of(str(file))
-    try:
-        lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"{path}: cannot be read as text in UTF-8 ({error}); give a text file with one prompt a line") from None
+    lines = [line for line in text_of(path).splitlines() if line.strip()]
     if not lines:
         raise TokenError(f"{path}: has no prompt; write one a line")
     return [*(prompts or ()), *lines]
@@ -82,10 +79,10 @@ def write_several(
             for prompt, task in zip(prompts, tasks, strict=True)
         ]
         figures = {"replies": replies, "numerics": policy.name, "seconds": seconds, "peak_anonymous_bytes": memory.bytes}
-        print(json.dumps(figures, indent=1))
+        out.json(figures)
         return
     for number, (prompt, task) in enumerate(zip(prompts, tasks, strict=True), 1):
-        print(f"{number}. {prompt}\n{task.reply.text}\n")
+        out.say(f"{number}. {prompt}\n{task.reply.text}\n\n")
     say(tasks, policy.name, seconds)
 
 
