@@ -138,7 +138,8 @@ def is_trace(path: Path) -> bool:
     if path.is_dir() or path.suffix != ".safetensors":
         return False
     said = provenance(dict(Trace(path).metadata))
-    return "provenance" in Trace(path).metadata and (not said or "calls" in said or "route" in said)
+    ours = not said or "calls" in said or "route" in said
+    return "provenance" in Trace(path).metadata and ours and said.get("names") != "modules"
 
 
 def with_bos(model: Model, calls: Sequence[Sequence[int]]) -> list[list[int]]:
