@@ -37,6 +37,7 @@ class record:
         self.chosen = chosen(model, names)
         self.model, self.sha256, self.calls = model, sha256, list[list[int]]()
         self.spool, self.handles, self.seen = Spool(Path(path), {}), list[Any](), set[str]()
+        self.last: tuple[str, F] = "", np.zeros(0, np.float32)
 
     def __enter__(self) -> "record":
         self.handles = [self.model.register_forward_pre_hook(self.begin, with_kwargs=True)]
@@ -76,6 +77,10 @@ class record:
             return
         array: F = np.asarray(first.detach().float().cpu())
         self.seen.add(name)
+        part, numbers = self.last
+        if part.startswith(f"{name}.") and numbers.shape == array.shape and np.array_equal(numbers, array):
+            return  # a module that returns what its last part gave: one of the two is enough
+        self.last = name, array
         self.spool.add(in_call(name, len(self.calls) - 1), array)
 
     def end(self, module: Any, args: Any, output: Any) -> None:
