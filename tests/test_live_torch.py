@@ -41,6 +41,7 @@ FAULTS = {
     "no_feed_forward": (5, {"ffn_out-5"}),
     "rotated_twice": (3, {"attn_output-3"}),
 }
+SMALL = {"swapped", "reversed_taps"}  # in block 0: in the logits alone they are smaller than rounding to 8 bits
 PARTS = {
     "full": lambda name: True,
     "hidden states": lambda name: (name.startswith("model.layers.") and name.count(".") == 2) or name == "lm_head",
@@ -104,4 +105,4 @@ def test_a_fault_is_named(fault, austen, dumps):
     verdict, other = found(austen, dump, "hidden states")
     assert verdict.word == "wrong"
     assert first(verdict, austen, other)["block"] == block
-    assert found(austen, dump, "logits")[0].word == "wrong"
+    assert found(austen, dump, "logits")[0].word == ("explained" if fault in SMALL else "wrong")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..arrays import F
-from ..errors import FileError, TokenError
-from ..machine.files import check_target
+from ..errors import TokenError
+from ..machine.files import check_target, text_of
 from ..machine.threads import use
 from ..report.console import err, out
 from .compiling import prepare
@@ -62,7 +62,7 @@ def write(
     from ..report.progress import counting
 
     loaded, policy = model_of(model), numerics_of(numerics)
-    words = read_text(text) if text and not prompt else prompt
+    words = text_of(file_of(str(text))) if text and not prompt else prompt
     ids = token_ids(loaded, words, tokens, special)
     check_target(output, loaded.file.parts)
     session = loaded.session(loaded.route(route), policy)
@@ -81,14 +81,6 @@ def write(
         with counting(err, "chunks", len(chunks)) as seen:
             write_kld_base(output, chunks, loaded.n_vocab, rows_of(session, begun(loaded, chunks), seen))
     out.print(f"{output}: {output.stat().st_size:,} bytes", markup=False)
-
-
-def read_text(path: Path) -> str:
-    """The text of a file. FileError if it is not UTF-8."""
-    try:
-        return file_of(str(path)).read_text()
-    except UnicodeDecodeError:
-        raise FileError(f"{path}: is not UTF-8 text; convert it first") from None
 
 
 def begun(model: "Model", chunks: Sequence[Sequence[int]]) -> list[list[int]]:
