@@ -17,11 +17,11 @@ PACKAGE = ROOT / "refmodel"
 ROWS = [
     {"cli", "testing"},
     {"commands"},
-    {"report"},
+    {"report", "laws"},
     {"surgery", "faults", "sweep"},
     {"compare", "text", "info", "speed"},
     {"model"},
-    {"numerics", "dumps", "hf"},
+    {"numerics", "dumps", "hf", "torch"},
     {"arch", "llamacpp"},
     {"forward", "tokenizer"},
     {"ops", "kernels", "gguf"},
