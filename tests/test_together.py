@@ -7,6 +7,7 @@ import tiny
 from test_cli import refmodel as command
 
 import refmodel
+from refmodel.report.console import shown
 from refmodel.text.generate import generate
 from refmodel.text.reply import Reply
 from refmodel.text.sampling import GREEDY, Sampling
@@ -47,7 +48,7 @@ def test_run_writes_several_prompts(model, tmp_path):
     for reply in replies:
         assert reply["text"] == json.loads(command("run", *words, "-p", reply["prompt"], "--json").stdout)["text"]
     plain = command("run", *words, "-p", "a", "-p", "the cat")
-    assert plain.stdout == "".join(f"{n}. {r['prompt']}\n{r['text']}\n\n" for n, r in enumerate(replies[:2], 1))
+    assert plain.stdout == "".join(shown(f"{n}. {r['prompt']}\n{r['text']}\n\n") for n, r in enumerate(replies[:2], 1))
 
 
 @pytest.mark.parametrize(
