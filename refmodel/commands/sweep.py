@@ -21,10 +21,16 @@ from .probing import probes_of
 if TYPE_CHECKING:
     from ..model.model import Model
     from ..model.route import Route
+    from ..sweep.engines import Probe
     from ..sweep.ledger import Sweep
-    from ..sweep.probes.probe import Forced
     from ..sweep.results import Result, Results
     from ..sweep.sweep import Note
+
+
+PROBES = (
+    "What routes are scored by; may be given again: nll:TEXT, kl:TEXT, choices:FILE, digits:FILE; ng-math, cf-math, ng-eq, cf-eq, "
+    "reasoning, each with :FILE, :NUMBER of our own questions, or nothing."
+)
 
 
 class Group(TyperGroup):
@@ -48,10 +54,7 @@ sweep = typer.Typer(
 def run(
     model: ModelPath,
     output: Annotated[Path, typer.Option("-o", "--output", help="The ledger: a file that is begun, or continued.")],
-    probe: Annotated[
-        list[str],
-        typer.Option(metavar="KIND[:FILE]", help="What routes are scored by; may be given again. nll:TEXTFILE, kl:TEXTFILE"),
-    ],
+    probe: Annotated[list[str], typer.Option(metavar="KIND[:FILE]", help=PROBES)],
     every: Annotated[bool, typer.Option("--all", help="Every window (i, j).")] = False,
     windows: Annotated[
         list[str] | None, typer.Option(help='Some windows: "size=4 stride=1 start=8..32"; may be given again.')
@@ -91,7 +94,7 @@ def run(
 
 
 def swept(
-    model: "Model", probes: "dict[str, Forced]", plan: "Sequence[Route]", numerics: str, output: Path, racing: bool
+    model: "Model", probes: "dict[str, Probe]", plan: "Sequence[Route]", numerics: str, output: Path, racing: bool
 ) -> dict[str, Any]:
     """Run the plan into the ledger. Returns figures for --json."""
     from ..report.progress import sweeping
@@ -116,7 +119,7 @@ def swept(
                 full(run, plan)
             hold_out(run)
         found = results(ledger)
-    return figures | {"block_visits": engine.visits, "verdicts": [verdict.as_json() for verdict in verdicts(found)]}
+    return figures | {"block_visits": engine.batch.work.visits, "verdicts": [verdict.as_json() for verdict in verdicts(found)]}
 
 
 def said(ledger: Path, figures: dict[str, Any]) -> None:
@@ -128,7 +131,7 @@ def said(ledger: Path, figures: dict[str, Any]) -> None:
     shown_ledger(ledger)
 
 
-def about_of(model: "Model", numerics: str, probes: "dict[str, Forced]") -> "Sweep":
+def about_of(model: "Model", numerics: str, probes: "dict[str, Probe]") -> "Sweep":
     """What a ledger of this sweep says of itself."""
     from ..sweep.ledger import Sweep
 
