@@ -1,16 +1,29 @@
 """`refmodel info`: what a file holds."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..report.console import out
+from ..errors import RefmodelError
+from ..report.console import err, out
 from .options import AsJson, ModelPath, model_of
+
+if TYPE_CHECKING:
+    from ..model.model import Model
+
+Audit = Annotated[bool, typer.Option("--audit", help="Look at the numbers too: norms, decays, orders, dead or repeated tensors.")]
+Source = Annotated[
+    str, typer.Option(help="With --audit: the GGUF or Hugging Face folder that the file was made of, to compare with.")
+]
 
 
 def info(
-    model: ModelPath, as_json: AsJson = False, tensors: Annotated[bool, typer.Option(help="List every tensor.")] = False
+    model: ModelPath,
+    as_json: AsJson = False,
+    tensors: Annotated[bool, typer.Option(help="List every tensor.")] = False,
+    audit: Audit = False,
+    source: Source = "",
 ) -> None:
     """Show what a file holds: what each tensor is for, the kind of each block, the tokenizer, and what looks wrong."""
     from ..info import summary as held
@@ -20,7 +33,12 @@ def info(
     from ..report.tables import pairs
     from ..surgery.runtimes import not_in_a_copy
 
+    if source and not audit:
+        raise RefmodelError("--source is for --audit; add that, or leave it out")
     loaded = model_of(model)
+    if audit:
+        audited(loaded, source, as_json)
+        return
     summary, kinds, layers, findings = (
         held.summary(loaded),
         held.kind_table(loaded),
@@ -38,3 +56,20 @@ def info(
     out.print(show.kinds(kinds))
     out.print(show.layers(layers, tensors))
     out.print("\n".join(f"! {line}" for line in findings) or "no inconsistencies found", markup=False)
+
+
+def audited(model: "Model", source: str, as_json: bool) -> None:
+    """Print what the numbers in a file say of it."""
+    from ..info.audit import audit
+    from ..info.checks import inconsistencies
+    from ..report import info as show
+    from ..report.progress import watching
+
+    with watching(err, "looking at") as seen:
+        found = audit(model, model_of(source) if source else None, seen)
+    lines = inconsistencies(model)
+    if as_json:
+        print(json.dumps({"audit": [vars(finding) for finding in found], "inconsistencies": lines}, indent=1))
+        return
+    out.print(show.findings(found), markup=False, soft_wrap=True)
+    out.print("\n".join(f"! {line}" for line in lines) or "no inconsistencies found", markup=False)

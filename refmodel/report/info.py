@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
+    from ..info.finding import Finding
     from ..info.summary import KindRow, LayerRow
 from .tables import plain_table
 
@@ -33,3 +34,14 @@ def layers(rows: "Sequence[LayerRow]", tensors: bool) -> Table:
             for line in row.tensors:
                 table.add_row("", "", "", escape(line))
     return table
+
+
+def findings(found: "Sequence[Finding]") -> str:
+    """What an audit found, four lines each; one line if nothing."""
+    if not found:
+        return "audit: the numbers in this file are as in a sound one"
+    return "\n".join(
+        f"! {f.code}{': ' + ', '.join(f.faults) if f.faults else ''}\n"
+        f"    measured  {f.measured}\n    normal    {f.normal}\n    means     {f.means}"
+        for f in found
+    )
