@@ -119,7 +119,7 @@ def swept(
                 full(run, plan)
             hold_out(run)
         found = results(ledger)
-    return figures | {"block_visits": engine.batch.work.visits, "verdicts": [verdict.as_json() for verdict in verdicts(found)]}
+    return figures | {"block_runs": engine.batch.work.executions, "verdicts": [verdict.as_json() for verdict in verdicts(found)]}
 
 
 def said(ledger: Path, figures: dict[str, Any]) -> None:

@@ -80,7 +80,7 @@ def ended(one: Answering, token: int, tokenizer: Tokenizer, raw: bool) -> Reply 
 
 
 def trouble(text: str, loop: bool) -> str:
-    """`mute` for nothing, `loop` for a phrase again and again, `garbage` for characters that are no words or numbers; else empty."""
+    """`mute` for nothing, `loop` for a phrase again and again, `garbage` for what is not made of words or numbers; else empty."""
     plain = "".join(text.split())
     if not plain:
         return "mute"

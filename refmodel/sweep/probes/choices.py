@@ -161,13 +161,11 @@ def read_choice(path: Path, number: int, record: Mapping[str, Any]) -> tuple[str
             raise ValueError(f"answer {answer!r} of {len(texts)} choices")
         return str(record["question"]), texts, right
     except (KeyError, TypeError, ValueError) as error:
-        raise SweepError(
-            f"{path}: record {number} has no question, choices and answer ({error}); docs/sweep.md has the form"
-        ) from None
+        raise SweepError(f"{path}: record {number} has no question, choices, answer ({error}); see docs/sweep.md") from None
 
 
 def digits_probe(name: str, path: Path, ask: Asker, tokenizer: Tokenizer, held_out_of: str = "") -> Digits:
-    """A probe over records {prompt, answer}, the answer a digit or left out. SweepError for another form, or if digits are no tokens."""
+    """A probe over records {prompt, answer}, the answer a digit or left out. SweepError for another form, or without tokens."""
     words, right = list[str](), list[int | None]()
     for number, record in enumerate(records_of(path)):
         try:

@@ -19,7 +19,7 @@ def generator(kind: str, half: str) -> Random:
 
 
 def math(size: int, half: str) -> list[dict[str, Any]]:
-    """Hard sums for intuition, in turns: products, square roots, cube roots, and quotients that come out even. {question, answer}"""
+    """Hard sums in turns: products, square roots, cube roots, and quotients that come out even. {question, answer}"""
     r, made = generator("math", half), []
     for number in range(size):
         a, b = r.randint(1_000, 99_999), r.randint(1_000, 99_999)
@@ -111,7 +111,7 @@ def reasoning(size: int, half: str) -> list[dict[str, Any]]:
 
 EVENTS = (
     (
-        "finds that a letter with the prize of a contest is for someone else",
+        "finds that a letter with a contest's prize is for someone else",
         {"Disappointed": 8, "Embarrassed": 5, "Angry": 3, "Joyful": 1},
     ),
     ("hears that an operation on a sister went well", {"Relieved": 9, "Grateful": 8, "Worried": 2, "Jealous": 0}),

@@ -32,7 +32,7 @@ def digits(expected: int, answer: int) -> float:
     """Partial credit for a number, from 0 to 1, by its leading digits.
 
     Both are written in digits, and the shorter one is filled with zeros on the right to the length L of the longer one, p of them.
-    The score is (1 - |a - e| / max(a, e)) * (1 - p / L), within 0 and 1; it is 0 if the larger number is 0. A sign counts as a digit.
+    The score is (1 - |a - e| / max(a, e)) * (1 - p / L), within 0 and 1; 0 if the larger number is 0. A sign counts as a digit.
     """
     texts = str(int(expected)), str(int(answer))
     length = max(map(len, texts))

@@ -1,4 +1,4 @@
-"""Probes that let the model write an answer: math, emotions, reasoning, in the formats that RYS tools ship and with their scorers."""
+"""Probes that let the model write an answer: math, emotions, reasoning, in the formats of RYS tools and with their scorers."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +12,8 @@ from .probe import Answer, Facts, digest
 from .scorers import Mark, cf_eq, cf_math, ng_eq, ng_math, reasoning
 
 RATE = (
-    "Read the situation. Rate how strongly the person feels each of these emotions, from 0 (not at all) to 10 (as strongly as can be): "
-    "{emotions}.\n\nSituation: {situation}\n\n"
+    "Read the situation. Rate how strongly the person feels each of these emotions, from 0 (not at all) to 10 (as strongly as "
+    "can be): {emotions}.\n\nSituation: {situation}\n\n"
 )
 IN_ORDER = "Answer with the four numbers only, in this order, with commas between them."
 BY_NAME = "Answer with one line for each emotion: its name, a colon, its number. Write nothing else."
@@ -137,7 +137,7 @@ def questions_of(family: str, records: Sequence[Mapping[str, Any]], where: str) 
             questions.append(FAMILIES[family].read(record))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SweepError(
-                f"{where}: question {number} is no question of {family} ({type(error).__name__}: {error}); docs/sweep.md has the forms"
+                f"{where}: question {number} is none of {family} ({type(error).__name__}: {error}); docs/sweep.md has the forms"
             ) from None
     return questions
 
@@ -168,7 +168,7 @@ class Written:
         return Facts(self.name, digest(self.kind, self.records, asked), len(self.questions), held_out_of=self.held_out_of)
 
     def answer(self, number: int, reply: Reply) -> Answer:
-        """The score of one reply. One that is broken, and in which nothing can be read, scores 0, whatever the scorer gives silence."""
+        """The score of one reply. A broken one in which nothing can be read scores 0, whatever the scorer gives silence."""
         mark = self.questions[number].mark(reply.text)
         if reply.trouble and not mark.extracted:
             return Answer(0.0, f"[{reply.trouble}] {reply.text}".rstrip())
