@@ -8,11 +8,12 @@ from ..arrays import F
 from ..forward.numerics import Numerics
 from ..model.model import Model
 from ..model.route import Route
+from ..model.tree import read_routes
 from ..text.templates import KEY
 from .ledger import Outcome
 from .probes.probe import Answer, Forced
 from .probes.written import NOT_ASKED, Reply, Written
-from .writing import Task, answers
+from .writing import answers
 
 Probe = Forced | Written
 TRIED = 2  # questions after which a route whose answers are all broken is not asked any more
@@ -27,22 +28,18 @@ class Engine(Protocol):
 
 
 class Local:
-    """This process. `batch.work` counts what was computed."""
+    """This process. `batch.work` counts what was computed.
 
-    def __init__(self, model: Model, numerics: Numerics) -> None:
-        self.model, self.batch = model, model.batch(numerics)
+    memory  bytes that hidden states, keys and values may take; None: half of what is free
+    """
+
+    def __init__(self, model: Model, numerics: Numerics, memory: int | None = None) -> None:
+        self.model, self.batch, self.memory = model, model.batch(numerics), memory
 
     def unrouted(self, tokens: Sequence[int]) -> F:
         """The logits of the model in its own order, [T, V]."""
-        return self.logits(Route.identity(self.model.n_layer), tokens)
-
-    def logits(self, route: Route, tokens: Sequence[int]) -> F:
-        """The logits of a sequence from its start, [T, V]."""
-        handle = self.batch.add(route)
-        try:
-            return self.batch.forward({handle: tokens})[handle]
-        finally:
-            self.batch.drop(handle)
+        (reading,) = read_routes(self.batch, [tokens], [None], memory=self.memory)
+        return reading.logits(0)
 
     def run(self, probe: Probe, first: int, stop: int, routes: Sequence[Route]) -> Iterator[tuple[int, Outcome]]:
         """As Engine.run."""
@@ -61,8 +58,9 @@ class Local:
     def forced(self, probe: Forced, first: int, stop: int, routes: Sequence[Route]) -> Iterator[tuple[int, list[Answer]]]:
         """Yield (number of the route, its answers) of a probe that reads logits."""
         calls = probe.calls(first, stop, self.unrouted)
-        for number, route in enumerate(routes):
-            yield number, probe.answers(first, stop, [call.take(self.logits(route, call.tokens)) for call in calls])
+        for reading in read_routes(self.batch, [call.tokens for call in calls], routes, memory=self.memory):
+            taken = [call.take(reading.logits(n, slice(call.first, None))) for n, call in enumerate(calls)]
+            yield reading.number, probe.answers(first, stop, taken)
 
     def written(self, probe: Written, first: int, stop: int, routes: Sequence[Route]) -> Iterator[tuple[int, list[Answer]]]:
         """Yield (number of the route, its answers) of a probe that lets the model write.
@@ -94,11 +92,10 @@ class Local:
         self, probe: Written, questions: range, routes: Sequence[Route], chosen: Sequence[int]
     ) -> Iterator[tuple[int, int, Reply]]:
         """Yield (number of the route, question, reply) for some routes, as they end."""
-        places = [(number, question) for number in chosen for question in questions]
-        tasks = [Task(routes[number], probe.prompts[question]) for number, question in places]
-        raw = not self.model.file.metadata.str(KEY, "")
-        for place, reply in answers(self.batch, self.model.tokenizer, tasks, raw):
-            yield *places[place], reply
+        prompts, raw = [probe.prompts[question] for question in questions], not self.model.file.metadata.str(KEY, "")
+        some = [routes[number] for number in chosen]
+        for number, place, reply in answers(self.batch, self.model.tokenizer, prompts, some, raw, self.memory):
+            yield chosen[number], questions[place], reply
 
 
 def all_broken(replies: Iterable[Reply]) -> bool:

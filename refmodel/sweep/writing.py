@@ -1,66 +1,74 @@
-"""Many answers at once: every (route, question) is a sequence of one batch; one that ends makes room for the next."""
+"""Many answers at once: every (route, question) is a sequence of one batch; routes whose answers end make room for the next."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ..machine.memory import available
+import numpy as np
+
+from ..arrays import F
 from ..model.batch import Batch
 from ..model.route import Route
+from ..model.tree import Reading, read_routes
 from ..text.reply import repeated
 from ..tokenizer import Tokenizer
 from .probes.written import Prompt, Reply
 
 AT_ONCE = 64  # sequences that are computed together: more gain little speed
-SHARE = 0.5  # of the free memory that their states may take
 LOOK = 16  # tokens between two looks at whether an answer is made of words
 LOOP = 24  # tokens of a repeated phrase, four times or more, from which an answer counts as a loop
 
 
 @dataclass
 class Answering:
-    """One answer as it is written."""
+    """One answer as it is written.
 
-    number: int
-    prompt: Prompt
-    tokens: list[int] = field(default_factory=list)
-    next: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Task:
-    """One prompt under one route."""
-
-    route: Route
-    prompt: Prompt
-
-
-def answers(batch: Batch, tokenizer: Tokenizer, tasks: Sequence[Task], raw: bool) -> Iterator[tuple[int, Reply]]:
-    """Yield (number of the task, its greedy answer) as they end.
-
-    raw  the model has no chat template: an answer is one line, because such a model goes on with another question
+    route, place  which route, which prompt
+    most          tokens of it
+    tokens        those that were written
     """
-    waiting, active = list(enumerate(tasks))[::-1], dict[int, Answering]()
-    free = available()
-    room = None if free is None else int(SHARE * free)
-    taken: dict[int, int] = {}
-    while waiting or active:
-        while waiting and len(active) < AT_ONCE:
-            number, task = waiting[-1]
-            handle = batch.add(task.route)
-            cost = batch.memory({handle: len(task.prompt.tokens) + task.prompt.most})
-            if active and room is not None and sum(taken.values()) + cost > room:
-                batch.drop(handle)
-                break
-            waiting.pop()
-            taken[handle] = cost
-            active[handle] = Answering(number, task.prompt, next=task.prompt.tokens)
-        for handle, (ids, _) in batch.likeliest({handle: one.next for handle, one in active.items()}).items():
+
+    route: int
+    place: int
+    most: int
+    tokens: list[int] = field(default_factory=list)
+
+
+def answers(
+    batch: Batch, tokenizer: Tokenizer, prompts: Sequence[Prompt], routes: Sequence[Route], raw: bool, memory: int | None
+) -> Iterator[tuple[int, int, Reply]]:
+    """Yield (number of the route, place of the prompt, its greedy answer) as they end.
+
+    raw     the model has no chat template: an answer is one line, because such a model goes on with another question
+    memory  as read_routes has it
+    """
+    active = dict[int, Answering]()
+    readings = read_routes(batch, [prompt.tokens for prompt in prompts], routes, memory=memory, keep=True)
+    found = dict[int, int]()  # handle -> the token that was just chosen
+    while True:
+        while len(active) < AT_ONCE and (reading := next(readings, None)):
+            found |= begun(reading, prompts, active)
+        if not active:
+            return
+        for handle, token in found.items():
             one = active[handle]
-            one.next = (int(ids[0]),)
-            if (reply := ended(one, int(ids[0]), tokenizer, raw)) is not None:
+            if (reply := ended(one, token, tokenizer, raw)) is not None:
                 batch.drop(handle)
-                del active[handle], taken[handle]
-                yield one.number, reply
+                del active[handle]
+                yield one.route, one.place, reply
+        step = batch.likeliest({handle: [one.tokens[-1]] for handle, one in active.items()}) if active else {}
+        found = {handle: int(ids[0]) for handle, (ids, _) in step.items()}
+
+
+def begun(reading: Reading, prompts: Sequence[Prompt], active: dict[int, Answering]) -> dict[int, int]:
+    """Add the answers to all prompts under one route; returns the first token of each, by its handle."""
+    for place, handle in enumerate(reading.handles):
+        active[handle] = Answering(reading.number, place, prompts[place].most)
+    return {handle: greedy(reading.logits(place, slice(-1, None))[0]) for place, handle in enumerate(reading.handles)}
+
+
+def greedy(logits: F) -> int:
+    """The likeliest token of logits [V], the smallest of equals; NaN is less than any number."""
+    return int(np.argmax(np.where(np.isnan(logits), -np.inf, logits)))
 
 
 def ended(one: Answering, token: int, tokenizer: Tokenizer, raw: bool) -> Reply | None:
@@ -69,7 +77,7 @@ def ended(one: Answering, token: int, tokenizer: Tokenizer, raw: bool) -> Reply 
     if not over:
         one.tokens.append(token)
     loop = bool(repeated(one.tokens, least=LOOP))
-    over = over or loop or len(one.tokens) == one.prompt.most
+    over = over or loop or len(one.tokens) == one.most
     if not (over or raw or len(one.tokens) % LOOK == 0):
         return None
     text = tokenizer.decode(one.tokens)

@@ -56,7 +56,7 @@ class Choices:
     def calls(self, first: int, stop: int, unrouted: Unrouted) -> list[Call]:
         """A sequence for each ending."""
         return [
-            Call(item.tokens + ending[:-1], partial(likelihood, np.array(ending)))
+            Call(item.tokens + ending[:-1], partial(likelihood, np.array(ending)), len(item.tokens) - 1)
             for item in self.items[first:stop]
             for ending in item.endings
         ]
@@ -72,8 +72,8 @@ class Choices:
 
 
 def likelihood(ending: Ints, logits: F) -> F:
-    """The log-likelihood of the last tokens, [1], from the logits [T, V] at the places before them."""
-    return log_likelihoods(logits[-len(ending) :], ending).sum(keepdims=True)
+    """The log-likelihood of the ending, [1], from the logits [T, V] at the places before its tokens."""
+    return log_likelihoods(logits, ending).sum(keepdims=True)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Digits:
 
     def calls(self, first: int, stop: int, unrouted: Unrouted) -> list[Call]:
         """A sequence for each question."""
-        return [Call(tokens, partial(spread, np.array(self.tokens))) for tokens in self.prompts[first:stop]]
+        return [Call(tokens, partial(spread, np.array(self.tokens)), len(tokens) - 1) for tokens in self.prompts[first:stop]]
 
     def answers(self, first: int, stop: int, taken: Sequence[F]) -> list[Answer]:
         """One score a question."""
@@ -110,7 +110,7 @@ class Digits:
 
 
 def spread(tokens: Ints, logits: F) -> F:
-    """The probabilities of ten tokens after the last one, float64 [10], from logits [T, V]."""
+    """The probabilities of ten tokens after the last one, float64 [10], from logits [1, V]."""
     last = logits[-1].astype(np.float64)
     shares = np.exp(last - last.max())
     return shares[tokens] / shares.sum()
