@@ -62,9 +62,7 @@ def races(path: Path, count: int, r: np.random.Generator) -> bool:
         sure.append(confidence)
     print(f"{path.name}: {real.shape[1]} routes, {len(real)} groups of questions, {count} simulated sweeps")
     print(f"  the best five of the race contain one within the interval of the best: {right}; the best itself: {same}")
-    print(
-        f"  answers asked for: {100 * np.mean(asked):.0f} %; confidence that was reported: {100 * np.mean(sure):.0f} %"
-    )
+    print(f"  answers asked for: {100 * np.mean(asked):.0f} %; confidence that was reported: {100 * np.mean(sure):.0f} %")
     return right >= 0.95 * count
 
 

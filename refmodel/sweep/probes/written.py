@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import SweepError
+from ...machine.boundary import from_json
+from ...machine.files import text_of
 from . import made
 from .probe import Answer, Facts, digest
 from .scorers import Mark, cf_eq, cf_math, ng_eq, ng_math, reasoning
@@ -114,18 +116,16 @@ FAMILIES = {
 
 
 def records_of(path: Path) -> list[Mapping[str, Any]]:
-    """The records of a JSON file, an object of records or a list, or one record a line. SweepError if it is none of them."""
-    try:
-        text = path.read_text("utf-8")
-        try:
-            found = json.loads(text)
-        except ValueError:
-            found = [json.loads(line) for line in text.splitlines() if line.strip()]
-        records = list(found.values() if isinstance(found, dict) else found)
-        if not records or not all(isinstance(record, dict) for record in records):
-            raise ValueError("no records")
-    except ValueError as error:
-        raise SweepError(f"{path}: is not a file of questions ({error}); expected JSON, an object or a list of records") from None
+    """The records of a JSON file, an object of records or a list; of a .jsonl one a line. SweepError if it is none of them."""
+    cure = "expected JSON, an object or a list of records"
+    text = text_of(path)
+    if path.suffix == ".jsonl":
+        found = [from_json(line, str(path), SweepError, cure) for line in text.splitlines() if line.strip()]
+    else:
+        found = from_json(text, str(path), SweepError, cure)
+    records = list(found.values()) if isinstance(found, dict) else found
+    if not isinstance(records, list) or not records or not all(isinstance(record, dict) for record in records):
+        raise SweepError(f"{path}: holds no records; {cure}")
     return records
 
 
