@@ -121,7 +121,7 @@ def test_routes_of_a_file(tmp_path, text):
 def test_a_file_without_routes_is_one_line(tmp_path, text):
     path = tmp_path / "routes"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(SweepError, match="routes") as caught:
+    with pytest.raises(RefmodelError, match="routes") as caught:
         routes_of_file(path, 3)
     assert "\n" not in str(caught.value)
 

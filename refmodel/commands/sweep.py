@@ -201,6 +201,7 @@ def show(
     better: Annotated[bool, typer.Option("--better", help="Only routes that score better than the unrouted model.")] = False,
     loadable: Annotated[bool, typer.Option("--loadable", help="Only routes that every runtime can load.")] = False,
     ng: Annotated[Path | None, typer.Option(help="Write the answers to one probe (--by) as Ng's results, a pickle.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Draw the windows by one probe (--by) into a PNG file.", metavar="FILE")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Write the lines of --jsonl as Parquet (extra [parquet]).")] = None,
 ) -> None:
     """Show what a sweep found: a table, or lines for other tools."""
@@ -212,15 +213,19 @@ def show(
     if by not in found.about.probes:
         raise SweepError(f"--by {by}: the ledger's probes are {', '.join(found.about.probes)}; name one of them")
     rows = chosen(found, size, block, better, loadable, top, by)
-    for target in filter(None, (ng, parquet)):
+    for target in filter(None, (ng, parquet, png)):
         check_target(target, [ledger])
     if ng:
         write_ng(found, rows, by, ng)
     if parquet:
         write_parquet(found, rows, parquet)
+    if png:
+        from ..report.sweep_plots import sweep_picture
+
+        sweep_picture(found, by, png)
     if jsonl:
         out.say(as_jsonl(found, rows))
-    elif not (ng or parquet):
+    elif not (ng or parquet or png):
         shown_rows(found, rows, by, whole=bool(top or size or better or block is not None))
 
 
@@ -249,3 +254,20 @@ def shown_rows(found: "Results", rows: "Sequence[Result]", by: str, whole: bool)
 
     report.table(out, found, rows, by, whole)
     report.verdicts(out, verdicts(found))
+
+
+@sweep.command("trial")
+def trial(
+    first: Annotated[Path, typer.Argument(metavar="FIRST", help="The ledger in which a route was found.")],
+    second: Annotated[Path, typer.Argument(metavar="SECOND", help="That of another file of the model, with the same probes.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say whether the best route of one file is also better in another one, such as its quantization."""
+    from ..report import sweep as report
+    from ..sweep.trial import trials
+
+    found = trials(read(first), read(second))
+    if as_json:
+        out.json([report.trial_json(one) for one in found])
+    else:
+        report.trials(out, found)
