@@ -21,6 +21,7 @@ from .commands.demo import demo
 from .commands.diff import diff
 from .commands.golden import app as golden
 from .commands.info import info
+from .commands.logits import write
 from .commands.match import app as dumps
 from .commands.oracle import oracle
 from .commands.route import route
@@ -45,6 +46,7 @@ app = typer.Typer(
 for command in (demo, info, run, diff, trace, anatomy, route, surgery, verify, oracle, warmup, version):  # as a newcomer needs them
     app.command()(command)
 app.add_typer(golden, name="golden")
+dumps.command()(write)
 app.add_typer(dumps, name="dumps")
 app.add_typer(sweep, name="sweep")
 app.callback(invoke_without_command=True)(start)
