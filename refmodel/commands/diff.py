@@ -1,6 +1,5 @@
 """`refmodel diff`: compare a forward pass, tensor by tensor."""
 
-import json
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -245,7 +244,7 @@ def rows(asked: Asked, against: str, other: "Other", shape: Shape) -> int:
     done = compared(asked, against, other, shape)
     result, verdict = done.result, done.verdict
     if shape.as_json:
-        print(json.dumps(show.diff_json(result, verdict, other, done.numerics, asked.model), indent=1))
+        out.json(show.diff_json(result, verdict, other, done.numerics, asked.model))
     elif not shape.reports.md:
         out.print(show.diff_table(result, verdict, shape.every))
         out.print(show.diff_headline(result, verdict, other, done.numerics, asked.model), markup=False, soft_wrap=True)
@@ -265,7 +264,7 @@ def budget(asked: Asked, against: str, other: "Other", full: str, folder: Path, 
     with watching(err, "computing") as seen:
         explanation = explain(asked.model, route, other, folder, model_of(full) if full else None, asked.anchor, seen)
     if shape.as_json:
-        print(json.dumps(show.explanation_json(explanation, other), indent=1))
+        out.json(show.explanation_json(explanation, other))
     elif not shape.reports.md:
         out.print(show.explanation_table(explanation, shape.every))
         out.print(show.explanation_headline(explanation, other), markup=False, soft_wrap=True)
@@ -283,7 +282,7 @@ def two_files(model: "Model", full: "Model", route: str, ids: list[int], shape: 
     with watching(err, "comparing") as seen:
         done = trial(model, full, route, ids, seen)
     if shape.as_json:
-        print(json.dumps(show.trial_json(done), indent=1))
+        out.json(show.trial_json(done))
     elif not shape.reports.md:
         show.trial(out, done)
     shape.reports.give(lambda: trial_page(done, model, full, ids))

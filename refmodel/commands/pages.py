@@ -10,6 +10,7 @@ import typer
 
 from ..errors import FileError, RefmodelError
 from ..machine.files import check_target, whole
+from ..report.console import out
 
 if TYPE_CHECKING:
     from ..report.page import Page
@@ -46,7 +47,7 @@ class Reports:
         if self.html:
             from ..report.html import as_html
 
-            texts[self.html] = as_html(page).encode()
+            texts[self.html] = as_html(page)
         if self.png:
             from ..report.pictures import as_png
 
@@ -59,7 +60,7 @@ class Reports:
         if self.md:
             from ..report.markdown import as_markdown
 
-            print(as_markdown(page), end="")
+            out.say(as_markdown(page))
 
 
 def reports_of(html: Path | None, md: bool, png: Path | None, as_json: bool, sources: Iterable[Path] = ()) -> Reports:

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from .console import shown
 from .page import Heat, Page, Picture, Points
 from .pictures import as_svg
 
@@ -22,13 +22,9 @@ def environment() -> "Environment":
     made = Environment(
         loader=PackageLoader(__package__), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    made.globals.update(asset=asset, drawn=drawn, figures=figures, version=version("refmodel"))
+    made.finalize = lambda value: shown(value) if type(value) is str else value
+    made.globals.update(drawn=drawn, figures=figures, version=version("refmodel"))
     return made
-
-
-def asset(name: str) -> str:
-    """The text of a file next to the templates, as it is."""
-    return (files(__package__) / "templates" / name).read_text("utf-8")
 
 
 def drawn(picture: Picture, prefix: str) -> list[dict[str, Any]]:
@@ -58,6 +54,6 @@ def short(values: Sequence[float]) -> list[float | None]:
     return [float(f"{value:.3g}") if math.isfinite(value) else None for value in values]
 
 
-def as_html(page: Page) -> str:
-    """The file's text. ImportError without jinja2 or matplotlib."""
-    return environment().get_template("page.html").render(page=page)
+def as_html(page: Page) -> bytes:
+    """The file, in UTF-8. ImportError without jinja2 or matplotlib."""
+    return environment().get_template("page.html").render(page=page).encode("utf-8", "backslashreplace")

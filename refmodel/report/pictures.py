@@ -137,6 +137,12 @@ def drawn(picture: Picture, wide: bool) -> "tuple[Figure, Axes]":
     return figure, axes
 
 
+def is_wide(axes: "Axes") -> bool:
+    """Whether there is room for many labels."""
+    figure = axes.get_figure(root=True)
+    return figure is not None and bool(figure.get_figwidth() > 5)
+
+
 def plain(text: str) -> str:
     """Text that matplotlib draws as it is, and not as a formula."""
     return text.replace("$", r"\$")
@@ -189,11 +195,11 @@ def lines(axes: "Axes", picture: Lines) -> None:
 def places(axes: "Axes", picture: Lines | Shares) -> None:
     """The axis of places, its labels, and the legend above the axes."""
     at = np.arange(len(picture.at))
-    step = max(1, math.ceil(len(at) / (12 if axes.figure.get_figwidth() > 5 else 6)))
+    step = max(1, math.ceil(len(at) / (12 if is_wide(axes) else 6)))
     axes.set_xticks(at[::step], [short(picture.at[i]) for i in at[::step]])
     axes.set_xlim(-0.5, max(len(at) - 0.5, 0.5))
     axes.set(xlabel=plain(picture.x), ylabel=plain(picture.y))
-    axes.figure.legend(loc="outside upper left", ncols=4 if axes.figure.get_figwidth() > 5 else 2, fontsize=7.5, handlelength=1.5)
+    axes.figure.legend(loc="outside upper left", ncols=4 if is_wide(axes) else 2, fontsize=7.5, handlelength=1.5)
 
 
 def heat(axes: "Axes", picture: Heat) -> None:
@@ -211,7 +217,7 @@ def heat(axes: "Axes", picture: Heat) -> None:
     norm = LogNorm(low, high) if picture.log else Normalize(low, high)
     image = axes.imshow(shown, aspect="auto", interpolation="none", cmap=colours, norm=norm, origin="lower")
     for axis, names, most in ((axes.xaxis, picture.columns, 10), (axes.yaxis, picture.rows, 14)):
-        step = max(1, math.ceil(len(names) / (most if axes.figure.get_figwidth() > 5 else 6)))
+        step = max(1, math.ceil(len(names) / (most if is_wide(axes) else 6)))
         axis.set_ticks(range(0, len(names), step), [short(name) for name in names[::step]])
     axes.set(xlabel=plain(picture.x), ylabel=plain(picture.y))
     axes.figure.colorbar(image, ax=axes, label=plain(picture.scale), pad=0.01, fraction=0.05)
