@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .console import shown
 from .page import Heat, Lines, Picture, Points, Shares
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def is_wide(axes: "Axes") -> bool:
 
 def plain(text: str) -> str:
     """Text that matplotlib draws as it is, and not as a formula."""
-    return text.replace("$", r"\$")
+    return shown(text).replace("$", r"\$")
 
 
 def short(name: str) -> str:
