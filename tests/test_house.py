@@ -18,6 +18,7 @@ ROWS = [
     {"cli", "testing"},
     {"commands"},
     {"report"},
+    {"serve"},
     {"surgery", "faults", "sweep"},
     {"compare", "text", "info", "speed"},
     {"model"},

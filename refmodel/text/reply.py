@@ -12,7 +12,7 @@ class Reply:
     """
 
     def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()) -> None:
-        self.tokenizer, self.stops = tokenizer, StopStrings(stops)
+        self.tokenizer, self.stops, self.stream = tokenizer, StopStrings(stops), tokenizer.stream()
         self.tokens: list[int] = []
         self.text, self.end = "", "count"
         self.loop = 0  # tokens of the phrase that is repeated and repeated
@@ -22,18 +22,30 @@ class Reply:
 
         Text that may begin a stop string, and bytes that are no character yet, come with a later token.
         """
-        known, stream = not self.tokenizer.problem, self.tokenizer.stream()
         for token in tokens:
-            self.tokens.append(token)
-            self.loop = self.loop or repeated(self.tokens)
-            if token in self.tokenizer.eog:
-                self.end = "eog"
+            text = self.feed(token)
+            if self.end != "eog":
+                yield text
+            if self.end != "count":
                 break
-            yield self._shown(self.stops.feed(stream.feed(token) if known else f"{token} "))
-            if self.stops.found:
-                self.end = "stop"
-                return
-        yield self._shown(self.stops.feed(stream.end()) + self.stops.rest())
+        if self.end != "stop":
+            yield self.rest()
+
+    def feed(self, token: int) -> str:
+        """Add a token. Returns the text that can be shown after it; `end` says whether it ends the reply."""
+        self.tokens.append(token)
+        self.loop = self.loop or repeated(self.tokens)
+        if token in self.tokenizer.eog:
+            self.end = "eog"
+            return ""
+        text = self._shown(self.stops.feed(f"{token} " if self.tokenizer.problem else self.stream.feed(token)))
+        if self.stops.found:
+            self.end = "stop"
+        return text
+
+    def rest(self) -> str:
+        """The text that was held back, once no token follows."""
+        return self._shown(self.stops.feed(self.stream.end()) + self.stops.rest())
 
     def _shown(self, text: str) -> str:
         self.text += text
