@@ -1,6 +1,6 @@
 """Small files of an architecture: of zeros to compile kernels with, of random numbers to try another program with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,9 @@ from gguf import GGUFValueType
 
 from ..arch import ARCHITECTURES, Keys
 from ..arrays import F32, Bytes
-from ..gguf.metadata import Metadata
+from ..errors import MetadataError
+from ..gguf.metadata import Field, Metadata
+from ..gguf.reader import GgufFile
 from ..gguf.tensor import Tensor
 from ..gguf.writer import field, write
 from ..quants import FLOATS, LAYOUTS, dequantize
@@ -30,6 +32,38 @@ def made(path: Path, architecture: str, types: Sequence[Q], fill: Fill) -> Path:
 
     FileError if it cannot be written.
     """
+    fields, tensors = parts(path, architecture, types, fill, {})
+    return write(path, fields, tensors)
+
+
+# Sizes that tell readings of a file apart, the first that an architecture takes: heads of another width than E/H, rotated in part;
+# heads of another width; heads of width E/H
+TELLING: Sequence[Mapping[str, int | float]] = (
+    {"attention.head_count": 8, "rope.dimension_count": 32},
+    {"attention.head_count": 8},
+    {},
+)
+MORE: Mapping[str, int | float] = {"rope.freq_base": 1e6, "ssm.time_step_rank": 6, "ssm.inner_size": 768}
+
+
+def small(architecture: str) -> GgufFile:
+    """Such a file in memory, F32, whose sizes tell readings of a file apart: matrices of zeros, random vectors."""
+    path = Path(f"{architecture}.gguf")
+    for sizes in TELLING:
+        try:
+            fields, tensors = parts(path, architecture, [Q.F32], zero_matrices, {**MORE, **sizes})
+        except MetadataError:
+            continue
+        break
+    fields["tokenizer.ggml.bos_token_id"] = field(GGUFValueType.UINT32, 1)
+    fields[f"{architecture}.rope.dimension_sections"] = field(GGUFValueType.ARRAY, [6, 5, 5, 0], GGUFValueType.INT32)
+    return GgufFile(path, 3, Metadata(path, fields), {tensor.name: tensor for tensor in tensors}, (path,))
+
+
+def parts(
+    path: Path, architecture: str, types: Sequence[Q], fill: Fill, more: Mapping[str, int | float]
+) -> tuple[dict[str, Field], list[Tensor]]:
+    """The metadata and the tensors of `made`; `more` are keys below the architecture's name that it has besides."""
     numbers: dict[str, int | Sequence[int]] = {
         "block_count": 4, "context_length": 4096, "embedding_length": 512, "feed_forward_length": 512,
         "attention.head_count": 4, "attention.head_count_kv": 2, "attention.key_length": 128, "attention.value_length": 128,
@@ -44,6 +78,9 @@ def made(path: Path, architecture: str, types: Sequence[Q], fill: Fill) -> Path:
     fields[f"{a}.attention.layer_norm_rms_epsilon"] = field(GGUFValueType.FLOAT32, 1e-6)
     fields[f"{a}.rope.dimension_sections"] = field(GGUFValueType.ARRAY, [22, 22, 20, 0], GGUFValueType.INT32)
     fields[f"{a}.vocab_size"] = field(GGUFValueType.UINT32, VOCABULARY)
+    for key, number in more.items():
+        kind = GGUFValueType.UINT32 if isinstance(number, int) else GGUFValueType.FLOAT32
+        fields[f"{a}.{key}"] = field(kind, number)
     hp = arch.hparams(Keys(Metadata(path, fields), a, largest=1 << 32))
     required, optional = arch.globals(hp, VOCABULARY)
     shapes = required | {name: shape for name, shape in optional.items() if name == "output.weight"}
@@ -55,13 +92,18 @@ def made(path: Path, architecture: str, types: Sequence[Q], fill: Fill) -> Path:
         if len(shape) > 1 and shape[-1] % 256 == 0:
             kind, count = types[count % len(types)], count + 1
         tensors.append(Tensor(name, kind, shape, path, fill(name, kind, shape)))
-    return write(path, fields, tensors)
+    return fields, tensors
 
 
 def zeros_of(name: str, kind: Q, shape: tuple[int, ...]) -> Bytes:
     """The packed bytes of a tensor of this type and shape, all zero; a `fill` for `made`."""
     weights, size = SIZES[kind]
     return np.zeros(int(np.prod(shape)) // weights * size, np.uint8)
+
+
+def zero_matrices(name: str, kind: Q, shape: tuple[int, ...]) -> Bytes:
+    """zeros_of a large matrix, random_of a vector or the taps of a convolution; a `fill` for `parts`."""
+    return (zeros_of if len(shape) > 1 and "conv" not in name else random_of)(name, kind, shape)
 
 
 def random_of(name: str, kind: Q, shape: tuple[int, ...]) -> Bytes:

@@ -1,0 +1,152 @@
+"""The contract of the fault library: a fault changes what it says, nothing before it, on every architecture that it claims."""
+
+import re
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import tiny
+
+from refmodel.arch import ARCHITECTURES
+from refmodel.faults import library
+from refmodel.faults.fault import LATER, PROMPT, ROUTED, ROUTED_LATER, SECOND, SHORT, Engine, with_all
+from refmodel.faults.sites import GROUPS, SITES, places, taps
+from refmodel.model.model import load
+from refmodel.numerics import NUMPY
+
+SEQUENCES = [[[5, 9, 200, 31, 7], [3], [99]], [[8], [120]]]
+ROUTE = [0, 1, 1, 2, 2]
+WHEN = {PROMPT: (0, 0), LATER: (0, 1), SECOND: (1, 0), SHORT: (1, 0), ROUTED: (0, 0), ROUTED_LATER: (0, 1)}
+UNDER_A_ROUTE = (ROUTED, ROUTED_LATER)
+FAULTS = library.FAULTS
+
+
+def some(name):
+    """Two of the architectures that a fault claims, others for other faults; tests/many_faults.py takes them all."""
+    claimed = library.architectures(name)
+    first = sum(map(ord, name))
+    return {claimed[(first + step) % len(claimed)] for step in (0, len(claimed) // 2)} if claimed else ()
+
+
+CLAIMS = [(name, arch) for name in FAULTS for arch in sorted(some(name))]
+
+
+def engine_of(path):
+    """The healthy engine of a file; its base of RoPE is not the default one."""
+    model = load(path)
+    return Engine(model.with_hparams(rope=replace(model.hp.rope, base=3e4)), NUMPY)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    """Architecture -> the healthy engine of a tiny model."""
+    folder = tmp_path_factory.mktemp("models")
+    return cache(lambda arch: engine_of(tiny.build(folder / f"{arch}.gguf", arch, n_layer=3, trained=True)))
+
+
+@pytest.fixture(scope="module")
+def healthy(engine):
+    """Architecture -> (sequence, call, tap) -> the healthy numbers."""
+    return cache(lambda arch: dict(passes(engine(arch), {})))
+
+
+@pytest.fixture(scope="module")
+def routed(engine):
+    """The same under ROUTE."""
+    return cache(lambda arch: dict(passes(engine(arch), {}, ROUTE)))
+
+
+def passes(engine, theirs, route=None):
+    """Both sequences on one session; each tap goes on with `theirs`, where there is one. Yields what was computed."""
+    rows, here = [], [0, 0]
+
+    def tapper(name, x):
+        key = (*here, name)
+        rows.append((key, x.copy()))
+        return theirs[key].copy() if key in theirs else x
+
+    session = engine.session(route, tapper)
+    for number, sequence in enumerate(SEQUENCES):
+        if number:
+            session.restart()
+        for call, tokens in enumerate(engine.feed(sequence)):
+            here[:] = number, call
+            session.forward(tokens)
+    return rows
+
+
+def place(model, name, route=None):
+    """The group and the tap of a full name: `Qcur-3#2` -> attention, Qcur#2."""
+    number = re.search(r"-(\d+)(#|$)", name)
+    if not number:
+        return "", name
+    source = (route or range(model.n_layer))[int(number[1])]
+    return GROUPS[model.kinds[source]], re.sub(r"-\d+(?=#|$)", "", name)
+
+
+def test_the_library_has_no_two_faults_of_a_name():
+    faults = [fault for family in library.FAMILIES for fault in family.FAULTS]
+    assert len(faults) == len(FAULTS)
+    assert all(fault.id == fault.name or re.fullmatch(r"F\d\d", fault.id) for fault in faults)
+    assert not {fault.name for fault in faults} & {fault.id for fault in faults if fault.id != fault.name}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_described(name):
+    fault = FAULTS[name]
+    assert fault.says.endswith(".")
+    assert ". " not in fault.says
+    assert fault.evidence
+    assert fault.fix
+    assert library.architectures(name)
+    assert fault.at
+    assert set(fault.at) <= set(SITES)
+    assert re.fullmatch(r"[a-z0-9-]+", name)
+    assert library.the_one(name) is fault
+    assert fault in library.named(fault.id)
+
+
+@pytest.mark.parametrize(("name", "arch"), CLAIMS)
+def test_a_fault_changes_what_it_says_and_nothing_else(name, arch, engine, healthy, routed):
+    """Every tap starts from healthy numbers, so what differs is what the fault does itself."""
+    theirs = routed if FAULTS[name].when in UNDER_A_ROUTE else healthy
+    keeps_its_contract(FAULTS[name], engine(arch), theirs(arch))
+
+
+def keeps_its_contract(fault, base, theirs):
+    """Assert that a fault changes all of its sites and nothing else, first in the call that it says."""
+    faulty, arch = fault.on(base), base.model.architecture
+    assert faulty is not None
+    if faulty.feed is not base.feed:
+        return
+    route = ROUTE if fault.when in UNDER_A_ROUTE else None
+    differ = {key for key, x in passes(faulty, theirs, route) if not np.array_equal(x, theirs[key], equal_nan=True)}
+    changed = {place(base.model, tap, route) for _, _, tap in differ}
+    changed = {(group, tap) for group, tap in changed if tap in taps(arch, base.model.hp.n_expert > 0)[group]}
+    assert changed == {(group, tap) for group, names in fault.touches(base.model).items() for tap in names}
+    first = min(key[:2] for key in differ)
+    assert first == WHEN[fault.when]
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_faults_leave_the_healthy_engine_as_it_was(arch, engine, healthy):
+    base = engine(arch)
+    made = [fault.on(base) for fault in FAULTS.values()]
+    assert any(made)
+    assert np.array_equal(base.forward(SEQUENCES[0][0]), healthy(arch)[0, 0, "result_output"])
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_architecture_has_its_sites_in_its_pass(arch, engine, healthy):
+    seen = {place(engine(arch).model, tap) for _, _, tap in healthy(arch)}
+    mine = {(group, tap) for site in SITES for group, tap in places(site, arch, engine(arch).model.hp.n_expert > 0).items()}
+    assert mine <= seen
+
+
+def test_two_faults_are_both_there(engine):
+    base, tokens = engine("qwen35"), SEQUENCES[0][0]
+    a, b = FAULTS["rope-all-dims"], FAULTS["z-sigmoid"]
+    logits = [e.forward(tokens) for e in (base, a.on(base), b.on(base), with_all([a, b], base), with_all([b, a], base))]
+    assert len({x.tobytes() for x in logits}) == 4
+    assert np.array_equal(logits[3], logits[4])
