@@ -12,14 +12,17 @@ REASONS = {"eog": "stop", "stop": "stop", "count": "length"}  # how a reply ende
 
 
 class Asked(Protocol):
-    """A request, read and checked.
+    """A request, read and checked."""
 
-    wishes  one a prompt
-    stream  whether the answer comes in pieces
-    """
+    @property
+    def wishes(self) -> Sequence[Wish]:
+        """One a prompt."""
+        ...
 
-    wishes: Sequence[Wish]
-    stream: bool
+    @property
+    def stream(self) -> bool:
+        """Whether the answer comes in pieces."""
+        ...
 
     def whole(self, reads: Mapping[int, Read], texts: Mapping[tuple[int, int], Written]) -> Json:
         """The answer in one piece: of each prompt what was read, and (prompt, index) -> the text."""
@@ -53,8 +56,11 @@ def shown_score(tokenizer: Tokenizer, token: int, logprob: float) -> Json:
 
 def shown_scores(tokenizer: Tokenizer, score: Score, ids: bool = False) -> Json:
     """A Score as chats have it; with `ids` also the tokens' numbers, as llama-server has it."""
-    one = lambda token, logprob: ({"id": token} if ids else {}) | shown_score(tokenizer, token, logprob)
-    return one(score.token, score.logprob) | {"top_logprobs": [one(*likely) for likely in score.top]}
+    one, *top = [
+        ({"id": token} if ids else {}) | shown_score(tokenizer, token, logprob)
+        for token, logprob in ((score.token, score.logprob), *score.top)
+    ]
+    return one | {"top_logprobs": top}
 
 
 def kept(pieces: Sequence[Piece], tokenizer: Tokenizer) -> list[Score]:
@@ -64,4 +70,4 @@ def kept(pieces: Sequence[Piece], tokenizer: Tokenizer) -> list[Score]:
 
 def reason(ended: Ended | None) -> str | None:
     """OpenAI's finish_reason."""
-    return ended and REASONS[ended.end]
+    return None if ended is None else REASONS[ended.end]

@@ -63,7 +63,7 @@ class Job:
                 self.scores.append(score_of(row, target, self.wish.top or 0))
         self.fed += tokens
         if not self.reading:
-            self.out.append(Read(self.scores))
+            self.out.append(Read(time.monotonic(), self.scores))
 
     @property
     def scored(self) -> bool:

@@ -36,7 +36,7 @@ class Completion:
 
     def whole(self, reads: Mapping[int, Read], texts: Texts) -> Json:
         """The answer in one piece."""
-        text = texts[0, 0]
+        text, self.read_at = texts[0, 0], reads[0].at
         return {"content": text.text, "tokens": text.tokens} | self.probabilities(text) | self.facts(text)
 
     def probabilities(self, text: Written) -> Json:
@@ -64,8 +64,8 @@ class Completion:
     def pieces(self, number: int, event: Event) -> list[Json]:
         """What a stream tells of an event."""
         match event:
-            case Read():
-                self.read_at = time.monotonic()
+            case Read(at=at):
+                self.read_at = at
             case Piece():
                 text = Written(event.text, [event.token], [event])
                 return [{"index": 0, "content": event.text, "tokens": [event.token], "stop": False} | self.probabilities(text)]

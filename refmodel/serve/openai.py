@@ -48,8 +48,8 @@ class Completions:
             self.top = fields.whole("logprobs", 0, 0, MOST_TOP)
         if fields.whole("best_of", self.n, 1) != self.n:
             raise Refusal("best_of is not supported by this server; leave it out", param="best_of")
-        several = isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list)
-        self.prompts = [self.served.ids(one) for one in (prompt if several else [prompt])]
+        prompts = prompt if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list) else [prompt]
+        self.prompts = [self.served.ids(one) for one in prompts]
         count = fields.whole("max_tokens", 16, 0 if self.echo else 1)
         wishes = [self.served.wish(fields, ids, count, DEFAULT, self.n) for ids in self.prompts]
         self.wishes = [replace(wish, top=self.top, echo=self.echo) for wish in wishes]
@@ -82,10 +82,10 @@ class Completions:
         """The log-probabilities of some tokens, after those of a `first` one, which nothing came before."""
         if self.top is None:
             return None
-        name = lambda token: token_text(self.tokenizer, token)
-        tokens = [name(token) for token in ([] if first is None else [first]) + [score.token for score in scores]]
+        ids = ([] if first is None else [first]) + [score.token for score in scores]
+        tokens = [token_text(self.tokenizer, token) for token in ids]
         starts = list(accumulate(map(len, tokens[:-1]), initial=0))[: len(tokens)]
-        top: list[Json | None] = [{name(token): logprob for token, logprob in score.top} for score in scores]
+        top: list[Json | None] = [{token_text(self.tokenizer, token): logprob for token, logprob in score.top} for score in scores]
         values: list[float | None] = [score.logprob for score in scores]
         if first is not None:
             top, values = [None, *top], [None, *values]

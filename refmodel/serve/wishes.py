@@ -54,8 +54,9 @@ class Wish:
 
 @dataclass(frozen=True)
 class Read:
-    """The prompt was read; the scores of its tokens but the first, if they were asked for."""
+    """The prompt was read, at time.monotonic() `at`; the scores of its tokens but the first, if they were asked for."""
 
+    at: float
     scores: Sequence[Score] = ()
 
 
