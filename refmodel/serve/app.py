@@ -2,7 +2,6 @@
 
 import asyncio
 import hmac
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -14,6 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ..errors import RefmodelError
+from ..machine.boundary import from_json
 from .answer import Answer, Desk, as_json
 from .asked import Asked, Json
 from .llama_server import Completion, apply_template, detokenize, props, tokenize
@@ -121,10 +122,7 @@ class Door:
                     parts.append(part)
         except TimeoutError:
             raise Refusal("the body did not arrive in time; send it at once", 408) from None
-        try:
-            return json.loads(b"".join(parts))
-        except (ValueError, RecursionError) as error:
-            raise Refusal(f"the body is not JSON ({error}); expected a JSON object") from None
+        return from_json(b"".join(parts), "the body", RefmodelError, "send a JSON object")
 
 
 class Counted(Response):
