@@ -44,7 +44,8 @@ app = typer.Typer(
     epilog="New here? `refmodel demo` shows everything in a minute. The exit status is 0 if all is well, 1 if a comparison or "
     "a proof failed, 2 if the command could not be carried out.",
 )
-for command in (demo, info, run, serve, diff, trace, anatomy, route, surgery, verify, oracle, warmup, version):  # in a newcomer's order
+# as a newcomer needs them
+for command in (demo, info, run, serve, diff, trace, anatomy, route, surgery, verify, oracle, warmup, version):
     app.command()(command)
 app.add_typer(golden, name="golden")
 dumps.command()(write)
