@@ -218,7 +218,8 @@ def line(pattern: str, new: str) -> Fault:
             return None
         module = ModuleType(e.model.arch.__name__)
         module.__dict__.update(
-            {"__package__": e.model.arch.__package__, "__file__": e.model.arch.__file__, "bfloat": bfloat, "half": half}
+            {"__package__": e.model.arch.__package__, "__file__": e.model.arch.__file__, "np": np}
+            | {"bfloat": bfloat, "half": half}
         )
         exec(compile(changed, str(e.model.arch.__file__), "exec"), module.__dict__)
         other = copy(e.model)
