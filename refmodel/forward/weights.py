@@ -205,6 +205,16 @@ class Block:
         prefix = f"blk.{index}."
         self._weights = {attribute(name.removeprefix(prefix)): w for name, w in weights.items() if name.startswith(prefix)}
 
+    def has(self, name: str) -> bool:
+        """Whether this block has a tensor for an attribute."""
+        return name in self._weights
+
+    def with_weights(self, changed: Mapping[str, Weight | Share]) -> "Block":
+        """The same block with other weights for some attributes; it stays as it is."""
+        other = Block(self.index, {})
+        other._weights = self._weights | dict(changed)
+        return other
+
     def __getattr__(self, name: str) -> Any:  # a Weight, or a Share
         try:
             return self.__dict__["_weights"][name]

@@ -1,6 +1,6 @@
 """Small files of an architecture: of zeros to compile kernels with, of random numbers to try another program with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,8 @@ from gguf import GGUFValueType
 
 from ..arch import ARCHITECTURES, Keys
 from ..arrays import F32, Bytes
-from ..gguf.metadata import Metadata
+from ..gguf.metadata import Field, Metadata
+from ..gguf.reader import GgufFile
 from ..gguf.tensor import Tensor
 from ..gguf.writer import field, write
 from ..quants import FLOATS, LAYOUTS, dequantize
@@ -30,6 +31,23 @@ def made(path: Path, architecture: str, types: Sequence[Q], fill: Fill) -> Path:
 
     FileError if it cannot be written.
     """
+    fields, tensors = parts(path, architecture, types, fill, {})
+    return write(path, fields, tensors)
+
+
+def small(architecture: str) -> GgufFile:
+    """Such a file in memory, F32: matrices of zeros, random vectors; heads are rotated in part where that may be."""
+    path, part = Path(f"{architecture}.gguf"), ARCHITECTURES[architecture].FACTS.predicts
+    more: dict[str, int | float] = {"rope.freq_base": 1e6, **({"rope.dimension_count": 32} if part else {})}
+    fields, tensors = parts(path, architecture, [Q.F32], zero_matrices, more)
+    fields["tokenizer.ggml.bos_token_id"] = field(GGUFValueType.UINT32, 1)
+    return GgufFile(path, 3, Metadata(path, fields), {tensor.name: tensor for tensor in tensors}, (path,))
+
+
+def parts(
+    path: Path, architecture: str, types: Sequence[Q], fill: Fill, more: Mapping[str, int | float]
+) -> tuple[dict[str, Field], list[Tensor]]:
+    """The metadata and the tensors of `made`; `more` are keys below the architecture's name that it has besides."""
     numbers: dict[str, int | Sequence[int]] = {
         "block_count": 4, "context_length": 4096, "embedding_length": 512, "feed_forward_length": 512,
         "attention.head_count": 4, "attention.head_count_kv": 2, "attention.key_length": 128, "attention.value_length": 128,
@@ -44,6 +62,9 @@ def made(path: Path, architecture: str, types: Sequence[Q], fill: Fill) -> Path:
     fields[f"{a}.attention.layer_norm_rms_epsilon"] = field(GGUFValueType.FLOAT32, 1e-6)
     fields[f"{a}.rope.dimension_sections"] = field(GGUFValueType.ARRAY, [22, 22, 20, 0], GGUFValueType.INT32)
     fields[f"{a}.vocab_size"] = field(GGUFValueType.UINT32, VOCABULARY)
+    for key, number in more.items():
+        kind = GGUFValueType.UINT32 if isinstance(number, int) else GGUFValueType.FLOAT32
+        fields[f"{a}.{key}"] = field(kind, number)
     hp = arch.hparams(Keys(Metadata(path, fields), a, largest=1 << 32))
     required, optional = arch.globals(hp, VOCABULARY)
     shapes = required | {name: shape for name, shape in optional.items() if name == "output.weight"}
@@ -55,13 +76,18 @@ def made(path: Path, architecture: str, types: Sequence[Q], fill: Fill) -> Path:
         if len(shape) > 1 and shape[-1] % 256 == 0:
             kind, count = types[count % len(types)], count + 1
         tensors.append(Tensor(name, kind, shape, path, fill(name, kind, shape)))
-    return write(path, fields, tensors)
+    return fields, tensors
 
 
 def zeros_of(name: str, kind: Q, shape: tuple[int, ...]) -> Bytes:
     """The packed bytes of a tensor of this type and shape, all zero; a `fill` for `made`."""
     weights, size = SIZES[kind]
     return np.zeros(int(np.prod(shape)) // weights * size, np.uint8)
+
+
+def zero_matrices(name: str, kind: Q, shape: tuple[int, ...]) -> Bytes:
+    """zeros_of a matrix, random_of a vector; a `fill` for `parts`."""
+    return (zeros_of if len(shape) > 1 else random_of)(name, kind, shape)
 
 
 def random_of(name: str, kind: Q, shape: tuple[int, ...]) -> Bytes:

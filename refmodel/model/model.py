@@ -74,9 +74,15 @@ class Model:
 
         Returns another Model; this one stays as it is, and the weights are shared.
         """
+        return self.with_tensors(self.tensors.changed(hp=replace(self.hp, **changes)))
+
+    def with_tensors(self, tensors: Tensors) -> "Model":
+        """The same file with other hyperparameters, weights or steps than it says: `tensors.changed(...)` makes them.
+
+        Returns another Model; this one stays as it is.
+        """
         other = copy(self)
-        other.tensors = copy(self.tensors)
-        other.tensors.hp = replace(self.hp, **changes)
+        other.tensors, other.arch = tensors, tensors.arch
         return other
 
     @property

@@ -1,6 +1,7 @@
 """The tensors of a file, held against what its architecture reads: every one there, in its shape, and none ignored."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -47,6 +48,27 @@ class Tensors:
         self._refuse_unread(expected)
         self.shares = {i: shares(f"blk.{i}.", self.weights, parts[i]) for i in range(self.n_layer)}
         self.blocks = [Block(i, {**self.weights, **self.shares[i]}) for i in range(self.n_layer)]
+
+    def changed(
+        self,
+        hp: Hparams | None = None,
+        arch: Architecture | None = None,
+        blocks: Sequence[Block] | None = None,
+        weights: Mapping[str, Weight] | None = None,
+    ) -> "Tensors":
+        """The same file read with some of its parts replaced; nothing is checked, and what stays is shared.
+
+        hp       other hyperparameters
+        arch     other steps
+        blocks   other blocks of the trunk, by number
+        weights  other tensors outside of blocks, by name
+        """
+        other = copy(self)
+        other.hp, other.arch = hp or self.hp, arch or self.arch
+        other.blocks, other.weights = list(blocks or self.blocks), self.weights | dict(weights or {})
+        for made_of_these in ("output", "prediction"):
+            other.__dict__.pop(made_of_these, None)
+        return other
 
     @cached_property
     def output(self) -> Weight:
