@@ -1,7 +1,7 @@
 """Whether rounding explains what a run leaves: diff's classes of rounding, for an engine that may have faults, on some blocks."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -35,6 +35,7 @@ class Judged:
     seen     the run
     allowed  tap -> the largest NMSE that rounding explains
     noise    tap -> the NMSE that rounding was measured to make
+    floor    the same of the finest class, float32
     """
 
     word: str
@@ -43,6 +44,20 @@ class Judged:
     seen: Seen
     allowed: Mapping[str, float]
     noise: Mapping[str, float]
+    floor: Mapping[str, float] = field(default_factory=dict)
+
+    def extended(self, everywhere: Seen) -> "Judged":
+        """The same for a run of all blocks, of which this one has some: rounding is as large in the others, operation by operation."""
+        most, noise, floor = (by_stem(x) for x in (self.allowed, self.noise, self.floor))
+        seen = self.seen.over(everywhere)
+        found = replace(
+            self,
+            seen=seen,
+            allowed={tap: most.get(stem(tap), FLOOR) for tap in seen.nmse},
+            noise={tap: noise.get(stem(tap), LEAST) for tap in seen.nmse},
+            floor={tap: floor.get(stem(tap), LEAST) for tap in seen.nmse},
+        )
+        return replace(found, word=WRONG) if found.wrong else found
 
     @property
     def wrong(self) -> list[str]:
@@ -59,15 +74,19 @@ def judge(make: Make, route: Route, other: Other, what: Reach, healthy: Seen | N
     """
     tried: list[tuple[Judged, float]] = []
     runs: dict[str, tuple[Seen, Mapping[str, F]]] = {}
+    floor: Mapping[str, float] = {}
     for number, how in enumerate(classes(other.arithmetic)):
         if how.exact.name not in runs:
             seen = run(make(how.exact), route, other, what, healthy)
             runs[how.exact.name] = seen, errors_by_token(seen, other)
         exact, tokens = runs[how.exact.name]
         if same_bits(exact, other):
-            return Judged(EQUAL, how.name, how.exact, exact, dict.fromkeys(exact.nmse, FLOOR), dict.fromkeys(exact.nmse, LEAST))
+            none = dict.fromkeys(exact.nmse, LEAST)
+            return Judged(EQUAL, how.name, how.exact, exact, dict.fromkeys(exact.nmse, FLOOR), none, none)
         level = rounding(make, route, other, what, healthy, how, exact)
         found = under(how, exact, level, number <= (other.arithmetic is not REFERENCE))
+        floor = floor or found.noise
+        found = replace(found, floor=floor)
         shown = lowest(tokens, level)
         if found.word != WRONG and (not tried or shown >= 0.01):
             return found
@@ -122,6 +141,14 @@ def errors_by_token(seen: Seen, other: Other) -> Mapping[str, F]:
 def same_bits(seen: Seen, other: Other) -> bool:
     """Whether every tap has the other side's bits."""
     return all(x.size == other.taps[tap].size and (as_bits(x) == as_bits(other.taps[tap])).all() for tap, x in seen.ours.items())
+
+
+def by_stem(values: Mapping[str, float]) -> dict[str, float]:
+    """The largest value of each operation, at whatever position and call."""
+    out: dict[str, float] = {}
+    for tap, value in values.items():
+        out[stem(tap)] = max(out.get(stem(tap), 0.0), value)
+    return out
 
 
 def fresh_of(other: Other, tap: str) -> int:

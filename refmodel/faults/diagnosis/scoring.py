@@ -7,8 +7,7 @@ import numpy as np
 
 from ...arrays import F
 from ...compare.other_side import Other
-from ...compare.rounding_classes import OF_CLASSES
-from ...compare.verdict import FACTOR, FLOOR, Verdict
+from .judging import Judged
 from .running import Seen
 from .span import Span
 
@@ -31,14 +30,10 @@ class Scale:
     logits: Mapping[str, F] = field(default_factory=dict)
 
 
-def scale_of(verdict: Verdict, other: Other, span: Span | None) -> Scale:
-    """The scale of a verdict of diff: what the class of rounding explains that it found."""
-    exact = verdict.rounds.startswith(("float32 ", "numerics")) or verdict.rounds in ("", "float32")
-    factor = FACTOR if exact and "cache" not in verdict.rounds else OF_CLASSES
-    allowed = {tap: row.allowed if np.isfinite(row.allowed) else FLOOR for tap, row in verdict.rows.items()}
-    noise = {tap: max((most - FLOOR) / factor, FINE) for tap, most in allowed.items()}
+def scale_of(judged: Judged, other: Other, span: Span | None) -> Scale:
+    """The scale of a judged healthy run: what the class of rounding explains that was found, and the noise of the finest."""
     logits = {tap: span.of(rows_of(other.taps[tap])) for tap in other.taps if tap.startswith("result_output")} if span else {}
-    return Scale(allowed, noise, span, logits)
+    return Scale(judged.allowed, {tap: max(judged.floor.get(tap, 0.0), FINE) for tap in judged.allowed}, span, logits)
 
 
 def rows_of(x: F) -> F:

@@ -17,7 +17,7 @@ from ..altered import touched
 from ..fault import Engine, Fault, with_all
 from ..sites import GROUPS, OUTSIDE
 from .judging import Judged
-from .running import Reach, Round, Seen, as_computed, everything, reach, run, union
+from .running import Reach, Round, Seen, as_computed, reach, run, union
 from .scoring import Scale, Score, score
 from .span import Span
 
@@ -50,6 +50,7 @@ class Search:
     healthy  the healthy run of everything
     seen     called with what is being tried
     rounds   what the other side rounds taps to
+    words    the arithmetic, in words
     """
 
     model: Model
@@ -61,6 +62,7 @@ class Search:
     healthy: Seen
     seen: Callable[[str], None]
     rounds: Round = as_computed
+    words: str = "float32"
     tried: dict[tuple[str, ...], Hypothesis] = field(default_factory=dict)
 
     def engine(self, faults: Sequence[Fault]) -> Engine | None:
@@ -83,7 +85,7 @@ class Search:
             if engine is None:
                 return None
             self.seen(" and ".join(fault.name for fault in faults) or "no fault")
-            what = self.reach(faults, None if everywhere else self.chosen)
+            what = self.reach(faults, None if everywhere else self.chosen) if faults else Reach((), False)
             seen = run(engine, self.route, self.other, what, self.healthy, self.rounds).over(self.healthy)
             self.tried[key] = Hypothesis(tuple(faults), score(seen, self.scale, None if everywhere else self.taps()), seen)
         return self.tried[key]
@@ -199,8 +201,3 @@ def fitting(faults: Iterable[Fault], model: Model, route: Route, other: Other, j
         if free or not here or (groups & set(here) and (not taps & stems or taps & wrong_stems)):
             out.append(fault)
     return out
-
-
-def whole(route: Route) -> Reach:
-    """Everything of a pass."""
-    return everything(route)

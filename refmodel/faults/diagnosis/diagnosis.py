@@ -1,0 +1,156 @@
+"""A diagnosis: which fault, or pair of faults, explains another program's numbers, and how sure that is."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ...compare.other_side import Other, Remark
+from ...model.model import Model
+from ...model.route import Route
+from ...numerics import REFERENCE
+from ..fault import Engine, Fault, with_all
+from .accepting import Answer, accepted, answers
+from .judging import COARSE, EQUAL, FINE, Judged, arithmetics, judge
+from .running import Seen, closed, everything, run
+from .scoring import scale_of, score
+from .search import Hypothesis, Search, first_blocks, fitting, small
+from .span import span_of
+from .symptoms import Symptom, symptoms
+from .unknown import Located, located
+
+FAULT, HEALTHY, UNKNOWN, HARNESS = "fault", "healthy", "unknown", "harness"
+# Remarks of diff that say that the recording is of something else than was asked for
+BROKEN = frozenset({"all-equal", "bos", "other-tokens", "warm-up-only", "stale"})
+MISLABELLED = frozenset({"shifted-by-one", "transposed", "warm-up"})
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is wrong with another program.
+
+    verdict     FAULT, HEALTHY, UNKNOWN (something that the library does not have) or HARNESS (the recording is of something else)
+    answers     the hypotheses that explain it, the best first; for UNKNOWN the best that do not
+    located     where it is wrong, and the simplest relation that holds there; None where nothing is
+    symptoms    what the numbers look like before any hypothesis
+    remarks     of the dump
+    arithmetic  how the other side computes, in words
+    judged      the healthy run
+    """
+
+    verdict: str
+    answers: Sequence[Answer]
+    located: Located | None
+    symptoms: Sequence[Symptom]
+    remarks: Sequence[Remark]
+    arithmetic: str
+    judged: Judged
+
+
+@dataclass
+class Case:
+    """What is to be explained, and with what.
+
+    library  the faults that are tried
+    seen     called with what is being tried
+    """
+
+    model: Model
+    other: Other
+    route: Route
+    library: Sequence[Fault]
+    seen: Callable[[str], None]
+    healthy: Mapping[str, Seen] = field(default_factory=dict)
+
+
+def diagnose(model: Model, other: Other, library: Iterable[Fault], seen: Callable[[str], None]) -> Diagnosis:
+    """Find out what is wrong with the program that recorded a run.
+
+    library  the faults that are tried, singly and in pairs
+    seen     called with what is being tried, for a progress bar
+
+    Errors as Model.session and Session.forward raise them.
+    """
+    c = Case(model, other, model.route(other.route), tuple(library), seen)
+    seen("no fault")
+    judged, chosen = of_healthy(c)
+    codes = {remark.code for remark in other.remarks}
+    if codes & BROKEN:
+        return result(c, HARNESS, judged, ())
+    if judged.word in (EQUAL, FINE):
+        return result(c, HARNESS if codes & MISLABELLED else HEALTHY, judged, ())
+    found = explained(c, judged, chosen)
+    if found:
+        return result(c, FAULT, judged, found)
+    if judged.word == COARSE or white(c, judged):
+        return result(c, HARNESS if codes & MISLABELLED else HEALTHY, judged, ())
+    return result(c, UNKNOWN, judged, ())
+
+
+def result(c: Case, verdict: str, judged: Judged, found: Sequence[Answer]) -> Diagnosis:
+    """A diagnosis with where it is wrong, and what it looks like."""
+    wrong = verdict in (FAULT, UNKNOWN)
+    where = located(c.model, c.route, c.other, judged) if wrong else None
+    signs = symptoms(c.model, c.other, judged) if wrong else []
+    rounds = found[0].rounds if found else judged.rounds
+    return Diagnosis(verdict, found, where, signs, c.other.remarks, rounds, judged)
+
+
+def of_healthy(c: Case) -> tuple[Judged, tuple[int, ...]]:
+    """The healthy run, judged, and the blocks that are looked at to tell faults apart."""
+    make = lambda num: Engine(c.model, num)
+    all_of_it = everything(c.route)
+    if small(c.model, c.other):
+        judged = judge(make, c.route, c.other, all_of_it)
+        return judged, first_blocks(c.model, c.route, dict(judged.seen.nmse))
+    base = run(make(REFERENCE), c.route, c.other, all_of_it)
+    chosen = first_blocks(c.model, c.route, dict(base.nmse))
+    part = judge(make, c.route, c.other, closed(c.route, c.other, chosen, True), base)
+    return part.extended(base), chosen
+
+
+def white(c: Case, judged: Judged) -> bool:
+    """Whether the healthy run's logits differ by noise without structure."""
+    span = logits_only(c)
+    return score(judged.seen, scale_of(judged, c.other, span)).white if span else False
+
+
+def logits_only(c: Case):  # type: ignore[no-untyped-def]
+    """The span of the head's columns, where only logits were recorded; else None."""
+    if any(not tap.startswith("result_output") for tap in c.other.taps):
+        return None
+    return span_of(Engine(c.model, REFERENCE), c.other)
+
+
+def explained(c: Case, judged: Judged, chosen: tuple[int, ...]) -> Sequence[Answer]:
+    """The hypotheses that explain the other side, the best first; none if no fault and no pair does."""
+    span = logits_only(c)
+    scale = scale_of(judged, c.other, span)
+    if span and score(judged.seen, scale).white:
+        return ()
+    faults = fitting(c.library, c.model, c.route, c.other, judged)
+    searches = list[tuple[Search, list[Hypothesis]]]()
+    for words, numerics, rounds in arithmetics(Engine(c.model, REFERENCE), c.other):
+        c.seen(f"no fault, {words}")
+        plain = run(Engine(c.model, numerics), c.route, c.other, everything(c.route), None, rounds)
+        search = Search(c.model, c.route, c.other, numerics, chosen, scale, plain, c.seen, rounds, words)
+        some = faults if not searches or small(c.model, c.other) else [h.faults[0] for h in searches[0][1][:8]]
+        searches.append((search, search.singles(some)))
+        if finely(searches[-1][1], scale.noise):
+            break
+    by_cost = [pair for pair in sorted(searches, key=lambda pair: pair[1][0].score.cost if pair[1] else 1e9) if pair[1]]
+    for search, singles in by_cost[:2]:
+        if best := accepted(search, singles, judged):
+            return answers(search, singles, best)
+    for search, singles in by_cost[:1]:
+        if judged.word != COARSE:
+            pairs = search.pairs(singles)
+            if best := accepted(search, pairs, judged):
+                return answers(search, pairs, best)
+    return ()
+
+
+def finely(singles: Sequence[Hypothesis], noise: Mapping[str, float]) -> bool:
+    """Whether the best hypothesis leaves no more than float32 does."""
+    return bool(singles) and all(singles[0].seen.nmse[tap] <= 30 * noise[tap] for tap in noise if tap in singles[0].seen.nmse)
+
+
+__all__ = ["FAULT", "HARNESS", "HEALTHY", "UNKNOWN", "Diagnosis", "diagnose", "with_all"]
