@@ -14,6 +14,7 @@ import typer
 
 from . import check_links
 from .commands.demo import demo
+from .commands.diagnose import diagnose
 from .commands.diff import diff
 from .commands.info import info
 from .commands.oracle import oracle
@@ -35,7 +36,20 @@ app = typer.Typer(
     epilog="New here? `refmodel demo` shows everything in a minute. The exit status is 0 if all is well, 1 if a comparison or "
     "a proof failed, 2 if the command could not be carried out.",
 )
-for command in (demo, info, run, diff, trace, route, surgery, verify, oracle, warmup, version):  # as a newcomer needs them
+for command in (
+    demo,
+    info,
+    run,
+    diff,
+    diagnose,
+    trace,
+    route,
+    surgery,
+    verify,
+    oracle,
+    warmup,
+    version,
+):  # as a newcomer needs them
     app.command()(command)
 app.callback(invoke_without_command=True)(start)
 

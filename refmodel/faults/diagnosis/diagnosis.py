@@ -1,19 +1,20 @@
 """A diagnosis: which fault, or pair of faults, explains another program's numbers, and how sure that is."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 
 from ...compare.other_side import Other, Remark
 from ...model.model import Model
 from ...model.route import Route
 from ...numerics import REFERENCE
-from ..fault import Engine, Fault, with_all
+from ..fault import Engine, Fault
 from .accepting import Answer, accepted, answers
 from .judging import COARSE, EQUAL, FINE, Judged, arithmetics, judge
-from .running import Seen, closed, everything, run
+from .running import closed, everything, run
 from .scoring import scale_of, score
 from .search import Hypothesis, Search, first_blocks, fitting, small
-from .span import span_of
+from .span import Span, span_of
 from .symptoms import Symptom, symptoms
 from .unknown import Located, located
 
@@ -58,7 +59,6 @@ class Case:
     route: Route
     library: Sequence[Fault]
     seen: Callable[[str], None]
-    healthy: Mapping[str, Seen] = field(default_factory=dict)
 
 
 def diagnose(model: Model, other: Other, library: Iterable[Fault], seen: Callable[[str], None]) -> Diagnosis:
@@ -96,7 +96,7 @@ def result(c: Case, verdict: str, judged: Judged, found: Sequence[Answer]) -> Di
 
 def of_healthy(c: Case) -> tuple[Judged, tuple[int, ...]]:
     """The healthy run, judged, and the blocks that are looked at to tell faults apart."""
-    make = lambda num: Engine(c.model, num)
+    make = partial(Engine, c.model)
     all_of_it = everything(c.route)
     if small(c.model, c.other):
         judged = judge(make, c.route, c.other, all_of_it)
@@ -113,7 +113,7 @@ def white(c: Case, judged: Judged) -> bool:
     return score(judged.seen, scale_of(judged, c.other, span)).white if span else False
 
 
-def logits_only(c: Case):  # type: ignore[no-untyped-def]
+def logits_only(c: Case) -> Span | None:
     """The span of the head's columns, where only logits were recorded; else None."""
     if any(not tap.startswith("result_output") for tap in c.other.taps):
         return None
@@ -151,6 +151,3 @@ def explained(c: Case, judged: Judged, chosen: tuple[int, ...]) -> Sequence[Answ
 def finely(singles: Sequence[Hypothesis], noise: Mapping[str, float]) -> bool:
     """Whether the best hypothesis leaves no more than float32 does."""
     return bool(singles) and all(singles[0].seen.nmse[tap] <= 30 * noise[tap] for tap in noise if tap in singles[0].seen.nmse)
-
-
-__all__ = ["FAULT", "HARNESS", "HEALTHY", "UNKNOWN", "Diagnosis", "diagnose", "with_all"]

@@ -47,7 +47,7 @@ class Judged:
     floor: Mapping[str, float] = field(default_factory=dict)
 
     def extended(self, everywhere: Seen) -> "Judged":
-        """The same for a run of all blocks, of which this one has some: rounding is as large in the others, operation by operation."""
+        """The same for a run of all blocks, of which this has some: rounding is as large in the others, operation by operation."""
         most, noise, floor = (by_stem(x) for x in (self.allowed, self.noise, self.floor))
         seen = self.seen.over(everywhere)
         found = replace(
@@ -161,14 +161,13 @@ def arithmetics(engine: Engine, other: Other) -> Iterator[tuple[str, Numerics, R
 
     Nearer to the other side's own arithmetic a smaller fault can be seen.
     """
-    yield "float32", REFERENCE, as_computed
     if other.arithmetic is not REFERENCE:
         yield other.arithmetic.name, other.arithmetic, as_computed
+    yield "float32", REFERENCE, as_computed
     if any(w.type in PATHS for w in engine.model.weights.values()) and not other.arithmetic.emulates:
         yield "llama.cpp's arithmetic", LLAMACPP, as_computed
     for words, bits in (("f16 activations", 11), ("bf16 activations", 8)):
-        store = partial(rounded_to, "", bits=bits)
-        yield words, replace(REFERENCE, store=lambda x, store=store: store(x)), partial(rounded_to, bits=bits)
+        yield words, replace(REFERENCE, store=partial(through, bits=bits)), partial(rounded_to, bits=bits)
 
 
 def rounded_to(name: str, x: F, bits: int) -> F:

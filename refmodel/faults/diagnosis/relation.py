@@ -72,7 +72,11 @@ def of_numbers(a: F, b: F) -> Iterator[Made]:
     yield "zeros", "every number of theirs is 0", np.zeros_like(a)
     size = float(np.sum(a * a)) or 1.0
     factor = float(np.sum(a * b)) / size
-    yield "factor", ("theirs is ours with the other sign" if abs(factor + 1) < 1e-3 else f"theirs is {factor:.5g} times ours"), factor * a
+    yield (
+        "factor",
+        ("theirs is ours with the other sign" if abs(factor + 1) < 1e-3 else f"theirs is {factor:.5g} times ours"),
+        factor * a,
+    )
     offset = float(np.mean(b - a))
     yield "offset", f"theirs is ours plus {offset:.5g}", a + offset
     mean = a - a.mean()
@@ -101,7 +105,11 @@ def of_tokens(a: F, b: F) -> Iterator[Made]:
         offset = np.median(b - a, axis=0)
         yield "channel offset", "a constant vector is added at every token, as a bias is", a + offset
         factor = np.sum(a * b, axis=0) / np.maximum(np.sum(a * a, axis=0), 1e-300)
-        yield "channel factor", f"each channel has its own factor, {factor.min():.3g} to {factor.max():.3g}, as a norm's weight", a * factor
+        yield (
+            "channel factor",
+            f"each channel has its own factor, {factor.min():.3g} to {factor.max():.3g}, as a norm's weight",
+            a * factor,
+        )
     if a.shape[1] > 2:
         by_token = np.sum(a * b, axis=1) / np.maximum(np.sum(a * a, axis=1), 1e-300)
         low, high = by_token.min(), by_token.max()
@@ -163,7 +171,11 @@ def of_heads(a: F, b: F, hp: Any) -> Iterator[Made]:
         factor = np.sum(x * y, axis=(0, 2)) / np.maximum(np.sum(x * x, axis=(0, 2)), 1e-300)
         words = f"each of {count} heads has its own factor, {factor.min():.3g} to {factor.max():.3g}"
         yield "factor of heads", words, (x * factor[:, None]).reshape(a.shape)
-        yield "transposition", f"{count} heads of {width // count} are stored as {width // count} of {count}", x.swapaxes(1, 2).reshape(a.shape)
+        yield (
+            "transposition",
+            f"{count} heads of {width // count} are stored as {width // count} of {count}",
+            x.swapaxes(1, 2).reshape(a.shape),
+        )
         back = y.swapaxes(1, 2).reshape(len(a), -1)
         if width // count != count and nmse(a, back) < HOLDS:
             yield "transposition", f"theirs has {width // count} numbers of {count} heads the other way round", b

@@ -110,7 +110,13 @@ def union(parts: Sequence[Reach]) -> Reach:
 
 
 def run(
-    engine: Engine, route: Route, other: Other, what: Reach, healthy: Seen | None = None, rounds: Round = as_computed, keep: bool = True
+    engine: Engine,
+    route: Route,
+    other: Other,
+    what: Reach,
+    healthy: Seen | None = None,
+    rounds: Round = as_computed,
+    keep: bool = True,
 ) -> Seen:
     """Run what is asked for next to the other side.
 
@@ -171,7 +177,7 @@ def one_call(
 
 
 def entering(session: Session, other: Other, call: int, position: int, x: F | None, healthy: Seen | None) -> F:
-    """What a block reads: the block before's output if that ran (it is theirs, where they have it), theirs, or the healthy run's."""
+    """What a block reads: the output of the block before it, if that ran; else theirs, or the healthy run's."""
     if x is not None:
         return x
     if position and given(other, position - 1, call):

@@ -1,7 +1,7 @@
 """Logits as what the head read: all that a fault before the head can change lies in the span of the head's columns.
 
-Logits [V] are the head's matrix [V, E] times the last hidden state [E], so a difference that a fault makes has E numbers, not V; what
-is left over is noise that was added to the logits themselves, and it says how large that noise is. So a fault is seen through noise
+Logits [V] are the head's matrix [V, E] times the last hidden state [E], so a difference that a fault makes has E numbers, not V;
+what is left over is noise that was added to the logits themselves, and it says how large that is. So a fault is seen through noise
 that is larger than it, and what remains can be told from noise without a guess of its size.
 """
 
@@ -11,10 +11,10 @@ import numpy as np
 
 from ...arrays import F, Ints
 from ...compare.other_side import Other
+from ...compare.views import View
 from ...faults.fault import Engine
 from ...forward.taps import in_call
 from ...numerics import ORACLE
-from ...compare.views import View
 
 ROWS = 4096  # of the head that are looked at
 LEAST = 2.0  # rows for each column, at least: else nothing is left over
