@@ -22,6 +22,7 @@ from .commands.route import route
 from .commands.run import run
 from .commands.start import start
 from .commands.surgery import surgery
+from .commands.sweep import sweep
 from .commands.trace import trace
 from .commands.verify import verify
 from .commands.version import version
@@ -51,6 +52,7 @@ for command in (
     version,
 ):  # as a newcomer needs them
     app.command()(command)
+app.add_typer(sweep, name="sweep")
 app.callback(invoke_without_command=True)(start)
 
 

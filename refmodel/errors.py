@@ -43,3 +43,7 @@ class MemoryLimitError(RefmodelError):
 
 class OracleError(RefmodelError):
     """No llama.cpp was found that can be run here, or the one that was found failed."""
+
+
+class SweepError(RefmodelError):
+    """A plan, a probe or a ledger of a sweep cannot be read, or does not belong to this sweep."""

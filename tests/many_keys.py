@@ -168,7 +168,11 @@ def tensor_shapes(file: GgufFile) -> dict[str, tuple[int, ...]]:
     """Shapes that an added tensor may have: those that the file's own tensors have, by a word for it."""
     md, arch = file.metadata, file.metadata["general.architecture"]
     E, H, D = (md[f"{arch}.{key}"] for key in ("embedding_length", "attention.head_count", "attention.key_length"))
-    G, V, n_rot = md[f"{arch}.attention.head_count_kv"], len(md["tokenizer.ggml.tokens"]), md[f"{arch}.rope.dimension_count"]
+    G, V, n_rot = (
+        int(np.max(md[f"{arch}.attention.head_count_kv"])),
+        len(md["tokenizer.ggml.tokens"]),
+        md[f"{arch}.rope.dimension_count"],
+    )
     out = {
         "1": (1,),
         "E": (E,),
@@ -321,8 +325,10 @@ def verdict(case: Case, plain: str, theirs: str, mine: str, said: str) -> str:
     if not theirs:
         return "alone" if mine else "both"
     if not mine:
-        name = case.what.split(".", 1)[1] if not case.what.startswith(("general", "tokenizer", "split")) else case.what
-        return "named" if name in said else "UNNAMED"
+        whole = case.tensor or case.what.startswith(
+            ("general", "tokenizer", "split")
+        )  # else a refusal may leave the architecture out
+        return "named" if (case.what if whole else case.what.split(".", 1)[1]) in said else "UNNAMED"
     return "same" if mine == theirs else "IGNORED" if mine == plain else "DIFFERENT"
 
 

@@ -230,7 +230,7 @@ def test_a_full_context_is_said(model):
 
 
 def test_memory_that_is_not_there_is_said_before_it_is_taken(model, monkeypatch):
-    from refmodel.model import session as module
+    from refmodel.machine import memory as module
 
     session = model.session("blocks:1,3")
     positions = [model.kinds[source] for source in model.route("blocks:1,3").layers].count("attention")

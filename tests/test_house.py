@@ -18,7 +18,7 @@ ROWS = [
     {"cli"},
     {"commands"},
     {"report"},
-    {"surgery", "faults"},
+    {"surgery", "faults", "sweep"},
     {"compare", "text", "info", "speed"},
     {"model"},
     {"numerics", "dumps", "hf"},

@@ -105,8 +105,7 @@ def attention(h: F, w: Block, s: KeyValues, c: Call) -> F:
     k = c.tap("Kcur#2", num.rope(c.norm("Kcur_normed", k, w.attn_k_norm, normed="norm#2"), c.pos, rope))
     v = c.linear("Vcur", h, w.attn_v).reshape(k.shape)
     q = c.tap("scale", q * num.inverse_root(hp.query_dim))
-    k, v = s.append(num.store(k), num.store(v))  # [S, G, D]
-    o = c.tap("kqv_out", c.attention(q, k, v, 1.0, window))  # [T, H*D]
+    o = c.tap("kqv_out", c.attention(q, k, v, w, s, 1.0, window))  # [T, H*D]
     return c.linear("mul_mat", o, w.attn_output)
 
 

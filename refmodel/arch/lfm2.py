@@ -88,14 +88,19 @@ def block(x: F, w: Block, s: Any, c: Call) -> F:
 
 
 def short_convolution(h: F, w: Block, s: Convolved, c: Call) -> F:
-    """A causal convolution of each channel over the tokens, gated before and after. [T, E] -> [T, E]; replaces s.conv [K-1, E]."""
-    T = len(h)
+    """A causal convolution of each channel over the tokens, gated before and after. [T, E] -> [T, E]"""
     before, after, x = np.split(c.linear("model.layers.{}.conv.in_proj", h, w.shortconv_in_proj), 3, axis=1)  # [T, E] each
-    u = c.tap("concat", np.concatenate([s.conv, c.tap("mul", before * x)]), transposed=True)  # [K-1+T, E]
+    u = after * c.each(convolution, [c.tap("mul", before * x)], w, s)
+    return c.linear("model.layers.{}.conv.out_proj", c.tap("mul#1", u), w.shortconv_out_proj)
+
+
+def convolution(u: F, w: Block, s: Convolved, c: Call) -> F:
+    """A causal convolution of each channel over one sequence. [T, E] -> [T, E]; replaces s.conv [K-1, E]."""
+    T = len(u)
+    u = c.tap("concat", np.concatenate([s.conv, u]), transposed=True)  # [K-1+T, E]
     s.conv = u[T:].copy()
     u = c.num.causal_conv1d(np.ascontiguousarray(u), w.shortconv_conv.dense(c.num.dtype))
-    u = after * c.tap("model.layers.{}.conv.conv", u)
-    return c.linear("model.layers.{}.conv.out_proj", c.tap("mul#1", u), w.shortconv_out_proj)
+    return c.tap("model.layers.{}.conv.conv", u)
 
 
 def attention(h: F, w: Block, s: KeyValues, c: Call) -> F:
@@ -106,8 +111,7 @@ def attention(h: F, w: Block, s: KeyValues, c: Call) -> F:
     k = c.linear("Kcur", h, w.attn_k).reshape(v.shape)
     q = c.tap("rope", num.rope(c.norm(f"{name}q_layernorm", q, w.attn_q_norm, normed="norm#1"), c.pos, hp.rope))
     k = c.tap("rope#1", num.rope(c.norm(f"{name}k_layernorm", k, w.attn_k_norm, normed="norm#2"), c.pos, hp.rope))
-    k, v = s.append(num.store(k), num.store(v))  # [S, G, D]
-    o = c.tap("kqv_out", c.attention(q, k, v, num.inverse_root(hp.head_dim)))  # [T, H*D]
+    o = c.tap("kqv_out", c.attention(q, k, v, w, s, num.inverse_root(hp.head_dim)))  # [T, H*D]
     return c.linear(f"{name}out_proj", o, w.attn_output)
 
 

@@ -83,16 +83,15 @@ def full_attention(h: F, w: Block, s: KeyValues, c: Call) -> F:
     k = c.linear("Kcur", h, w.attn_k).reshape(v.shape)
     q = c.tap("Qcur", num.rope(c.norm("Qcur_normed", q, w.attn_q_norm, normed="norm#1"), c.pos, hp.rope))
     k = c.tap("Kcur#1", num.rope(c.norm("Kcur_normed", k, w.attn_k_norm, normed="norm#2"), c.pos, hp.rope))
-    k, v = s.append(num.store(k), num.store(v))  # [S, G, D]
-    o = c.tap("attn_pregate", c.attention(q, k, v, num.inverse_root(hp.head_dim)))  # [T, H*D]
+    o = c.tap("attn_pregate", c.attention(q, k, v, w, s, num.inverse_root(hp.head_dim)))  # [T, H*D]
     o = c.tap("attn_gated", o * c.tap("gate_sigmoid", num.sigmoid(c.tap("gate_reshaped", gate))))
     return c.linear("attn_output", o, w.attn_output)
 
 
 def delta_net(h: F, w: Block, s: Recurrent, c: Call) -> F:
-    """Convolution, gated delta rule, gated norm. [T, E] -> [T, E]; replaces s.conv and s.delta."""
+    """Convolution, gated delta rule, gated norm. [T, E] -> [T, E]"""
     hp, num, T, Dk = c.hp, c.num, len(h), c.hp.d_state
-    u = convolution(c.linear("linear_attn_qkv_mixed", h, w.attn_qkv), w, s, c)  # [T, C]
+    u = c.each(convolution, [c.linear("linear_attn_qkv_mixed", h, w.attn_qkv)], w, s)  # [T, C]
     q, k, v = u[:, : hp.key_dim], u[:, hp.key_dim : 2 * hp.key_dim], u[:, 2 * hp.key_dim :]
     q = unit_norm("q_conv", q.reshape(T, hp.n_k_head, Dk), "rms_norm", c)
     k = unit_norm("k_conv", k.reshape(T, hp.n_k_head, Dk), "rms_norm#1", c)
@@ -103,9 +102,7 @@ def delta_net(h: F, w: Block, s: Recurrent, c: Call) -> F:
     log_decay = c.tap("gate", a * w.ssm_a.dense(num.dtype))
     beta = c.tap("beta_sigmoid", num.sigmoid(c.linear("beta", h, w.ssm_beta)))
 
-    state = c.tap("state_predelta", s.delta)  # [Hv, Dv, Dk]
-    o = num.gated_delta_rule(q, k, v, log_decay, beta, state, s.delta)
-    s.delta = c.tap("new_state", s.delta)
+    o = c.each(delta_rule, [q, k, v, log_decay, beta], w, s)  # [T, Hv, Dv]
     o = c.tap("attn_output", o * num.inverse_root(Dk))
 
     z = c.linear("z", h, w.attn_gate).reshape(o.shape)
@@ -114,13 +111,21 @@ def delta_net(h: F, w: Block, s: Recurrent, c: Call) -> F:
 
 
 def convolution(u: F, w: Block, s: Recurrent, c: Call) -> F:
-    """A causal convolution of each channel over the tokens, then SiLU. [T, C] -> [T, C]; replaces s.conv [K-1, C]."""
+    """A causal convolution of each channel over one sequence, then SiLU. [T, C] -> [T, C]; replaces s.conv [K-1, C]."""
     T = len(u)
     remembered = c.tap("conv_states_reshaped", s.conv, transposed=True)  # [K-1, C]
     u = c.tap("conv_input", np.concatenate([remembered, u]), transposed=True)  # [K-1+T, C]
     s.conv = c.tap("conv_state_last", u[T:], transposed=True).copy()
     u = c.num.causal_conv1d(np.ascontiguousarray(u), w.ssm_conv1d.dense(c.num.dtype))
     return c.tap("conv_output_silu", c.num.silu(c.tap("conv_output_raw", u)))
+
+
+def delta_rule(q: F, k: F, v: F, log_decay: F, beta: F, w: Block, s: Recurrent, c: Call) -> F:
+    """The gated delta rule over one sequence: [T, Hv, Dv], shapes as in ops.deltanet; replaces s.delta [Hv, Dv, Dk]."""
+    before = c.tap("state_predelta", s.delta)
+    o = c.num.gated_delta_rule(q, k, v, log_decay, beta, before, s.own_delta())
+    s.delta = c.tap("new_state", s.delta)
+    return o
 
 
 def unit_norm(name: str, x: F, normed: str, c: Call) -> F:

@@ -1,8 +1,9 @@
 """What one call of a model hands to its blocks: hyperparameters, numerics, positions, and the tap."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import numpy as np
 from ..arrays import F, Ints
 from ..machine.threads import computing
 from .numerics import Numerics
+from .state import KeyValues
 from .taps import Tapper, silent
-from .weights import Output, Share, Weight
+from .weights import Block, Output, Share, Weight
 
 
 @contextmanager
@@ -35,6 +37,7 @@ class Call:
     scores    whether attention computes its scores and weights as matrices and shows them
     position  position in the route, N in a tap's name; -1 outside of blocks
     named     a tap's name -> the name to show: the nodes of a prediction block have names of their own
+    parts     in a batch: which of the T tokens are whose, one slice for each sequence, in order; else none
     """
 
     hp: Any
@@ -44,6 +47,7 @@ class Call:
     scores: bool = False
     position: int = -1
     named: Callable[[str], str] = str
+    parts: tuple[slice, ...] = ()
 
     def at(self, position: int) -> "Call":
         """The same call at another position of the route."""
@@ -81,25 +85,52 @@ class Call:
         """The RMS norm of x over its last axis times a weight of that length, x's shape; `normed` is the tap in between."""
         return self.tap(name, self.tap(normed, self.num.rms_norm(x, self.hp.eps)) * weight.dense(self.num.dtype))
 
-    def attention(self, q: F, k: F, v: F, scale: float, window: int = 0) -> F:
-        """Attention with llama.cpp's taps, as ops.attention.attention computes it.
+    def each(self, step: Callable[..., F], xs: Sequence[F], w: Block, s: Any) -> F:
+        """A step that reads and changes what a position remembers: it looks at one sequence at a time.
+
+        step  (*xs, w, s, c) of one sequence -> [T', ...], T' of its tokens
+        xs    what the step reads of all tokens, [T, ...] each
+        w     the block's weights
+        s     the position's state; in a batch the states, one for each sequence
+
+        Returns the results in the order of the tokens, [T, ...].
+        """
+        if not self.parts:
+            return step(*xs, w, s, self)
+        calls = [replace(self, pos=self.pos[part], parts=()) for part in self.parts]
+        of_each = zip(self.parts, s, calls, strict=True)
+        return np.concatenate([step(*(x[part] for x in xs), w, state, call) for part, state, call in of_each])
+
+    def attention(self, q: F, k: F, v: F, w: Block, s: Any, scale: float, window: int = 0) -> F:
+        """Attention of the new tokens to themselves and to what the position remembers.
 
         q       [T, H, D]  queries of the new tokens
-        k, v    [S, G, D]  cached and new, in the cache's dtype
+        k, v    [T, G, D]  their keys and values, which are added to the cache
+        w, s    the block's weights, and the position's state or states, as in `each`
         scale   factor of the scores
         window  how many of the newest tokens a query sees, itself among them; 0 for all
 
         Returns [T, H*D]. Source: build_attn_mha.
         """
-        T, H, D = q.shape
-        if self.tapper is not silent:
-            k = self.tap("cache_k", k.astype(self.num.dtype).reshape(len(k), -1)).reshape(k.shape)
-            v = self.tap("cache_v", v.astype(self.num.dtype).reshape(len(v), -1)).reshape(v.shape)
-        wanted = self.num.scores and self.scores
-        shape = (H, T, len(k)) if wanted else (0, 0, 0)
-        kq, kq_soft_max = np.zeros(shape, q.dtype), np.zeros(shape, q.dtype)
-        out = self.num.attention(np.ascontiguousarray(q), k, v, scale, kq, kq_soft_max, window)
-        if wanted:
-            self.tap("kq", kq)
-            self.tap("kq_soft_max", kq_soft_max)
-        return self.tap("kqv", out.transpose(1, 0, 2)).transpose(1, 0, 2).reshape(T, H * D)
+        return self.each(partial(_attention, scale, window), [q, self.num.store(k), self.num.store(v)], w, s)
+
+
+def _attention(scale: float, window: int, q: F, k: F, v: F, w: Block, s: KeyValues, c: Call) -> F:
+    """Attention of one sequence, with llama.cpp's taps, as ops.attention.attention computes it: [T, H*D].
+
+    q     [T, H, D]
+    k, v  [T, G, D]  in the cache's dtype
+    """
+    k, v = s.append(k, v)  # [S, G, D]
+    T, H, D = q.shape
+    if c.tapper is not silent:
+        k = c.tap("cache_k", k.astype(c.num.dtype).reshape(len(k), -1)).reshape(k.shape)
+        v = c.tap("cache_v", v.astype(c.num.dtype).reshape(len(v), -1)).reshape(v.shape)
+    wanted = c.num.scores and c.scores
+    shape = (H, T, len(k)) if wanted else (0, 0, 0)
+    kq, kq_soft_max = np.zeros(shape, q.dtype), np.zeros(shape, q.dtype)
+    out = c.num.attention(np.ascontiguousarray(q), k, v, scale, kq, kq_soft_max, window)
+    if wanted:
+        c.tap("kq", kq)
+        c.tap("kq_soft_max", kq_soft_max)
+    return c.tap("kqv", out.transpose(1, 0, 2)).transpose(1, 0, 2).reshape(T, H * D)

@@ -31,6 +31,7 @@ class Numerics:
 
     name      a word for reports; numerics_of(name) is this numerics again
     emulates  the llama.cpp that computes the same bits; None if it is no emulation
+    by_token  whether the bits of a token do not depend on how many tokens are computed with it, or which: what batches need
     dtype     of activations and states
     embed     (embedding [V, E], token ids [T], dtype) -> [T, E]
     linear    (matrix [O, I], x [T, I]) -> [T, O]
@@ -41,6 +42,7 @@ class Numerics:
 
     name: str
     emulates: Emulated | None
+    by_token: bool
     dtype: DType
     embed: Callable[[Matrix, Ints, DType], F]
     linear: Callable[[Matrix, F], F]

@@ -4,6 +4,8 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
+from ..errors import MemoryLimitError
+
 MEMINFO, GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 STATUS = Path("/proc/self/status")
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -16,6 +18,14 @@ def available() -> int | None:
     """
     known = [amount for amount in (of_machine(), of_group()) if amount is not None]
     return min(known, default=None)
+
+
+def require(needed: int, what: str, instead: str) -> None:
+    """MemoryLimitError if so many bytes would make the machine swap: `what` takes them, and `instead` says what to do."""
+    free = available()
+    if free is not None and needed > free:
+        gib = "{:.2f} GiB".format
+        raise MemoryLimitError(f"{what} take {gib(needed / 2**30)}; {gib(free / 2**30)} of memory are free: {instead}")
 
 
 def of_machine() -> int | None:

@@ -28,31 +28,39 @@ DRAFT = (
 )
 
 
-def _has(file: GgufFile, *ends: str) -> bool:
-    return any(name.endswith(ends) for name in file.tensors)
+def _with(*ends: str) -> Callable[[GgufFile], str]:
+    """What is shown of a file with a tensor whose name ends so; "" without one."""
+    return lambda file: next((f"it has {name}" for name in file.tensors if name.endswith(ends)), "")
 
 
-def _is_draft(file: GgufFile) -> bool:
+def _only(*starts: str) -> Callable[[GgufFile], str]:
+    """What is shown of a file all of whose tensors have names that begin so; "" for another."""
+
+    def shown(file: GgufFile) -> str:
+        first = next(iter(file.tensors), "")
+        return f"its first tensor is {first}" if first and all(name.startswith(starts) for name in file.tensors) else ""
+
+    return shown
+
+
+def _draft(file: GgufFile) -> str:
     blocks = {name.split(".")[1] for name in file.tensors if name.startswith("blk.")}
-    return any(".nextn." in name for name in file.tensors) and "0" not in blocks
+    shown = next((f"it has {name}" for name in file.tensors if ".nextn." in name), "")
+    return "" if "0" in blocks else shown
 
 
-def _is_vocabulary(file: GgufFile) -> bool:
-    return not file.tensors and "tokenizer.ggml.model" in file.metadata
+def _vocabulary(file: GgufFile) -> str:
+    return "it has no tensors" if not file.tensors and "tokenizer.ggml.model" in file.metadata else ""
 
 
-def _is_projector(file: GgufFile) -> bool:
-    return bool(file.tensors) and all(name.startswith(("v.", "mm.", "a.", "resampler.")) for name in file.tensors)
-
-
-BY_CONTENT: Mapping[str, Callable[[GgufFile], bool]] = {  # what tells a file whose keys say nothing, or "model"
-    TYPES["adapter"]: lambda file: _has(file, ".lora_a", ".lora_b"),
-    TYPES["controlvector"]: lambda file: bool(file.tensors) and all(name.startswith("direction.") for name in file.tensors),
-    TYPES["imatrix"]: lambda file: _has(file, ".in_sum2"),
-    TYPES["mmproj"]: _is_projector,
-    TYPES["vocab"]: _is_vocabulary,
-    EMBEDDING: lambda file: _has(file, "dense.0.weight", "dense_2.weight"),
-    DRAFT: _is_draft,
+BY_CONTENT: Mapping[str, Callable[[GgufFile], str]] = {  # what tells a file whose keys say nothing, or "model"; "" if nothing does
+    TYPES["adapter"]: _with(".lora_a", ".lora_b"),
+    TYPES["controlvector"]: _only("direction."),
+    TYPES["imatrix"]: _with(".in_sum2"),
+    TYPES["mmproj"]: _only("v.", "mm.", "a.", "resampler."),
+    TYPES["vocab"]: _vocabulary,
+    EMBEDDING: _with("dense.0.weight", "dense_2.weight"),
+    DRAFT: _draft,
 }
 
 
@@ -69,9 +77,9 @@ def kind_of(file: GgufFile) -> tuple[str, str] | None:
     architecture = md.str("general.architecture", "")
     if architecture in ARCHITECTURES:
         return f"general.architecture is {architecture!r}", ARCHITECTURES[architecture]
-    what = next((what for what, is_so in BY_CONTENT.items() if is_so(file)), None)
-    if what is not None:
-        return ("it has no tensors" if not file.tensors else f"its first tensor is {next(iter(file.tensors))}"), what
+    for what, shown_by in BY_CONTENT.items():
+        if shown := shown_by(file):
+            return shown, what
     if stated != "model":
         return f"general.type is {stated!r}", f"of a kind that is not known here; known are model, {', '.join(TYPES)}"
     return None

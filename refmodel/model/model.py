@@ -17,6 +17,7 @@ from ..gguf.reader import GgufFile, read
 from ..hf.checkpoint import opened
 from ..quants import LAYOUTS, dequantize, not_decoded
 from ..tokenizer import Tokenizer
+from .batch import Batch
 from .draft_file import with_draft
 from .draft_head import Prediction
 from .exports import as_llama_cpp_names
@@ -156,11 +157,27 @@ class Model:
         RouteError, RefmodelError for numerics of no such name, MetadataError if `mtp` is asked of a file without that block,
         TensorError for a tensor of a type that cannot be run.
         """
-        from ..numerics import as_stored, numerics_of  # now, so that a file is shown without Numba
+        from ..numerics import numerics_of  # now, so that a file is shown without Numba
 
-        num = numerics_of(numerics)
-        stored = self.tensors.has_scales or any(self.tensors.shares.values())
-        return Session(self.tensors, self.route(route), as_stored(num) if stored else num, tapper, mtp, scores)
+        return Session(self.tensors, self.route(route), self._as_stored(numerics_of(numerics)), tapper, mtp, scores)
+
+    def batch(self, numerics: "Numerics | str" = "fast") -> Batch:
+        """Many sequences under one numerics, each with its own route, that are computed together.
+
+        numerics  a policy or its name; `fast` takes one path for all counts of tokens here, see docs/batches.md
+
+        RefmodelError for numerics of no such name, or whose bits depend on the company of a token without being llama.cpp's,
+        TensorError for a tensor of a type that cannot be run.
+        """
+        from ..numerics import for_batches, numerics_of
+
+        return Batch(self.tensors, self._as_stored(for_batches(numerics_of(numerics))))
+
+    def _as_stored(self, num: "Numerics") -> "Numerics":
+        """The numerics for what this file has: factors of matrices, or several matrices in one tensor."""
+        from ..numerics import as_stored
+
+        return as_stored(num) if self.tensors.has_scales or any(self.tensors.shares.values()) else num
 
     def forward(
         self,

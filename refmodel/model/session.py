@@ -6,11 +6,11 @@ from typing import Protocol
 import numpy as np
 
 from ..arrays import F, Ints, keep_pages
-from ..errors import MemoryLimitError, RefmodelError, TensorError, TokenError
+from ..errors import RefmodelError, TensorError, TokenError
 from ..forward.call import Call, passing
 from ..forward.numerics import Numerics
 from ..forward.taps import Tapper, silent
-from ..machine.memory import available
+from ..machine.memory import require
 from .draft_head import DraftHead
 from .likeliest import likeliest
 from .route import Route
@@ -65,13 +65,8 @@ class Session:
         """Make room for `tokens` tokens in all. MemoryLimitError, and nothing is taken, if the machine would have to swap."""
         if tokens <= self.room:
             return
-        free, needed = available(), self.memory(tokens)
-        if free is not None and needed > free:
-            gib = "{:.2f} GiB".format
-            raise MemoryLimitError(
-                f"keys and values of {tokens:,} tokens at {len(self.states)} positions take {gib(needed / 2**30)}; "
-                f"{gib(free / 2**30)} of memory are free: take a shorter prompt, or a smaller --ctx or -n"
-            )
+        what = f"keys and values of {tokens:,} tokens at {len(self.states)} positions"
+        require(self.memory(tokens), what, "take a shorter prompt, or a smaller --ctx or -n")
         for state in self.states:
             state.reserve(tokens)
         self.room = tokens
@@ -112,7 +107,7 @@ class Session:
         model, ids = self.tensors, checked_tokens(tokens, self.n_vocab)
         end = self.n_past + len(ids)
         if end > self.room:
-            self.reserve(max(end, min(2 * self.room, self.room + 4096)))
+            self.reserve(more_room(end, self.room))
         pos = np.arange(self.n_past, self.n_past + len(ids))
         c = Call(model.hp, self.num, pos, self.tapper, self.scores)
         x = model.arch.embed(self.num.embed(model.weights["token_embd.weight"], ids, self.num.dtype), c)
@@ -123,6 +118,11 @@ class Session:
         if self.draft:
             self.draft.feed(ids, h, c)
         return h if every else h[-1:], c
+
+
+def more_room(tokens: int, room: int) -> int:
+    """For how many tokens room is made where `tokens` need it and there is some for `room`: growth is seldom, and bounded."""
+    return max(tokens, min(2 * room, room + 4096))
 
 
 def checked_tokens(tokens: Sequence[int], n_vocab: int) -> Ints:

@@ -5,6 +5,7 @@ from ..forward.numerics import Numerics
 from ..machine import kernel_cache
 
 with kernel_cache.of_kernels():  # the first import of each of them
+    from .batches import for_batches
     from .companions import as_stored
     from .fast import FAST
     from .llamacpp import LLAMACPP, ladder, llamacpp, policy_of
@@ -22,6 +23,7 @@ __all__ = [
     "REFERENCE",
     "Numerics",
     "as_stored",
+    "for_batches",
     "ladder",
     "llamacpp",
     "llamacpp_by_ops",

@@ -32,6 +32,15 @@ def linear(w: Matrix, x: F) -> F:
     return out
 
 
+def linear_by_token(w: Matrix, x: F) -> F:
+    """`linear` for batches: any number of tokens is summed block by block, so that the bits of a token are its own."""
+    if w.type not in PATHS:
+        return plain.linear(w, x)
+    out = np.empty((len(x), w.shape[0]), np.float32)
+    packed.multiply(w, "super_blocks", x, out)
+    return out
+
+
 @cache
 def path_of_one(kind: Q, O: int) -> str:
     """The path by which llama.cpp multiplies O rows of a type with a single token."""
@@ -43,4 +52,4 @@ def store(x: F) -> F:
     return x.astype(np.float16)
 
 
-FAST = replace(REFERENCE, name="fast", linear=linear, experts=partial(by_expert, linear), store=store)
+FAST = replace(REFERENCE, name="fast", by_token=False, linear=linear, experts=partial(by_expert, linear), store=store)

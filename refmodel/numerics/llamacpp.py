@@ -38,6 +38,7 @@ def llamacpp(profile: Profile, build: Build = JUDGE) -> Numerics:
         REFERENCE,
         name=name(profile, build),
         emulates=Emulated(profile, build),
+        by_token=False,
         linear=partial(linear, profile, build),
         experts=partial(by_expert, partial(linear_of_expert, profile, build)),
         inverse_root=ops.inverse_root,
@@ -72,6 +73,7 @@ def ladder(profile: Profile, build: Build) -> dict[str, Numerics]:
         activations,
         name="oracle, 8-bit activations, their attention",
         store=lambda x: theirs.store(x.astype(np.float32)).astype(x.dtype),
+        by_token=False,
         scores=theirs.scores,
         attention=partial(in_float32, theirs.attention),
     )

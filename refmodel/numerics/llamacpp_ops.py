@@ -42,6 +42,7 @@ def llamacpp_by_ops(profile: Profile, build: Build) -> Numerics:
         NUMPY,
         name=name(profile, build),
         emulates=Emulated(profile, build),
+        by_token=False,
         linear=partial(linear, profile, build),
         experts=partial(by_expert, partial(linear_of_expert, profile, build)),
         inverse_root=ggml.inverse_root,

@@ -10,6 +10,7 @@ from ..ops import activation, attention, deltanet, experts, linear, norm, rope
 NUMPY = Numerics(
     name="numpy",
     emulates=None,
+    by_token=True,
     dtype=np.float32,
     embed=linear.embed,
     linear=linear.linear,

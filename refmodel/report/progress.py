@@ -45,3 +45,19 @@ def copying(console: Console) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("copying", total=None)
         yield lambda copied, total: progress.update(task, advance=copied, total=total)
+
+
+@contextmanager
+def sweeping(console: Console) -> Iterator[Callable[[str, int], None]]:
+    """A progress bar; call it with the name of each finished piece and how many are left. It is shown on a terminal only."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("routes", total=None)
+        done = 0
+
+        def seen(name: str, left: int) -> None:
+            nonlocal done
+            done += 1
+            progress.update(task, completed=done, total=done + left, description=f"routes: {name}")
+
+        yield seen

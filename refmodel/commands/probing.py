@@ -1,0 +1,75 @@
+"""The words of `--probe` become probes here."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import SweepError
+from .options import file_of
+
+if TYPE_CHECKING:
+    from ..model.model import Model
+    from ..sweep.probes.probe import Forced
+
+Maker = Callable[["Model", str, str, int, str], "Forced"]
+"""(model, the probe's name, what follows its kind, at most this many tokens of a text, whose held-out half it is) -> probe."""
+
+
+def probes_of(model: "Model", words: Sequence[str], held_out: Sequence[str], most: int) -> "dict[str, Forced]":
+    """The probes of these words, by name: the kind, and the file's name too where a kind comes up twice.
+
+    held_out  words of probes whose questions check the winners by the probe of the same kind
+    most      of a text, the first tokens that count; 0: all
+
+    SweepError for an unknown kind, FileError for a file that is missing.
+    """
+    from ..sweep.sweep import by_name
+
+    kinds = Counter(word.partition(":")[0] for word in words)
+    probes = []
+    for word in words:
+        kind, rest = kind_of(word)
+        name = kind if kinds[kind] == 1 else f"{kind}:{Path(rest).name}"
+        probes.append(MAKERS[kind](model, name, rest, most, ""))
+    for word in held_out:
+        kind, rest = kind_of(word)
+        of = next((probe.facts.name for probe in probes if probe.facts.name.partition(":")[0] == kind), None)
+        if of is None:
+            raise SweepError(f"--held-out {word}: no --probe is of this kind; give one, or leave this out")
+        probes.append(MAKERS[kind](model, f"{of}, held out: {Path(rest).name}", rest, most, of))
+    found = by_name(probes)
+    if len(found) < len(probes):
+        raise SweepError("two probes have one name; give files of different names")
+    return found
+
+
+def kind_of(word: str) -> tuple[str, str]:
+    """`kind:rest` in parts. SweepError for an unknown kind."""
+    kind, _, rest = word.partition(":")
+    if kind not in MAKERS:
+        raise SweepError(f"--probe {word}: unknown kind; known are {', '.join(MAKERS)}")
+    return kind, rest
+
+
+def text(distance: bool) -> Maker:
+    """A probe over a text file: the loss of each token, or the distance from the unrouted model."""
+
+    def make(model: "Model", name: str, rest: str, most: int, of: str) -> "Forced":
+        from ..sweep.probes.text import text_probe
+
+        if not rest:
+            raise SweepError(f"--probe {name}: needs a text file: --probe {name}:FILE")
+        path, tokenizer = file_of(rest), model.tokenizer
+        try:
+            words = path.read_text("utf-8")
+        except UnicodeDecodeError:
+            raise SweepError(f"{path}: is not UTF-8; expected a text; save it as UTF-8") from None
+        ids = tokenizer.encode(words, add_special=False, parse_special=False)
+        begin = tokenizer.bos if tokenizer.add_bos else None
+        return text_probe(name, ids[:most] if most else ids, begin, distance, of)
+
+    return make
+
+
+MAKERS: dict[str, Maker] = {"nll": text(False), "kl": text(True)}

@@ -1,0 +1,216 @@
+"""`refmodel sweep`: try routes, and show what was found."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ..errors import SweepError
+from ..machine.files import check_target
+from ..machine.threads import use
+from ..report.console import err, out
+from ..report.tables import finite
+from .compiling import prepare
+from .options import AsJson, ModelPath, NumericsName, Threads, file_of, model_of, numerics_of
+from .probing import probes_of
+
+if TYPE_CHECKING:
+    from ..model.model import Model
+    from ..model.route import Route
+    from ..sweep.ledger import Sweep
+    from ..sweep.probes.probe import Forced
+    from ..sweep.results import Result, Results
+    from ..sweep.sweep import Note
+
+
+class Group(TyperGroup):
+    """A group whose first word is a model unless it is one of its commands: `sweep MODEL ...` is `sweep run MODEL ...`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the command's name before words that begin with none."""
+        known = {*self.commands, "--help"}
+        return list(super().parse_args(ctx, args if not args or args[0] in known else ["run", *args]))
+
+
+sweep = typer.Typer(
+    cls=Group,
+    no_args_is_help=True,
+    help="Try many routes of one model and find out which is better, and whether that is luck. `refmodel sweep MODEL ...` runs a "
+    "sweep (`refmodel sweep run --help` lists its options); `refmodel sweep show LEDGER` shows what it found.",
+)
+
+
+@sweep.command("run")
+def run(
+    model: ModelPath,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The ledger: a file that is begun, or continued.")],
+    probe: Annotated[
+        list[str],
+        typer.Option(metavar="KIND[:FILE]", help="What routes are scored by; may be given again. nll:TEXTFILE, kl:TEXTFILE"),
+    ],
+    every: Annotated[bool, typer.Option("--all", help="Every window (i, j).")] = False,
+    windows: Annotated[
+        list[str] | None, typer.Option(help='Some windows: "size=4 stride=1 start=8..32"; may be given again.')
+    ] = None,
+    skip: Annotated[bool, typer.Option("--skip", help="Leave each window out.")] = False,
+    swap: Annotated[bool, typer.Option("--swap", help="Exchange each window with the next one of its size.")] = False,
+    times: Annotated[int, typer.Option(min=0, help="Run each window N times in all.", metavar="N")] = 0,
+    routes: Annotated[Path | None, typer.Option(help="A file with routes, one a line, or JSON.")] = None,
+    held_out: Annotated[
+        list[str] | None, typer.Option(metavar="KIND:FILE", help="Questions that only check the best routes; may be given again.")
+    ] = None,
+    race: Annotated[
+        bool,
+        typer.Option("--race/--full", help="Race: losers leave after a few questions. Full: all meet all, as a heatmap needs."),
+    ] = False,
+    tokens: Annotated[int, typer.Option(min=0, help="Only the first N tokens of each text; 0 is all.", metavar="N")] = 0,
+    numerics: NumericsName = "fast",
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score every route of a plan by every probe. What is in the ledger already is not computed again."""
+    use(threads)
+    from ..sweep.windows import Wishes, planned
+
+    wishes = Wishes(every, windows or (), skip, swap, times, routes and file_of(str(routes)))
+    if not wishes.any:
+        raise SweepError("nothing to try: give --all, --windows, --skip, --swap, --times or --routes")
+    loaded = model_of(model)
+    probes = probes_of(loaded, probe, held_out or (), tokens)
+    plan = planned(wishes, loaded.n_layer)
+    check_target(output, loaded.file.parts)
+    figures = swept(loaded, probes, plan, numerics, output, race)
+    if as_json:
+        print(json.dumps(finite(figures), indent=1))
+    else:
+        said(output, figures)
+
+
+def swept(
+    model: "Model", probes: "dict[str, Forced]", plan: "Sequence[Route]", numerics: str, output: Path, racing: bool
+) -> dict[str, Any]:
+    """Run the plan into the ledger. Returns figures for --json."""
+    from ..report.progress import sweeping
+    from ..sweep.engines import Local
+    from ..sweep.ledger import made
+    from ..sweep.results import results
+    from ..sweep.sweep import Run, full, hold_out, race
+    from ..sweep.verdict import verdicts
+
+    policy = numerics_of(numerics)
+    about = about_of(model, policy.name, probes)
+    engine = Local(model, policy)
+    figures: dict[str, Any] = {"ledger": str(output), "model": about.model, "numerics": about.numerics, "routes": len(plan)}
+    with made(output, about) as ledger:
+        prepare(model, policy, [[0] * 512])
+        with sweeping(err) as seen:
+            run = Run(ledger, probes, engine, runtimes_of(model), seen)
+            if racing:
+                won = race(run, plan)
+                figures |= {"rungs": [asdict(rung) for rung in won.rungs], "asked": won.asked, "sure": won.sure}
+            else:
+                full(run, plan)
+            hold_out(run)
+        found = results(ledger)
+    return figures | {"block_visits": engine.visits, "verdicts": [verdict.as_json() for verdict in verdicts(found)]}
+
+
+def said(ledger: Path, figures: dict[str, Any]) -> None:
+    """Print the rungs of a race, if it was one, and what the ledger says."""
+    from ..report import sweep as report
+
+    if "rungs" in figures:
+        report.rungs(out, figures)
+    shown_ledger(ledger)
+
+
+def about_of(model: "Model", numerics: str, probes: "dict[str, Forced]") -> "Sweep":
+    """What a ledger of this sweep says of itself."""
+    from ..sweep.ledger import Sweep
+
+    with err.status("reading the file for its sha256"):
+        digest = model.file.sha256()
+    return Sweep(digest, model.path.name, model.n_layer, numerics, {n: p.facts.as_json() for n, p in probes.items()})
+
+
+def runtimes_of(model: "Model") -> "Note":
+    """Route -> the runtimes that cannot load a copy under it; they are marked in the ledger, and the route is run here."""
+    from ..errors import RefmodelError
+    from ..model.route import Route
+    from ..surgery.gguf import plan_of
+    from ..surgery.runtimes import runners
+
+    def note(route: Route) -> str:
+        if route.is_identity:
+            return ""
+        try:
+            return "; ".join(f"not in {r.name}: {r.why}" for r in runners(model, plan_of(model, route)) if not r.runs)
+        except RefmodelError as error:
+            return f"no copy can be written: {error}"
+
+    return note
+
+
+@sweep.command("show")
+def show(
+    ledger: Annotated[Path, typer.Argument(metavar="LEDGER", help="What `refmodel sweep MODEL -o LEDGER` wrote.")],
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one line of JSON a route, with circuit-finder's fields.")] = False,
+    by: Annotated[str, typer.Option(help="The probe that sorts and filters. Default: the first.", metavar="PROBE")] = "",
+    top: Annotated[int, typer.Option(min=0, help="Only the best N routes; 0 is all.", metavar="N")] = 0,
+    size: Annotated[int, typer.Option(min=0, help="Only windows of N blocks.", metavar="N")] = 0,
+    block: Annotated[int | None, typer.Option(min=0, help="Only routes that repeat block N.", metavar="N")] = None,
+    better: Annotated[bool, typer.Option("--better", help="Only routes that score better than the unrouted model.")] = False,
+    loadable: Annotated[bool, typer.Option("--loadable", help="Only routes that every runtime can load.")] = False,
+    ng: Annotated[Path | None, typer.Option(help="Write the answers to one probe (--by) as Ng's results, a pickle.")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Write the lines of --jsonl as Parquet (extra [parquet]).")] = None,
+) -> None:
+    """Show what a sweep found: a table, or lines for other tools."""
+    from ..sweep.exports import as_jsonl, write_ng, write_parquet
+    from ..sweep.results import chosen
+
+    found = read(ledger)
+    by = by or next(iter(found.about.probes))
+    if by not in found.about.probes:
+        raise SweepError(f"--by {by}: the ledger's probes are {', '.join(found.about.probes)}; name one of them")
+    rows = chosen(found, size, block, better, loadable, top, by)
+    for target in filter(None, (ng, parquet)):
+        check_target(target, [ledger])
+    if ng:
+        write_ng(found, rows, by, ng)
+    if parquet:
+        write_parquet(found, rows, parquet)
+    if jsonl:
+        print(as_jsonl(found, rows), end="")
+    elif not (ng or parquet):
+        shown_rows(found, rows, by, whole=bool(top or size or better or block is not None))
+
+
+def read(ledger: Path) -> "Results":
+    """What a ledger holds. SweepError if it is none, or has no result yet."""
+    from ..sweep.ledger import opened
+    from ..sweep.results import results
+
+    with opened(ledger) as base:
+        found = results(base)
+    if not found.rows:
+        raise SweepError(f"{ledger}: has no result yet; run the sweep that it was made for")
+    return found
+
+
+def shown_ledger(ledger: Path) -> None:
+    """Print the best routes of a ledger, and the verdict."""
+    found = read(ledger)
+    shown_rows(found, found.rows, next(iter(found.about.probes)), whole=False)
+
+
+def shown_rows(found: "Results", rows: "Sequence[Result]", by: str, whole: bool) -> None:
+    """Print some routes of a ledger, the best by probe `by` first, and the verdict over all of them; `whole` prints every row."""
+    from ..report import sweep as report
+    from ..sweep.verdict import verdicts
+
+    report.table(out, found, rows, by, whole)
+    report.verdicts(out, verdicts(found))

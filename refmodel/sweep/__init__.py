@@ -1,0 +1,1 @@
+"""The search for a route: many routes of one model, scored by probes, in a ledger, with honest statistics."""
