@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import RefmodelError
+from ..errors import DumpError, RefmodelError
 from ..machine.threads import use
 from ..report.console import err, out
 from .compiling import prepare
@@ -99,7 +99,7 @@ def answer(
     from ..report import diagnosis as show
     from ..report.progress import watching
 
-    other = other_side(asked, against, route, calls, folder, names)
+    other = recorded(asked, against, route, calls, folder, names)
     prepare(asked.model, REFERENCE, other.calls)
     with watching(err, "trying") as seen:
         found = diagnose(asked.model, other, FAULTS.values(), seen)
@@ -109,6 +109,24 @@ def answer(
     else:
         out.print(show.in_words(found, telling), markup=False, soft_wrap=True)
     return 0 if found.verdict == HEALTHY else 1
+
+
+def recorded(asked: Asked, against: str, route: str, calls: "list[list[int]] | None", folder: Path, names: Path | None) -> "Other":
+    """What the other program computed: as for diff, or the tokens or the text that it wrote greedily after the prompt.
+
+    DumpError if a file is neither.
+    """
+    from ..faults.diagnosis.greedy import of_tokens, read_written
+
+    try:
+        return other_side(asked, against, route, calls, folder, names)
+    except DumpError:
+        path = Path(against)
+        prompt = [token for call in calls or () for token in call]
+        chosen = read_written(asked.model, path, prompt) if prompt and names is None and path.is_file() else None
+        if not chosen:
+            raise
+        return of_tokens(asked.model, prompt, chosen, path, asked.model.route(route).canonical)
 
 
 def telling_apart(model: "Model", other: "Other", found: "Diagnosis") -> list[int] | None:
