@@ -37,6 +37,10 @@ class DumpError(RefmodelError):
     """Another program's dump cannot be read, or is not of this model."""
 
 
+class GoldenError(RefmodelError):
+    """A golden cannot be read, was changed after it was recorded, or is of something else than it is checked against."""
+
+
 class MemoryLimitError(RefmodelError):
     """The keys and values of a run would not fit into the free memory of this machine."""
 

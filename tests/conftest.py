@@ -9,6 +9,8 @@ from pathlib import Path
 if "PYTEST_XDIST_WORKER" in os.environ:  # a thread that waits must not spin on the core of another worker; read at import
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+os.environ.pop("COLUMNS", None)  # a console knows its width from its start on
+
 import pytest
 from hypothesis import HealthCheck, settings
 

@@ -45,8 +45,13 @@ def prose(text: str) -> str:
 
 def helps() -> dict[str, str]:
     commands = [*([command.callback.__name__] for command in app.registered_commands)]
+    for group in app.registered_groups:
+        commands += [
+            [group.name],
+            *([group.name, command.callback.__name__] for command in group.typer_instance.registered_commands),
+        ]
     said = {" ".join(["refmodel", *words]): CliRunner().invoke(app, [*words, "--help"]).stdout for words in ([], *commands)}
-    return said | {"refmodel alone": CliRunner().invoke(app, []).stdout, "after the demo": next_steps()}
+    return said | {"refmodel alone": CliRunner().invoke(app, []).stdout, "after the demo": next_steps().plain}
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Source: llama.cpp src/models/qwen35.cpp, load_arch_hparams; arXiv:2412.06464.
 
 from dataclasses import replace
 
+from .facts import USUAL
 from .hparams import Hparams
 from .keys import Keys
 from .kinds import Kinds
@@ -36,6 +37,16 @@ MEANINGS = {
     "ssm_norm.weight": "RMS norm of each head's output, the same for all heads; not of the values",
     "ssm_out.weight": "from {n_v_head} heads of {d_state} back to {n_embd}, in place of attn_output",
 }
+SEMANTICS = {
+    **USUAL,
+    "attention gate": "sigmoid(gate) * attention; each head has its gate after its query",
+    "unit norm": "x / sqrt(sum(x^2) + eps)",
+    "convolution": "causal, then silu",
+    "decay": "exp(ssm_a * softplus(alpha + ssm_dt))",
+    "gated norm": "norm(o) * silu(z)",
+}
+GROUPED = {**SEMANTICS, "value heads": "grouped: value head h reads key head h // (Hv / Hk)"}
+TILED = {**SEMANTICS, "value heads": "tiled: value head h reads key head h mod Hk"}
 SHARED = "{n_v_head} value heads of {d_state} share {n_k_head} query and key heads: value head h uses "
 
 

@@ -5,6 +5,10 @@ from dataclasses import dataclass, field
 
 from .kinds import Kinds
 
+# What most architectures compute
+USUAL: Mapping[str, str] = {"norm": "x / sqrt(mean(x^2) + eps) * w", "feed-forward": "down(silu(gate(x)) * up(x))"}
+CHOSEN: Mapping[str, str] = {"experts": "softmax over all, the largest are taken, their weights divided by their sum"}
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -19,6 +23,7 @@ class Facts:
     kind_meanings  kind of a block -> what a reader needs to know of it, the same sort of pattern
     scaling        keys below rope.scaling. that llama.cpp reads for YaRN in this architecture and not in others
     last_norm      the tensor of the norm after the last block, without .weight
+    semantics      what its forward pass computes where programs have differed, in formulas: a golden keeps them
     """
 
     kinds: Kinds | None = None
@@ -29,6 +34,7 @@ class Facts:
     kind_meanings: Mapping[str, str] = field(default_factory=dict)
     scaling: tuple[str, ...] = ()
     last_norm: str = "output_norm"
+    semantics: Mapping[str, str] = field(default_factory=lambda: USUAL)
 
 
 # Of a typical file with experts

@@ -10,7 +10,7 @@ from ..arrays import F
 from ..forward.call import Call
 from ..forward.state import KeyValues
 from ..forward.weights import Block, Output, Weight
-from .facts import Facts
+from .facts import USUAL, Facts
 from .hparams import Hparams
 from .keys import Keys
 from .kinds import Kinds, keys_and_values
@@ -41,6 +41,7 @@ FACTS = Facts(
         "post_ffw_norm.weight": "RMS norm of what the feed-forward part gives, before it is added to the residual sum",
         "ffn_gate.weight": "its GELU multiplies ffn_up",
     },
+    semantics={**USUAL, "feed-forward": "down(gelu(gate(x)) * up(x)), gelu by tanh", "embedding": "times sqrt(E)"},
     kind_meanings={"sliding": "attention to the last {window} tokens, itself among them"},
 )
 new_state, globals = keys_and_values, outside

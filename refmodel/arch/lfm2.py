@@ -12,7 +12,7 @@ from ..arrays import DType, F
 from ..forward.call import Call
 from ..forward.state import Convolved, KeyValues, State
 from ..forward.weights import Block, Output, Weight
-from .facts import Facts
+from .facts import USUAL, Facts
 from .hparams import Hparams
 from .keys import Keys
 from .kinds import Kinds, keys_and_values
@@ -32,6 +32,7 @@ FACTS = Facts(
         "shortconv.conv.weight": "causal, {d_conv} taps for each channel, the last one for the token itself; no SiLU follows",
         "shortconv.out_proj.weight": "back to {n_embd}, in place of attn_output",
     },
+    semantics={**USUAL, "convolution": "causal, of gate * x, times another gate; no silu"},
     kind_meanings={"conv": "a convolution over the last {d_conv} tokens; it remembers {n_embd} numbers of each but the newest"},
     last_norm="token_embd_norm",  # so called by mistake in llama.cpp's list: no embedding is normed
 )

@@ -12,7 +12,7 @@ from ..forward.call import Call
 from ..forward.state import KeyValues
 from ..forward.weights import Block, Output, Weight
 from ..ops.experts import LEAST, largest, total
-from .facts import Facts
+from .facts import CHOSEN, USUAL, Facts
 from .hparams import Hparams
 from .keys import Keys
 from .kinds import always_attention, keys_and_values
@@ -23,7 +23,7 @@ from .shapes import ATTENTION, EXPERTS, FFN, Shapes, attention_shapes, dense, ex
 BIASED: tuple[str, ...] = ATTENTION + FFN
 SCALED: tuple[str, ...] = ATTENTION + FFN + EXPERTS
 FUSED: tuple[str, ...] = ("attn_qkv",)
-FACTS = Facts()
+FACTS = Facts(semantics={**USUAL, **CHOSEN})
 kind, new_state = always_attention, keys_and_values
 
 

@@ -10,7 +10,7 @@ from ..forward.call import Call
 from ..forward.state import KeyValues
 from ..forward.weights import Block, Output, Weight
 from ..ops.attention import growth
-from .facts import Facts
+from .facts import USUAL, Facts
 from .hparams import Hparams
 from .keys import Keys
 from .kinds import always_attention, keys_and_values
@@ -24,6 +24,7 @@ FUSED: tuple[str, ...] = ("attn_qkv",)
 GROWN = "each grows by {temperature:g} · ln(1 + how many times its position holds {n_trained} tokens) of itself"
 FACTS = Facts(
     meanings={"attn_q.weight": "{n_head} queries of {head_dim}; " + GROWN},
+    semantics={**USUAL, "query": "times 1 + temperature * log(floor(p / n_trained) + 1) at position p"},
     scaling=("yarn_beta_fast", "yarn_beta_slow", "yarn_log_multiplier"),
 )
 kind, new_state = always_attention, keys_and_values

@@ -23,7 +23,13 @@ from .shapes import ATTENTION, DELTA, FFN, QKV, Shapes, delta_shapes, dense, gat
 BIASED: tuple[str, ...] = QKV
 SCALED: tuple[str, ...] = ATTENTION + DELTA + FFN
 FUSED: tuple[str, ...] = ("attn_qkv",)
-FACTS = Facts(delta.KINDS, predicts=True, meanings=delta.MEANINGS, kind_meanings={"delta": delta.SHARED + "h mod {n_k_head}"})
+FACTS = Facts(
+    delta.KINDS,
+    predicts=True,
+    meanings=delta.MEANINGS,
+    kind_meanings={"delta": delta.SHARED + "h mod {n_k_head}"},
+    semantics=delta.TILED,
+)
 kind, new_state, globals = delta_or_attention, recurrent_or_keys_and_values, outside
 
 

@@ -14,7 +14,7 @@ from ..forward.state import KeyValues, Recurrent
 from ..forward.weights import Block, Output, Weight
 from ..ops.experts import LEAST, largest, total
 from . import delta
-from .facts import TYPICAL_EXPERTS, TYPICAL_SHARED, Facts
+from .facts import CHOSEN, TYPICAL_EXPERTS, TYPICAL_SHARED, Facts
 from .hparams import Hparams
 from .keys import Keys
 from .kinds import delta_or_attention, recurrent_or_keys_and_values
@@ -44,6 +44,7 @@ FACTS = Facts(
     typical=TYPICAL_EXPERTS | TYPICAL_SHARED,
     meanings=delta.MEANINGS,
     kind_meanings={"delta": delta.SHARED + "h mod {n_k_head}"},
+    semantics={**delta.TILED, **CHOSEN},
 )
 kind, new_state, globals = delta_or_attention, recurrent_or_keys_and_values, outside
 

@@ -12,7 +12,7 @@ from ..forward.call import Call
 from ..forward.state import KeyValues
 from ..forward.weights import Block, Output, Weight
 from ..ops.experts import LEAST, largest, total
-from .facts import TYPICAL_EXPERTS, Facts
+from .facts import CHOSEN, TYPICAL_EXPERTS, USUAL, Facts
 from .hparams import Hparams
 from .keys import Keys
 from .kinds import always_attention, keys_and_values
@@ -22,7 +22,7 @@ from .shapes import ATTENTION, EXPERTS, QKV, Shapes, expert_shapes, normed_atten
 BIASED: tuple[str, ...] = QKV
 SCALED: tuple[str, ...] = ATTENTION + EXPERTS
 FUSED: tuple[str, ...] = ("attn_qkv",)
-FACTS = Facts(typical=TYPICAL_EXPERTS)
+FACTS = Facts(typical=TYPICAL_EXPERTS, semantics={**USUAL, **CHOSEN})
 kind, new_state, globals = always_attention, keys_and_values, outside
 
 

@@ -21,11 +21,12 @@ from ..forward.trace import Spool, Trace
 from ..model.model import Model
 from ..model.route import Route
 from ..model.session import run_calls
+from .allowances import FLOOR, OF_CLASSES
 from .diff import LACKING, Anchored, has_draft, shows_scores
 from .other_side import Other
-from .rounding_classes import HALF_ULP, OF_CLASSES, Rounding, classes
+from .rounding_classes import HALF_ULP, Rounding, classes
 from .rows import Row, compare, ratio, without_figures
-from .verdict import EQUAL, EXPLAINED, FLOOR, WRONG, Verdict, judge, stem
+from .verdict import EQUAL, EXPLAINED, WRONG, Verdict, judge, stem
 
 SHOWS = 0.01  # a program shows a class's rounding if at every token a quarter of its taps has an error of this part of it or more
 QUARTER = 0.25

@@ -14,11 +14,9 @@ from ..numerics import ORACLE, REFERENCE, ladder
 from ..ops.experts import by_expert
 from ..ops.ggml_product import PATHS
 from ..ops.ieee import half
-from .verdict import FACTOR as OF_FLOATS
+from .allowances import OF_CLASSES, OF_FLOATS
 from .verdict import twin
 
-# How many times the measured rounding is allowed, as NMSE, where it is coarse; tests/many_roundings.py prints what is used of it
-OF_CLASSES = 9.0
 HALF_ULP = {53: 0.0, 24: 0.0, 11: 2.0**-11, 8: 2.0**-8}  # by the significant bits of a format; float32 needs no perturbation
 
 

@@ -23,16 +23,12 @@ from ..model.model import Model, load
 from ..model.route import Route
 from ..model.session import run_calls
 from ..numerics import FAST, ORACLE, REFERENCE, ladder
+from .allowances import FLOOR, OF_FLOATS
 from .diff import Anchored, diff, has_draft, shows_scores
 from .other_side import Other
 from .rows import Row
 
 EQUAL, EXPLAINED, WRONG = "equal", "explained", "wrong"
-# Two roundings of one sum differ from each other as each differs from the exact one: NMSE 2, in units of the measured, on average.
-# Few numbers, or numbers near zero, scatter: in 49 healthy runs of random models, 19,269 tensors, the largest was 7 % of what is
-# allowed, at a gate of one number per token.
-FACTOR = 100.0
-FLOOR = 1e-12  # NMSE: some units in the last place of each number, where the measured rounding happens to be none
 
 
 @dataclass(frozen=True)
@@ -120,7 +116,7 @@ def equal(rows: Sequence[Row], other: Other) -> Verdict | None:
 
 def explained(tap: str, noise: Mapping[str, float]) -> float:
     """The largest NMSE that rounding explains at a tap."""
-    return FACTOR * noise.get(stem(tap), 0.0) + FLOOR
+    return OF_FLOATS * noise.get(stem(tap), 0.0) + FLOOR
 
 
 def measured(model: Model, route: Route, other: Other, folder: Path, seen: Callable[[str], None]) -> dict[str, float]:

@@ -16,11 +16,13 @@ class View:
     pair  (our whole tap, their array) -> both as they are to be compared, of one shape
     step  the largest error that writing the numbers down made: one number, or an array that broadcasts to theirs
     rows  the tokens of the call whose logits these are; empty if they are not whole rows of logits
+    kept  [k] the tokens of the call that the array has, where it has whole rows as they were computed; else None
     """
 
     pair: Callable[[F, F], tuple[F, F]]
     step: F | float = 0.0
     rows: Sequence[int] = ()
+    kept: Ints | None = None
 
     def settled(self, ours: F, theirs: F) -> tuple[F, F]:
         """A pair with the benefit of the doubt: ours moved towards theirs by what writing theirs down may have lost."""
@@ -41,7 +43,13 @@ def of_rows(first: int, count: int, logits: bool, step: F | float = 0.0) -> View
         part = ours[first : first + count]
         return part, theirs.reshape(part.shape) if theirs.size == part.size else theirs
 
-    return View(pair, step, range(first, first + count) if logits else ())
+    tokens = np.arange(first, first + count)
+    return View(pair, step, range(first, first + count) if logits else (), None if np.any(step) else tokens)
+
+
+def of_tokens(tokens: Ints) -> View:
+    """A view of the logits of some tokens [k] of a call, in order."""
+    return View(lambda ours, theirs: (ours[tokens], theirs), 0.0, [int(token) for token in tokens], tokens)
 
 
 def printed(at: Ints, step: F | float, count: int, total: float) -> View:

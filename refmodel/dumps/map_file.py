@@ -10,18 +10,22 @@ dtype = "bf16"               # what the numbers were rounded to
 tokens = [0, 5]              # which tokens of the call it has: the first, and the one after the last
 """
 
+import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import DumpError
+from ..machine.boundary import handed
+from ..machine.files import text_of
 from .dump import BITS, WORDS
 
 KNOWN = {"pattern", "tap", "layer_offset", "axes", "heads", "dtype", "tokens"}
 GROUP = re.compile(r"\{(\d{1,3})\}")
+BLOCK_OF_TAP = re.compile(r"(.+?-)(\d+)((?:#\d+)?(?:@\d+)?)")
 HEADS = ("grouped heads", "tiled heads", "pairs in halves")
 
 
@@ -57,10 +61,8 @@ class Rule:
 
 def read_map(path: Path) -> Sequence[Rule]:
     """The rules of a map, in order. DumpError for a file that is not such a map; it names the entry."""
-    try:
-        said = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DumpError(f"--map {path}: cannot be read ({error}); docs/formats.md shows a map") from None
+    with handed("the TOML parser", f"--map {path}", DumpError, "docs/formats.md shows a map"):
+        said = tomllib.loads(text_of(path))
     listed = said.get("map")
     if not isinstance(listed, list) or not listed or not all(isinstance(entry, dict) for entry in listed):
         raise DumpError(f"--map {path}: has no [[map]] entries; docs/formats.md shows one")
@@ -97,3 +99,38 @@ def rule(where: str, entry: dict[str, Any]) -> Rule:
 def is_pair(tokens: Any) -> bool:
     """Whether a value is two whole numbers, the first below the second."""
     return isinstance(tokens, list) and len(tokens) == 2 and all(isinstance(t, int) for t in tokens) and 0 <= tokens[0] < tokens[1]
+
+
+def as_toml(rules: Sequence[Rule]) -> str:
+    """Rules as the text of a map, which `read_map` reads."""
+    out = list[str]()
+    for one in rules:
+        out += ["[[map]]", f"pattern = {json.dumps(one.pattern.pattern)}", f"tap = {json.dumps(one.tap)}"]
+        out += [f"layer_offset = {one.offset}"] * bool(one.offset)
+        out += [f"axes = {list(one.axes)}"] * bool(one.axes)
+        out += [f"heads = {json.dumps(one.heads)}"] * bool(one.heads)
+        out += [f"tokens = {list(one.tokens or ())}"] * bool(one.tokens)
+        out.append("")
+    return "\n".join(out)
+
+
+def together(rules: Mapping[str, Rule]) -> list[Rule]:
+    """Rules of single names, name -> rule, with those made one that differ only in a block's number: `dec3_out` and `dec4_out`.
+
+    A rule that is made of several matches no other name.
+    """
+    out, left = list[Rule](), dict(rules)
+    groups: dict[tuple[Any, ...], dict[str, Rule]] = {}
+    for name, one in rules.items():
+        block = BLOCK_OF_TAP.fullmatch(one.tap)
+        for digits in re.finditer(r"\d+", name) if block else ():
+            offset = int(block[2]) - int(digits[0]) if block else 0
+            pattern = f"{re.escape(name[: digits.start()])}(\\d+){re.escape(name[digits.end() :])}"
+            tap = f"{block[1]}{{0}}{block[3]}" if block else ""
+            groups.setdefault((pattern, tap, offset, one.axes, one.heads, one.tokens), {})[name] = one
+    for (pattern, tap, offset, axes, heads, tokens), members in sorted(groups.items(), key=lambda group: -len(group[1])):
+        matching = {name for name in rules if re.fullmatch(pattern, name)}
+        if len(members) > 1 and matching == set(members) and matching <= left.keys():
+            out.append(Rule(re.compile(pattern), tap, offset, axes, heads, "", tokens))
+            left = {name: one for name, one in left.items() if name not in members}
+    return [*out, *left.values()]

@@ -21,12 +21,14 @@ from .sites import GROUPS, OUTSIDE, SITES, places
 class At:
     """What the patch of a tap may read.
 
+    x     what the step reads: of a block its input [T, E]
     c     the call: hyperparameters, numerics, positions
     w     the block's weights; None outside of blocks
     s     the position's state; None outside of blocks
     seen  site -> what the pass computed there, of this block and call; only sites that the patch asked for
     """
 
+    x: F
     c: Call
     w: Any
     s: Any
@@ -35,8 +37,8 @@ class At:
 
 Patch = Callable[[F, At], F]
 """A tap computed anew: (what the healthy step computed, what else is known) -> what the pass goes on with, in the same shape."""
-Around = Callable[[Any, Any, Call], Call]
-"""What a step runs with instead: (the block's weights, its state, the call) -> another call. Outside of blocks they are None."""
+Around = Callable[[F, Any, Any, Call], Call]
+"""What a step runs with: (its input, the block's weights, its state, the call) -> another call. Outside of blocks there is no w."""
 Begin = Callable[[State, Hparams, int], State]
 """What a position remembers at first: (the healthy new state, the hyperparameters, the block's number) -> another state."""
 
@@ -78,10 +80,10 @@ class Altered:
     def __getattr__(self, name: str) -> Any:  # FACTS, kind, shapes and the like: those of the other one
         return getattr(self.arch, name)
 
-    def given(self, w: Any, s: Any, c: Call) -> Call:
+    def given(self, x: F, w: Any, s: Any, c: Call) -> Call:
         """The call that a step gets."""
         for change in self.around:
-            c = change(w, s, c)
+            c = change(x, w, s, c)
         return c
 
     def new_state(self, hp: Hparams, index: int, dtype: DType) -> State:
@@ -93,19 +95,19 @@ class Altered:
 
     def embed(self, x: F, c: Call) -> F:
         """Embedded tokens [T, E], as the first block reads them."""
-        return self.arch.embed(x, self.given(None, None, c))
+        return self.arch.embed(x, self.given(x, None, None, c))
 
     def block(self, x: F, w: Block, s: Any, c: Call) -> F:
         """One decoder block, [T, E] -> [T, E]."""
-        return self.arch.block(x, w, s, self.given(w, s, c))
+        return self.arch.block(x, w, s, self.given(x, w, s, c))
 
     def final_norm(self, x: F, output_norm: Weight, c: Call) -> F:
         """What the head reads, [T, E] -> [T, E]."""
-        return self.arch.final_norm(x, output_norm, self.given(None, None, c))
+        return self.arch.final_norm(x, output_norm, self.given(x, None, None, c))
 
     def head(self, h: F, output: Output, c: Call) -> F:
         """Logits, [T, E] -> [T, V]."""
-        return self.arch.head(h, output, self.given(None, None, c))
+        return self.arch.head(h, output, self.given(h, None, None, c))
 
 
 def altered(model: Model, around: Around | None = None, begin: Begin | None = None) -> Model:
@@ -141,12 +143,17 @@ def group_of(model: Model, w: Any) -> str:
     return OUTSIDE if w is None else GROUPS[model.arch.kind(model.hp, w.index)]
 
 
+def here(model: Model, site: str) -> dict[str, str]:
+    """Where a model's architecture has a site: group of blocks -> tap."""
+    return places(site, model.architecture, model.hp.n_expert > 0)
+
+
 def touched(model: Model, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     """Where a model has these sites: group of its blocks -> taps. Groups without any are left out."""
     groups = {OUTSIDE, *(GROUPS[kind] for kind in model.kinds)}
     found: dict[str, tuple[str, ...]] = {}
     for name in names:
-        for group, tap in places(name, model.architecture).items():
+        for group, tap in here(model, name).items():
             if group in groups:
                 found[group] = (*found.get(group, ()), tap)
     return found
@@ -158,16 +165,16 @@ def rewired(model: Model, patches: Mapping[str, Patch], reads: tuple[str, ...]) 
     patches  site -> its patch
     reads    the sites whose numbers the patches read
     """
-    own = {site: places(site, model.architecture) for site in (*patches, *reads)}
+    own = {site: here(model, site) for site in (*patches, *reads)}
     reach = {group for site in patches for group in own[site]}
     assert set(own) <= set(SITES)
 
-    def around(w: Any, s: Any, c: Call) -> Call:
+    def around(x: F, w: Any, s: Any, c: Call) -> Call:
         group = group_of(model, w)
         if group not in reach:
             return c
         taps = {c.full_name(own[site][group]): patch for site, patch in patches.items() if group in own[site]}
         kept = {c.full_name(own[site][group]): site for site in reads if group in own[site]}
-        return replace(c, tapper=Rewired(c.tapper, taps, kept, At(c, w, s)))
+        return replace(c, tapper=Rewired(c.tapper, taps, kept, At(x, c, w, s)))
 
     return altered(model, around)

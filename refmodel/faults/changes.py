@@ -104,6 +104,14 @@ def with_weights(e: Engine, attribute: str, other: Callable[[Weight | Share], We
     return replace(e, model=e.model.with_tensors(e.model.tensors.changed(blocks=blocks)))
 
 
+def outside(e: Engine, name: str, change: Callable[[F], F]) -> Engine | None:
+    """The engine with other values of a vector outside of blocks; None where they are the same, or there is no such tensor."""
+    w = e.model.weights.get(name)
+    if w is None or np.array_equal(old := w.dense(np.float32), values := change(old)):
+        return None
+    return replace(e, model=e.model.with_tensors(e.model.tensors.changed(weights={name: floats(w, values)})))
+
+
 def floats(w: Weight | Share, values: F) -> Weight:
     """A weight of other values, F32, in their shape."""
     data = np.ascontiguousarray(values, np.float32)
@@ -155,15 +163,13 @@ def calls(change: Callable[[Sequence[Sequence[int]], Model], Calls | None]) -> C
     return on
 
 
-def all_of(*changes: Change) -> Change:
-    """Several changes as one; none makes a difference if one of them does not."""
+def any_of(*changes: Change) -> Change:
+    """Several changes as one, each where it makes a difference; none where no one does."""
 
     def on(e: Engine) -> Engine | None:
+        whole = e
         for change in changes:
-            changed = change(e)
-            if changed is None:
-                return None
-            e = changed
-        return e
+            whole = change(whole) or whole
+        return None if whole is e else whole
 
     return on

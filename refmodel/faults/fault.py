@@ -7,6 +7,7 @@ from ..arrays import F
 from ..forward.numerics import Numerics
 from ..forward.taps import Tapper, silent
 from ..model.model import Model, RouteLike
+from ..model.route import Route
 from ..model.session import Session
 from .altered import touched
 
@@ -19,6 +20,11 @@ def as_asked(calls: Calls) -> Calls:
     return calls
 
 
+def as_given(route: Route) -> Route:
+    """The route of a healthy engine: the one that it was given."""
+    return route
+
+
 @dataclass(frozen=True)
 class Engine:
     """What computes.
@@ -26,15 +32,17 @@ class Engine:
     model     the model; a fault may give it other hyperparameters, weights, steps or states, its file stays as it is
     numerics  the arithmetic
     feed      the calls that are asked for -> the calls that are made
+    follow    the route that it is given -> the route that it runs
     """
 
     model: Model
     numerics: Numerics
     feed: Callable[[Calls], Calls] = as_asked
+    follow: Callable[[Route], Route] = as_given
 
     def session(self, route: RouteLike = None, tapper: Tapper = silent, scores: bool = False) -> Session:
         """A sequence that is fed piece by piece; parameters and errors as Model.session has them."""
-        return self.model.session(route, self.numerics, tapper, scores=scores)
+        return self.model.session(self.follow(self.model.route(route)), self.numerics, tapper, scores=scores)
 
     def forward(self, tokens: Sequence[int], route: RouteLike = None, logits: str = "all", tapper: Tapper = silent) -> F:
         """The logits of a sequence from its start, in one call: [T, V], or [1, V] for "last". T is of the tokens that are fed."""
@@ -45,6 +53,9 @@ class Engine:
 PROMPT = "the prompt"  # the first call of a sequence, of several tokens
 LATER = "a later call"  # of the same sequence, as decoding makes them
 SECOND = "a second sequence"  # of the same engine
+SHORT = "a prompt of one token"  # or of a few: fewer than the convolution remembers
+ROUTED = "a repeated block"  # under a route
+ROUTED_LATER = "a later call with a repeated block"
 
 Change = Callable[[Engine], Engine | None]
 """What is wrong: an engine -> the engine with the fault; None if it makes no difference to this model."""
@@ -65,7 +76,7 @@ class Fault:
     change    what is wrong
     tensors   of a block or of the file: those that are read or used wrongly, without blk.N.
     keys      of the metadata, without the architecture's name: those that are read wrongly
-    when      the first call in which it shows: PROMPT, LATER or SECOND
+    when      the first call in which it shows: PROMPT, LATER and so on
     placebo   whether nothing of it reaches the logits but rounding
     """
 

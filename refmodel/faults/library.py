@@ -8,10 +8,10 @@ from ..errors import RefmodelError
 from ..model.made import small
 from ..model.model import Model
 from ..numerics import NUMPY
-from . import delta, heads, norms, rope, state, tokens
+from . import attention, conv, delta, experts, heads, norms, rope, state, tokens
 from .fault import Engine, Fault
 
-FAMILIES = (rope, heads, norms, delta, state, tokens)
+FAMILIES = (rope, attention, heads, norms, delta, conv, state, experts, tokens)
 FAULTS: dict[str, Fault] = {fault.name: fault for family in FAMILIES for fault in family.FAULTS}
 
 

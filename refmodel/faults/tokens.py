@@ -13,7 +13,7 @@ def twice_begun(asked: Sequence[Sequence[int]], model: Model) -> Calls | None:
     return None if bos is None or not asked else [[int(bos.value()), *asked[0]], *asked[1:]]
 
 
-FAULTS = [
+FAULTS: list[Fault] = [
     Fault(
         id="F62",
         name="bos-twice",

@@ -61,7 +61,7 @@ class Batch:
         """A new sequence, which has seen nothing. `route` as for Model.route; RouteError. Returns its handle."""
         model = self.tensors
         chosen = Route.of(route, model.n_layer)
-        return self._join(Member(chosen, [model.arch.new_state(model.hp, source, self.num.dtype) for source in chosen.layers]))
+        return self.join(Member(chosen, [model.arch.new_state(model.hp, source, self.num.dtype) for source in chosen.layers]))
 
     def fork(self, handle: int) -> int:
         """Another sequence that has seen the same tokens under the same route; what both remember is shared until one is fed.
@@ -70,7 +70,7 @@ class Batch:
         """
         member = self._member(handle)
         member.room = 0
-        return self._join(Member(member.route, [state.fork() for state in member.states], member.n_past))
+        return self.join(Member(member.route, [state.fork() for state in member.states], member.n_past))
 
     def drop(self, handle: int) -> None:
         """Forget a sequence; its handle is not used again. RefmodelError for a handle that is not in the batch."""
@@ -138,12 +138,15 @@ class Batch:
         self.reserve(
             {h: more_room(end, max(members[h].room, members[h].n_past)) for h, end in ends.items() if end > members[h].room}
         )
+        riders = [
+            Rider(member.route.layers, member.states, np.arange(member.n_past, member.n_past + len(x)), x)
+            for member, x in zip(members.values(), self.embedded(list(ids.values())), strict=True)
+        ]
         with passing():
-            riders = self._embedded(members, ids)
             ride(self.tensors, self.num, riders, self.work)
-            for handle, end in ends.items():
-                members[handle].n_past = end
-            return dict(zip(ids, self._normed([rider.x[-1:] if which == "last" else rider.x for rider in riders]), strict=True))
+        for handle, end in ends.items():
+            members[handle].n_past = end
+        return dict(zip(ids, self.normed([rider.x[-1:] if which == "last" else rider.x for rider in riders]), strict=True))
 
     def head(self, hidden: Sequence[F]) -> list[F]:
         """The logits of what `hidden` gave: [T, E] each -> [T, V] each."""
@@ -151,18 +154,19 @@ class Batch:
         with passing():
             return self._stacked(lambda x: arch.head(x, output, self._call(len(x))), hidden)
 
-    def _normed(self, xs: Sequence[F]) -> list[F]:
+    def normed(self, xs: Sequence[F]) -> list[F]:
+        """What the head reads, of what the last block gave: [T, E] each."""
         arch, weight = self.tensors.arch, self.tensors.weights[f"{self.tensors.arch.FACTS.last_norm}.weight"]
-        return self._stacked(lambda x: arch.final_norm(x, weight, self._call(len(x))), xs)
+        with passing():
+            return self._stacked(lambda x: arch.final_norm(x, weight, self._call(len(x))), xs)
 
-    def _embedded(self, members: Mapping[int, Member], ids: Mapping[int, Ints]) -> list[Rider]:
+    def embedded(self, ids: Sequence[Ints]) -> list[F]:
+        """What the first block reads, of token ids [T] each: [T, E] each."""
         model, num = self.tensors, self.num
-        rows = num.embed(model.weights["token_embd.weight"], np.concatenate([*ids.values(), np.zeros(0, np.int64)]), num.dtype)
-        x, riders = model.arch.embed(rows, self._call(len(rows))), []
-        for member, part in zip(members.values(), cut([len(some) for some in ids.values()]), strict=True):
-            pos = np.arange(member.n_past, member.n_past + part.stop - part.start)
-            riders.append(Rider(member.route.layers, member.states, pos, x[part]))
-        return riders
+        tokens = np.concatenate([*ids, np.zeros(0, np.int64)])
+        with passing():
+            x = model.arch.embed(num.embed(model.weights["token_embd.weight"], tokens, num.dtype), self._call(len(tokens)))
+        return [x[part] for part in cut([len(some) for some in ids])]
 
     def _call(self, T: int) -> Call:
         """The context of a step outside of blocks, where no token's position counts."""
@@ -183,7 +187,8 @@ class Batch:
             first = stop
         return out
 
-    def _join(self, member: Member) -> int:
+    def join(self, member: Member) -> int:
+        """Take in a sequence that was made elsewhere; returns its handle."""
         self._made += 1
         self.members[self._made] = member
         return self._made

@@ -8,6 +8,7 @@ about two thirds of them at every block.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -19,6 +20,12 @@ from ..forward.taps import silent
 from .tensors import Tensors
 
 AT_ONCE = 1024  # tokens that are stacked at most, unless one sequence has more: activations need no more memory than for these
+
+
+class States(Protocol):
+    """What positions remember, by their numbers."""
+
+    def __getitem__(self, at: int, /) -> State: ...
 
 
 @dataclass
@@ -33,7 +40,7 @@ class Rider:
     """
 
     layers: Sequence[int]
-    states: Sequence[State]
+    states: States
     pos: Ints
     x: F
     at: int = 0

@@ -9,6 +9,7 @@ from gguf import GGUFValueType
 
 from ..arch import ARCHITECTURES, Keys
 from ..arrays import F32, Bytes
+from ..errors import MetadataError
 from ..gguf.metadata import Field, Metadata
 from ..gguf.reader import GgufFile
 from ..gguf.tensor import Tensor
@@ -35,12 +36,27 @@ def made(path: Path, architecture: str, types: Sequence[Q], fill: Fill) -> Path:
     return write(path, fields, tensors)
 
 
+# Sizes that tell readings of a file apart, the first that an architecture takes: heads of another width than E/H, rotated in part;
+# heads of another width; heads of width E/H
+TELLING: Sequence[Mapping[str, int | float]] = (
+    {"attention.head_count": 8, "rope.dimension_count": 32},
+    {"attention.head_count": 8},
+    {},
+)
+MORE: Mapping[str, int | float] = {"rope.freq_base": 1e6, "ssm.time_step_rank": 6, "ssm.inner_size": 768}
+
+
 def small(architecture: str) -> GgufFile:
-    """Such a file in memory, F32: matrices of zeros, random vectors; heads are rotated in part where that may be."""
-    path, part = Path(f"{architecture}.gguf"), ARCHITECTURES[architecture].FACTS.predicts
-    more: dict[str, int | float] = {"rope.freq_base": 1e6, **({"rope.dimension_count": 32} if part else {})}
-    fields, tensors = parts(path, architecture, [Q.F32], zero_matrices, more)
+    """Such a file in memory, F32, whose sizes tell readings of a file apart: matrices of zeros, random vectors."""
+    path = Path(f"{architecture}.gguf")
+    for sizes in TELLING:
+        try:
+            fields, tensors = parts(path, architecture, [Q.F32], zero_matrices, {**MORE, **sizes})
+        except MetadataError:
+            continue
+        break
     fields["tokenizer.ggml.bos_token_id"] = field(GGUFValueType.UINT32, 1)
+    fields[f"{architecture}.rope.dimension_sections"] = field(GGUFValueType.ARRAY, [6, 5, 5, 0], GGUFValueType.INT32)
     return GgufFile(path, 3, Metadata(path, fields), {tensor.name: tensor for tensor in tensors}, (path,))
 
 
@@ -86,8 +102,8 @@ def zeros_of(name: str, kind: Q, shape: tuple[int, ...]) -> Bytes:
 
 
 def zero_matrices(name: str, kind: Q, shape: tuple[int, ...]) -> Bytes:
-    """zeros_of a matrix, random_of a vector; a `fill` for `parts`."""
-    return (zeros_of if len(shape) > 1 else random_of)(name, kind, shape)
+    """zeros_of a large matrix, random_of a vector or the taps of a convolution; a `fill` for `parts`."""
+    return (zeros_of if len(shape) > 1 and "conv" not in name else random_of)(name, kind, shape)
 
 
 def random_of(name: str, kind: Q, shape: tuple[int, ...]) -> Bytes:

@@ -5,8 +5,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from .tables import finite, plain_table
 
@@ -21,14 +21,14 @@ MOST = 20  # wrong rows that are shown
 JSON_WORDS = {"equal": "within", "explained": "explained", "wrong": "out"}
 
 
-def cells(row: "Row", judged: "Row | None") -> list[str]:
+def cells(row: "Row", judged: "Row | None") -> list[str | Text]:
     """The cells of one line: the figures of the run, and how the operation does from the other side's inputs (`judged`)."""
-    explained = "not judged" if judged is None else "[green]explained[/]" if judged.within else "[bold red]WRONG[/]"
-    word = explained if row.differ or (judged and not judged.within) else "[green]same bits[/]"
+    explained = Text("not judged") if judged is None else Text("explained", "green") if judged.within else Text("WRONG", "bold red")
+    word = explained if row.differ or (judged and not judged.within) else Text("same bits", "green")
     if row.problem:
-        return [escape(row.name), "", "", "", "", f"{word} {escape(row.problem)}"]
+        return [row.name, "", "", "", "", Text.assemble(word, f" {row.problem}")]
     return [
-        escape(row.name),
+        row.name,
         str(list(row.shape)),
         f"{row.nmse:.1e}",
         f"{row.nmse_var:.1e}",

@@ -1,0 +1,129 @@
+"""Faults of feed-forward parts and of mixtures of experts."""
+
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..arch import Hparams
+from ..arrays import F, Ints, Matrices
+from ..ops import activation
+from .changes import operation, taps
+from .fault import Fault
+
+new = partial(Fault, family="experts", right="refmodel.arch.qwen35moe:experts")
+SHARED = partial(
+    new,
+    at=("shared expert's share",),
+    right="refmodel.arch.qwen35moe:shared_expert",
+    tensors=("ffn_gate_inp_shexp.weight",),
+)
+DENSE = partial(Fault, family="experts", at=("ffn swiglu", "expert product"), right="refmodel.ops.activation:swiglu")
+GELU = partial(Fault, family="experts", at=("ffn geglu",), right="refmodel.ops.activation:geglu")
+
+
+def exchanged(healthy: Any, hp: Hparams, w: Matrices, x: F, ids: Ints) -> F:
+    """The products of experts 0 and 1 are exchanged."""
+    return np.asarray(healthy(w, x, np.where(ids < 2, 1 - ids, ids)))
+
+
+def gelu_by_erf(healthy: Any, hp: Hparams, gate: F, up: F) -> F:
+    """The exact GELU, by the error function."""
+    exact = np.vectorize(lambda x: x / 2 * (1 + math.erf(x / math.sqrt(2))), otypes=[np.float64])
+    return np.asarray((exact(gate.astype(np.float64)) * up).astype(gate.dtype))
+
+
+FAULTS: list[Fault] = [
+    new(
+        id="F72",
+        name="shares-not-normed",
+        says="The shares of a token's experts do not add up to 1: the chosen probabilities are used as they are.",
+        evidence="sglang #36864, aprender #1741",
+        fix="divide the chosen probabilities by their sum, unless the model's config has norm_topk_prob: false",
+        at=("shares",),
+        change=taps({"shares": lambda x, at: at.seen["chosen probabilities"].reshape(x.shape)}, ("chosen probabilities",)),
+        tensors=("ffn_gate_inp.weight",),
+        keys=("expert_used_count",),
+    ),
+    new(
+        id="F72",
+        name="shares-equal",
+        says="All chosen experts of a token count alike.",
+        evidence="1bit-MONSTER #2134",
+        fix="weigh each chosen expert by its probability",
+        at=("shares",),
+        change=taps({"shares": lambda x, at: np.full_like(x, 1 / x.shape[-1])}),
+        tensors=("ffn_gate_inp.weight",),
+    ),
+    SHARED(
+        id="F72",
+        name="shared-expert-ungated",
+        says="The expert that every token goes to is added whole, without its gate.",
+        evidence="1bit-MONSTER #2134, sglang #36864",
+        fix="multiply the shared expert by the sigmoid of ffn_gate_inp_shexp",
+        change=taps({"shared expert's share": lambda x, at: np.ones_like(x)}),
+    ),
+    SHARED(
+        id="F72",
+        name="shared-expert-score",
+        says="The expert that every token goes to is multiplied by its score, without a sigmoid.",
+        evidence="ollama #14077",
+        fix="take the sigmoid of the product with ffn_gate_inp_shexp",
+        change=taps(
+            {"shared expert's share": lambda x, at: at.seen["shared expert's score"].reshape(x.shape)}, ("shared expert's score",)
+        ),
+    ),
+    new(
+        id="experts-exchanged",
+        name="experts-exchanged",
+        says="The matrices of experts 0 and 1 are exchanged.",
+        evidence="a kind of converter fault",
+        fix="stack the experts' matrices in the order of their numbers",
+        at=("expert gate", "expert up", "expert down"),
+        change=operation("experts", exchanged, lambda model: model.hp.n_expert > 1),
+        tensors=("ffn_gate_exps.weight", "ffn_up_exps.weight", "ffn_down_exps.weight"),
+    ),
+    DENSE(
+        id="ffn-gate-missing",
+        name="ffn-gate-missing",
+        says="The gate of the feed-forward part is dropped.",
+        evidence="a kind of fault",
+        fix="multiply ffn_up by the activation of ffn_gate",
+        change=operation("swiglu", lambda healthy, hp, gate, up: up.copy()),
+        tensors=("ffn_gate.weight",),
+    ),
+    DENSE(
+        id="ffn-gate-and-up-exchanged",
+        name="ffn-gate-and-up-exchanged",
+        says="The activation is applied to ffn_up, and ffn_gate is multiplied by it.",
+        evidence="a kind of fault of fused gate and up",
+        fix="apply the activation to ffn_gate; where both are one tensor the gates come first",
+        change=operation("swiglu", lambda healthy, hp, gate, up: healthy(up, gate)),
+        tensors=("ffn_gate.weight", "ffn_up.weight"),
+    ),
+    DENSE(
+        id="ffn-gelu",
+        name="ffn-gelu",
+        says="The gate of the feed-forward part is a GELU, where a SiLU is meant.",
+        evidence="a kind of fault: an activation that the config names is not read",
+        fix="use SiLU in this architecture",
+        change=operation("swiglu", lambda healthy, hp, gate, up: np.asarray(activation.geglu(gate, up), gate.dtype)),
+    ),
+    GELU(
+        id="ffn-silu",
+        name="ffn-silu",
+        says="The gate of the feed-forward part is a SiLU, where a GELU is meant.",
+        evidence="a kind of fault: an activation that the config names is not read",
+        fix="use GELU in this architecture",
+        change=operation("geglu", lambda healthy, hp, gate, up: np.asarray(activation.swiglu(gate, up), gate.dtype)),
+    ),
+    GELU(
+        id="ffn-gelu-by-erf",
+        name="ffn-gelu-by-erf",
+        says="The GELU is computed by the error function, where its approximation by tanh is meant.",
+        evidence="gelu and gelu_pytorch_tanh are two activations",
+        fix="use the approximation by tanh that the model was trained with",
+        change=operation("geglu", gelu_by_erf),
+    ),
+]
