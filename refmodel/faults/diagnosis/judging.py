@@ -7,11 +7,12 @@ from functools import partial
 import numpy as np
 
 from ...arrays import F
+from ...compare.allowances import FLOOR, OF_CLASSES
 from ...compare.other_side import Other
 from ...compare.rounding import by_token, lowest, shaken
-from ...compare.rounding_classes import HALF_ULP, OF_CLASSES, Rounding, classes, through
+from ...compare.rounding_classes import HALF_ULP, Rounding, classes, through
 from ...compare.rows import as_bits
-from ...compare.verdict import FLOOR, stem
+from ...compare.verdict import stem
 from ...forward.numerics import Numerics
 from ...model.route import Route
 from ...numerics import LLAMACPP, REFERENCE
