@@ -102,7 +102,7 @@ def answer(
     other = recorded(asked, against, route, calls, folder, names)
     prepare(asked.model, REFERENCE, other.calls)
     with watching(err, "trying") as seen:
-        found = diagnose(asked.model, other, FAULTS.values(), seen)
+        found = diagnose(asked.model, other, FAULTS.values(), seen, calls)
     telling = telling_apart(asked.model, other, found) if suggest else None
     if as_json:
         print(json.dumps(show.as_json(found, telling), indent=1))

@@ -26,6 +26,8 @@ def in_words(found: "Diagnosis", telling: "Sequence[int] | None") -> str:
         lines += of_others(found.answers[0], telling)
     elif found.verdict == "unknown":
         lines += of_unknown(found)
+    elif found.verdict == "harness" and found.answers:
+        lines += [f"{named((fault,))}: {fault.says} {fault.fix}" for fault in found.answers[0].faults]
     return "\n".join([*lines, last_line(found)])
 
 

@@ -12,6 +12,7 @@ from .judging import COARSE, EQUAL, FINE, WRONG, Judged, judge
 from .search import Hypothesis, Search
 
 DROP = 3.0  # how many times less a hypothesis must leave than the healthy run, if what it leaves is no finer than coarse rounding
+UNANCHORED = 30.0  # the same where only logits are there, in which all that is wrong comes together
 CLEAR = 100.0  # the same where coarse rounding explains the healthy run as well
 
 
@@ -52,7 +53,8 @@ def accepted(search: Search, found: Sequence[Hypothesis], healthy: Judged) -> Hy
         return best if after * 1e6 < before and exactly(search, best) else None
     if healthy.word == COARSE and judged.word not in (EQUAL, FINE):
         return None
-    return best if judged.word in (EQUAL, FINE) or after * DROP < before else None
+    drop = DROP if search.scale.span is None else UNANCHORED
+    return best if judged.word in (EQUAL, FINE) or after * drop < before else None
 
 
 def exactly(search: Search, best: Hypothesis) -> bool:

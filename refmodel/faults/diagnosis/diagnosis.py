@@ -8,11 +8,11 @@ from ...compare.other_side import Other, Remark
 from ...model.model import Model
 from ...model.route import Route
 from ...numerics import REFERENCE
-from ..fault import Engine, Fault
+from ..fault import LATER, ROUTED, ROUTED_LATER, SECOND, Calls, Engine, Fault
 from .accepting import Answer, accepted, answers
 from .judging import COARSE, EQUAL, FINE, Judged, arithmetics, judge
 from .running import closed, everything, run
-from .scoring import scale_of, score
+from .scoring import Scale, scale_of, score
 from .search import Hypothesis, Search, first_blocks, fitting, small
 from .span import Span, span_of
 from .symptoms import Symptom, symptoms
@@ -61,11 +61,18 @@ class Case:
     seen: Callable[[str], None]
 
 
-def diagnose(model: Model, other: Other, library: Iterable[Fault], seen: Callable[[str], None]) -> Diagnosis:
+def diagnose(
+    model: Model,
+    other: Other,
+    library: Iterable[Fault],
+    seen: Callable[[str], None],
+    asked: Calls | None = None,
+) -> Diagnosis:
     """Find out what is wrong with the program that recorded a run.
 
     library  the faults that are tried, singly and in pairs
     seen     called with what is being tried, for a progress bar
+    asked    the token ids of each call that it should have run; None for those that the recording is of
 
     Errors as Model.session and Session.forward raise them.
     """
@@ -74,15 +81,28 @@ def diagnose(model: Model, other: Other, library: Iterable[Fault], seen: Callabl
     judged, chosen = of_healthy(c)
     codes = {remark.code for remark in other.remarks}
     if codes & BROKEN:
-        return result(c, HARNESS, judged, ())
+        return result(c, HARNESS, judged, fed_otherwise(c, asked))
+    if white(c, judged):
+        return result(c, HEALTHY, judged, ())
     if judged.word in (EQUAL, FINE):
         return result(c, HARNESS if codes & MISLABELLED else HEALTHY, judged, ())
     found = explained(c, judged, chosen)
     if found:
         return result(c, FAULT, judged, found)
-    if judged.word == COARSE or white(c, judged):
+    if judged.word == COARSE:
         return result(c, HARNESS if codes & MISLABELLED else HEALTHY, judged, ())
     return result(c, UNKNOWN, judged, ())
+
+
+def fed_otherwise(c: Case, asked: Calls | None) -> Sequence[Answer]:
+    """The faults of a harness that make the recorded calls of those that were asked for."""
+    feeds = [(f, f.on(Engine(c.model, REFERENCE))) for f in c.library] if asked is not None else []
+    ran = [list(map(int, call)) for call in c.other.calls]
+    same = [
+        f for f, e in feeds if e and asked is not None and [list(map(int, call)) for call in e.feed(asked)] == ran != list(asked)
+    ]
+    alike = tuple((fault,) for fault in same[1:])
+    return [Answer((same[0],), alike, 1.0, 0.0, {}, "other tokens", "certain")] if same else ()
 
 
 def result(c: Case, verdict: str, judged: Judged, found: Sequence[Answer]) -> Diagnosis:
@@ -121,31 +141,53 @@ def logits_only(c: Case) -> Span | None:
 
 
 def explained(c: Case, judged: Judged, chosen: tuple[int, ...]) -> Sequence[Answer]:
-    """The hypotheses that explain the other side, the best first; none if no fault and no pair does."""
+    """The hypotheses that explain the other side, the best first; none if no fault and no pair does, or none is needed."""
     span = logits_only(c)
     scale = scale_of(judged, c.other, span)
-    if span and score(judged.seen, scale).white:
-        return ()
-    faults = fitting(c.library, c.model, c.route, c.other, judged)
+    faults = fitting(can_show(c), c.model, c.route, c.other, judged)
     searches = list[tuple[Search, list[Hypothesis]]]()
-    for words, numerics, rounds in arithmetics(Engine(c.model, REFERENCE), c.other):
-        c.seen(f"no fault, {words}")
-        plain = run(Engine(c.model, numerics), c.route, c.other, everything(c.route), None, rounds)
-        search = Search(c.model, c.route, c.other, numerics, chosen, scale, plain, c.seen, rounds, words)
-        some = faults if not searches or small(c.model, c.other) else [h.faults[0] for h in searches[0][1][:8]]
-        searches.append((search, search.singles(some)))
-        if finely(searches[-1][1], scale.noise):
+    for search in by_arithmetic(c, chosen, scale):
+        if search.healthy_explains():
+            return ()
+        few = len(searches) > (judged.word != COARSE) or (searches and not small(c.model, c.other))
+        found = search.singles([h.faults[0] for h in searches[0][1][:8]] if few else faults)
+        searches.append((search, found))
+        if finely(found, scale.noise):
             break
-    by_cost = [pair for pair in sorted(searches, key=lambda pair: pair[1][0].score.cost if pair[1] else 1e9) if pair[1]]
+    by_cost = sorted([pair for pair in searches if pair[1]], key=lambda pair: pair[1][0].score.cost)
     for search, singles in by_cost[:2]:
         if best := accepted(search, singles, judged):
             return answers(search, singles, best)
-    for search, singles in by_cost[:1]:
-        if judged.word != COARSE:
-            pairs = search.pairs(singles)
-            if best := accepted(search, pairs, judged):
-                return answers(search, pairs, best)
+    for search, singles in by_cost[: judged.word != COARSE]:
+        pairs = search.pairs(search.singles(faults) if small(c.model, c.other) else singles)
+        if best := accepted(search, pairs, judged):
+            return answers(search, pairs, best)
     return ()
+
+
+def by_arithmetic(c: Case, chosen: tuple[int, ...], scale: Scale) -> list[Search]:
+    """A search under each arithmetic that the other side may have, the one first that leaves least at most of the taps.
+
+    A fault leaves many taps right when each operation starts from the other side's numbers; those say how it rounds.
+    """
+    out = []
+    for words, numerics, rounds in arithmetics(Engine(c.model, REFERENCE), c.other):
+        c.seen(f"no fault, {words}")
+        plain = run(Engine(c.model, numerics), c.route, c.other, everything(c.route), None, rounds)
+        out.append(Search(c.model, c.route, c.other, numerics, chosen, scale, plain, c.seen, rounds, words))
+    return sorted(out, key=lambda search: round(search.typical(), 1))
+
+
+def can_show(c: Case) -> list[Fault]:
+    """The faults that such a run can show: those of later calls need a later call, and those of repeated blocks such a route."""
+    calls, layers = c.other.calls, c.route.layers
+    there = {
+        LATER: len(calls) > 1,
+        SECOND: c.other.apart and len(calls) > 1,
+        ROUTED: len(set(layers)) < len(layers),
+        ROUTED_LATER: len(set(layers)) < len(layers) and len(calls) > 1,
+    }
+    return [fault for fault in c.library if there.get(fault.when, True)]
 
 
 def finely(singles: Sequence[Hypothesis], noise: Mapping[str, float]) -> bool:

@@ -24,6 +24,7 @@ from .span import Span
 BLOCKS = 2  # of each kind that are looked at first
 MOST_PAIRS, FEWEST_PAIRS = 400, 16
 WORK = 2e10  # weights times tokens that pairs may take in all
+EXACT = 1e-9  # NMSE that is left where the arithmetic is known, or almost
 SMALL = 2e8  # weights times tokens of a model whose blocks are all looked at
 
 
@@ -68,6 +69,15 @@ class Search:
     def engine(self, faults: Sequence[Fault]) -> Engine | None:
         """A new engine with these faults; None if one of them makes no difference to the model."""
         return with_all(faults, Engine(self.model, self.numerics))
+
+    def typical(self) -> float:
+        """The median over taps of log10(NMSE / noise) of the healthy run: what its arithmetic leaves where nothing is wrong."""
+        pairs = [(nmse, self.scale.noise[tap]) for tap, nmse in self.healthy.nmse.items() if tap in self.scale.noise]
+        return float(np.median([np.log10(max(min(nmse, 1e6) / noise, 1.0)) for nmse, noise in pairs])) if pairs else 0.0
+
+    def healthy_explains(self) -> bool:
+        """Whether the healthy run leaves almost nothing under this arithmetic, which rounding explains besides."""
+        return all(nmse <= min(EXACT, self.scale.allowed.get(tap, EXACT)) for tap, nmse in self.healthy.nmse.items())
 
     def reach(self, faults: Sequence[Fault], chosen: Iterable[int] | None) -> Reach:
         """What has to run to see these faults."""
