@@ -1,6 +1,5 @@
 """`refmodel diagnose`: name the bug of another program."""
 
-import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -105,9 +104,9 @@ def answer(
         found = diagnose(asked.model, other, FAULTS.values(), seen, calls)
     telling = telling_apart(asked.model, other, found) if suggest else None
     if as_json:
-        print(json.dumps(show.as_json(found, telling), indent=1))
+        out.json(show.as_json(found, telling))
     else:
-        out.print(show.in_words(found, telling), markup=False, soft_wrap=True)
+        out.print(show.in_words(found, telling))
     return 0 if found.verdict == HEALTHY else 1
 
 

@@ -7,8 +7,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .tables import finite
-
 if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
     from ..faults.diagnosis.accepting import Answer
     from ..faults.diagnosis.diagnosis import Diagnosis
@@ -107,7 +105,7 @@ def place(fault: "Fault") -> str:
 def as_json(found: "Diagnosis", telling: "Sequence[int] | None") -> dict[str, Any]:
     """The whole diagnosis for --json."""
     where = found.located
-    document = {
+    return {
         "verdict": found.verdict,
         "hypotheses": [of_json(answer) for answer in found.answers],
         "block": where.block if where else None,
@@ -120,8 +118,6 @@ def as_json(found: "Diagnosis", telling: "Sequence[int] | None") -> dict[str, An
         "remarks": [asdict(remark) for remark in found.remarks],
         "suggest": list(telling) if telling is not None else None,
     }
-    shown: dict[str, Any] = finite(document)
-    return shown
 
 
 def of_json(answer: "Answer") -> dict[str, Any]:

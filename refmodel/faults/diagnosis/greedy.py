@@ -4,7 +4,6 @@ A run is compared by how far each of their tokens is from being its likeliest, i
 within a near tie of the likeliest says nothing.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from ...arrays import F
 from ...compare.other_side import ALL, Other
 from ...compare.views import View
 from ...errors import DumpError
+from ...machine.boundary import from_json
+from ...machine.files import text_of
 from ...model.model import Model
 from ...model.session import checked_tokens
 from ...numerics import REFERENCE
@@ -55,19 +56,12 @@ def of_tokens(model: Model, prompt: Sequence[int], chosen: Sequence[int], path: 
 def read_written(model: Model, path: Path, prompt: Sequence[int]) -> list[int] | None:
     """The tokens that a program wrote after the prompt: a file of JSON with ids or a text, or of the text; None if it has none.
 
-    DumpError if the text has no token.
+    DumpError if the text has no token, or is no JSON where it begins as such; FileError if it cannot be read.
     """
-    if path.is_dir():
-        return None
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError):
-        return None
-    try:
-        said: Any = json.loads(text)
-    except ValueError:
+    text = text_of(path, errors="replace")
+    if text.lstrip()[:1] not in ("{", "["):
         return of_text(model, path, prompt, text.removesuffix("\n"))
-    return of_json(model, path, prompt, said)
+    return of_json(model, path, prompt, from_json(text, str(path), DumpError, "write a list of token ids, or the text as it is"))
 
 
 def of_json(model: Model, path: Path, prompt: Sequence[int], said: Any) -> list[int] | None:
