@@ -17,7 +17,7 @@ PACKAGE = ROOT / "refmodel"
 ROWS = [
     {"cli", "testing"},
     {"commands"},
-    {"report"},
+    {"report", "laws"},
     {"surgery", "faults", "sweep"},
     {"compare", "text", "info", "speed"},
     {"model"},
