@@ -16,11 +16,13 @@ from typing import Any, NoReturn
 import typer
 
 from . import check_links
+from .commands.anatomy import anatomy
 from .commands.demo import demo
 from .commands.diagnose import diagnose
 from .commands.diff import diff
 from .commands.golden import app as golden
 from .commands.info import info
+from .commands.logits import write
 from .commands.match import app as dumps
 from .commands.oracle import oracle
 from .commands.route import route
@@ -49,6 +51,7 @@ for command in (
     diff,
     diagnose,
     trace,
+    anatomy,
     route,
     surgery,
     verify,
@@ -58,6 +61,7 @@ for command in (
 ):  # as a newcomer needs them
     app.command()(command)
 app.add_typer(golden, name="golden")
+dumps.command()(write)
 app.add_typer(dumps, name="dumps")
 app.add_typer(sweep, name="sweep")
 app.callback(invoke_without_command=True)(start)

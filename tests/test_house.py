@@ -21,7 +21,7 @@ ROWS = [
     {"surgery", "faults", "sweep"},
     {"compare", "text", "info", "speed"},
     {"model"},
-    {"numerics", "dumps", "hf"},
+    {"numerics", "dumps", "hf", "torch"},
     {"arch", "llamacpp"},
     {"forward", "tokenizer"},
     {"ops", "kernels", "gguf"},
