@@ -63,7 +63,7 @@ def diagnose(
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Name the fault behind another program's numbers: the evidence, our code that does it right, and how sure that is."""
+    """Name the fault that explains another program's numbers: the evidence, our code that does it right, and how sure that is."""
     use(threads)
     loaded = model_of(model)
     if of_model(against):
