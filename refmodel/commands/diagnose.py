@@ -10,7 +10,8 @@ from ..errors import DumpError, RefmodelError
 from ..machine.threads import use
 from ..report.console import err, out
 from .compiling import prepare
-from .diff import LIVE, Asked, other_side, profile_of
+from .diff import Asked, other_side, profile_of
+from .diff_options import LIVE
 from .dumps import Map, of_model
 from .options import (
     AsJson,
