@@ -18,6 +18,7 @@ ROWS = [
     {"cli", "testing"},
     {"commands"},
     {"report", "laws"},
+    {"serve"},
     {"surgery", "faults", "sweep"},
     {"compare", "text", "info", "speed"},
     {"model"},
