@@ -405,7 +405,7 @@ def test_a_trace_writer_writes_what_diff_reads(model, states, tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says how much of a file is in memory")
 def test_a_large_folder_takes_the_memory_of_one_array(tmp_path):
-    """A folder of 2 GB took 43 MB in all, 20 of them anonymous."""
+    """Each array is unmapped once it is read: what a folder takes does not grow with it."""
     resident = lambda: int(re.search(r"RssFile:\s+(\d+)", Path("/proc/self/status").read_text())[1]) // 1024
     for i in range(24):
         np.save(tmp_path / f"layer_{i}.npy", np.full((1 << 19,), i, np.float32))  # 2 MB
