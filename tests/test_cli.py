@@ -21,6 +21,7 @@ COMMANDS = [
     "demo",
     "info",
     "run",
+    "serve",
     "diff",
     "diagnose",
     "trace",

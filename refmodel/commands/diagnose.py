@@ -10,7 +10,8 @@ from ..errors import DumpError, RefmodelError
 from ..machine.threads import use
 from ..report.console import err, out
 from .compiling import prepare
-from .diff import LIVE, Asked, other_side, profile_of
+from .diff import Asked, other_side, profile_of
+from .diff_options import LIVE
 from .dumps import Map, of_model
 from .options import (
     AsJson,
@@ -63,7 +64,7 @@ def diagnose(
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Name the fault behind another program's numbers: the evidence, our code that does it right, and how sure that is."""
+    """Name the fault that explains another program's numbers: the evidence, our code that does it right, and how sure that is."""
     use(threads)
     loaded = model_of(model)
     if of_model(against):
