@@ -15,6 +15,7 @@ import typer
 from . import check_links
 from .commands.demo import demo
 from .commands.diff import diff
+from .commands.faults import faults
 from .commands.golden import app as golden
 from .commands.info import info
 from .commands.match import app as dumps
@@ -38,7 +39,7 @@ app = typer.Typer(
     epilog="New here? `refmodel demo` shows everything in a minute. The exit status is 0 if all is well, 1 if a comparison or "
     "a proof failed, 2 if the command could not be carried out.",
 )
-for command in (demo, info, run, diff, trace, route, surgery, verify, oracle, warmup, version):  # as a newcomer needs them
+for command in (demo, info, run, diff, faults, trace, route, surgery, verify, oracle, warmup, version):  # as a newcomer needs them
     app.command()(command)
 app.add_typer(golden, name="golden")
 app.add_typer(dumps, name="dumps")

@@ -1,5 +1,9 @@
 """The contract of the fault library: a fault changes what it says, nothing before it, on every architecture that it claims."""
 
+import ast
+import importlib.util
+import inspect
+import json
 import re
 from dataclasses import replace
 from functools import cache
@@ -7,8 +11,13 @@ from functools import cache
 import numpy as np
 import pytest
 import tiny
+from pages import ROOT
+from typer.testing import CliRunner
 
 from refmodel.arch import ARCHITECTURES
+from refmodel.cli import app
+from refmodel.commands.faulty import with_faults
+from refmodel.errors import RefmodelError
 from refmodel.faults import library
 from refmodel.faults.fault import LATER, PROMPT, ROUTED, ROUTED_LATER, SECOND, SHORT, Engine, with_all
 from refmodel.faults.sites import GROUPS, SITES, places, taps
@@ -150,3 +159,46 @@ def test_two_faults_are_both_there(engine):
     logits = [e.forward(tokens) for e in (base, a.on(base), b.on(base), with_all([a, b], base), with_all([b, a], base))]
     assert len({x.tobytes() for x in logits}) == 4
     assert np.array_equal(logits[3], logits[4])
+
+
+def test_a_name_that_is_not_known_is_answered_with_the_nearest():
+    with pytest.raises(RefmodelError, match="did you mean rope-all-dims"):
+        library.named("rope-all-dim")
+    with pytest.raises(RefmodelError, match="F20: has 2 forms; name one: delta-heads-grouped, z-heads-grouped"):
+        library.the_one("F20")
+
+
+def test_the_commands_list_run_and_compare(tmp_path):
+    listed = CliRunner().invoke(app, ["faults", "--json"])
+    assert {f["name"] for f in json.loads(listed.stdout)} == set(FAULTS)
+    assert {"id", "name", "family", "architectures"} <= json.loads(listed.stdout)[0].keys()
+    assert "ssm.group_count" in CliRunner().invoke(app, ["faults", "delta-heads-grouped"]).stdout
+    path = str(tiny.build(tmp_path / "m.gguf", "qwen35", n_layer=3))
+    words = [path, "--tokens", "5,9,200,31", "--numerics", "numpy"]
+    texts = {CliRunner().invoke(app, ["run", *words, "-n", "3", *more, "--json"]).stdout for more in ([], ["--fault", "z-sigmoid"])}
+    assert len(texts) == 2
+    compared = CliRunner().invoke(app, ["diff", *words, "--fault", "z-sigmoid", "--json"])
+    assert compared.exit_code == 1
+    assert {row["name"].partition("-")[0] for row in json.loads(compared.stdout)["operations"] if not row["within"]} == {"silu"}
+
+
+def test_a_fault_that_makes_no_difference_is_refused(tmp_path):
+    path = str(tiny.build(tmp_path / "m.gguf", "llama"))
+    with pytest.raises(RefmodelError, match=r"--fault z-sigmoid: makes no difference to .*; typical files of qwen35"):
+        with_faults(load(path), NUMPY, "z-sigmoid")
+    with pytest.raises(RefmodelError, match="leave out the rest"):
+        CliRunner().invoke(app, ["diff", path, "--tokens", "5", "--fault", "rope-pairing", "--explain"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_is_right_is_a_function_here(name):
+    module, _, function = FAULTS[name].right.partition(":")
+    tree = ast.parse(inspect.getsource(importlib.import_module(module)))
+    assert function in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+
+
+def test_the_page_has_the_library():
+    spec = importlib.util.spec_from_file_location("faults", ROOT / "docs" / "faults.py")
+    page = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(page)
+    assert page.page_with(page.table()) == page.PAGE.read_text(), "run python docs/faults.py"

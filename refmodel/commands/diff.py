@@ -13,6 +13,7 @@ from ..machine.threads import use
 from ..report.console import err, out
 from .compiling import prepare
 from .dumps import Map, nothing_compared, of_model
+from .faulty import FaultName, healthy_side, refuse_with_faults, rows_with_faults
 from .folder import is_checkpoint, with_folder
 from .options import (
     AsJson,
@@ -33,6 +34,7 @@ from .options import (
     llama_of,
     model_of,
     numerics_of,
+    profile_of,
     token_ids,
 )
 
@@ -89,6 +91,7 @@ class Asked:
     profile    how a live llama.cpp runs; None if nothing was said of it
     anchor     "", "block" or "node": where our pass starts from the other side's numbers
     strict     one other bit is a failure
+    faults     the words of --fault
     """
 
     model: "Model"
@@ -100,6 +103,7 @@ class Asked:
     dequantized: bool
     mtp: bool
     strict: bool
+    faults: str
 
 
 def diff(
@@ -123,6 +127,7 @@ def diff(
     strict: Strict = False,
     every: Every = False,
     plot: Plot = None,
+    fault: FaultName = "",
     mtp: Mtp = False,
     mtp_file: MtpFile = None,
     special: Special = False,
@@ -138,7 +143,7 @@ def diff(
     loaded, mtp = model_of(model, mtp_file), mtp or mtp_file is not None
     policy, how = numerics_of(numerics) if numerics else None, profile_of(profile) if profile else None
     anchored = "node" if anchor_nodes else "block" if anchor else ""
-    asked = Asked(loaded, policy, how, llama_of(llama_lib, llama_python), anchored, explain, dequantized, mtp, strict)
+    asked = Asked(loaded, policy, how, llama_of(llama_lib, llama_python), anchored, explain, dequantized, mtp, strict, fault)
     check_words(asked, against, full, plot, bool(decode or chunks or names))
     if of_model(against):
         two_files(loaded, model_of(against), route, token_ids(loaded, prompt, tokens, special), plot, as_json)
@@ -156,6 +161,8 @@ def diff(
 def check_words(asked: Asked, against: str, full: str, plot: Path | None, calls: bool) -> None:
     """Check the options against each other before anything is computed. RefmodelError for two that do not go together."""
     of_live = asked.profile or asked.lib or asked.dequantized
+    if asked.faults:
+        refuse_with_faults(bool(of_live or of_model(against) or asked.mtp or asked.explain or asked.strict or full or plot))
     if of_model(against):
         if of_live or asked.mtp or asked.numerics or asked.anchor or asked.explain or asked.strict or full or calls:
             raise RefmodelError("--against another GGUF takes --route, -p, --tokens, --plot and --json only; leave out the rest")
@@ -178,13 +185,6 @@ def check_words(asked: Asked, against: str, full: str, plot: Path | None, calls:
         raise RefmodelError("--explain is about the trunk; leave out --mtp")
     if asked.mtp:
         _ = asked.model.prediction  # what it lacks is said before llama.cpp runs
-
-
-def profile_of(words: str) -> "Profile":
-    """The profile of a live llama.cpp in the words of --profile. RefmodelError for unknown words."""
-    from ..llamacpp.profile import profile_of
-
-    return profile_of(words)
 
 
 def profile_for(asked: Asked) -> "Profile":
@@ -217,6 +217,8 @@ def other_side(
     from ..surgery.live import live
 
     chosen = asked.model.route(route)
+    if against == LIVE and asked.faults:
+        return healthy_side(asked.model, chosen, calls or [], asked.numerics, folder)
     if against == LIVE:
         assert calls is not None
         with watching(err, "trying this llama.cpp, once:") as seen:
@@ -241,6 +243,8 @@ def rows(asked: Asked, against: str, route: "Route", other: "Other", every: bool
     from ..report import diff as show
     from ..report.progress import watching
 
+    if asked.faults:
+        return rows_with_faults(asked.model, asked.faults, route, other, asked.numerics, asked.anchor, every, as_json)
     policy = numerics_against(REFERENCE if asked.dequantized and not asked.numerics else asked.numerics, other)
     prepare(asked.model, policy, other.calls)
     with watching(err, "comparing") as seen:

@@ -14,6 +14,7 @@ from ..machine.files import PACKAGE, nearest
 if TYPE_CHECKING:
     from ..forward.numerics import Numerics
     from ..llamacpp.library import Given
+    from ..llamacpp.profile import Profile
     from ..model.model import Model
 
 SHIPPED = "austen"  # the trained model that the package carries
@@ -103,6 +104,13 @@ def numerics_of(words: str) -> "Numerics":
     from ..numerics import numerics_of
 
     return numerics_of(words)
+
+
+def profile_of(words: str) -> "Profile":
+    """The profile of a live llama.cpp in the words of --profile. RefmodelError for unknown words."""
+    from ..llamacpp.profile import profile_of
+
+    return profile_of(words)
 
 
 def llama_of(lib: Path | None, python: str) -> "Given":

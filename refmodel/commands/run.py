@@ -12,6 +12,7 @@ from ..errors import RefmodelError
 from ..machine.threads import use
 from ..report.console import err, out
 from .compiling import prepare
+from .faulty import FaultName, with_faults
 from .options import (
     AsJson,
     ModelPath,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ..forward.numerics import Numerics
     from ..model.draft_head import DraftHead
     from ..model.model import Model
+    from ..model.route import Route
     from ..model.session import Session
     from ..speed.timing import Timing
     from ..text.chat import Conversation, Dialogue
@@ -93,6 +95,7 @@ def run(
     mtp: Mtp = False,
     mtp_file: MtpFile = None,
     timing: ShowTiming = False,
+    fault: FaultName = "",
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
@@ -102,18 +105,17 @@ def run(
     from ..text.reply import Reply
     from ..text.sampling import Sampling
 
-    loaded, policy, mtp = model_of(model, mtp_file), numerics_of(numerics), mtp or mtp_file is not None
+    engine, mtp = with_faults(model_of(model, mtp_file), numerics_of(numerics), fault), mtp or mtp_file is not None
+    loaded, policy, templates = engine.model, engine.numerics, (chat_template, chat_template_file, chat_template_kwargs)
     how, stops = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed=seed), stop or ()
+    check_words(chat, tokens, timing or as_json or mtp, system, think, think_budget, templates)
     if chat:
-        refuse_options_of_one_reply(tokens, timing, as_json, mtp)
-        conversation = conversation_of(loaded, chat_template, chat_template_file, chat_template_kwargs, system, think)
+        conversation = conversation_of(loaded, *templates, system, think)
         talk(dialogue_of(loaded, route, policy, how, n, ctx, stops, conversation, think_budget), prompt)
         return
-    refuse_chat_options(system, think, think_budget, chat_template, chat_template_file, chat_template_kwargs)
-    ids = token_ids(loaded, prompt, tokens, special)
-    session, timed = session_of(loaded, route, policy, timing, mtp)
-    count = room(ctx, len(ids), n or 64)
-    session.reserve(len(ids) + count)
+    ids = engine.fed(token_ids(loaded, prompt, tokens, special))
+    session, timed = session_of(loaded, engine.follow(loaded.route(route)), policy, timing, mtp)
+    session.reserve(len(ids) + (count := room(ctx, len(ids), n or 64)))
     prepare(loaded, policy, [ids])
     figures = write(Reply(loaded.tokenizer, stops), generate(session, ids, count, how), len(ids), policy.name, as_json, timed)
     show(figures | (guesses(session.draft) if session.draft else {}), timed, as_json)
@@ -125,14 +127,14 @@ def refuse(condition: bool, why: str) -> None:
         raise RefmodelError(why)
 
 
-def refuse_options_of_one_reply(tokens: str, timing: bool, as_json: bool, mtp: bool) -> None:
-    """RefmodelError for options that a chat does not have."""
-    refuse(bool(tokens), "--chat takes text, by -p or line by line; leave out --tokens")
-    refuse(timing or as_json or mtp, "--timing, --json and --mtp are for one reply; leave them out, or leave out --chat")
-
-
-def refuse_chat_options(system: str, think: bool | None, budget: int | None, *templates: str) -> None:
-    """RefmodelError for options that only a chat has."""
+def check_words(
+    chat: bool, tokens: str, of_one_reply: bool, system: str, think: bool | None, budget: int | None, templates: Sequence[str]
+) -> None:
+    """RefmodelError for options that a chat does not have, or that only a chat has."""
+    if chat:
+        refuse(bool(tokens), "--chat takes text, by -p or line by line; leave out --tokens")
+        refuse(of_one_reply, "--timing, --json and --mtp are for one reply; leave them out, or leave out --chat")
+        return
     refuse(
         bool(system) or think is not None or budget is not None,
         "--system, --think and --think-budget need --chat; add it, or leave them out",
@@ -140,8 +142,8 @@ def refuse_chat_options(system: str, think: bool | None, budget: int | None, *te
     refuse(any(templates), "--chat-template, its file and its kwargs need --chat; add it, or leave them out")
 
 
-def session_of(model: "Model", route: str, policy: "Numerics", timing: bool, mtp: bool) -> "tuple[Session, Timing | None]":
-    """A session under a route (words) and numerics; with `timing` also the record of where its time goes.
+def session_of(model: "Model", route: "Route", policy: "Numerics", timing: bool, mtp: bool) -> "tuple[Session, Timing | None]":
+    """A session under a route and numerics; with `timing` also the record of where its time goes.
 
     RefmodelError for both `timing` and `mtp`.
     """
@@ -150,9 +152,8 @@ def session_of(model: "Model", route: str, policy: "Numerics", timing: bool, mtp
     refuse(timing and mtp, "--timing is about the trunk; leave out --mtp")
     if not timing:
         return model.session(route, policy, mtp=mtp), None
-    chosen = model.route(route)
-    timed = Timing([model.kinds[source] for source in chosen.layers])
-    return model.session(chosen, timed.numerics(policy), timed), timed
+    timed = Timing([model.kinds[source] for source in route.layers])
+    return model.session(route, timed.numerics(policy), timed), timed
 
 
 def show(figures: dict[str, Any], timed: "Timing | None", as_json: bool) -> None:

@@ -46,8 +46,12 @@ class Engine:
 
     def forward(self, tokens: Sequence[int], route: RouteLike = None, logits: str = "all", tapper: Tapper = silent) -> F:
         """The logits of a sequence from its start, in one call: [T, V], or [1, V] for "last". T is of the tokens that are fed."""
-        (fed,) = self.feed([tokens])
-        return self.session(route, tapper).forward(fed, logits)
+        return self.session(route, tapper).forward(self.fed(tokens), logits)
+
+    def fed(self, tokens: Sequence[int]) -> Sequence[int]:
+        """The tokens of one call that are fed where these are asked for."""
+        (call,) = self.feed([tokens])
+        return call
 
 
 PROMPT = "the prompt"  # the first call of a sequence, of several tokens
