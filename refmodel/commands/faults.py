@@ -14,7 +14,7 @@ def faults(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="A fault, or a class such as F20: show it wholly.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """List the faults that runtimes really had, each of which can be run: what goes wrong, where, and what to do."""
+    """List the faults that runtimes really had, to be run on purpose: what goes wrong, where, and what to do."""
     use(None)
     from ..faults import library
     from ..report import faults as show
