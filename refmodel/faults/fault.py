@@ -82,6 +82,7 @@ class Fault:
     keys      of the metadata, without the architecture's name: those that are read wrongly
     when      the first call in which it shows: PROMPT, LATER and so on
     placebo   whether nothing of it reaches the logits but rounding
+    types     tensor types that it reads wrongly, by ggml's name, where that is what it does; then any architecture may have it
     """
 
     id: str
@@ -97,6 +98,7 @@ class Fault:
     keys: tuple[str, ...] = ()
     when: str = PROMPT
     placebo: bool = False
+    types: tuple[str, ...] = ()
 
     def on(self, engine: Engine) -> Engine | None:
         """The engine with this fault, also with others that it has already. None if it makes no difference to the model.
