@@ -76,7 +76,8 @@ def _scale(form, x, at):
                 furthest = flat[i]
                 break
         factor = np.float32(-127) / furthest if furthest != 0 else np.float32(0)
-        d = np.float32(1) / factor if furthest != 0 else np.float32(0)
+        limit = -furthest if furthest != 0 else np.float32(0)  # of an infinite number, or of zeros; Numba does not divide by zero
+        d = np.float32(1) / factor if factor != 0 else limit
         return factor, d, d
 
     return q8_k if form.value[0] == 256 else q8_0

@@ -1,14 +1,17 @@
 """The command line: errors become one line and an exit status; each command has a file in commands/.
 
-Exit status: 0 done and within tolerance, 1 out of tolerance or not proved, 2 could not do it, 130 after Ctrl-C.
+Exit status: 0 done and within tolerance, 1 out of tolerance or not proved, 2 could not do it, 130 after Ctrl-C, 141 if nobody reads
+the output any more (128 and the number of the signal, as a shell has them).
 """
 
 import gc
+import os
 import signal
 import sys
 import traceback
+import warnings
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -30,7 +33,7 @@ from .commands.verify import verify
 from .commands.version import version
 from .commands.warmup import warmup
 from .errors import RefmodelError
-from .report.console import err
+from .report.console import err, out, shown, streams
 
 app = typer.Typer(
     pretty_exceptions_enable=False,
@@ -46,16 +49,68 @@ app.add_typer(dumps, name="dumps")
 app.add_typer(sweep, name="sweep")
 app.callback(invoke_without_command=True)(start)
 
+BAD_WORDS: Any = typer.BadParameter.__mro__[2]  # click's ClickException, which typer has as its own since 0.25
+LONGEST = 1500  # characters of an error
+
 
 def ended(number: int, frame: FrameType | None) -> NoReturn:
     """A request to end, as Ctrl-C is one: what was begun is removed."""
     sys.exit(128 + number)
 
 
-def fail(message: str) -> NoReturn:
-    """One line, exit status 2."""
-    err.print(f"refmodel: {message}", style="red", markup=False, soft_wrap=True)
-    sys.exit(2)
+def fail(message: str) -> int:
+    """Print one line; the exit status 2."""
+    err.print(f"refmodel: {shown(message, LONGEST)}".replace("\n", "\\n"), style="red", soft_wrap=True)
+    return 2
+
+
+def warn(message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
+    """Print a warning as one line, in place of warnings.showwarning."""
+    err.print(f"warning: {shown(str(message), LONGEST)}".replace("\n", "\\n"), style="yellow", soft_wrap=True)
+
+
+def of_words(error: Any) -> str:
+    """What is wrong with the words of a command line, in one line, and where help is."""
+    where = error.ctx.command_path if getattr(error, "ctx", None) else "refmodel"
+    return f"{error.format_message().rstrip('.')}; {where} --help lists what there is"
+
+
+def of_system(error: OSError) -> str:
+    """What the system refused, in one line. What has no file is printed: files are opened by name."""
+    where = error.filename if isinstance(error.filename, str) and error.filename else "what is printed"
+    return f"{where}: {error.strerror or error}"
+
+
+def carried_out() -> int:
+    """Carry out the command that the words name. Returns its exit status; what went wrong is said in one line."""
+    try:
+        check_links()
+        status = app(standalone_mode=False)
+        out.file.flush()
+    except BAD_WORDS as error:
+        return fail(of_words(error))
+    except RefmodelError as error:
+        return fail(str(error))
+    except BrokenPipeError:
+        return 128 + signal.SIGPIPE
+    except MemoryError as error:
+        return fail(f"memory ran out ({str(error)[:200] or 'no more is free'}); take a smaller model, or fewer tokens")
+    except OSError as error:
+        return fail(of_system(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return 128 + signal.SIGINT
+    return status if isinstance(status, int) else 0
+
+
+def last_words(status: int) -> int:
+    """Write out what is still buffered. Returns the exit status: another one if that fails where all was well."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError as error:
+            status = status or (128 + signal.SIGPIPE if isinstance(error, BrokenPipeError) else 2)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python tries once more, and complains
+    return status
 
 
 def main() -> None:
@@ -64,20 +119,20 @@ def main() -> None:
         if (number := getattr(signal, name, None)) and signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, ended)
     gc.set_threshold(100_000, 50, 100)  # nothing that a start makes is garbage: looking for it took a quarter of the time
+    streams()
+    warnings.showwarning = warn
+    status = 2  # also for a fault of ours; 1 would say "out of tolerance" to a script
     try:
-        check_links()
-        app()
-    except RefmodelError as error:
-        fail(str(error))
-    except OSError as error:
-        fail(f"{error.filename or 'the system'}: {error.strerror or error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception:  # a fault of ours; 1 would say "out of tolerance" to a script
+        status = carried_out()
+    except SystemExit as ending:
+        status = ending.code if isinstance(ending.code, int) else status
+    except OSError:
+        pass  # an error that cannot be printed
+    except Exception:
         traceback.print_exc()
-        sys.exit(2)
     finally:
         gc.freeze()  # nor is it worth a last search
+    sys.exit(last_words(status))
 
 
 if __name__ == "__main__":

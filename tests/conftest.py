@@ -9,6 +9,8 @@ from pathlib import Path
 if "PYTEST_XDIST_WORKER" in os.environ:  # a thread that waits must not spin on the core of another worker; read at import
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+os.environ.pop("COLUMNS", None)  # a console knows its width from its start on
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -44,6 +46,7 @@ OTHERS = {
         ["torch", "transformers"],
         "name a Python with torch and transformers in REFMODEL_HF_PYTHON",
     ),
+    "campaign": ("REFMODEL_CAMPAIGN", ["refmodel_campaign"], "set REFMODEL_CAMPAIGN=1 (each takes a minute or more)"),
     "llama_source": ("REFMODEL_LLAMA_SOURCE", ["conversion"], "name a checkout of llama.cpp in REFMODEL_LLAMA_SOURCE"),
 }
 LEFT_OUT, BEFORE = pytest.StashKey[Counter[str]](), pytest.StashKey[dict[str, tuple[int, int]]]()
@@ -139,6 +142,11 @@ def hf_python() -> str:
     """A Python with torch and transformers, which the suite itself does not need."""
     given, _ = given_or_module("hf_python")
     return given or sys.executable
+
+
+@pytest.fixture(scope="session")
+def campaign() -> None:
+    """Tests that need nothing but time."""
 
 
 @pytest.fixture(scope="session")

@@ -206,10 +206,16 @@ def test_yarn_needs_a_base_above_1(arch, key, tmp_path):
         loaded(tmp_path, dict(good.metadata.fields) | {f"{arch}.{key}": number(1.0)}, good.tensors)
 
 
-@pytest.mark.parametrize("sections", [[0, 0, 0, 3], [0, 0, 0, 0], [-1, 2, 2, 0], [9, 9, 9, 0]])
+@pytest.mark.parametrize("sections", [[0, 0, 0, 3], [0, 0, 0, 0], [9, 9, 9, 0]])
 def test_sections_turn_some_pair_and_not_more_than_there_are(good, tmp_path, sections):
     fields = {"qwen35.rope.dimension_sections": field(gguf.GGUFValueType.ARRAY, sections, gguf.GGUFValueType.INT32)}
     with pytest.raises(RefmodelError, match=r"dimension_sections is \[.*\]; expected numbers of pairs, at most 14 in all"):
+        loaded(tmp_path, dict(good.metadata.fields) | fields, good.tensors)
+
+
+def test_a_section_is_not_negative(good, tmp_path):
+    fields = {"qwen35.rope.dimension_sections": field(gguf.GGUFValueType.ARRAY, [-1, 2, 2, 0], gguf.GGUFValueType.INT32)}
+    with pytest.raises(RefmodelError, match=r"dimension_sections is -1; expected 0 to 2147483647: correct the key"):
         loaded(tmp_path, dict(good.metadata.fields) | fields, good.tensors)
 
 

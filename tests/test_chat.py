@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 import refmodel
 from refmodel.cli import app
-from refmodel.errors import MemoryLimitError, RefmodelError, TokenError
+from refmodel.errors import FileError, MemoryLimitError, RefmodelError, TokenError
 from refmodel.gguf.metadata import Metadata
 from refmodel.gguf.writer import field, write
 from refmodel.text.chat import Conversation, Dialogue, TemplateLimits, ThinkingBudget, render
@@ -143,7 +143,7 @@ def test_templates_by_name_by_file_and_as_they_are(model, tmp_path):
     with pytest.raises(ChatError, match=r"--chat-template zephyr: expected one of .*default.*chatml, a file"):
         template_of(md, "zephyr")
     (tmp_path / "bad").write_bytes(b"\xff\xfe")
-    with pytest.raises(ChatError, match="bad: is not UTF-8"):
+    with pytest.raises(FileError, match="bad: is not UTF-8"):
         template_of(md, str(tmp_path / "bad"))
 
 
@@ -301,7 +301,7 @@ def test_the_command_talks_line_by_line_until_the_input_ends(model):
         (["-p", "a", "--no-think"], "need --chat"),
         (["-p", "a", "--chat-template", "chatml"], "need --chat"),
         (["--chat", "--chat-template", "chatml", "--chat-template-file", "x"], "leave one out"),
-        (["--chat", "--chat-template-file", "nowhere.jinja"], "nowhere.jinja: cannot be read"),
+        (["--chat", "--chat-template-file", "nowhere.jinja"], "nowhere.jinja: cannot be opened"),
         (["-p", "one two three four", "--ctx", "3"], "--ctx 3 leaves no room"),
     ],
 )

@@ -51,7 +51,7 @@ def helps() -> dict[str, str]:
             *([group.name, command.callback.__name__] for command in group.typer_instance.registered_commands),
         ]
     said = {" ".join(["refmodel", *words]): CliRunner().invoke(app, [*words, "--help"]).stdout for words in ([], *commands)}
-    return said | {"refmodel alone": CliRunner().invoke(app, []).stdout, "after the demo": next_steps()}
+    return said | {"refmodel alone": CliRunner().invoke(app, []).stdout, "after the demo": next_steps().plain}
 
 
 @pytest.mark.parametrize(

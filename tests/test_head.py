@@ -37,7 +37,7 @@ def test_the_best_are_those_of_a_stable_sort(seed, rows, k, nan):
     if nan:
         row[r.random(rows) < 0.3] = np.nan
     k = min(k, rows)
-    want = np.argsort(-row, kind="stable")[:k]
+    want = np.argsort(np.where(np.isnan(row), -np.inf, -row), kind="stable")[:k]  # NaN first
     ids, values, seen = np.zeros(0, np.int64), row[:0], 0
     while seen < rows:
         new = row[seen : seen + int(r.integers(1, 50))]

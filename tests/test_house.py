@@ -17,7 +17,7 @@ PACKAGE = ROOT / "refmodel"
 ROWS = [
     {"cli", "testing"},
     {"commands"},
-    {"report"},
+    {"report", "laws"},
     {"surgery", "faults", "sweep"},
     {"compare", "text", "info", "speed"},
     {"model"},
@@ -226,3 +226,138 @@ def test_sources_name_no_place_of_one_machine():
         p for p in ROOT.rglob("*") if p.suffix in {".py", ".md", ".toml", ".txt"} and not set(p.parts) & {".venv", "build", ".git"}
     ]
     assert not [(p, word) for p in texts for word in words if word in p.read_text()]
+
+
+# One gate each for numbers from files, texts to the terminal, and calls into libraries. What may do without one, and why.
+PRINT_ELSEWHERE = {
+    "surgery/hf_child.py": "a child's answers to its parent",
+    "llamacpp/taker.py": "a child's answers to its parent",
+    "llamacpp/describe.py": "a child's answers to its parent",
+    "text/template_child.py": "a child's answers to its parent",
+    "cli.py": "a traceback of a fault of ours",
+    "report/console.py": "the gate",
+}
+PARSE_ELSEWHERE = {
+    "machine/boundary.py": "the gate",
+    "text/chat.py": "what our own child process answers",
+    "surgery/hf_run.py": "what our own child process answers",
+    "surgery/hf_child.py": "what our own parent process asks; transformers reads the folder",
+    "text/template_child.py": "what our own parent process asks; jinja2 is why it is a process of its own",
+    "llamacpp/taker.py": "what our own parent process asks",
+    "llamacpp/describe.py": "what our own parent process asks",
+    "llamacpp/asking.py": "what our own child process answers",
+    "llamacpp/bindings.py": "what our own child process answers; every error is caught there",
+    "llamacpp/library.py": "what our own child process answered",
+    "llamacpp/child.py": "what our own parent process asks",
+    "tokenizer/__init__.py": "its engines are Bpe and Spm, which are held to it",
+    "llamacpp/rehearsal.py": "a file of golden/",
+    "hf/spelling.py": "a file of the package",
+    "compare/probes.py": "a file of the cache; every error is caught there",
+    "compare/other_side.py": "its caller turns every error into a TraceError",
+}
+PARSERS = {
+    "json.loads",
+    "json.load",
+    "tomllib.loads",
+    "tomllib.load",
+    "zipfile.ZipFile",
+    "np.load",
+    "safe_open",
+    "np.lib.format.read_magic",
+}
+PARSERS |= {"SentencePieceProcessor", "tokenizers.Tokenizer", "tokenizers.Tokenizer.from_str", "models.BPE"}
+PARSERS |= {"self.engine.encode", "engine.LoadFromSerializedProto", "self._file.get_tensor"}
+RAW_NUMBERS = {"gguf/metadata.py", "gguf/writer.py", "surgery/gguf.py", "surgery/verify/gguf.py", "surgery/verify/meaning_gguf.py"}
+RAW_NUMBERS |= {"model/exports.py", "model/draft_file.py", "info/checks.py", "hf/vocabulary.py"}  # what is only compared, or copied
+READ_ELSEWHERE = {
+    "machine",
+    "hf/spelling.py",
+    "compare/probes.py",
+    "llamacpp/nodes.py",
+}  # the gate; files of the package and the cache
+
+
+def spelled(node: ast.expr) -> str:
+    """What is called, as it is written: json.loads, self.engine.encode; empty for anything longer."""
+    parts = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *parts[::-1]]) if isinstance(node, ast.Name) else ""
+
+
+def calls_outside(path: Path, gates: set[str]) -> Iterator[tuple[str, ast.Call]]:
+    """The calls in a file that are not within a `with` of one of these functions, each with what is called."""
+
+    def walk(node: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+        if isinstance(node, ast.With):
+            items = [item.context_expr for item in node.items]
+            if any(isinstance(item, ast.Call) and spelled(item.func) in gates for item in items):
+                return
+        if isinstance(node, ast.Call):
+            yield spelled(node.func), node
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child)
+
+    return walk(ast.parse(path.read_text()))
+
+
+def place(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def test_every_text_passes_the_consoles():
+    """Nothing else prints, and no text is markup: a name in a file could be any of both."""
+    found = []
+    for path in MODULES:
+        text = path.read_text()
+        called = {name for name, _ in calls_outside(path, set())}
+        loose = called & {"print", "sys.stdout.write", "sys.stderr.write", "Console", "typer.echo", "traceback.print_exc"}
+        found += [(place(path), name) for name in loose if place(path) not in PRINT_ELSEWHERE]
+        found += [(place(path), word) for word in ("from_markup", "rich.markup", "markup=True", "[/]", "[bold]") if word in text]
+    assert not found
+
+
+def test_every_parser_is_behind_the_boundary():
+    found = []
+    for path in MODULES:
+        if place(path) not in PARSE_ELSEWHERE:
+            loose = [(name, call) for name, call in calls_outside(path, {"handed"}) if name in PARSERS]
+            writes = {call for _, call in loose if len(call.args) > 1 and ast.unparse(call.args[1]) == "'w'"}
+            found += [
+                (place(path), call.lineno, name) for name, call in loose if (call.args or call.keywords) and call not in writes
+            ]
+    assert not found
+
+
+def test_every_number_of_a_file_has_a_range():
+    """The look-ups of Metadata check it; what takes a value past them only compares or copies it."""
+    import refmodel.gguf.metadata as metadata
+
+    for name in ("int", "ints", "per_block", "float"):
+        assert "most" in inspect.signature(getattr(metadata.Metadata, name)).parameters
+    found = []
+    for path in MODULES:
+        if place(path) in RAW_NUMBERS:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Subscript) and spelled(node.value).endswith(("md", "file.metadata")):
+                found.append((place(path), node.lineno))
+            if isinstance(node, ast.Attribute) and node.attr == "raw" and "fields" in spelled(node):
+                found.append((place(path), node.lineno))
+    assert not found
+
+
+def test_every_file_of_a_stranger_is_read_by_one_function():
+    """`contents`, `text_of` and `mapped` refuse what is no regular file: a pipe would be waited for."""
+    found = []
+    for path in MODULES:
+        if not {place(path), place(path).split("/")[0]} & READ_ELSEWHERE:
+            called = {name.rpartition(".")[2] for name, _ in calls_outside(path, set()) if name != "logit_text.read_text"}
+            found += [(place(path), name) for name in called & {"read_text", "read_bytes"}]
+    assert not found
+
+
+def test_the_tests_of_gates_find_what_goes_around(tmp_path):
+    (tmp_path / "a.py").write_text("import json\nwith handed('x'):\n    json.loads('1')\njson.load('2')\nprint(3)\n")
+    assert [name for name, _ in calls_outside(tmp_path / "a.py", {"handed"})] == ["json.load", "print"]

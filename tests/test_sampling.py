@@ -106,8 +106,27 @@ def test_the_temperature_comes_last():
 
 
 def test_a_logit_that_is_no_number_is_an_error():
-    with pytest.raises(RefmodelError, match="not a number"):
+    with pytest.raises(RefmodelError, match="not a finite number"):
         chosen(np.array([0.0, np.nan], np.float32), [], GREEDY, 0.0)
+    with pytest.raises(RefmodelError, match="not a finite number"):
+        chosen(np.array([0.0, np.inf], np.float32), [], GREEDY, 0.0)
+    assert chosen(np.array([0.0, -np.inf], np.float32), [], GREEDY, 0.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", np.nan),
+        ("temperature", np.inf),
+        ("temperature", -1.0),
+        ("top_p", np.nan),
+        ("min_p", 1.5),
+        ("repeat_penalty", 1e300),
+    ],
+)
+def test_settings_have_a_range(name, value):
+    with pytest.raises(RefmodelError, match=rf"{name.replace('_', ' ')} is .*; expected"):
+        Sampling(**{name: value})
 
 
 class TokenData(ctypes.Structure):

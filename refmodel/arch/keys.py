@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import MetadataError
-from ..gguf.metadata import REQUIRED, Metadata
+from ..gguf.metadata import MOST, REQUIRED, Metadata
 
 MAX_BLOCKS = 512  # LLAMA_MAX_LAYERS
-MAX_COUNT = (1 << 31) - 1  # of what no tensor has to hold: tokens of a context or a window
-CURE = "correct the key, or convert the model again"
+MAX_COUNT = MOST  # of what no tensor has to hold: tokens of a context or a window
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,11 @@ class Keys:
 
     def refused(self, name: str, found: Any, expected: str) -> MetadataError:
         """The MetadataError for a value: where it is, what was found, what was expected, what to do. The caller raises it."""
-        return MetadataError(f"{self.md.path}: {self.full(name)} is {found}; {expected}: {CURE}")
+        return self.md.refused(self.full(name), found, expected)
 
     def count(self, name: str, default: Any = REQUIRED, least: int = 1, most: int = MAX_COUNT) -> int:
         """A whole number from `least` to `most`. MetadataError if it is out of this range, or is missing and has no default."""
-        return self.checked(name, self.md.int(self.full(name), default), least, most)
+        return self.checked(name, self.md.int(self.full(name), default, least, most), least, most)
 
     def width(self, name: str, per: int, default: Any = REQUIRED, least: int = 1) -> int:
         """A whole number with `per` weights for each unit in some tensor: at most what the file's largest tensor has room for.
@@ -80,7 +79,7 @@ class Keys:
 
         MetadataError for any other number, or if it is missing and has no default.
         """
-        value = self.md.float(self.full(name), default)
+        value = self.md.float(self.full(name), default, 0.0 if none else float(least), float(most))
         if not (least <= value <= most or (none and value == 0)):
             raise self.refused(name, value, f"expected {'0 for none, or ' * none}{least:g} to {most:g}")
         return value

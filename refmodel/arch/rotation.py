@@ -88,7 +88,7 @@ def turned_by_text(k: Keys, hp: Hparams) -> Hparams:
     """
     name = "rope.dimension_sections"
     sections = k.md.ints(k.full(name), 4)
-    if min(sections) < 0 or not any(sections[:3]) or sum(sections) > hp.head_dim:
+    if not any(sections[:3]) or sum(sections) > hp.head_dim:
         raise k.refused(name, list(sections), f"expected numbers of pairs, at most {hp.head_dim} in all, not only the last")
     limit = {axis: 3 * pairs for axis, pairs in enumerate(sections[:3])}
     sectors = [i % sum(sections) for i in range(hp.rope.n_rot // 2)]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..machine.threads import used
+from ..machine.truncated import say_so
 from ..report.console import err
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ def prepare(model: "Model", numerics: "Numerics", calls: Sequence[Sequence[int]]
     from ..model.session import checked_tokens
     from ..speed.warmup import work
 
+    say_so(model.file.parts)
     lengths = [len(checked_tokens(ids, model.n_vocab)) for ids in calls]
     compile_missing(work(model, numerics.name, lengths))
 

@@ -1,6 +1,5 @@
 """`refmodel diff`: compare a forward pass, tensor by tensor."""
 
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -254,7 +253,7 @@ def rows(asked: Asked, against: str, route: "Route", other: "Other", every: bool
         verdict = equal(result.rows, other) if policy is other.arithmetic else None
         verdict = verdict or verdict_of(asked.model, route, other, seen)
     if as_json:
-        print(json.dumps(show.diff_json(result, verdict, other, policy.name, asked.model), indent=1))
+        out.json(show.diff_json(result, verdict, other, policy.name, asked.model))
     else:
         out.print(show.diff_table(result, verdict, every))
         out.print(show.diff_headline(result, verdict, other, policy.name, asked.model), markup=False, soft_wrap=True)
@@ -271,7 +270,7 @@ def budget(asked: Asked, route: "Route", other: "Other", full: str, folder: Path
     with watching(err, "computing") as seen:
         explanation = explain(asked.model, route, other, folder, model_of(full) if full else None, asked.anchor, seen)
     if as_json:
-        print(json.dumps(show.explanation_json(explanation, other), indent=1))
+        out.json(show.explanation_json(explanation, other))
     else:
         out.print(show.explanation_table(explanation, every))
         out.print(show.explanation_headline(explanation, other), markup=False, soft_wrap=True)
@@ -295,6 +294,6 @@ def two_files(model: "Model", full: "Model", route: str, ids: list[int], plot: P
     if plot:
         draw(done, plot, f"{model.path.name} against {full.path.name}, {done.route.canonical}")
     if as_json:
-        print(json.dumps(show.trial_json(done), indent=1))
+        out.json(show.trial_json(done))
     else:
         show.trial(out, done)

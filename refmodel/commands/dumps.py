@@ -1,12 +1,12 @@
 """What `refmodel diff` needs to compare with another program's dump."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from ..errors import TraceError
+from ..report.console import out
 
 if TYPE_CHECKING:
     from ..compare.other_side import Other
@@ -26,7 +26,7 @@ def nothing_compared(against: str, other: "Other", as_json: bool) -> NoReturn:
     from ..report.diff import nothing_json
 
     if as_json:
-        print(json.dumps(nothing_json(other), indent=1))
+        out.json(nothing_json(other))
     raise TraceError(
         f"--against {against}: has no tensor of a name that a pass of this model has; nothing was compared; record "
         "it without --filter, or rename its tensors as `refmodel trace` names them"

@@ -1,6 +1,5 @@
 """`refmodel diff GGUF --against FOLDER`: what a converter did wrong."""
 
-import json
 from pathlib import Path
 
 from ..errors import RefmodelError
@@ -32,7 +31,7 @@ def with_folder(file: Path, folder: Path, others: bool, prompt: str, tokens: str
     with watching(err, "comparing") as seen:
         done = against_folder(file, folder, ids, seen)
     if as_json:
-        print(json.dumps(show.conversion_json(done), indent=1))
+        out.json(show.conversion_json(done))
     else:
         show.conversion(out, done)
     return done.status

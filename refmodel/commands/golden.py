@@ -1,6 +1,5 @@
 """`refmodel golden record`, `check` and `show`: reference numbers that keep their meaning."""
 
-import json
 import re
 import sys
 import tempfile
@@ -106,7 +105,7 @@ def record(
         write_golden(output, said, arrays)
     written = Golden(output)
     if as_json:
-        print(json.dumps(show.golden_json(written), indent=1))
+        out.json(show.golden_json(written))
     else:
         out.print(show.shown(written))
         out.print(f"{output}: {output.stat().st_size:,} bytes", markup=False)
@@ -158,7 +157,7 @@ def check(
             raise typer.Exit(renewed(engine, known, loaded, other, yes, as_json))
         result = checked(known, loaded, other, engine.here, rounds)
     if as_json:
-        print(json.dumps(show.checked_json(result, strict), indent=1))
+        out.json(show.checked_json(result, strict))
     else:
         out.print(show.checked_table(result))
         out.print(show.checked_lines(result), markup=False, soft_wrap=True)
@@ -202,7 +201,7 @@ def renewed(engine: Engine, golden: "Golden", model: "Model", other: "Other", ye
     if written:
         write_golden(golden.path, said, arrays)
     if as_json:
-        print(json.dumps(show.change_json(found, written), indent=1))
+        out.json(show.change_json(found, written))
     elif written:
         out.print(f"written: {golden.path}", markup=False)
     return 0 if written or not found.any else 1
@@ -223,6 +222,6 @@ def show(golden: GoldenPath, as_json: AsJson = False) -> None:
 
     known = Golden(file_of(str(golden)))
     if as_json:
-        print(json.dumps(show.golden_json(known), indent=1))
+        out.json(show.golden_json(known))
     else:
         out.print(show.shown(known))

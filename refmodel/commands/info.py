@@ -1,6 +1,5 @@
 """`refmodel info`: what a file holds."""
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -50,7 +49,7 @@ def info(
         how = loaded.arch.FACTS.kinds
         computed = facts(loaded) | {"kinds_from": held.kinds_from(loaded, how) if how else None, "not_in_a_copy": lost}
         tables = {"tensors": [vars(row) for row in kinds], "layers": [vars(row) for row in layers]}
-        print(json.dumps({"summary": summary, "facts": computed, **tables, "inconsistencies": findings}, indent=1))
+        out.json({"summary": summary, "facts": computed, **tables, "inconsistencies": findings})
         return
     out.print(pairs(summary | ({"a copy": "; ".join(lost)} if lost else {})))
     out.print(show.kinds(kinds))
@@ -69,7 +68,7 @@ def audited(model: "Model", source: str, as_json: bool) -> None:
         found = audit(model, model_of(source) if source else None, seen)
     lines = inconsistencies(model)
     if as_json:
-        print(json.dumps({"audit": [vars(finding) for finding in found], "inconsistencies": lines}, indent=1))
+        out.json({"audit": [vars(finding) for finding in found], "inconsistencies": lines})
         return
     out.print(show.findings(found), markup=False, soft_wrap=True)
     out.print("\n".join(f"! {line}" for line in lines) or "no inconsistencies found", markup=False)

@@ -1,6 +1,5 @@
 """`refmodel dumps match`: find out what the arrays of a dump are."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -57,7 +56,7 @@ def match(
         with whole([output]) as (file,):
             file.write(as_toml(rules_of(matches, taps)).encode())
     if as_json:
-        print(json.dumps(show.matches_json(matches, sure(matches), str(output or "")), indent=1))
+        out.json(show.matches_json(matches, sure(matches), str(output or "")))
     else:
         out.print(show.matches_table(matches))
         out.print(show.matches_line(matches, sure(matches)), markup=False, soft_wrap=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..llamacpp.profile import Profile
     from ..model.model import Model
 
+MOST = (1 << 31) - 1  # of any number on the command line: more is a typing mistake, and longer than what is printed
 SHIPPED = "austen"  # the trained model that the package carries
 PIECES = {SHIPPED: ("models", "austen-Q4_K_M.gguf"), f"{SHIPPED}-trace": ("traces", "austen-Q4_K_M", "route.safetensors")}
 
@@ -50,7 +51,9 @@ Threads = Annotated[
         "--threads", min=1, envvar="REFMODEL_THREADS", help="Default: one per core. Results are bit-identical for any number."
     ),
 ]
-Decode = Annotated[int, typer.Option(min=0, help="Feed the last N tokens one at a time, as generation does.", metavar="N")]
+Decode = Annotated[
+    int, typer.Option(min=0, max=MOST, help="Feed the last N tokens one at a time, as generation does.", metavar="N")
+]
 Chunks = Annotated[str, typer.Option(help="Feed the tokens in calls of these sizes, for example 5,5,3.", metavar="N,N,...")]
 Special = Annotated[bool, typer.Option("--special", help="Read special tokens such as <|im_start|> in the prompt.")]
 Mtp = Annotated[bool, typer.Option("--mtp", help="Also run the file's prediction block (MTP), as a draft head.")]

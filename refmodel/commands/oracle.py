@@ -1,7 +1,5 @@
 """`refmodel oracle`: which llama.cpp is this?"""
 
-import json
-
 from ..machine.threads import use
 from ..report.console import err, out
 from .options import AsJson, LlamaLib, LlamaPython
@@ -19,7 +17,7 @@ def oracle(llama_lib: LlamaLib = None, llama_python: LlamaPython = "", as_json: 
     with watching(err, "trying") as seen:
         found = known(library, seen)
     if as_json:
-        print(json.dumps({"library": str(library.path), **found.as_json()}, indent=1))
+        out.json({"library": str(library.path), **found.as_json()})
         return
     unknown = ", ".join(f"{name} (NMSE at most {nmse:.0e})" for name, nmse in sorted(found.unknown.items()))
     out.print(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import SweepError
+from ..machine.files import text_of
 from .options import file_of
 
 if TYPE_CHECKING:
@@ -61,10 +62,7 @@ def text(distance: bool) -> Maker:
         if not rest:
             raise SweepError(f"--probe {name}: needs a text file: --probe {name}:FILE")
         path, tokenizer = file_of(rest), model.tokenizer
-        try:
-            words = path.read_text("utf-8")
-        except UnicodeDecodeError:
-            raise SweepError(f"{path}: is not UTF-8; expected a text; save it as UTF-8") from None
+        words = text_of(path)
         ids = tokenizer.encode(words, add_special=False, parse_special=False)
         begin = tokenizer.bos if tokenizer.add_bos else None
         return text_probe(name, ids[:most] if most else ids, begin, distance, of)

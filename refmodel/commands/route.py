@@ -1,6 +1,5 @@
 """`refmodel route`: a route explained, or found in a file."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -43,7 +42,7 @@ def route(
     else:
         described = Route.parse(text, layers).describe()
     if as_json:
-        print(json.dumps(described, indent=1))
+        out.json(described)
     else:
         show.route(out, described)
         show.foreseen(out, described)
@@ -56,7 +55,7 @@ def found(copy: Path, sources: Sequence[Path], as_json: bool) -> None:
     with err.status("hashing"):
         it = recovered(copy, sources[0], sources[1:])
     if as_json:
-        print(json.dumps(it.as_json(), indent=1))
+        out.json(it.as_json())
     else:
         show.recovery(out, it)
     raise typer.Exit(it.status)

@@ -1,6 +1,5 @@
 """`refmodel run`: generate text, or talk."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from ..report.console import err, out
 from .compiling import prepare
 from .faulty import FaultName, with_faults
 from .options import (
+    MOST,
     AsJson,
     ModelPath,
     Mtp,
@@ -44,18 +44,20 @@ LOST = "warning: the chat template leaves your message out of the prompt; the mo
 COMMON_CALLS = [[0], [0] * 7, [0] * 8]  # calls of one token, of a few, of many: what a chat will have
 
 MaxTokens = Annotated[
-    int | None, typer.Option("-n", min=1, help="Write at most N tokens. Default: 64, in a chat 1024.", metavar="N")
+    int | None, typer.Option("-n", min=1, max=MOST, help="Write at most N tokens. Default: 64, in a chat 1024.", metavar="N")
 ]
 Temperature = Annotated[float, typer.Option(min=0.0, help="0 always takes the likeliest token.")]
-TopK = Annotated[int, typer.Option(min=0, help="Draw from the K likeliest tokens; 0 is all.", metavar="K")]
+TopK = Annotated[int, typer.Option(min=0, max=MOST, help="Draw from the K likeliest tokens; 0 is all.", metavar="K")]
 TopP = Annotated[float, typer.Option(min=0.0, help="... from the likeliest that together have this probability; 1 is all.")]
 MinP = Annotated[float, typer.Option(min=0.0, max=1.0, help="... from those that have this share of the likeliest's probability.")]
 RepeatPenalty = Annotated[float, typer.Option(min=0.01, help="Divides the logits of the last 64 tokens; 1 is none.")]
-Seed = Annotated[int, typer.Option(min=0, help="The same seed draws the same tokens.")]
+Seed = Annotated[int, typer.Option(min=0, max=(1 << 64) - 1, help="The same seed draws the same tokens.")]
 Stop = Annotated[list[str] | None, typer.Option(help="End before this text; may be given again.")]
 Ctx = Annotated[
     int,
-    typer.Option(min=0, help="At most N tokens of prompt and reply together, in a chat of all turns; 0 is no bound.", metavar="N"),
+    typer.Option(
+        min=0, max=MOST, help="At most N tokens of prompt and reply together, in a chat of all turns; 0 is no bound.", metavar="N"
+    ),
 ]
 Chat = Annotated[bool, typer.Option("--chat", help="Chat: -p is your message; without it each line of standard input is one.")]
 System = Annotated[str, typer.Option(help="With --chat: the system prompt.")]
@@ -65,7 +67,9 @@ ChatTemplate = Annotated[
 ChatTemplateFile = Annotated[str, typer.Option(help="With --chat: the chat template in a file.", metavar="FILE")]
 ChatTemplateKwargs = Annotated[str, typer.Option(help="With --chat: values that the template may name.", metavar="JSON")]
 Think = Annotated[bool | None, typer.Option("--think/--no-think", help="With --chat: the template's enable_thinking.")]
-ThinkBudget = Annotated[int | None, typer.Option(min=0, help="With --chat: end the thinking after N tokens.", metavar="N")]
+ThinkBudget = Annotated[
+    int | None, typer.Option(min=0, max=MOST, help="With --chat: end the thinking after N tokens.", metavar="N")
+]
 ShowTiming = Annotated[bool, typer.Option("--timing", help="Show where the time went, next to the machine's limits.")]
 
 
@@ -161,7 +165,7 @@ def show(figures: dict[str, Any], timed: "Timing | None", as_json: bool) -> None
     from ..report.speed import timing_json, timing_tables
 
     if as_json:
-        print(json.dumps(figures | ({"timing": timing_json(timed)} if timed else {}), indent=1))
+        out.json(figures | ({"timing": timing_json(timed)} if timed else {}))
     elif timed:
         for table in timing_tables(timed):
             out.print(table)

@@ -1,6 +1,5 @@
 """`refmodel surgery`: write a routed copy."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +33,6 @@ def surgery(
     with copying(err) as seen:
         done = operate(file_of(model), route, output, layout, limit, seen)
     if as_json:
-        print(json.dumps(done, indent=1))
+        out.json(done)
     else:
         copied(out, done)

@@ -1,6 +1,5 @@
 """`refmodel sweep`: try routes, and show what was found."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,6 @@ from ..errors import SweepError
 from ..machine.files import check_target
 from ..machine.threads import use
 from ..report.console import err, out
-from ..report.tables import finite
 from .compiling import prepare
 from .options import AsJson, ModelPath, NumericsName, Threads, file_of, model_of, numerics_of
 from .probing import probes_of
@@ -85,7 +83,7 @@ def run(
     check_target(output, loaded.file.parts)
     figures = swept(loaded, probes, plan, numerics, output, race)
     if as_json:
-        print(json.dumps(finite(figures), indent=1))
+        out.json(figures)
     else:
         said(output, figures)
 
@@ -184,7 +182,7 @@ def show(
     if parquet:
         write_parquet(found, rows, parquet)
     if jsonl:
-        print(as_jsonl(found, rows), end="")
+        out.say(as_jsonl(found, rows))
     elif not (ng or parquet):
         shown_rows(found, rows, by, whole=bool(top or size or better or block is not None))
 

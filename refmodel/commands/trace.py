@@ -68,4 +68,5 @@ def trace(
         with watching(err, "tracing") as recorder.seen:
             for _ in run_calls(session, calls, recorder):
                 pass
+        loaded.file.check_unchanged()
     out.print(f"{output}: {len(writer)} tensor{'s' * (len(writer) != 1)}, {output.stat().st_size:,} bytes", markup=False)

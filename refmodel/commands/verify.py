@@ -1,12 +1,12 @@
 """`refmodel verify`: prove a routed copy."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..errors import RefmodelError
+from ..machine.truncated import say_so
 from ..report.console import err, out
 from .options import SHIPPED, AsJson, LlamaLib, LlamaPython, TokenText, file_of, llama_of, whole_numbers
 
@@ -40,9 +40,11 @@ def verify(
         ids = whole_numbers(tokens) if tokens else []
         options = Options(ids, forward, against == "llamacpp", llama_of(llama_lib, llama_python), against == "transformers", seen)
         first, *others = map(file_of, source)
-        report = prove(file_of(str(copy)), first, route, options, others)
+        said = file_of(str(copy))
+        say_so([said, first, *others])
+        report = prove(said, first, route, options, others)
     if as_json:
-        print(json.dumps(report.as_json(), indent=1))
+        out.json(report.as_json())
     else:
         proof(out, report)
     raise typer.Exit(report.status)

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ..machine.memory import Peak
-from ..report.console import err
+from ..report.console import err, out
 
 if TYPE_CHECKING:
     from ..speed.timing import Timing
@@ -30,12 +30,12 @@ def write(
                 first = time.perf_counter()
                 status.stop()
             if not silent:
-                print(text, end="", flush=True)
+                out.say(text)
     seconds = time.perf_counter() - first
     figures = {"text": reply.text, "tokens": reply.tokens, "numerics": numerics, "read_seconds": first - start}
     figures |= {"write_seconds": seconds, "peak_anonymous_bytes": memory.bytes}
     if not silent:
-        print()
+        out.say("\n")
         say(reply, read, numerics, first - start, seconds, memory.bytes)
     return figures
 

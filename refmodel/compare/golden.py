@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays import F, Ints
+from ..dumps.safetensors_file import provenance as said_in
 from ..errors import GoldenError, TraceError
 from ..forward.taps import in_call
 from ..forward.trace import Spool, Trace
 from ..llamacpp.builds import FEATURES, Build
+from ..machine.boundary import from_json
 
 if TYPE_CHECKING:  # a golden is read without Numba
     from ..model.model import Model
@@ -97,10 +99,8 @@ def refuse_other_file(golden: Golden, model: "Model") -> None:
 
 def said_of(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     """What the metadata of a golden says. GoldenError if it is none, of a later version, or was changed."""
-    try:
-        said = json.loads(metadata["golden"])
-    except (KeyError, ValueError, RecursionError):
-        raise GoldenError(f"{path}: is no golden: its metadata has no `golden`; record one with `refmodel golden record`") from None
+    cure = "record one with `refmodel golden record`"
+    said = from_json(metadata.get("golden", ""), f"{path}: is no golden: `golden` of its metadata", GoldenError, cure)
     if not isinstance(said, dict) or not said.keys() >= NEEDED:
         raise GoldenError(f"{path}: its metadata is not that of a golden; record it anew")
     if said["version"] != VERSION:
@@ -218,7 +218,7 @@ def engine_of(other: "Other", here: bool) -> dict[str, Any]:
     and of a llama.cpp its build, profile, and which known one its operations are (oracle).
     """
     metadata = other.taps.metadata if isinstance(other.taps, Trace) else {}
-    provenance: dict[str, Any] = json.loads(metadata.get("provenance", "{}"))
+    provenance = said_in(dict(metadata))
     build: Build | None = other.arithmetic.emulates.build if other.arithmetic.emulates else None
     features = provenance.get("build", {}).get("features", " ".join(sorted(build.instructions.features)) if build else "")
     return {

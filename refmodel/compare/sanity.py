@@ -12,6 +12,7 @@ from ..arrays import F
 from ..dumps.dump import Dump, Numbers
 from ..dumps.names import BLOCK, EMBEDDED
 from ..errors import RefmodelError
+from ..gguf.metadata import ANY
 from ..model.model import Model
 from ..numerics import REFERENCE
 from .arranging import Arranged, Found, listed
@@ -28,7 +29,7 @@ LOOKED_AT = 1 << 16  # numbers of an array
 def bos_of(model: Model) -> int | None:
     """The id of the token that begins a text; None if the vocabulary has none."""
     try:
-        found: int = model.file.metadata.int("tokenizer.ggml.bos_token_id", -1)
+        found: int = model.file.metadata.int("tokenizer.ggml.bos_token_id", -1, *ANY)
     except RefmodelError:
         return None
     return found if 0 <= found < model.n_vocab else None
@@ -50,7 +51,7 @@ def readings(model: Model, arranged: Arranged) -> Iterator[tuple[list[list[int]]
         doubled = "two BOS tokens, where the given ids have one" if first[0] == bos else "a BOS that the given ids do not have"
         yield [[bos, *first], *rest], "bos", f"the program ran {doubled}"
         yield [[bos], *rest], "warm-up", "it is of a warm-up: of BOS, and not of the prompt"
-        eos = model.file.metadata.int("tokenizer.ggml.eos_token_id", -1)
+        eos = model.file.metadata.int("tokenizer.ggml.eos_token_id", -1, *ANY)
         if 0 <= eos < model.n_vocab:
             yield [[bos, eos], *rest], "warm-up", "it is of a warm-up: of BOS and EOS, and not of the prompt"
         if first[0] == bos and len(first) > 1:

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..errors import DumpError
 from ..forward.taps import in_call
+from ..machine.files import text_of
 from .dump import Dump, Numbers
 
 HEAD = re.compile(
@@ -27,6 +28,7 @@ HEAD = re.compile(
 )
 NUMBER = re.compile(r"-?(?:\d+\.\d+|inf|nan)")
 SUM = re.compile(r"^\s*sum = (-?(?:\d+\.\d+|inf|nan))\s*$")
+MOST = 1 << 60  # numbers of a node
 SHOWN = 3  # numbers at each end of an axis
 FLOATS = {"f32", "f16", "bf16"}
 
@@ -50,7 +52,7 @@ def looks_like(start: str) -> bool:
 
 def read_log(path: Path) -> Dump:
     """The nodes of a log. Each graph is a call; a warm-up before the prompt is left out. DumpError for a log without a node."""
-    text = path.read_text(errors="replace")
+    text = text_of(path, errors="replace")
     tokens, graphs = token_ids(text), split(nodes(text))
     lengths = [next((node.ne[1] for node in graph if node.op == "GET_ROWS"), 0) for graph in graphs]
     while tokens and len(graphs) > 1 and lengths[0] != len(tokens):
@@ -108,7 +110,10 @@ def printed(node: Node) -> Numbers | None:
         shown = [range(n) for n in shape]
     if len(node.values) != prod(map(len, shown)) or 0 in shape:
         return None
-    at = np.arange(prod(shape)).reshape(shape)[np.ix_(*shown)].ravel()
+    if prod(shape) > MOST:
+        return None
+    strides = [prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    at = sum(axis * stride for axis, stride in zip(np.ix_(*shown), strides, strict=True)).ravel()
     values = np.array(node.values)
     total = node.total if node.ne[3] == 1 else np.nan
     return Numbers(squeezed(shape), "F32", lambda: values, at, step=0.5 * 10.0**-node.decimals, total=total)

@@ -31,7 +31,8 @@ def read_kld_base(path: Path) -> Dump:
     rows = n_ctx - 1 - n_ctx // 2
     width = 2 * ((V + 1) // 2) + 4
     start = 20 + 4 * n_ctx * chunks
-    if n_ctx < 2 or V < 1 or chunks < 1 or data.size != (needed := start + 2 * chunks * rows * width):
+    needed = start + 2 * chunks * rows * width
+    if n_ctx < 2 or V < 1 or chunks < 1 or data.size != needed:
         raise DumpError(
             f"{path}: says {chunks} chunks of {n_ctx} tokens over {V} words, which need {needed} bytes; it has {data.size}; "
             "was llama-perplexity interrupted? Record it again"

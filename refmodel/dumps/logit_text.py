@@ -5,7 +5,6 @@ object with one under `logits` or `logprobs`, and `tokens`. Answers: those of th
 of llama-server (`completion_probabilities`), whose tokens follow the prompt.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import DumpError
+from ..machine.boundary import from_json
+from ..machine.files import contents, text_of
 from .dump import Dump, Numbers, Said
 
 INDEXED = re.compile(r"\s*(\d+)\s*:\s*(\S+)\s*")
@@ -22,9 +23,7 @@ MOST = 1 << 28  # bytes of text
 
 def read_text(path: Path) -> Dump:
     """The numbers of a text file. DumpError for a text that is not numbers."""
-    if path.stat().st_size > MOST:
-        raise DumpError(f"{path}: has {path.stat().st_size} bytes of text; write so many numbers as a .npy")
-    lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [line for line in text_of(path, MOST, "replace").splitlines() if line.strip()]
     try:
         if lines and all(INDEXED.fullmatch(line) for line in lines):
             pairs = {int(m[1]): float(m[2]) for m in map(INDEXED.fullmatch, lines) if m}
@@ -63,10 +62,7 @@ def digits(values: Any) -> Any:
 
 def read_json(path: Path) -> Dump | None:
     """The logits or log-probabilities of a JSON file; None if it has neither. DumpError for one that is damaged."""
-    try:
-        said = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DumpError(f"{path}: is not JSON ({str(error)[:80]}); write it again") from None
+    said = from_json(contents(path, MOST), str(path), DumpError, "write it again")
     if isinstance(said, dict) and ("choices" in said or "completion_probabilities" in said):
         return Dump(path, "an answer of a server", {}, answer=list(answer(said, path)))
     tokens = said.get("tokens") if isinstance(said, dict) else None

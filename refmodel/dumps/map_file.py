@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DumpError
+from ..machine.boundary import handed
+from ..machine.files import text_of
 from .dump import BITS, WORDS
 
 KNOWN = {"pattern", "tap", "layer_offset", "axes", "heads", "dtype", "tokens"}
@@ -59,10 +61,8 @@ class Rule:
 
 def read_map(path: Path) -> Sequence[Rule]:
     """The rules of a map, in order. DumpError for a file that is not such a map; it names the entry."""
-    try:
-        said = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DumpError(f"--map {path}: cannot be read ({error}); docs/formats.md shows a map") from None
+    with handed("the TOML parser", f"--map {path}", DumpError, "docs/formats.md shows a map"):
+        said = tomllib.loads(text_of(path))
     listed = said.get("map")
     if not isinstance(listed, list) or not listed or not all(isinstance(entry, dict) for entry in listed):
         raise DumpError(f"--map {path}: has no [[map]] entries; docs/formats.md shows one")

@@ -5,13 +5,14 @@ layers. Only modules without parts have outputs in the tree; the input of a laye
 Source: transformers model_debugging_utils.py.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import DumpError
+from ..machine.boundary import from_json
+from ..machine.files import contents
 from .dump import Dump, Numbers
 from .safetensors_file import read_safetensors
 
@@ -29,10 +30,7 @@ def read_tree(path: Path) -> Dump:
 
     DumpError if it has none: it was written with use_repr=True.
     """
-    try:
-        tree = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DumpError(f"{path}: is not JSON ({str(error)[:80]}); write it again") from None
+    tree = from_json(contents(path), str(path), DumpError, "write it again")
     arrays: dict[str, Numbers] = {}
     calls = None
     for module, part, values in walk(tree, ""):

@@ -4,7 +4,6 @@ Source: the format's description in numpy.lib.format; bfloat16 arrays are raw tw
 """
 
 import io
-import json
 import re
 import zipfile
 from math import prod
@@ -16,9 +15,12 @@ import numpy as np
 from ..arrays import F
 from ..errors import DumpError
 from ..gguf.reader import mapped
+from ..machine.boundary import from_json, handed
 from .dump import Dump, Numbers, decoded
 
+WRITE = "write it again with numpy.savez"
 MAGIC, ZIP = b"\x93NUMPY", b"PK\x03\x04"
+HEADER = 1 << 16  # bytes; NumPy's own bound is smaller
 MOST = 1 << 40  # bytes of one array: more than any machine has, and small enough to multiply
 NAMES = {("f", 8): "F64", ("f", 4): "F32", ("f", 2): "F16", ("V", 2): "BF16", ("b", 1): "U8"}
 NAMES |= {("i", n): f"I{8 * n}" for n in (8, 4, 2, 1)} | {("u", 1): "U8"}
@@ -29,13 +31,10 @@ def header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype
 
     DumpError for an array of Python objects, or a header that cannot be read.
     """
-    try:
+    with handed("NumPy", f"{where}: its header", DumpError, "write it again with numpy.save"):
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, columns, dtype = read(file)
-    except (ValueError, EOFError, SyntaxError, TypeError) as error:
-        first = str(error).splitlines()[0] if str(error) else "it ends too early"
-        raise DumpError(f"{where}: its header is not that of a .npy file ({first[:80]}); write it again with numpy.save") from None
     if dtype.hasobject:
         raise DumpError(
             f"{where}: holds Python objects, which are not read; save numbers: np.save(name, np.asarray(x, np.float32))"
@@ -55,8 +54,9 @@ def named(dtype: np.dtype[Any], where: str) -> str:
 def array(path: Path) -> Numbers:
     """The array of a .npy file, mapped. DumpError if it is damaged, truncated, or holds objects."""
     with path.open("rb") as file:
-        shape, columns, dtype = header(file, str(path))
-        start = file.tell()
+        beginning = io.BytesIO(file.read(HEADER))  # NumPy makes room for as much as a header says
+    shape, columns, dtype = header(beginning, str(path))
+    start = beginning.tell()
     kind, data = named(dtype, str(path)), mapped(path)[start:]
     if data.size != (needed := prod(shape) * dtype.itemsize):
         raise DumpError(f"{path}: has {data.size} bytes of data; shape {list(shape)} needs {needed}; was it written whole?")
@@ -72,8 +72,8 @@ def array(path: Path) -> Numbers:
 def member(archive: zipfile.ZipFile, name: str, where: str) -> Numbers:
     """One array of an .npz. DumpError as for `array`."""
     info = archive.getinfo(name)
-    with archive.open(name) as file:
-        start = io.BytesIO(file.read(1 << 16))
+    with handed("zipfile", where, DumpError, WRITE), archive.open(name) as file:
+        start = io.BytesIO(file.read(HEADER))
     shape, columns, dtype = header(start, where)
     kind, needed = named(dtype, where) if dtype.kind != "U" else "U8", prod(shape) * dtype.itemsize
     if info.file_size - start.tell() != needed:
@@ -81,7 +81,7 @@ def member(archive: zipfile.ZipFile, name: str, where: str) -> Numbers:
 
     def read() -> F:
         """Its numbers, decompressed when they are asked for."""
-        with archive.open(name) as file:
+        with handed("zipfile", where, DumpError, WRITE), archive.open(name) as file:
             file.read(start.tell())
             data = np.frombuffer(file.read(), np.uint8)
         flat = decoded(data if dtype.byteorder != ">" else data.reshape(-1, dtype.itemsize)[:, ::-1].ravel(), kind)
@@ -92,14 +92,17 @@ def member(archive: zipfile.ZipFile, name: str, where: str) -> Numbers:
 
 def read_npz(path: Path) -> Dump:
     """The arrays of an .npz, and what our own traces say in one named __metadata__. DumpError for an archive that is damaged."""
-    try:
+    with handed("zipfile", str(path), DumpError, WRITE):
         archive = zipfile.ZipFile(path)
         names = [info.filename for info in archive.infolist() if info.filename.endswith(".npy")]
-        arrays = {name[:-4]: member(archive, name, f"{path}: {name}") for name in names}
-        said = str(np.load(archive.open("__metadata__.npy"), allow_pickle=False)) if "__metadata__" in arrays else "{}"
-        metadata = json.loads(said)
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
-        raise DumpError(f"{path}: is not a readable .npz ({error}); write it again with numpy.savez") from None
+    arrays = {name[:-4]: member(archive, name, f"{path}: {name}") for name in names}
+    said = "{}"
+    if "__metadata__" in arrays:
+        with handed("NumPy", f"{path}: __metadata__", DumpError, WRITE):
+            said = str(np.load(archive.open("__metadata__.npy"), allow_pickle=False))
+    metadata = from_json(said, f"{path}: __metadata__", DumpError, WRITE)
+    if not isinstance(metadata, dict):
+        raise DumpError(f"{path}: its __metadata__ is no JSON object; {WRITE}")
     arrays.pop("__metadata__", None)
     if not arrays:
         raise DumpError(f"{path}: has no .npy arrays; write them with numpy.savez")

@@ -5,13 +5,14 @@
 `tensors` may also be an object, name -> the rest; the list may be the whole file. `offset` is in bytes, 0 if it is missing.
 """
 
-import json
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from ..errors import DumpError
 from ..gguf.reader import mapped
+from ..machine.boundary import from_json
+from ..machine.files import contents
 from .dump import DTYPES, WORDS, Dump, Numbers, numbers
 
 INDEXES = ("index.json", "manifest.json", "tensors.json")
@@ -30,10 +31,7 @@ def read_indexed(path: Path) -> Dump:
 
 def entries(path: Path) -> list[dict[str, Any]]:
     """What an index says of the run, then its entries. DumpError if it has none."""
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DumpError(f"{path}: is not JSON ({str(error)[:80]}); write the index again") from None
+    value = from_json(contents(path), str(path), DumpError, "write the index again")
     said = value if isinstance(value, dict) else {}
     listed = said.get("tensors", value)
     if isinstance(listed, dict):

@@ -1,6 +1,5 @@
 """Any dump, recognised by what is in it."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DumpError, FileError
+from ..errors import DumpError, RefmodelError
+from ..machine.boundary import expecting, from_json
+from ..machine.files import check_regular, contents, text_of
 from . import aprt, eval_callback, kld_base, logit_text, module_debugger, npy, raw, results_gguf, save_logits
 from .dump import Dump, Numbers
 from .safetensors_file import provenance, read_safetensors
@@ -25,7 +26,8 @@ def read(path: Path) -> Dump:
 
     DumpError if its format is not known, it is damaged, or it is a model; the message says what to do.
     """
-    found = read_folder(path) if path.is_dir() else read_file(path)
+    with expecting(str(path), DumpError, "docs/formats.md lists the formats"):
+        found = read_folder(path) if path.is_dir() else read_file(path)
     if not found.arrays and not found.answer:
         listed = "; ".join(f"{name} ({why})" for name, why in list(found.unread.items())[:3])
         raise DumpError(
@@ -52,6 +54,7 @@ def with_provenance(dump: Dump) -> Dump:
 
 def read_file(path: Path) -> Dump:
     """The dump in one file. DumpError as for `read`."""
+    check_regular(path)
     try:
         with path.open("rb") as file:
             start = file.read(1 << 16)
@@ -92,7 +95,7 @@ def read_words(path: Path, start: bytes) -> Dump:
         if found := logit_text.read_json(path):
             return found
         raise DumpError(f"{path}: is JSON without logits, logprobs or an answer of a server; docs/formats.md lists what is read")
-    if eval_callback.looks_like(path.read_text(errors="replace")):
+    if eval_callback.looks_like(text_of(path, errors="replace")):
         return eval_callback.read_log(path)
     return logit_text.read_text(path)
 
@@ -181,14 +184,15 @@ def token_ids(path: Path) -> list[list[int]] | None:
             ids = npy.array(path)
             values: Any = ids.read().reshape(-1, ids.shape[-1] if ids.shape else 1).tolist() if ids.dtype[0] in "IU" else None
         elif path.suffix == ".bin":
-            values = np.frombuffer(path.read_bytes(), "<i4").tolist()
+            values = np.frombuffer(contents(path), "<i4").tolist()
         else:
-            text = path.read_text()
-            values = json.loads(text if text.lstrip()[:1] in "[{" else f"[{','.join(text.replace(',', ' ').split())}]")
+            text = text_of(path)
+            listed = text if text.lstrip()[:1] in ("[", "{") else f"[{','.join(text.replace(',', ' ').split())}]"
+            values = from_json(listed, str(path), DumpError, "write a list of token ids")
             values = values.get("tokens", values.get("ids")) if isinstance(values, dict) else values
         values = values if values and isinstance(values[0], list) else [values]
         return [[int(t) for t in call] for call in values]
-    except (OSError, ValueError, TypeError, AttributeError, FileError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RefmodelError):
         return None
 
 

@@ -1,10 +1,11 @@
 """Safetensors files: whatever a program saved there, hidden states of transformers among them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from ..errors import DumpError
 from ..forward.trace import Trace
+from ..machine.boundary import from_json
 from .dump import DTYPES, Dump, Numbers
 
 
@@ -29,7 +30,7 @@ def floats(trace: Trace, name: str) -> Any:
 def provenance(about: dict[str, str]) -> dict[str, Any]:
     """What a trace says of its run, as docs/formats.md has it; empty if it says nothing."""
     try:
-        said = json.loads(about.get("provenance", "{}"))
-    except ValueError:
+        said = from_json(about.get("provenance", "{}"), "provenance", DumpError, "")
+    except DumpError:
         return {}
     return said if isinstance(said, dict) else {}

@@ -12,11 +12,12 @@ from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from ..arrays import F
 from ..errors import TraceError
-from ..machine.files import whole
+from ..machine.boundary import from_json, handed
+from ..machine.files import check_regular, whole
 from .taps import in_call
 
 
@@ -109,21 +110,22 @@ class Trace(Mapping[str, F]):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        cure = "record it with `refmodel trace`"
+        check_regular(path)
+        with handed("safetensors", str(path), TraceError, cure, "not a readable safetensors trace"):
             self._file = safe_open(path, framework="numpy")
-            with open(path, "rb") as f:
-                (length,) = struct.unpack("<Q", f.read(8))
-                entries = json.loads(f.read(length))
-            self._start = 8 + length
-        except (OSError, SafetensorError, ValueError, struct.error) as error:
-            raise TraceError(f"{path}: not a readable safetensors trace ({error}); record it with `refmodel trace`") from None
+        with open(path, "rb") as f:
+            (length,) = struct.unpack("<Q", f.read(8))
+            entries = from_json(f.read(length), f"{path}: its header", TraceError, cure)
+        self._start = 8 + length
         self.metadata: dict[str, str] = entries.pop("__metadata__", None) or {}
         self.entries: dict[str, dict[str, Any]] = {n: entries[n] for n in sorted(entries, key=lambda n: entries[n]["data_offsets"])}
 
     def __getitem__(self, name: str) -> F:
         entry = self.entries[name]
         if entry["dtype"] != "BF16":
-            return self._file.get_tensor(name)
+            with handed("safetensors", f"{self.path}: {name}", TraceError, "record it again"):
+                return self._file.get_tensor(name)
         shape, start = tuple(entry["shape"]), self._start + entry["data_offsets"][0]  # NumPy has no such type: exact as float32
         if 0 in shape:
             return np.zeros(shape, np.float32)

@@ -1,4 +1,8 @@
-"""Typed look-ups in a file's metadata, which name the key, the file and the type when they fail."""
+"""Typed look-ups in a file's metadata, which name the key, the file and the type when they fail.
+
+One gate for numbers: each that is read has a type and a range, and what is outside of it goes no further. tests/test_house.py holds
+that no module takes a number in another way.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +21,10 @@ Whole: TypeAlias = int
 Real: TypeAlias = float
 Flag: TypeAlias = bool
 REQUIRED: Any = object()
+MOST = (1 << 31) - 1  # of a whole number where a reader states no other range
+ANY = (-(1 << 63), (1 << 64) - 1)  # the range of what the reader checks itself, as an id that may be of no token
+LARGEST = 1e30  # of the size of a float, likewise
+CURE = "correct the key, or convert the model again"
 INTEGERS = {t for t in SCALARS if SCALARS[t].kind in "iu"} - {GGUFValueType.BOOL}
 FLOATS = {GGUFValueType.FLOAT32, GGUFValueType.FLOAT64}
 
@@ -166,13 +174,33 @@ class Metadata(Mapping[Key, Any]):
         """A string, or the default if the key is missing. MetadataError for a value of another type."""
         return self._scalar(key, default, {GGUFValueType.STRING}, "a string")
 
-    def int(self, key: Key, default: Any = REQUIRED) -> Whole:
-        """A whole number of any width, or the default if the key is missing. MetadataError for a value of another type."""
-        return self._scalar(key, default, INTEGERS, "an integer")
+    def refused(self, key: Key, found: Any, expected: Key) -> MetadataError:
+        """The MetadataError for a value: where it is, what was found, what was expected, what to do. The caller raises it."""
+        return MetadataError(f"{self.path}: {key} is {found}; {expected}: {CURE}")
 
-    def float(self, key: Key, default: Any = REQUIRED) -> Real:
-        """A number stored as a float, or the default if the key is missing. MetadataError for a value of another type."""
-        return self._scalar(key, default, FLOATS, "a float")
+    def within(self, key: Key, value: Any, least: Real, most: Real) -> Any:
+        """The number itself if it is from `least` to `most`; MetadataError otherwise, and for NaN."""
+        if not least <= value <= most:
+            raise self.refused(
+                key, value, "expected " + " to ".join(f"{n:g}" if isinstance(n, float) else f"{n}" for n in (least, most))
+            )
+        return value
+
+    def int(self, key: Key, default: Any = REQUIRED, least: Whole = 0, most: Whole = MOST) -> Whole:
+        """A whole number of any width, from `least` to `most`; the default, whatever it is, if the key is missing.
+
+        MetadataError for a value of another type or out of the range.
+        """
+        value = self._scalar(key, default, INTEGERS, "an integer")
+        return self.within(key, value, least, most) if key in self.fields else value
+
+    def float(self, key: Key, default: Any = REQUIRED, least: Real = -LARGEST, most: Real = LARGEST) -> Real:
+        """A finite number stored as a float, from `least` to `most`, or the default if the key is missing.
+
+        MetadataError for a value of another type or out of the range.
+        """
+        value = self._scalar(key, default, FLOATS, "a float")
+        return self.within(key, value, least, most) if key in self.fields else value
 
     def bool(self, key: Key, default: Any = REQUIRED) -> Flag:
         """A bool, or the default if the key is missing. MetadataError for a value of another type."""
@@ -192,28 +220,33 @@ class Metadata(Mapping[Key, Any]):
         expected  what these are, for the message
         length    how many items it must have; None for any number
 
-        MetadataError if it is missing, has other items, or another length.
+        MetadataError if it is missing, has other items, another length, or an item that is no number (NaN).
         """
         field = self._field(key)
         if field.item not in types or length not in (None, field.count):
             raise self._wrong(key, expected if length is None else f"{expected} of length {length}")
-        return field.value()
+        values = field.value()
+        if field.item in FLOATS and np.isnan(values).any():
+            raise self.refused(key, f"an array of {field.count} floats, one of them NaN", "expected numbers")
+        return values
 
-    def ints(self, key: Key, length: Any = None) -> tuple[Any, ...]:
-        """A required array of whole numbers or bools, of `length` items if that is given. MetadataError otherwise."""
-        return tuple(self.array(key, INTEGERS | {GGUFValueType.BOOL}, "an array of integers", length).tolist())
+    def ints(self, key: Key, length: Any = None, most: Whole = MOST) -> tuple[Any, ...]:
+        """A required array of bools, or of whole numbers from 0 to `most`; of `length` items if that is given.
 
-    def floats(self, key: Key, length: Any = None) -> tuple[Any, ...]:
-        """A required array of floats, of `length` items if that is given. MetadataError otherwise."""
-        return tuple(self.array(key, FLOATS, "an array of floats", length).tolist())
+        MetadataError otherwise.
+        """
+        values = self.array(key, INTEGERS | {GGUFValueType.BOOL}, "an array of integers", length).tolist()
+        return tuple(self.within(key, value, 0, most) for value in values)
 
-    def per_block(self, key: Key, count: Any, default: Any = REQUIRED) -> tuple[Any, ...]:
-        """One integer (or bool) for each of `count` blocks: an array of exactly that length, or one number for all.
+    def per_block(self, key: Key, count: Any, default: Any = REQUIRED, most: Whole = MOST) -> tuple[Any, ...]:
+        """One whole number from 0 to `most`, or bool, for each of `count` blocks: an array of that length, or one for all.
 
-        MetadataError for an array of another length, another type, or a key that is missing and has no default.
+        MetadataError for an array of another length, another type or a number out of the range, or a key that is missing and has
+        no default.
         """
         if key not in self.fields and default is not REQUIRED:
             return (default,) * count
         if self._field(key).type == GGUFValueType.ARRAY:
-            return self.ints(key, count)
-        return (self._scalar(key, REQUIRED, INTEGERS | {GGUFValueType.BOOL}, "an integer, or an array of them"),) * count
+            return self.ints(key, count, most)
+        value = self._scalar(key, REQUIRED, INTEGERS | {GGUFValueType.BOOL}, "an integer, or an array of them")
+        return (self.within(key, value, 0, most),) * count

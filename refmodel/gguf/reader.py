@@ -6,7 +6,6 @@ Every count, length and offset is compared with the bytes that are really there 
 import mmap
 import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,11 +18,12 @@ from gguf import GGMLQuantizationType
 
 from ..arrays import Bytes
 from ..errors import FileError
+from ..machine.files import State, check_regular, state_of
 from ..machine.sha256 import sha256_of
 from ..quants.types import SIZES, missing, tensor_type
 from .cursor import Cursor, read_field
 from .format import ALIGNMENT, MAGIC, MAX_ALIGNMENT, MAX_DIMS, MAX_KEY, MAX_NAME, VERSIONS
-from .metadata import Field, Metadata
+from .metadata import ANY, Field, Metadata
 from .tensor import AnyTensor, Tensor
 
 SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
@@ -42,6 +42,7 @@ class GgufFile:
     remarks   what to know of a folder: what a GGUF made of it would lose
     draft     path of the file that holds its prediction block, if that is another one
     notes     what was renamed or left out since it was read, in words; see model/exports.py
+    states    of each part when it was mapped, from machine.files.state_of; () for a folder
     """
 
     path: Path
@@ -53,14 +54,26 @@ class GgufFile:
     remarks: tuple[str, ...] = ()
     draft: Path | None = None
     notes: tuple[str, ...] = ()
+    states: tuple[State, ...] = ()
+
+    def check_unchanged(self) -> None:
+        """FileError if a part is no longer the file that was mapped: it was replaced, written or cut."""
+        for path, before in zip(self.parts, self.states):
+            with path.open("rb") as f:
+                if state_of(f.fileno()) != before:
+                    raise FileError(
+                        f"{path}: was changed or replaced while it was used; what was read of it may be of two files: run again"
+                    )
 
     def sha256(self) -> str:
-        """Hexadecimal digest over the bytes of all parts; computed on first use."""
+        """Hexadecimal digest over the bytes of all parts; computed on first use. FileError if a part is not what was mapped."""
         return self._digest
 
     @cached_property
     def _digest(self) -> str:
-        return sha256_of(self.parts)
+        digest = sha256_of(self.parts)
+        self.check_unchanged()
+        return digest
 
 
 @dataclass(frozen=True)
@@ -103,13 +116,18 @@ def read_entry(cursor: Cursor) -> TensorEntry:
 
 def mapped(path: Path) -> Bytes:
     """The bytes of a file, read-only; the mapping lives as long as views of it. FileError if it is empty or cannot be opened."""
+    return mapping(path)[0]
+
+
+def mapping(path: Path) -> tuple[Bytes, State]:
+    """The same, and the state of the file that was mapped."""
+    check_regular(path)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
-            raise FileError(f"{path}: cannot be opened: it is not a regular file; expected a GGUF; give the path of a .gguf file")
         with path.open("rb") as f:
             if not (size := os.fstat(f.fileno()).st_size):
                 raise FileError(f"{path}: the file is empty; expected a GGUF; give the path of a .gguf file")
-            return np.frombuffer(mmap.mmap(f.fileno(), size, access=mmap.ACCESS_READ), np.uint8)
+            data = np.frombuffer(mmap.mmap(f.fileno(), size, access=mmap.ACCESS_READ), np.uint8)
+            return data, state_of(f.fileno())
     except (OSError, ValueError) as error:
         raise FileError(
             f"{path}: cannot be opened: {getattr(error, 'strerror', None) or error}; check the path and who may read it"
@@ -118,7 +136,7 @@ def mapped(path: Path) -> Bytes:
 
 def read_part(path: Path) -> GgufFile:
     """One file only, whether or not it is a part of a set. FileError for anything that is not a GGUF that can be read."""
-    data = mapped(path)
+    data, state = mapping(path)
     cursor = Cursor(path, data.data)
     magic = bytes(cursor.take(4, "the magic"))
     if magic != MAGIC:
@@ -148,7 +166,7 @@ def read_part(path: Path) -> GgufFile:
         fields[key] = read_field(cursor, key)
     metadata = Metadata(path, fields)
 
-    alignment = metadata.int("general.alignment", ALIGNMENT)
+    alignment = metadata.int("general.alignment", ALIGNMENT, *ANY)
     if not 1 <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
         raise FileError(
             f"{path}: general.alignment is {alignment}; expected a power of two up to {MAX_ALIGNMENT}; the file is "
@@ -156,7 +174,7 @@ def read_part(path: Path) -> GgufFile:
         )
     entries = [read_entry(cursor) for _ in range(n_tensors)]
     start = -(-cursor.at // alignment) * alignment
-    return GgufFile(path, version, metadata, placed(path, data, entries, start, alignment), (path,))
+    return GgufFile(path, version, metadata, placed(path, data, entries, start, alignment), (path,), states=(state,))
 
 
 def placed(path: Path, data: Bytes, entries: list[TensorEntry], start: int, alignment: int) -> dict[str, Tensor]:
@@ -200,7 +218,7 @@ def read(path: str | Path) -> GgufFile:
     another type.
     """
     first = read_part(Path(path))
-    count = first.metadata.int("split.count", 1)
+    count = first.metadata.int("split.count", 1, *ANY)
     if count < 0:
         raise FileError(f"{path}: split.count is {count}; expected the number of parts; split the model anew")
     return first if count <= 1 else joined(first, count)
@@ -240,4 +258,5 @@ def joined(first: GgufFile, count: int) -> GgufFile:
             f"{first.path}: split.tensors.count is {stated}, the {count} parts hold {len(tensors)}; get all parts of the "
             "same upload"
         )
-    return GgufFile(first.path, first.version, first.metadata, tensors, tuple(part.path for part in parts))
+    states = tuple(state for part in parts for state in part.states)
+    return GgufFile(first.path, first.version, first.metadata, tensors, tuple(part.path for part in parts), states=states)

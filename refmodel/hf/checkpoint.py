@@ -11,6 +11,7 @@ from ..errors import MetadataError
 from ..gguf.metadata import Metadata
 from ..gguf.reader import GgufFile, read
 from ..gguf.tensor import AnyTensor, Tensor
+from ..machine.boundary import expecting
 from .classes import CLASSES, Class
 from .folder import CONFIG, Folder, read_folder
 from .keys import fields_of
@@ -48,7 +49,12 @@ def as_file(folder: Folder) -> GgufFile:
 
 def checkpoint(folder: Folder) -> tuple[GgufFile, Made]:
     """A folder as a file, and what each of its tensors is made of. Errors as `as_file`."""
-    cls, path = class_of(folder), folder.path
+    with expecting(str(folder.path), MetadataError, "get the folder again, or give a GGUF of the model"):
+        return as_made(folder, class_of(folder), folder.path)
+
+
+def as_made(folder: Folder, cls: Class, path: Path) -> tuple[GgufFile, Made]:
+    """The same, by a class that is known."""
     s = Settings.of(folder, predicting_layers(folder) if cls.predicts else 0)
     fields = fields_of(s, cls.arch, cls.says) | vocabulary(folder, s)
     metadata, divisors = Metadata(path / CONFIG, fields), rope_divisors(s)

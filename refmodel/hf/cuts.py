@@ -12,6 +12,8 @@ from typing import Any
 import tokenizers
 from tokenizers import pre_tokenizers
 
+from ..errors import MetadataError
+from ..machine.boundary import handed
 from ..tokenizer.pre import PRE, Pre
 
 Pieces = Sequence[tuple[int, int]]
@@ -48,9 +50,10 @@ def pieces_of(spec: Any) -> Pieces | None:
     """Where a pre_tokenizer of a tokenizer.json cuts PROBE; None if the package does not read it."""
     whole = {"version": "1.0", "model": {"type": "BPE", "vocab": {}, "merges": []}, "added_tokens": [], "pre_tokenizer": spec}
     try:
-        engine = tokenizers.Tokenizer.from_str(json.dumps(whole)).pre_tokenizer
-        return None if engine is None else [span for _, span in engine.pre_tokenize_str(PROBE)]
-    except Exception:  # the package raises nothing more special
+        with handed("tokenizers", "pre_tokenizer", MetadataError, ""):
+            engine = tokenizers.Tokenizer.from_str(json.dumps(whole)).pre_tokenizer
+            return None if engine is None else [span for _, span in engine.pre_tokenize_str(PROBE)]
+    except MetadataError:
         return None
 
 

@@ -1,6 +1,5 @@
 """A Hugging Face folder: its config and the tensors of its safetensors files."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileError, MetadataError
+from ..machine.boundary import from_json
+from ..machine.files import contents
 from ..machine.sha256 import sha256_of
 from .safetensors import FolderTensor, once, read_safetensors
 
@@ -130,12 +131,7 @@ def read_folder(path: Path) -> Folder:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object in a file. FileError if it cannot be read, or is none."""
-    try:
-        value = json.loads(path.read_text("utf-8"), object_pairs_hook=once)
-    except (OSError, ValueError, RecursionError) as error:
-        raise FileError(
-            f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}; expected a JSON object; check the file"
-        ) from None
+    value = from_json(contents(path), str(path), FileError, "expected a JSON object; check the file", once)
     if not isinstance(value, dict):
         raise FileError(f"{path}: is other JSON; expected an object; check the file")
     return value

@@ -1,6 +1,5 @@
 """A safetensors file: the tensors that its header lists, as views of its mapping."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from ..arrays import Bytes
 from ..errors import FileError
 from ..gguf.reader import mapped
+from ..machine.boundary import from_json
 
 MAX_HEADER = 100_000_000  # bytes; the format's own bound
 
@@ -49,8 +49,8 @@ def read_safetensors(path: Path) -> list[FolderTensor]:
             f"{path}: is no safetensors file, or was not downloaded whole: its header would be "
             f"{length} bytes long; download it again"
         )
+    header = from_json(data[8 : 8 + length].tobytes(), f"{path}: its header", FileError, "download it again", once)
     try:
-        header = json.loads(data[8 : 8 + length].tobytes(), object_pairs_hook=once)
         header.pop("__metadata__", None)
         entries = [(*map(int, e["data_offsets"]), name, str(e["dtype"]), tuple(map(int, e["shape"]))) for name, e in header.items()]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):

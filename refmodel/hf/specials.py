@@ -11,6 +11,7 @@ from gguf import GGUFValueType as T
 
 from ..gguf import writer
 from ..gguf.metadata import Field
+from ..machine.files import text_of as text_of_file
 from .folder import Folder, read_json
 from .keys import as_field
 
@@ -96,11 +97,11 @@ def templates(folder: Folder, config: Mapping[str, Any]) -> dict[str, Field]:
     found = config.get("chat_template")
     jinja, js = folder.path / "chat_template.jinja", folder.path / "chat_template.json"
     if found is None and jinja.exists():
-        found = jinja.read_text("utf-8")
+        found = text_of_file(jinja)
         further = sorted((folder.path / "additional_chat_templates").glob("*.jinja"))
         if further:
             own = {"name": "default", "template": found}
-            found = [own, *({"name": path.stem, "template": path.read_text("utf-8")} for path in further)]
+            found = [own, *({"name": path.stem, "template": text_of_file(path)} for path in further)]
     elif found is None and js.exists():
         found = read_json(js).get("chat_template")
     if isinstance(found, str):

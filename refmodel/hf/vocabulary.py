@@ -17,6 +17,7 @@ from ..errors import MetadataError
 from ..gguf import writer
 from ..gguf.metadata import Field
 from ..gguf.reader import mapped
+from ..machine.boundary import handed
 from ..tokenizer.vocab import SPACE
 from .cuts import pre_of
 from .folder import Folder, read_json
@@ -94,10 +95,8 @@ def kind_of_added(token: Mapping[str, Any]) -> int:
 def pieced(path: Path, config: Mapping[str, Any], count: int) -> dict[str, Field]:
     """The keys of a tokenizer.model. ValueError if the package cannot read it."""
     engine, tokens = SentencePieceProcessor(), Tokens()
-    try:
+    with handed("sentencepiece", f"{path / MODEL}", MetadataError, "get the folder again, or remove it and use --tokens"):
         engine.LoadFromSerializedProto(mapped(path / MODEL).tobytes())
-    except (RuntimeError, OSError):
-        raise ValueError(f"{MODEL} is no SentencePiece model") from None
     tests = {UNKNOWN: engine.IsUnknown, CONTROL: engine.IsControl, UNUSED: engine.IsUnused, BYTE: engine.IsByte}
     for i in range(min(engine.vocab_size(), count or MOST)):
         kind = next((kind for kind, is_so in tests.items() if is_so(i)), NORMAL)

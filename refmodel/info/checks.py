@@ -6,6 +6,7 @@ import numpy as np
 
 from ..arch import HYBRID
 from ..arch.rotation import Yarn
+from ..gguf.metadata import ANY
 from ..model.model import Model
 from ..quants import LAYOUTS
 
@@ -24,8 +25,8 @@ def _vocabulary(model: Model) -> Iterator[str]:
 def _special_tokens(model: Model) -> Iterator[str]:
     md = model.file.metadata
     for key in md:
-        if key.startswith("tokenizer.ggml.") and key.endswith("_token_id") and not 0 <= md.int(key) < model.n_vocab:
-            yield f"{key} is {md.int(key)}, outside the vocabulary of {model.n_vocab}"
+        if key.startswith("tokenizer.ggml.") and key.endswith("_token_id") and not 0 <= md.int(key, 0, *ANY) < model.n_vocab:
+            yield f"{key} is {md.int(key, 0, *ANY)}, outside the vocabulary of {model.n_vocab}"
 
 
 def _interval(model: Model) -> Iterator[str]:

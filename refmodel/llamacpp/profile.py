@@ -65,14 +65,17 @@ def profile_of(text: str) -> Profile:
     """
     if text in PROFILES:
         return PROFILES[text]
-    profile = replace(DEFAULT, name=text)
+    profile, named = replace(DEFAULT, name=text), set[str]()
     for option in text.split(","):
         name, _, value = option.partition("=")
+        if name in named:
+            raise RefmodelError(f"{text[:60]!r}: {name[:20]} is said twice; say it once")
+        named.add(name)
         field, values = OPTIONS.get(name, ("", {}))
         if value not in values:
             known = ", ".join(f"{name}={'|'.join(values) if len(values) < 9 else 'N'}" for name, (_, values) in OPTIONS.items())
             raise RefmodelError(
-                f"{option!r} is no profile of llama.cpp and no option of one; choose one of {', '.join(PROFILES)}, {known}"
+                f"{option[:60]!r} is no profile of llama.cpp and no option of one; choose one of {', '.join(PROFILES)}, {known}"
             )
         profile = replace(profile, **{field: values[value]})
     return profile

@@ -3,7 +3,6 @@
 import difflib
 import errno
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,9 +12,12 @@ from threading import Thread
 from typing import BinaryIO, Generic, TypeVar
 
 from ..errors import FileError
+from .partial import create, name_for, remove_left_over
 
 T = TypeVar("T")
+State = tuple[int, int, int, int]
 PACKAGE = Path(__file__).parent.parent  # the folder of refmodel itself, with golden/ and kernels/ in it
+MOST = 1 << 30  # bytes of a file that is read whole; what is larger is mapped
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -34,20 +36,59 @@ def user_folder() -> Path:
         raise FileNotFoundError(errno.ENOENT, str(error)) from None
 
 
+def state_of(descriptor: int) -> State:
+    """What tells an open file from another one, and from itself after it was written: device, inode, size, times in nanoseconds."""
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def check_regular(path: Path) -> int:
+    """The bytes of a file. FileError if it is missing, or is no regular file: opening a pipe would wait for its writer."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise FileError(f"{path}: cannot be opened: {why}; check the path and who may read it") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise FileError(f"{path}: cannot be opened: it is not a regular file; give the path of one")
+    return status.st_size
+
+
+def contents(path: Path, most: int = MOST) -> bytes:
+    """All bytes of a file that somebody else made, at most `most`. FileError if it cannot be read, is too large, or is no file."""
+    if (size := check_regular(path)) > most:
+        raise FileError(f"{path}: has {size:,} bytes; a file of this kind has at most {most:,}; name the right one")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {error.strerror or error}; check who may read it") from None
+
+
+def text_of(path: Path, most: int = MOST, errors: str = "strict") -> str:
+    """The text of such a file, in UTF-8. FileError as `contents`, and for bytes that are not UTF-8 where `errors` is strict."""
+    try:
+        return contents(path, most).decode("utf-8", errors)
+    except UnicodeDecodeError:
+        raise FileError(f"{path}: is not UTF-8; expected text; save it as UTF-8") from None
+
+
 @contextmanager
 def whole(paths: Sequence[Path]) -> Iterator[list[BinaryIO]]:
     """Open one new file for each path, under a temporary name next to it; at the end of the block all get their own names.
 
     They are synced first, and the first path is renamed last: of files that are opened by the first of them, a set that is
     not complete cannot be opened. An error or Ctrl-C removes what was written. A kill may leave temporary files
-    (.NAME.….partial), never a file under one of the paths that is not whole. FileError names the path that cannot be written.
+    (.NAME.….partial), which the next run removes, never a file under one of the paths that is not whole. FileError names the path
+    that cannot be written.
     """
-    partial = [path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.partial") for path in paths]
+    for parent in {path.parent for path in paths}:
+        remove_left_over(parent)
+    partial = [name_for(path) for path in paths]
     opened: list[BinaryIO] = []
     placed: list[Path] = []
     try:
         for name in partial:
-            opened.append(name.open("xb"))  # exclusive: a file of this name, were there one, is not ours
+            opened.append(create(name))
         yield opened
         for file in opened:
             synced(file)
@@ -71,6 +112,8 @@ def whole(paths: Sequence[Path]) -> Iterator[list[BinaryIO]]:
 def not_written(error: BaseException, path: Path, partial: Iterable[Path]) -> BaseException:
     """The error to raise: a FileError about `path` if the disk is full or a temporary file failed, else the error itself."""
     failed = str(getattr(error, "filename", "")).startswith(tuple(map(str, partial)))
+    if isinstance(error, OSError) and error.errno == errno.EFAULT:
+        return FileError(f"{path}: was not written: a file that was copied became shorter meanwhile; get it whole, and run again")
     if isinstance(error, OSError) and (error.errno in FULL or failed):
         return FileError(f"{path}: cannot be written: {error.strerror}; no part of it was left; make room, or name another place")
     return error

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,13 @@ def shared(of_one_process: Any) -> Any:
     names the code of one for the other. Here a file has a name of its own, and a lock keeps one index from undoing another.
     """
 
+    def readable(load: Callable[[], Any]) -> Any:
+        """What a file holds; None, as if it were not there, for one that was damaged: it is compiled again."""
+        try:
+            return load()
+        except Exception:  # pickle raises what it likes
+            return None
+
     class Shared(of_one_process):  # type: ignore[misc]
         def save(self, key: Any, data: Any) -> None:
             with locked(folder() / "lock"):
@@ -111,6 +118,12 @@ def shared(of_one_process: Any) -> Any:
 
         def _data_name(self, number: int) -> str:
             return f"{self._index_name.removesuffix('.nbi')}.{uuid.uuid4().hex[:16]}.nbc"
+
+        def _load_index(self) -> Any:
+            return readable(super()._load_index) or {}
+
+        def _load_data(self, name: str) -> Any:
+            return readable(lambda: super(Shared, self)._load_data(name))
 
     return Shared
 

@@ -5,14 +5,22 @@ from several Python threads, but does not survive os.fork(). Its fallback, workq
 """
 
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from ..errors import RefmodelError
+from .boundary import handed
 
 ONE_AT_A_TIME = threading.RLock()
+# name -> what it may be, as a regular expression and in words
+VARIABLES = {
+    "NUMBA_NUM_THREADS": ("0*[1-9][0-9]{0,3}", "a number of threads from 1 to 9999"),
+    "NUMBA_DISABLE_JIT": ("0", "0: kernels are compiled, or the bits would be others"),
+    "NUMBA_THREADING_LAYER": ("default|safe|threadsafe|forksafe|omp|tbb|workqueue", "one of Numba's threading layers"),
+}
 POOLS_OF_BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
@@ -49,6 +57,7 @@ def use(count: int | None) -> None:
     Call it at a program's start: once NumPy is imported its BLAS keeps the threads that it has. The plain operations that use BLAS
     are not the fast ones, and two pools of threads would wait for each other.
     """
+    check_environment()
     limit, why = most()
     if count is not None and not 1 <= count <= limit:
         raise RefmodelError(f"--threads {count}: {why} {limit}; any number from 1 to {limit} gives the same bits: choose one")
@@ -63,12 +72,23 @@ def use(count: int | None) -> None:
         os.environ["NUMBA_NUM_THREADS"] = str(count)
 
 
-def layer() -> str:
-    """The name of Numba's threading layer: omp, tbb or workqueue. This call starts it if it has not started yet."""
-    import numba
+def check_environment() -> None:
+    """RefmodelError for a variable of Numba's with which nothing can be computed. Numba reads them when it is imported."""
+    for name, (pattern, expected) in VARIABLES.items():
+        if (found := os.environ.get(name, "")) and not re.fullmatch(pattern, found):
+            raise RefmodelError(f"the environment variable {name} is {found[:40]!r}; expected {expected}; correct it, or unset it")
 
-    numba.get_num_threads()
-    return str(numba.threading_layer())
+
+def layer() -> str:
+    """The name of Numba's threading layer: omp, tbb or workqueue. This call starts it if it has not started yet.
+
+    RefmodelError if there is none of the kind that the environment asks for.
+    """
+    with handed("Numba", "the threading layer", RefmodelError, "unset the environment variable NUMBA_THREADING_LAYER"):
+        import numba
+
+        numba.get_num_threads()
+        return str(numba.threading_layer())
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def likeliest(logits: Callable[[Rows], F], output: Weight, k: int) -> tuple[Ints
     output  the head [V, E]
     k       at most V
 
-    NaN is less than any number.
+    NaN comes before any number, so that who asks for the likeliest sees that the model does not compute one.
     """
     ids, values, seen = np.zeros(0, np.int64), None, 0
     for start, stop in parts(output.shape[0]):
@@ -47,7 +47,7 @@ def likeliest(logits: Callable[[Rows], F], output: Weight, k: int) -> tuple[Ints
 def kept(ids: Ints, values: F, first: int, new: F, k: int) -> tuple[Ints, F]:
     """The ids and logits of the best k of those kept so far and of `new`, whose ids count from `first`."""
     edge = values[-1] if len(values) == k else -np.partition(-new, k - 1)[k - 1] if len(new) > k else np.nan
-    some = np.flatnonzero(~(new <= edge) if len(values) == k else ~(new < edge))  # a NaN stays until it is sorted
+    some = np.flatnonzero(~(new <= edge) if len(values) == k else ~(new < edge))  # a NaN stays
     ids, values = np.concatenate([ids, first + some]), np.concatenate([values, new[some]])
-    order = np.argsort(-values, kind="stable")[:k]
+    order = np.argsort(np.where(np.isnan(values), -np.inf, -values), kind="stable")[:k]
     return ids[order], values[order]

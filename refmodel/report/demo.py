@@ -2,20 +2,20 @@
 
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
+from rich.text import Text
 
 if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
     from ..faults.demo import Case
 
 
-def demo_title(title: str) -> str:
-    """A heading in rich's markup."""
-    return f"\n[bold]{escape(title)}[/bold]"
+def demo_title(title: str) -> Text:
+    """A heading."""
+    return Text.assemble("\n", (title, "bold"))
 
 
-def demo_text(title: str, prompt: str, text: str) -> str:
-    """A heading and a text in rich's markup; the prompt is dim."""
-    return f"{demo_title(title)}\n[dim]{escape(prompt)}[/dim]{escape(text)}"
+def demo_text(title: str, prompt: str, text: str) -> Text:
+    """A heading and a text; the prompt is dim."""
+    return Text.assemble(demo_title(title), "\n", (prompt, "dim"), text)
 
 
 def demo_model(c: "Case") -> str:
@@ -26,10 +26,12 @@ def demo_model(c: "Case") -> str:
     )
 
 
-def next_steps() -> str:
+def next_steps() -> Text:
     """What to try after the demo."""
-    return """
-[bold]Three things to try next[/bold]
+    return Text.assemble(
+        demo_title("Three things to try next"),
+        """
   refmodel run austen -p "Emma was" --route blocks:5,7       write under another route
   refmodel diff austen --against austen-trace --all          every tensor of that comparison
-  refmodel info YOUR.gguf                                    what a file of yours holds"""
+  refmodel info YOUR.gguf                                    what a file of yours holds""",
+    )

@@ -5,8 +5,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from .tables import finite, plain_table
 
@@ -21,14 +21,14 @@ MOST = 20  # wrong rows that are shown
 JSON_WORDS = {"equal": "within", "explained": "explained", "wrong": "out"}
 
 
-def cells(row: "Row", judged: "Row | None") -> list[str]:
+def cells(row: "Row", judged: "Row | None") -> list[str | Text]:
     """The cells of one line: the figures of the run, and how the operation does from the other side's inputs (`judged`)."""
-    explained = "not judged" if judged is None else "[green]explained[/]" if judged.within else "[bold red]WRONG[/]"
-    word = explained if row.differ or (judged and not judged.within) else "[green]same bits[/]"
+    explained = Text("not judged") if judged is None else Text("explained", "green") if judged.within else Text("WRONG", "bold red")
+    word = explained if row.differ or (judged and not judged.within) else Text("same bits", "green")
     if row.problem:
-        return [escape(row.name), "", "", "", "", f"{word} {escape(row.problem)}"]
+        return [row.name, "", "", "", "", Text.assemble(word, f" {row.problem}")]
     return [
-        escape(row.name),
+        row.name,
         str(list(row.shape)),
         f"{row.nmse:.1e}",
         f"{row.nmse_var:.1e}",
@@ -64,6 +64,7 @@ def diff_headline(result: "Diff", verdict: "Verdict", other: "Other", numerics: 
         f"compared {len(compared)} of {other.emitted} {'arrays' if other.places else f'nodes; {rest}'}",
         f"bit for bit equal: {sum(not row.differ for row in compared)} of {len(compared)}",
         *logit_lines(result.logits),
+        *overflow_lines(result.rows),
         *unknown_lines(other),
         *dump_lines(result, verdict, other, model),
         *(f"not reached: {words}" for words in out_of_reach(other, model)),
@@ -148,6 +149,17 @@ def logit_lines(rows: "Sequence[LogitRow]") -> list[str]:
     return [
         f"logits: largest NMSE {max(row.nmse for row in rows):.1e}, largest KL {worst.kl:.1e} nats (token {worst.token}); "
         f"top-1 agrees at {agree} of {len(decided)} tokens, {len(rows) - len(decided)} near ties left out"
+    ]
+
+
+def overflow_lines(rows: "Sequence[Row]") -> list[str]:
+    """One line if numbers are not finite, and the same on both sides: where that begins, and what it means."""
+    first = next((row for row in rows if row.holes), None)
+    if first is None:
+        return []
+    return [
+        f"not finite on both sides alike: {first.holes:,} numbers of {first.name}, and what is computed from them; the model "
+        "overflows here, and operations that start from such numbers are not judged"
     ]
 
 

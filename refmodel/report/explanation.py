@@ -4,7 +4,6 @@ from dataclasses import asdict
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
@@ -24,7 +23,7 @@ def explanation_table(explanation: "Explanation", every: bool) -> Table:
     for budget in explanation.budgets:
         if every or "@" not in budget.name:
             shares = [f"{100 * part.share:.2f}" for part in budget.parts.values()]
-            table.add_row(escape(budget.name), f"{budget.distance:.1e}", *shares, f"{budget.parts[parts[-1]].nmse:.1e}")
+            table.add_row(budget.name, f"{budget.distance:.1e}", *shares, f"{budget.parts[parts[-1]].nmse:.1e}")
     return table
 
 

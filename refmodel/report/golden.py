@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from .diff import logit_lines
 from .tables import finite, pairs, plain_table
@@ -72,12 +72,12 @@ def checked_table(checked: "Checked", most: int = 20) -> Table:
     table = plain_table("tensor", "shape", "NMSE", "allowed", "max |a-b|", "verdict")
     out = [row for row in checked.rows if not row.within]
     for row in [*out, *(row for row in checked.rows if row.within)][:most]:
-        word = "[green]same bits[/]" if row.within and not row.differ else "[green]within[/]" if row.within else "[bold red]OUT[/]"
+        word = Text("within" if row.differ else "same bits", "green") if row.within else Text("OUT", "bold red")
         if row.problem:
-            table.add_row(escape(row.name), str(list(row.shape)), "", "", "", f"{word} {escape(row.problem)}")
+            table.add_row(row.name, str(list(row.shape)), "", "", "", Text.assemble(word, f" {row.problem}"))
             continue
         figures = (f"{row.nmse:.1e}", f"{row.allowed:.1e}", f"{row.max_abs:.1e}")
-        table.add_row(escape(row.name), str(list(row.shape)), *figures, word)
+        table.add_row(row.name, str(list(row.shape)), *figures, word)
     return table
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
@@ -21,7 +20,7 @@ def kinds(rows: "Sequence[KindRow]") -> Table:
         if i and row.kind != rows[i - 1].kind:
             table.add_section()
         kind = "" if i and row.kind == rows[i - 1].kind else row.kind
-        table.add_row(kind, escape(row.tensor), row.types, ", ".join(map(str, row.shape)), escape(row.meaning))
+        table.add_row(kind, row.tensor, row.types, ", ".join(map(str, row.shape)), row.meaning)
     return table
 
 
@@ -32,7 +31,7 @@ def layers(rows: "Sequence[LayerRow]", tensors: bool) -> Table:
         table.add_row(str(row.index), row.kind, f"{row.bytes / 1e6:.2f}", row.types)
         if tensors:
             for line in row.tensors:
-                table.add_row("", "", "", escape(line))
+                table.add_row("", "", "", line)
     return table
 
 

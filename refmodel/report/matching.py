@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from .tables import finite, plain_table
 
@@ -20,13 +20,13 @@ def matches_table(matches: "Sequence[Match]") -> Table:
     table = plain_table("array", "is", "", "score", "axes", "order", "tokens")
     for match in matches:
         place, colour = match.place, COLOURS[match.how]
-        how = f"[{colour}]{match.how}[/]"
+        how = Text(match.how, colour)
         if place is None:
-            table.add_row(escape(match.own), "", how, "", "", "", "")
+            table.add_row(match.own, "", how, "", "", "", "")
             continue
         tokens = f"{place.first} to {place.first + place.count - 1}"
         axes = ", ".join(map(str, place.axes)) or "as they are"
-        table.add_row(escape(match.own), place.tap, how, f"{match.score:.4f}", axes, place.order, tokens)
+        table.add_row(match.own, place.tap, how, f"{match.score:.4f}", axes, place.order, tokens)
     return table
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
 @contextmanager
 def watching(console: Console, what: str) -> Iterator[Callable[[str], None]]:
     """A spinner that names the tensor being made. It is shown on a terminal only, and is removed at the end."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(pulse_style="cyan"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(pulse_style="cyan"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=None)
         yield lambda name: progress.update(task, description=f"{what} {name}")
@@ -23,7 +23,7 @@ def watching(console: Console, what: str) -> Iterator[Callable[[str], None]]:
 @contextmanager
 def counting(console: Console, what: str, total: int) -> Iterator[Callable[[str], None]]:
     """A progress bar; call it with the name of each finished step. Without a terminal it prints one line a step."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(what, total=total)
         progress.refresh()

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
@@ -38,7 +37,7 @@ def spent_table(title: str, rows: "Sequence[Spent]", total: float, limits: "Mach
         share = row.share_of_limit(limits)
         moves = row.bytes and row.seconds
         table.add_row(
-            escape(row.name),
+            row.name,
             row.phase,
             str(row.calls or ""),
             f"{row.seconds * 1e3:.2f}",

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
     from ..surgery.verify import Recovered, Report
@@ -56,7 +56,7 @@ def foreseen(console: Console, described: Mapping[str, Any]) -> None:
         table = plain_table("runtime", "runs it", "why")
         table.columns[2].justify, table.columns[2].no_wrap = "left", False
         for runner in described["runners"]:
-            table.add_row(escape(runner["name"]), "[green]yes[/]" if runner["runs"] else "[bold red]no[/]", escape(runner["why"]))
+            table.add_row(runner["name"], Text("yes", "green") if runner["runs"] else Text("no", "bold red"), runner["why"])
         console.print(table)
     if "cost" in described:
         table = plain_table("bytes", "source", "copy")
@@ -87,12 +87,12 @@ def proof(console: Console, report: "Report") -> None:
     for check in report.checks:
         colour = {"ok": "green", "WRONG": "bold red", "not done": "yellow"}[check.word]
         says = f"not done: {check.skipped}" if check.skipped else MEANS[check.name]
-        table.add_row(check.name, f"[{colour}]{check.word}[/]", str(check.compared), escape(says))
+        table.add_row(check.name, Text(check.word, colour), str(check.compared), says)
     console.print(table)
     if report.seams:
         seams = plain_table("seam: position", "source block", "found")
         for position, source, right in report.seams:
-            seams.add_row(str(position), str(source), "[green]ok[/]" if right else "[bold red]another[/]")
+            seams.add_row(str(position), str(source), Text("ok", "green") if right else Text("another", "bold red"))
         console.print(seams)
     found = report.findings
     for check in report.checks:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
@@ -26,7 +25,7 @@ def pairs(values: Mapping[str, str]) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     for key, value in values.items():
-        table.add_row(key, escape(value))
+        table.add_row(key, value)
     return table
 
 

@@ -6,16 +6,18 @@ folder says that a piece of work was done.
 """
 
 import hashlib
+import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from multiprocessing import get_context
+from multiprocessing import active_children, connection, get_context, parent_process
 from pathlib import Path
 
 import numpy as np
@@ -133,12 +135,14 @@ def compile_all(works: Sequence[Work], processes: int, seen: Callable[[Work], No
 
     RefmodelError if a process was killed.
     """
-    if min(processes, len(works)) < 2:
+    pool = workers(min(processes, len(works)))
+    if pool is None:
         for one in works:
             do(one)
             seen(one)
         return
-    with ProcessPoolExecutor(min(processes, len(works)), get_context("spawn"), ready_worker) as pool:
+    others = set(active_children())
+    with pool:
         done = {pool.submit(do, one): one for one in works}
         try:
             for future in as_completed(done):
@@ -150,16 +154,39 @@ def compile_all(works: Sequence[Work], processes: int, seen: Callable[[Work], No
                 "GB); try --threads 1"
             ) from None
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in set(active_children()) - others:  # a worker may be in the compiler for seconds
+                child.terminate()
             raise
 
 
+def workers(count: int) -> ProcessPoolExecutor | None:
+    """A pool of processes; None if one is enough, or where the system lets none be made, as without shared memory."""
+    if count < 2:
+        return None
+    try:
+        return ProcessPoolExecutor(count, get_context("spawn"), ready_worker)
+    except OSError:
+        return None
+
+
 def ready_worker() -> None:
-    """Prepare a worker process: few threads, because it compiles and computes almost nothing; Ctrl-C is left to its parent."""
+    """Prepare a worker process: few threads, because it compiles and computes almost nothing; Ctrl-C is left to its parent.
+
+    It ends with its parent, also if that is killed.
+    """
     import numba
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=end_with_parent, daemon=True).start()
     numba.set_num_threads(1)
+
+
+def end_with_parent() -> None:
+    """Wait until the parent process is gone, and end this one."""
+    if parent := parent_process():
+        connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 @contextmanager

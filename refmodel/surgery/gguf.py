@@ -73,7 +73,11 @@ def routed(
     check_plan(model, plan, layout)
     fields = routed_fields(model, plan, layout)
     digest = Beside(model.file.sha256)  # hashes the source while it is copied
-    late = lambda: {f"{OURS}source.sha256": text(digest.value())}
+
+    def late() -> dict[str, Field]:
+        model.file.check_unchanged()
+        return {f"{OURS}source.sha256": text(digest.value())}
+
     return write(out, fields, routed_tensors(model.file, plan), late, limit, model.file.parts, seen)
 
 

@@ -6,7 +6,6 @@ safetensors files: the length of a JSON header in 8 bytes, the header, the data.
 
 import json
 import os
-import secrets
 import shutil
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +17,11 @@ import numpy as np
 
 from ..errors import FileError, RouteError
 from ..gguf.writer import Limit, copy, parted
-from ..hf.folder import CONFIG, INDEX, OTHER_WEIGHTS, Folder
+from ..hf.folder import CONFIG, INDEX, OTHER_WEIGHTS, WHOLE, Folder
 from ..hf.safetensors import FolderTensor
 from ..machine.files import Beside, not_written, sync_folder
+from ..machine.partial import folder as made
+from ..machine.partial import name_for, remove_left_over
 from ..model.route import Route
 from .copy_map import folder_plan
 from .hf_config import not_run, routed_config
@@ -47,33 +48,50 @@ def routed_folder(
     groups = parted([replace(folder.tensors[source], name=name) for name, source in origins.items()], limit, lambda t: t.data.size)
     check_apart(folder, out)
     digest = Beside(folder.sha256)
-    partial = out.with_name(f".{out.name[:200]}.{secrets.token_hex(6)}.partial")
+    remove_left_over(out.parent)
+    partial = name_for(out)
     try:
-        partial.mkdir()
-        names = [f"model-{i + 1:05}-of-{len(groups):05}.safetensors" for i in range(len(groups))]
-        names = names if len(groups) > 1 else ["model.safetensors"]
-        for name, group in zip(names, groups, strict=True):
-            with (partial / name).open("xb") as file:
-                write_safetensors(file, group, seen)
-        if len(groups) > 1:
-            index = {t.name: name for name, group in zip(names, groups, strict=True) for t in group}
-            total = sum(t.data.size for group in groups for t in group)
-            save_json(partial / INDEX, {"metadata": {"total_size": total}, "weight_map": index})
-        for path in sorted(folder.path.iterdir()):
-            if path.is_file() and path.suffix not in OTHER_WEIGHTS and path.name not in (INDEX, CONFIG):
-                shutil.copyfile(path, partial / path.name)
-        for path in partial.iterdir():
-            sync_file(path)  # while the digests are still computed
-        config["rys_relayer"]["source_sha256"] = digest.value()
-        save_json(partial / CONFIG, config)
-        sync_file(partial / CONFIG)
-        sync_folder(partial)
-        os.replace(partial, out)  # an empty folder of that name is replaced
+        with made(partial):
+            fill(partial, folder, groups, seen)
+            config["rys_relayer"]["source_sha256"] = digest.value()
+            save_json(partial / CONFIG, config)
+            sync_file(partial / CONFIG)
+            sync_folder(partial)
+            os.replace(partial, out)  # an empty folder of that name is replaced
         sync_folder(out.parent)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise not_written(error, out, [partial]) from None
     return out
+
+
+def fill(partial: Path, folder: Folder, groups: Sequence[Sequence[FolderTensor]], seen: Callable[[int], None]) -> None:
+    """Write the weights of a copy, group by group, and copy the folder's other files, all but the configuration."""
+    names = [f"model-{i + 1:05}-of-{len(groups):05}.safetensors" for i in range(len(groups))]
+    names = names if len(groups) > 1 else [WHOLE]
+    for name, group in zip(names, groups, strict=True):
+        with (partial / name).open("xb") as file:
+            write_safetensors(file, group, seen)
+    if len(groups) > 1:
+        index = {t.name: name for name, group in zip(names, groups, strict=True) for t in group}
+        total = sum(t.data.size for group in groups for t in group)
+        save_json(partial / INDEX, {"metadata": {"total_size": total}, "weight_map": index})
+    for path in sorted(folder.path.iterdir()):
+        if path.is_file() and path.suffix not in OTHER_WEIGHTS and path.name not in (INDEX, CONFIG):
+            check_own(path)
+            shutil.copyfile(path, partial / path.name)
+    for path in partial.iterdir():
+        sync_file(path)  # while the digests are still computed
+
+
+def check_own(path: Path) -> None:
+    """FileError for a link out of the folder that is copied: what a stranger's link names may not be theirs to give away.
+
+    Hugging Face's cache has all files of a snapshot as links into the folder blobs next to it; these are its own.
+    """
+    home, target = path.parent.resolve(), path.resolve()
+    if home not in target.parents and not (target.parent.name == "blobs" and target.parent.parent in home.parents):
+        raise FileError(f"{path}: is a link out of its folder, to {target}; put the file itself there, or remove the link")
 
 
 def sync_file(path: Path) -> None:
@@ -111,4 +129,5 @@ def write_safetensors(out: BinaryIO, tensors: Sequence[FolderTensor], seen: Call
 
 def save_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON value to a file."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    path.write_bytes(text.encode("utf-8", "backslashreplace"))  # halves of surrogate pairs as JSON escapes them

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from ..errors import SweepError
+from ..machine.boundary import from_json
 from .leases import alive, me
 
 FORMAT = 1
@@ -32,6 +33,7 @@ CREATE TABLE leases (
 """
 LEASE = 900.0  # seconds after which work of a process on another machine is taken over, unless it reports something
 WAIT = 60.0  # seconds that a transaction waits for another one
+DAMAGED = "the ledger is damaged: begin another"
 
 
 @dataclass(frozen=True)
@@ -157,13 +159,15 @@ class Ledger:
         """All routes as {id, route, layers, note}, in the order in which they were added."""
         names = ("id", "route", "layers", "note")
         rows = [dict(zip(names, row)) for row in self._base.execute("SELECT id, route, layers, note FROM routes ORDER BY id")]
-        return [row | {"layers": json.loads(row["layers"])} for row in rows]
+        return [row | {"layers": from_json(row["layers"], str(self.path), SweepError, DAMAGED)} for row in rows]
 
     def answers(self) -> list[dict[str, Any]]:
         """All that was found, one entry a job: {route, probe, first, n, scores, texts, seconds, worker, at}."""
         names = ("route", "probe", "first", "n", "scores", "texts", "seconds", "worker", "at")
         rows = [dict(zip(names, row)) for row in self._base.execute("SELECT * FROM answers ORDER BY route, probe, first")]
-        return [row | {name: json.loads(row[name]) for name in ("scores", "texts")} for row in rows]
+        return [
+            row | {name: from_json(row[name], str(self.path), SweepError, DAMAGED) for name in ("scores", "texts")} for row in rows
+        ]
 
 
 def connected(path: Path) -> sqlite3.Connection:
@@ -236,7 +240,7 @@ def about_of(path: Path, base: sqlite3.Connection) -> Sweep:
         rows = dict(base.execute("SELECT key, value FROM about"))
         if rows["format"] != str(FORMAT):
             raise SweepError(f"{path}: is a ledger of format {rows['format']}, expected {FORMAT}; use the refmodel that made it")
-        probes = json.loads(rows["probes"])
+        probes = from_json(rows["probes"], str(path), SweepError, DAMAGED)
         return Sweep(rows["model"], rows["name"], int(rows["n_layer"]), rows["numerics"], probes)
     except (sqlite3.Error, KeyError, ValueError):
         raise SweepError(f"{path}: is a database but no ledger of `refmodel sweep`; give another file") from None

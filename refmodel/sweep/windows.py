@@ -1,6 +1,5 @@
 """Plans: which routes a sweep tries. A plan is a list of routes; the model's own order is the first of every sweep."""
 
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RouteError, SweepError
+from ..machine.boundary import from_json
+from ..machine.files import text_of
 from ..model.route import Route
 
 Window = tuple[int, int]
@@ -133,10 +134,7 @@ def routes_of_file(path: Path, n_layer: int) -> list[Route]:
     A record has its blocks under `layers` or `layer_indices`, or a text under `spec` or `route`, or a pair i, j under `key`.
     SweepError names the line or the entry that cannot be read.
     """
-    try:
-        text = path.read_text("utf-8")
-    except UnicodeDecodeError:
-        raise SweepError(f"{path}: is not UTF-8; expected one route a line, or JSON; save it as UTF-8") from None
+    text = text_of(path)
     if text.lstrip().startswith("["):
         return routes_of_json(path, text, n_layer)
     routes = []
@@ -153,8 +151,8 @@ def routes_of_file(path: Path, n_layer: int) -> list[Route]:
 
 def routes_of_json(path: Path, text: str, n_layer: int) -> list[Route]:
     """The routes of a JSON list, as `routes_of_file` reads it."""
+    entries = from_json(text, str(path), SweepError, "write a list of routes")
     try:
-        entries = json.loads(text)
         return [route_of_entry(entry, n_layer) for entry in entries]
     except (ValueError, TypeError, KeyError) as error:
         raise SweepError(f"{path}: not a list of routes in JSON ({error}); write texts, or records with layers or key") from None

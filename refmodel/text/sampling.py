@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from ..arrays import F, Ints
 from ..errors import RefmodelError
 
+RANGES = {"temperature": (0, 1e3), "top_p": (0, 1e3), "min_p": (0, 1), "repeat_penalty": (0.01, 100)}  # NaN is in none
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -32,6 +34,13 @@ class Sampling:
     repeat_penalty: float = 1.0  # 1 is none
     repeat_last: int = 64  # tokens that the penalty looks back on, those of the prompt too
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in RANGES.items():
+            if not least <= getattr(self, name) <= most:
+                raise RefmodelError(
+                    f"{name.replace('_', ' ')} is {getattr(self, name):.3g}; expected {least:g} to {most:g}; choose one of these"
+                )
 
     def deciding(self, n_vocab: int) -> int:
         """How many of the likeliest tokens can be chosen at all, at most n_vocab."""
@@ -57,10 +66,10 @@ def choose(ids: Ints, logits: F, before: Sequence[int], how: Sampling, u: float)
     ids, logits  [k]  `how.deciding` of the likeliest tokens, or all, in any order
     before       the tokens so far; the last `how.repeat_last` of them count
 
-    RefmodelError for logits that are not numbers.
+    RefmodelError for a logit that is not a number, or infinite.
     """
-    if np.isnan(logits).any():
-        raise RefmodelError("a logit is not a number: this model, or this route, overflows; refmodel trace shows where")
+    if np.isnan(logits).any() or logits.max(initial=0) == np.inf:
+        raise RefmodelError("a logit is not a finite number: this model, or this route, overflows; refmodel trace shows where")
     order = np.argsort(ids)  # of equal logits the smaller id comes first
     ids, row = ids[order], logits[order]
     recent = before[-how.repeat_last :] if how.repeat_last else ()

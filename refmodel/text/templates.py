@@ -1,6 +1,5 @@
 """Which chat template a conversation uses: one that the user names or writes, the file's own, or ChatML."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any
 
 from ..errors import RefmodelError
 from ..gguf.metadata import Metadata
+from ..machine.boundary import from_json
+from ..machine.files import text_of
 
 KEY = "tokenizer.chat_template"
 OWN = (KEY, f"{KEY}.default", f"{KEY}.tool_use")  # keys of the file that are tried without --chat-template, in this order
@@ -78,15 +79,8 @@ def named(md: Metadata) -> dict[str, str]:
 
 
 def from_file(path: Path) -> str:
-    """The template in a file. ChatError if it cannot be read, is too long, or is not text."""
-    try:
-        if path.stat().st_size > MOST:
-            raise ChatError(f"{path}: has {path.stat().st_size:,} bytes; a chat template has at most {MOST:,}; name the right file")
-        return path.read_text("utf-8")
-    except UnicodeDecodeError:
-        raise ChatError(f"{path}: is not UTF-8; expected a chat template in Jinja; save it as UTF-8") from None
-    except OSError as error:
-        raise ChatError(f"{path}: cannot be read: {error.strerror}; expected a chat template in Jinja; check the path") from None
+    """The template in a file. FileError if it cannot be read, is too long, or is not text."""
+    return text_of(path, MOST)
 
 
 def kwargs_of(text: str) -> Mapping[str, Any]:
@@ -94,12 +88,9 @@ def kwargs_of(text: str) -> Mapping[str, Any]:
 
     ChatError for anything else, and for names that the conversation sets itself.
     """
-    try:
-        values = json.loads(text or "{}")
-    except ValueError as error:
-        raise ChatError(f"--chat-template-kwargs {text}: is not JSON ({error}); expected {OBJECT}") from None
+    values = from_json(text or "{}", f"--chat-template-kwargs {text[:60]}", ChatError, f"expected {OBJECT}")
     if not isinstance(values, dict):
-        raise ChatError(f"--chat-template-kwargs {text}: expected {OBJECT}")
+        raise ChatError(f"--chat-template-kwargs {text[:60]}: expected {OBJECT}")
     if taken := [name for name in RESERVED if name in values]:
         raise ChatError(f"--chat-template-kwargs: {taken[0]} is what the conversation itself gives the template; leave it out")
     return values

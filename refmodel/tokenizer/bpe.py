@@ -15,8 +15,12 @@ from collections.abc import Iterable
 import tokenizers
 from tokenizers import models, pre_tokenizers
 
+from ..errors import MetadataError, TokenError
+from ..machine.boundary import handed
 from .pre import Pre
 from .vocab import SPACE, Vocab
+
+CURE = "convert the model again, or give --tokens, which takes ids directly"
 
 
 def byte_letters() -> dict[str, int]:
@@ -57,11 +61,12 @@ class Bpe:
         while missing in ids:
             missing += " "
         self.missing = ids[missing] = len(ids)
-        model = models.BPE(ids, pairs, unk_token=missing, ignore_merges=pre.ignore_merges)
-        cuts = [pre_tokenizers.Split(tokenizers.Regex(cut), "isolated") for cut in pre.cuts]
-        letters = [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)] if pre.letters else []
-        self.engine = tokenizers.Tokenizer(model)
-        self.engine.pre_tokenizer = pre_tokenizers.Sequence([*cuts, *letters])
+        with handed("tokenizers", "the file's vocabulary", MetadataError, CURE):
+            model = models.BPE(ids, pairs, unk_token=missing, ignore_merges=pre.ignore_merges)
+            cuts = [pre_tokenizers.Split(tokenizers.Regex(cut), "isolated") for cut in pre.cuts]
+            letters = [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)] if pre.letters else []
+            self.engine = tokenizers.Tokenizer(model)
+            self.engine.pre_tokenizer = pre_tokenizers.Sequence([*cuts, *letters])
 
     def encode(self, text: str) -> list[int]:
         """The ids of text without special tokens. Source: llm_tokenizer_bpe_session."""
@@ -72,7 +77,8 @@ class Bpe:
         return [i for run, token in whole for i in (self._merged(run) if token is None else [token])]
 
     def _merged(self, text: str) -> list[int]:
-        found = self.engine.encode(text, add_special_tokens=False)
+        with handed("tokenizers", "the file's vocabulary", TokenError, CURE):
+            found = self.engine.encode(text, add_special_tokens=False)
         ids: list[int] = found.ids
         if max(ids, default=0) < self.n_vocab:
             return ids

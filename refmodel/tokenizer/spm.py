@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from sentencepiece import SentencePieceProcessor
 
 from ..errors import MetadataError, TokenError
+from ..machine.boundary import handed
 from .vocab import SPACE, Vocab
 
+CURE = "convert the model again, or give --tokens, which takes ids directly"
 LONGEST = 7999  # bytes of a piece
 NORMAL, UNKNOWN, BPE = 1, 2, 2  # SentencePiece.Type and TrainerSpec.ModelType of sentencepiece_model.proto
 
@@ -86,15 +88,18 @@ class Spm:
         """
         check(path, vocab)
         self.index, self.unknown = vocab.index, len(vocab.texts)
-        self.engine = SentencePieceProcessor(model_proto=model(vocab, np.zeros(self.unknown) if scores is None else scores))
+        self.path, proto = path, model(vocab, np.zeros(self.unknown) if scores is None else scores)
+        with handed("sentencepiece", f"{path}: tokenizer.ggml.tokens", MetadataError, CURE):
+            self.engine = SentencePieceProcessor(model_proto=proto)
 
     def encode(self, text: str) -> list[int]:
         """The ids of text without special tokens. TokenError if a byte of it has no token."""
         text = text.replace(" ", SPACE)
-        ids: list[int] = self.engine.encode(text, out_type=int)
-        if self.unknown not in ids:
-            return ids
-        shown = zip(ids, self.engine.encode(text, out_type=str), strict=True)  # a run of unknown characters shows itself
+        with handed("sentencepiece", str(self.path), TokenError, CURE):
+            ids: list[int] = self.engine.encode(text, out_type=int)
+            if self.unknown not in ids:
+                return ids
+            shown = zip(ids, self.engine.encode(text, out_type=str), strict=True)  # a run of unknown characters shows itself
         return [i for token, run in shown for i in ([token] if token != self.unknown else map(self.byte, run.encode()))]
 
     def byte(self, value: int) -> int:

@@ -16,7 +16,7 @@ from gguf import GGUFValueType
 from numpy.typing import NDArray
 
 from ..errors import MetadataError
-from ..gguf.metadata import Metadata
+from ..gguf.metadata import ANY, Metadata
 
 
 class Attr(IntFlag):
@@ -88,7 +88,7 @@ def special_id(md: Metadata, name: str, default: int | None, count: int) -> int 
     None if the default is that too. MetadataError for a key of another type.
     """
     fallback = -1 if default is None or default >= count else default
-    found = md.int(f"tokenizer.ggml.{name}_token_id", default=fallback)
+    found = md.int(f"tokenizer.ggml.{name}_token_id", fallback, *ANY)
     found = found if 0 <= found < count else fallback
     return None if found < 0 else found
 
@@ -141,12 +141,12 @@ class Vocab:
 def per_token(md: Metadata, key: str, count: int) -> NDArray[np.float64] | None:
     """An int32 or float32 array with at least one value per token, as float64 [count], or None where the key is absent.
 
-    MetadataError for fewer values, for NaN, or another type.
+    MetadataError for fewer values, or another type.
     """
     if key not in md:
         return None
     values = md.array(key, {GGUFValueType.INT32, GGUFValueType.FLOAT32}, "an array of int32 or float32").astype(np.float64)
-    if len(values) < count or np.isnan(values).any():
+    if len(values) < count:
         raise MetadataError(
             f"{md.path}: {key} has {len(values)} values for {count} tokens; it needs one number per token: convert the model again."
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...machine.files import text_of
 from .folders import FACTS, KINDS
 from .rules import Home
 
@@ -127,7 +128,7 @@ def suspicion(home: Home) -> str:
 def code_suspicion(folder: Path) -> str:
     """The line in a folder's Python files that may depend on a layer's number; empty if there is none."""
     for path in sorted(folder.glob("*.py")):
-        for count, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+        for count, line in enumerate(text_of(path, errors="replace").splitlines(), 1):
             if CODE.search(line) and not line.lstrip().startswith("#"):
                 return f"{path.name}, line {count}, reads a layer's number: {line.strip()[:60]}"
     return ""

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...errors import FileError
+from ...errors import RefmodelError
 from ...hf.folder import OTHER_WEIGHTS, Folder, read_json
+from ...machine.files import contents, text_of
 from .report import Check, Report
 
 TEMPLATE = "chat_template.jinja"
@@ -35,7 +36,7 @@ def check_beside(check: Check, report: Report, copy: Folder, source: Folder) -> 
         check_tokenizer(check, report, copy, source)
         check_end(check, report, copy, source)
         check_code(check, copy, source)
-    except (FileError, UnicodeDecodeError, AttributeError, TypeError, KeyError) as error:
+    except (RefmodelError, LookupError, TypeError, ValueError, AttributeError) as error:
         check.found("the tokenizer's files", f"cannot be read: {error}")
     others = [p.name for p in sorted(copy.path.iterdir()) if p.suffix in OTHER_WEIGHTS and p not in copy.shards]
     if others:
@@ -54,7 +55,7 @@ def check_tokenizer(check: Check, report: Report, copy: Folder, source: Folder) 
             if ours.exists() != theirs.exists():
                 report.notes.append(f"only the {'copy' if ours.exists() else 'source'} has {name}")
             continue
-        if ours.read_bytes() == theirs.read_bytes():
+        if contents(ours) == contents(theirs):
             check.compared += 1
         else:
             differing(check, name, meaning(ours), meaning(theirs))
@@ -96,13 +97,13 @@ def tokenizer(path: Path) -> Said:
 
 def lines(path: Path) -> Said:
     """A merges.txt or vocab.txt, without comments."""
-    return {"lines": [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#version")]}
+    return {"lines": [line for line in text_of(path).splitlines() if line.strip() and not line.startswith("#version")]}
 
 
 READ: dict[str, Callable[[Path], Said]] = {
     "tokenizer.json": tokenizer,
-    "tokenizer.model": lambda path: {"bytes": path.read_bytes().hex()},
-    "spiece.model": lambda path: {"bytes": path.read_bytes().hex()},
+    "tokenizer.model": lambda path: {"bytes": contents(path).hex()},
+    "spiece.model": lambda path: {"bytes": contents(path).hex()},
     "vocab.json": lambda path: {"vocab": read_json(path)},
     "merges.txt": lines,
     "vocab.txt": lines,
@@ -119,7 +120,7 @@ def settings(folder: Path) -> Said:
 def templates(folder: Path, held: Mapping[str, Any]) -> Said:
     """The chat templates: of a file of their own, or of tokenizer_config.json."""
     if (folder / TEMPLATE).exists():
-        return {"chat_template": (folder / TEMPLATE).read_text().strip()}
+        return {"chat_template": text_of(folder / TEMPLATE).strip()}
     found = optional(folder / "chat_template.json").get("chat_template", held.get("chat_template"))
     if isinstance(found, list):
         named = {one["name"]: one["template"].strip() for one in found}
@@ -160,7 +161,7 @@ def check_code(check: Check, copy: Folder, source: Folder) -> None:
         check.found(ADAPTER, "is not the source's: transformers would load an adapter over the weights; remove it")
     if "auto_map" not in copy.config and "auto_map" not in source.config:
         return
-    code, right = ({path.name: path.read_bytes() for path in folder.path.glob("*.py")} for folder in (copy, source))
+    code, right = ({path.name: contents(path) for path in folder.path.glob("*.py")} for folder in (copy, source))
     for name in sorted(code.keys() | right.keys()):
         check.compared += 1
         if code.get(name) != right.get(name):

@@ -1,0 +1,73 @@
+"""Files and folders in the making, under temporary names (.NAME.….partial), which the next run removes if their maker was killed.
+
+Whoever makes one holds a lock on it, which the system takes away with the process; what nobody holds is left over.
+"""
+
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+NAME = re.compile(r"\..+\.[0-9a-f]{12}\.partial", re.DOTALL)
+
+
+def name_for(path: Path) -> Path:
+    """A new temporary name next to a path."""
+    return path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.partial")
+
+
+def create(path: Path) -> BinaryIO:
+    """A new, locked file of this name. FileExistsError if there is one: it is not ours."""
+    while True:
+        file = path.open("xb")
+        held(file.fileno())
+        if path.exists():  # else another run took it for left over before the lock was there
+            return file
+        file.close()
+
+
+@contextmanager
+def folder(path: Path) -> Iterator[None]:
+    """Around the making of a new folder of this name, locked; FileExistsError if there is one."""
+    path.mkdir()
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        held(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def held(descriptor: int, wait: bool = True) -> bool:
+    """Lock an open file or folder; False if another process holds it, and `wait` is not set. A system without locks has none."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        return wait  # without locks nothing is known to be left over
+    return True
+
+
+def remove_left_over(folder: Path) -> None:
+    """Remove what killed processes left in a folder. What cannot be removed stays."""
+    with suppress(OSError):
+        for path in [path for path in folder.iterdir() if NAME.fullmatch(path.name)]:
+            with suppress(OSError):
+                remove_if_left_over(path)
+
+
+def remove_if_left_over(path: Path) -> None:
+    """Remove one file or folder, if no process holds it. OSError if that fails."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        if held(descriptor, wait=False):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+    finally:
+        os.close(descriptor)
