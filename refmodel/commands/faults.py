@@ -1,6 +1,5 @@
 """`refmodel faults`: the library of faults that runtimes really had."""
 
-import json
 from typing import Annotated
 
 import typer
@@ -22,10 +21,10 @@ def faults(
     found = library.named(name) if name else list(library.FAULTS.values())
     claims = {fault.name: library.architectures(fault.name) for fault in found}
     if as_json:
-        print(json.dumps([show.fault_json(fault, claims[fault.name]) for fault in found], indent=1))
+        out.json([show.fault_json(fault, claims[fault.name]) for fault in found])
     elif name:
         for fault in found:
             out.print(show.whole(fault, claims[fault.name]))
     else:
         out.print(show.listed(found, claims))
-        out.print(show.counted(found), markup=False)
+        out.print(show.counted(found))

@@ -108,7 +108,7 @@ def rows_with_faults(
         result = compare(engine.model, followed, faulty, engine.numerics, anchor, seen)
         verdict = judge(engine.model, followed, faulty, seen, engine.numerics, noise)
     if as_json:
-        print(json.dumps({"fault": words, **show.diff_json(result, verdict, other, policy.name, model)}, indent=1))
+        out.json({"fault": words, **show.diff_json(result, verdict, other, policy.name, model)})
     else:
         out.print(show.diff_table(result, verdict, every))
         for word in words.split(","):

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from .tables import pairs, plain_table
@@ -25,7 +24,7 @@ def listed(faults: "Sequence[Fault]", claims: Claims) -> Table:
         if i and fault.family != faults[i - 1].family:
             table.add_section()
         number = fault.id if fault.id != fault.name else ""
-        table.add_row(number, fault.name, escape(fault.says), str(len(claims[fault.name])))
+        table.add_row(number, fault.name, fault.says, str(len(claims[fault.name])))
     return table
 
 
