@@ -17,7 +17,22 @@ from safetensors.numpy import save_file
 
 from refmodel import cli
 
-COMMANDS = ["demo", "info", "run", "diff", "trace", "golden", "dumps", "route", "surgery", "verify", "oracle", "warmup", "version"]
+COMMANDS = [
+    "demo",
+    "info",
+    "run",
+    "serve",
+    "diff",
+    "trace",
+    "golden",
+    "dumps",
+    "route",
+    "surgery",
+    "verify",
+    "oracle",
+    "warmup",
+    "version",
+]
 
 
 def in_a_process(*words, **environment):

@@ -81,7 +81,6 @@ def healthy_side(
 def rows_with_faults(
     model: "Model",
     words: str,
-    route: "Route",
     other: "Other",
     numerics: "Numerics | None",
     anchor: str,
@@ -99,7 +98,7 @@ def rows_with_faults(
     from ..report import diff as show
     from ..report.progress import watching
 
-    policy = numerics_against(numerics, other)
+    policy, route = numerics_against(numerics, other), model.route(other.route)
     engine = with_faults(model, policy, words)
     prepare(model, policy, other.calls)
     faulty, followed = replace(other, calls=engine.feed(other.calls)), engine.follow(route)

@@ -98,9 +98,10 @@ class Conversation:
             if "enable_thinking" in self.template:
                 text = SWITCH.sub("", text).strip()
         self.messages.append({"role": "user", "content": text})
-        return self._rendered(self.messages)
+        return self.rendered(self.messages)
 
-    def _rendered(self, messages: list[dict[str, str]]) -> str:
+    def rendered(self, messages: list[dict[str, str]]) -> str:
+        """What the template makes of these messages, up to the answer. ChatError as in `render`."""
         chosen = {} if self.thinking is None else {"enable_thinking": self.thinking}
         values = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": True}
         return render(self.template, values | special_texts(self.tokenizer) | dict(self.kwargs) | chosen)
@@ -117,7 +118,7 @@ class Conversation:
         if len(message) > len(PROBE) and not any(message in said for said in earlier):
             return False
         try:
-            other = self._rendered([*self.messages[:-1], {"role": "user", "content": PROBE}])
+            other = self.rendered([*self.messages[:-1], {"role": "user", "content": PROBE}])
         except ChatError:  # it takes this message and not that one
             return False
         return PROBE not in other and other == prompt

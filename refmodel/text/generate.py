@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from ..arrays import F, Ints
 from ..errors import TokenError
 from ..model.session import Session
 from .sampling import GREEDY, Sampling, choose
@@ -13,6 +14,22 @@ UBATCH = 512  # tokens of a prompt that are fed at once, as llama.cpp does; memo
 
 
 Steering = Callable[[int], Sequence[int]]
+
+
+class Chooser:
+    """Chooses the tokens of one reply: for each one a number is drawn from PCG64(seed), whether it is needed or not.
+
+    how     how the next token is chosen
+    before  the tokens so far, for penalties; the caller adds each one that is written
+    """
+
+    def __init__(self, how: Sampling, before: Sequence[int]) -> None:
+        self.how, self.before = how, list(before)
+        self.draws = np.random.Generator(np.random.PCG64(how.seed))
+
+    def choose(self, ids: Ints, logits: F) -> int:
+        """The next token. Arguments and errors as for sampling.choose."""
+        return choose(ids, logits, self.before, self.how, self.draws.random())
 
 
 def generate(
@@ -33,18 +50,16 @@ def generate(
     The same session, prompt and settings give the same tokens: one number per token is drawn from PCG64(seed). The last token
     is not fed. A draft head guesses each token before the trunk computes it; that changes nothing.
     """
-    draw, tokens, due = np.random.Generator(np.random.PCG64(how.seed)), list(prompt), deque[int]()
-    before = [*past, *prompt]
+    chooser, tokens, due = Chooser(how, [*past, *prompt]), list(prompt), deque[int]()
     for _ in range(count):
         *parts, last = (tokens[start : start + UBATCH] for start in range(0, len(tokens), UBATCH))
         for part in parts:
             session.forward(part, logits="last")
-        ids, logits = session.likeliest(last, how.deciding(session.n_vocab))
-        token = choose(ids, logits, before, how, draw.random())
+        token = chooser.choose(*session.likeliest(last, how.deciding(session.n_vocab)))
         tokens = [due.popleft() if due else token]
         if session.draft:
             session.draft.judge(tokens[0])
-        before += tokens
+        chooser.before += tokens
         due.extend(steer(tokens[0]))
         yield tokens[0]
 

@@ -16,24 +16,34 @@ class Reply:
         self.tokens: list[int] = []
         self.text, self.end = "", "count"
         self.loop = 0  # tokens of the phrase that is repeated and repeated
+        self._known, self._stream = not tokenizer.problem, tokenizer.stream()
 
     def read(self, tokens: Iterable[int]) -> Iterator[str]:
         """Yield the text of each token, up to an end-of-generation token or a stop string; ids if there is no tokenizer.
 
         Text that may begin a stop string, and bytes that are no character yet, come with a later token.
         """
-        known, stream = not self.tokenizer.problem, self.tokenizer.stream()
         for token in tokens:
-            self.tokens.append(token)
-            self.loop = self.loop or repeated(self.tokens)
-            if token in self.tokenizer.eog:
-                self.end = "eog"
-                break
-            yield self._shown(self.stops.feed(stream.feed(token) if known else f"{token} "))
-            if self.stops.found:
-                self.end = "stop"
+            yield self.take(token)
+            if self.end != "count":
                 return
-        yield self._shown(self.stops.feed(stream.end()) + self.stops.rest())
+        yield self.rest()
+
+    def take(self, token: int) -> str:
+        """Read one token: the text that it adds. `end` says whether it was the last one."""
+        self.tokens.append(token)
+        self.loop = self.loop or repeated(self.tokens)
+        if token in self.tokenizer.eog:
+            self.end = "eog"
+            return self.rest()
+        text = self._shown(self.stops.feed(self._stream.feed(token) if self._known else f"{token} "))
+        if self.stops.found:
+            self.end = "stop"
+        return text
+
+    def rest(self) -> str:
+        """The text that was held back, when no more tokens come."""
+        return self._shown(self.stops.feed(self._stream.end()) + self.stops.rest())
 
     def _shown(self, text: str) -> str:
         self.text += text

@@ -2,7 +2,7 @@
 
 The order is that of llama.cpp's sampler chain, of which the parts with no effect by default are left out:
 
-    repetition penalty → top-k → top-p → min-p → temperature → draw
+    biases → penalties → top-k → top-p → min-p → temperature → draw
 
 Top-p and min-p see the probabilities before the temperature. Source: common_params_sampling and common_sampler_init in
 llama.cpp's common/, llama_sampler_*_apply in src/llama-sampler.cpp. What is computed there in float32 is float64 here, and
@@ -34,6 +34,9 @@ class Sampling:
     repeat_penalty: float = 1.0  # 1 is none
     repeat_last: int = 64  # tokens that the penalty looks back on, those of the prompt too
     seed: int = 0
+    frequency_penalty: float = 0.0  # taken from a logit for each time that its token is among those
+    presence_penalty: float = 0.0  # taken once from the logits of those
+    biases: tuple[tuple[int, float], ...] = ()  # (token, what is added to its logit)
 
     def __post_init__(self) -> None:
         for name, (least, most) in RANGES.items():
@@ -44,10 +47,12 @@ class Sampling:
 
     def deciding(self, n_vocab: int) -> int:
         """How many of the likeliest tokens can be chosen at all, at most n_vocab."""
-        if self.repeat_penalty < 1 or (self.temperature > 0 and self.top_k == 0):
+        raises = self.repeat_penalty < 1 or self.frequency_penalty < 0 or self.presence_penalty < 0
+        if raises or self.biases or (self.temperature > 0 and self.top_k == 0):
             return n_vocab
         kept = self.top_k if self.temperature > 0 else 1
-        return min(kept + (self.repeat_last if self.repeat_penalty > 1 else 0), n_vocab)
+        lowers = self.repeat_penalty > 1 or self.frequency_penalty > 0 or self.presence_penalty > 0
+        return min(kept + (self.repeat_last if lowers else 0), n_vocab)
 
 
 GREEDY = Sampling()
@@ -73,11 +78,29 @@ def choose(ids: Ints, logits: F, before: Sequence[int], how: Sampling, u: float)
     order = np.argsort(ids)  # of equal logits the smaller id comes first
     ids, row = ids[order], logits[order]
     recent = before[-how.repeat_last :] if how.repeat_last else ()
-    row = penalized(row, np.flatnonzero(np.isin(ids, recent)), how.repeat_penalty)
+    row = penalized(biased(ids, row, how.biases), np.flatnonzero(np.isin(ids, recent)), how.repeat_penalty)
+    row = counted(ids, row, recent, how.frequency_penalty, how.presence_penalty)
     if how.temperature <= 0:
         return int(ids[row.argmax()])
     kept = min_p(top_p(top_k(row, how.top_k), how.top_p), how.min_p)
     return int(ids[drawn(Candidates(kept.ids, kept.logits / how.temperature), u)])
+
+
+def biased(ids: Ints, row: F, biases: Sequence[tuple[int, float]]) -> F:
+    """The logits [k] of tokens [k], with a number added to those of some tokens."""
+    row = row.copy() if biases else row
+    for token, bias in biases:
+        row[ids == token] += bias
+    return row
+
+
+def counted(ids: Ints, row: F, recent: Sequence[int], frequency: float, presence: float) -> F:
+    """The logits [k] of tokens [k], less `frequency` for each time that the token is among `recent`, and `presence` once."""
+    if not (frequency or presence) or not len(recent):
+        return row
+    seen, times = np.unique(np.asarray(recent), return_counts=True)
+    count = np.where(np.isin(ids, seen), times[np.searchsorted(seen, ids).clip(max=len(seen) - 1)], 0)
+    return row - (count * frequency + (count > 0) * presence).astype(row.dtype)
 
 
 def penalized(row: F, recent: Sequence[int] | Ints, penalty: float) -> F:

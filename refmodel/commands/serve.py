@@ -1,0 +1,62 @@
+"""`refmodel serve`: answer other programs over HTTP."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import RefmodelError
+from ..machine.threads import use
+from ..report.console import err
+from .compiling import prepare
+from .options import ModelPath, NumericsName, Threads, file_of, model_of, numerics_of
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
+NEEDED = ("starlette", "uvicorn")
+CALLS = [[0], [0] * 7, [0] * 8]  # one token, a few, many: what a batch will have
+SWITCH = 0.0005  # seconds after which the thread that computes lets the one that answers go on
+
+
+def serve(
+    model: ModelPath,
+    host: Annotated[str, typer.Option(help="The address to listen on. 0.0.0.0 is every one of this machine.")] = LOCAL[0],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any free one.")] = 8080,
+    name: Annotated[str, typer.Option(help="What clients call the model. Default: the file's name.")] = "",
+    numerics: NumericsName = "fast",
+    ctx: Annotated[int, typer.Option(min=2, help="At most N tokens of a prompt and its text.", metavar="N")] = 4096,
+    parallel: Annotated[int, typer.Option(min=1, help="At most N texts are computed at once.", metavar="N")] = 64,
+    waiting: Annotated[int, typer.Option(min=0, help="At most N more requests wait for their turn.", metavar="N")] = 256,
+    body: Annotated[int, typer.Option(min=1024, help="At most N bytes of a request.", metavar="N")] = 4 << 20,
+    seconds: Annotated[float, typer.Option(min=0.1, help="At most this long for one request.")] = 600,
+    patience: Annotated[float, typer.Option(min=0.1, help="Seconds that a client may take to send, or to read a piece.")] = 30,
+    api_key: Annotated[str, typer.Option(envvar="REFMODEL_API_KEY", help="Only requests with this key are answered.")] = "",
+    chat_template: Annotated[
+        str, typer.Option(help="A template's name in the file, chatml, a file, or Jinja itself.", metavar="NAME")
+    ] = "",
+    threads: Threads = None,
+) -> None:
+    """Answer OpenAI's and llama-server's requests over HTTP, each under a route of its own."""
+    if missing := [module for module in NEEDED if importlib.util.find_spec(module) is None]:
+        raise RefmodelError(f"serve needs {' and '.join(missing)}: pip install 'refmodel[serve]'")
+    use(threads)
+    from ..serve.limits import Limits
+    from ..serve.served import Served
+    from ..serve.server import listening
+    from ..serve.server import serve as answer
+    from ..text.templates import template_of
+
+    loaded, policy = model_of(model), numerics_of(numerics)
+    template = template_of(loaded.file.metadata, chat_template)
+    limits = Limits(body, ctx, parallel, waiting, seconds, patience)
+    served = Served(name or Path(file_of(model)).name.removesuffix(".gguf"), loaded, template.text, limits)
+    at = listening(host, port)
+    prepare(loaded, policy, CALLS)
+    if template.note:
+        err.print(template.note, style="dim")
+    if host not in LOCAL and not api_key:
+        err.print("warning: anyone who reaches this address may ask; --api-key closes it", style="yellow")
+    sys.setswitchinterval(SWITCH)
+    where = f"http://{f'[{host}]' if ':' in host else host}:{at.getsockname()[1]}"
+    answer(served, policy, at, api_key, lambda: err.print(f"{served.name} listens on {where}; Ctrl-C ends", soft_wrap=True))
