@@ -109,9 +109,8 @@ def run(
     from ..text.sampling import Sampling
 
     engine = with_faults(model_of(model, mtp_file), numerics_of(numerics), fault)
-    loaded, policy, mtp = engine.model, engine.numerics, mtp or mtp_file is not None
-    how = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed=seed)
-    stops, prompts = stop or (), prompts_of(prompt, file)
+    loaded, policy, stops, mtp = engine.model, engine.numerics, stop or (), mtp or mtp_file is not None
+    how, prompts = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed=seed), prompts_of(prompt, file)
     if chat:
         refuse_options_of_one_reply(tokens, timing, as_json, mtp, len(prompts))
         conversation = conversation_of(loaded, chat_template, chat_template_file, chat_template_kwargs, system, think)
