@@ -89,7 +89,7 @@ class Asked:
     dequantized: bool
     mtp: bool
     strict: bool
-    faults: str
+    faults: str = ""
 
 
 def diff(
