@@ -1,6 +1,6 @@
 """A model for EleutherAI's lm-evaluation-harness: `--model refmodel`, with a route.
 
-`python -m refmodel.lm_eval ARGS` is the harness's own command with this model in it; in a program, importing this module registers it.
+`python -m refmodel.lm_eval ARGS` is the harness's own command with this model in it. In a program, import this module.
 The harness tokenizes, windows and averages as it does for transformers' models; here the tokens are scored and written.
 """
 

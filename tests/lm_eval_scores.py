@@ -1,4 +1,4 @@
-"""The same harness, the same local tasks, the same trained weights: transformers and refmodel. Prints JSON for test_live_lm_eval.py.
+"""The same harness, local tasks and trained weights in transformers and refmodel. Prints JSON for test_live_lm_eval.py.
 
     python tests/lm_eval_scores.py COUNT [ROUTE]
 
@@ -17,8 +17,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "golden"), str(ROOT / "golden" / "train")]
 AUSTEN = ROOT / "golden" / "models" / "austen-BF16.gguf"
 CUTS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 TASKS = {
-    "sums": 'output_type: multiple_choice\ndoc_to_text: "{{shots}}{{a}} + {{b}} ="\ndoc_to_choice: choices\ndoc_to_target: 0\nmetric_list: [{metric: acc}]',
-    "prose": 'output_type: loglikelihood_rolling\ndoc_to_text: ""\ndoc_to_target: "{{text}}"\nmetric_list: [{metric: word_perplexity}]',
+    "sums": 'output_type: multiple_choice\ndoc_to_text: "{{shots}}{{a}} + {{b}} ="\ndoc_to_choice: choices\ndoc_to_target: 0\n'
+    "metric_list: [{metric: acc}]",
+    "prose": 'output_type: loglikelihood_rolling\ndoc_to_text: ""\ndoc_to_target: "{{text}}"\n'
+    "metric_list: [{metric: word_perplexity}]",
     "written": 'output_type: generate_until\ndoc_to_text: "{{shots}}{{a}} + {{b}} ="\ndoc_to_target: "{{choices[0]}}"\n'
     'generation_kwargs: {until: ["\\n"], max_gen_toks: 8, do_sample: false}\nmetric_list: [{metric: exact_match}]',
 }
