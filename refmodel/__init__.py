@@ -57,6 +57,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("refmodel")
+    if name == "torch":
+        return import_module(".torch", __name__)
     for module, names in _HOMES.items():
         if name in names:
             check_links()

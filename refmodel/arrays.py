@@ -5,11 +5,13 @@ D head_dim; Dk Dv Hk Hv of the delta rule, C convolution channels, K taps of the
 O rows and I columns of a matrix, X experts and U of them used for a token. There is no batch axis.
 """
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # refmodel.torch needs NumPy and safetensors only
+    from gguf import GGMLQuantizationType
 
 F = NDArray[np.floating[Any]]
 DType = type[np.floating[Any]]
@@ -40,7 +42,7 @@ class Matrix(Protocol):
         ...
 
     @property
-    def type(self) -> GGMLQuantizationType:
+    def type(self) -> "GGMLQuantizationType":
         """The tensor type, which says how a row is packed."""
         ...
 

@@ -16,10 +16,12 @@ from typing import Any, NoReturn
 import typer
 
 from . import check_links
+from .commands.anatomy import anatomy
 from .commands.demo import demo
 from .commands.diff import diff
 from .commands.golden import app as golden
 from .commands.info import info
+from .commands.logits import write
 from .commands.match import app as dumps
 from .commands.oracle import oracle
 from .commands.route import route
@@ -42,9 +44,11 @@ app = typer.Typer(
     epilog="New here? `refmodel demo` shows everything in a minute. The exit status is 0 if all is well, 1 if a comparison or "
     "a proof failed, 2 if the command could not be carried out.",
 )
-for command in (demo, info, run, serve, diff, trace, route, surgery, verify, oracle, warmup, version):  # as a newcomer needs them
+# as a newcomer needs them
+for command in (demo, info, run, serve, diff, trace, anatomy, route, surgery, verify, oracle, warmup, version):
     app.command()(command)
 app.add_typer(golden, name="golden")
+dumps.command()(write)
 app.add_typer(dumps, name="dumps")
 app.add_typer(sweep, name="sweep")
 app.callback(invoke_without_command=True)(start)

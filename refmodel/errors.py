@@ -1,12 +1,18 @@
 """What can be wrong with a user's file, words or machine. Each message is one line a user can act on."""
 
+LONGEST = 4000
+
 
 class RefmodelError(Exception):
     """The root of all errors that a user's file, words or machine can cause.
 
     The message is one line that says where, what was found, what was expected and what to do. The command line prints it and
-    exits with 2.
+    exits with 2. Of a message with more than LONGEST characters, such as one that names a long token, the two ends are kept.
     """
+
+    def __init__(self, message: str = "") -> None:
+        cut = LONGEST // 2
+        super().__init__(message if len(message) <= LONGEST else f"{message[:cut]}[...]{message[-cut:]}")
 
 
 class FileError(RefmodelError):

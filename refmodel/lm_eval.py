@@ -7,7 +7,6 @@ The harness tokenizes, windows and averages as it does for transformers' models;
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,14 +20,12 @@ from .commands.options import model_of, numerics_of
 from .errors import RefmodelError
 from .model.batch import Batch
 from .model.route import Route
-from .serve.job import Job
-from .serve.limits import Limits
-from .serve.wishes import Ended, Event, Failed, Piece, Wish, Written
-from .serve.worker import Worker
 from .text.chat import Conversation
 from .text.likelihoods import log_softmax
+from .text.reply import Reply
 from .text.sampling import Sampling
 from .text.templates import template_of
+from .text.together import Task, write_together
 
 AT_ONCE = 2048  # tokens of contexts that are computed together
 ROWS = 64  # tokens whose logits are made together
@@ -146,15 +143,19 @@ class Harnessed(TemplateLM):
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """The text that follows each context, up to the first of `until`."""
-        wishes = [self.wish(*request.args) for request in requests]
-        worker = Worker(self.model, self.policy, Limits(parallel=self.texts, seconds=float("inf")), lambda _: None)
-        texts = written(worker, wishes, disable_tqdm)
+        tasks = [self.task(*request.args) for request in requests]
+        with tqdm(total=len(tasks), desc="writing", disable=disable_tqdm) as bar:
+            for how in dict.fromkeys(how for _, how in tasks):
+                some = [task for task, its in tasks if its == how]
+                for _ in write_together(self.model.batch(self.policy), some, self.route, how, self.texts):
+                    bar.update()
+        texts = [task.reply.text for task, _ in tasks]
         for request, text in zip(requests, texts):
             self.cache_hook.add_partial("generate_until", request.args, text)
         return texts
 
-    def wish(self, context: str, settings: Mapping[str, Any]) -> Wish:
-        """A request of the harness as a Wish."""
+    def task(self, context: str, settings: Mapping[str, Any]) -> tuple[Task, Sampling]:
+        """What a request of the harness asks to be written, and how."""
         names = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
         count = next((int(settings[name]) for name in names if settings.get(name) is not None), self.max_gen_toks)
         if not 0 < count < self.max_length:
@@ -168,7 +169,7 @@ class Harnessed(TemplateLM):
             min_p=float(settings.get("min_p", 0)),
         )
         ids = self.tok_encode(context)[-(self.max_length - count) :]
-        return Wish(self.route, ids, count, [how], [until] if isinstance(until, str) else list(until))
+        return Task(ids, count, Reply(self.model.tokenizer, [until] if isinstance(until, str) else until)), how
 
 
 def cut(context: list[int], continuation: list[int], most: int) -> Pair:
@@ -229,28 +230,6 @@ def judged(rows: F, tokens: Sequence[int]) -> tuple[float, bool]:
     """The log-likelihood of tokens [T] under logits [T, V], in nats, and whether each is the likeliest."""
     value = sum(float(log_softmax(row)[token]) for row, token in zip(rows, tokens, strict=True))
     return value, all(int(row.argmax()) == token for row, token in zip(rows, tokens))
-
-
-def written(worker: Worker, wishes: Sequence[Wish], silent: bool) -> list[str]:
-    """The first text of each wish. RefmodelError if one failed."""
-    told = SimpleQueue[list[tuple[Job, list[Event]]]]()
-    worker.post = told.put
-    jobs = {worker.submit(wish): Written() for wish in wishes}
-    worker.start()
-    try:
-        with tqdm(total=len(jobs), desc="writing", disable=silent) as bar:
-            while any(text.ended is None for text in jobs.values()):
-                for job, events in told.get():
-                    for event in events:
-                        if isinstance(event, Failed):
-                            raise RefmodelError(event.refusal.message)
-                        if isinstance(event, Piece | Ended):
-                            jobs[job].add(event)
-                        if isinstance(event, Ended):
-                            bar.update()
-    finally:
-        worker.stop()
-    return [text.text for text in jobs.values()]
 
 
 def main() -> None:

@@ -51,6 +51,7 @@ OTHERS = {
         ["lm_eval", "torch", "transformers"],
         "name a Python with lm_eval, torch and transformers in REFMODEL_LM_EVAL_PYTHON",
     ),
+    "campaign": ("REFMODEL_CAMPAIGN", ["refmodel_campaign"], "set REFMODEL_CAMPAIGN=1 (each takes a minute or more)"),
     "llama_source": ("REFMODEL_LLAMA_SOURCE", ["conversion"], "name a checkout of llama.cpp in REFMODEL_LLAMA_SOURCE"),
 }
 LEFT_OUT, BEFORE = pytest.StashKey[Counter[str]](), pytest.StashKey[dict[str, tuple[int, int]]]()
@@ -153,6 +154,11 @@ def lm_eval_python() -> str:
     """A Python with lm_eval, torch and transformers."""
     given, _ = given_or_module("lm_eval_python")
     return given or sys.executable
+
+
+@pytest.fixture(scope="session")
+def campaign() -> None:
+    """Tests that need nothing but time."""
 
 
 @pytest.fixture(scope="session")

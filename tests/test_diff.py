@@ -76,6 +76,16 @@ def test_axes_of_length_one_are_no_difference_of_shape_and_no_others():
     assert compare("x", x[:2], x[:1]).problem == "shape [2], theirs [1]"
 
 
+def test_numbers_that_are_not_finite_are_measured_around_if_both_sides_have_the_same():
+    ours, nan, inf = np.array([1.0, np.nan, 3.0, np.inf]), np.nan, np.inf
+    row = compare("x", ours, np.array([1.5, nan, 3.0, inf]))
+    assert (row.holes, row.differ, row.problem) == (2, 1, "")
+    assert row.nmse == pytest.approx(0.25 / 11.25)
+    for theirs in ([1.0, nan, 3.0, -inf], [1.0, inf, 3.0, inf], [nan, nan, 3.0, inf], [1.0, 2.0, 3.0, inf], [1.0, nan, 3.0, 4.0]):
+        assert "not finite" in compare("x", ours, np.array(theirs)).problem
+    assert compare_logits(ours[None], ours[None]) == []
+
+
 def test_differing_bits_are_counted_as_float32():
     row = compare("x", np.array([1.0, 2.0, 3.0 + 1e-12]), np.array([1, np.nextafter(np.float32(2), np.float32(3)), 3], np.float32))
     assert row.differ == 1

@@ -6,6 +6,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +121,7 @@ def test_routes_of_a_file(tmp_path, text):
 def test_a_file_without_routes_is_one_line(tmp_path, text):
     path = tmp_path / "routes"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(SweepError, match="routes") as caught:
+    with pytest.raises(RefmodelError, match="routes") as caught:
         routes_of_file(path, 3)
     assert "\n" not in str(caught.value)
 
@@ -153,7 +154,7 @@ def test_kl_is_nothing_without_a_route_and_something_with_one(model_path, text_f
 
 def test_questions_in_portions_have_the_scores_of_the_whole(model_path):
     model = refmodel.load(model_path)
-    ids = model.tokenizer.encode(TEXT * 40, add_special=False)
+    ids = model.tokenizer.encode(TEXT * 30, add_special=False)
     probe = text_probe("nll", ids, None, False)
     assert len(probe.sequences) > 1
     n = probe.facts.questions
@@ -161,17 +162,17 @@ def test_questions_in_portions_have_the_scores_of_the_whole(model_path):
 
     def asked(first, stop):
         calls = probe.calls(first, stop, None)
-        return probe.answers(first, stop, [call.take(model.forward(call.tokens, None, "numpy")) for call in calls])
+        return probe.answers(first, stop, [call.take(model.forward(call.tokens, None, "numpy")[call.first :]) for call in calls])
 
-    parts = [answer for first in range(0, n, 97) for answer in asked(first, min(n, first + 97))]
-    assert parts == asked(0, n)
+    cuts = [0, 48, len(probe.sequences[0]) + 5, n]  # in a sequence, and across two
+    assert [answer for first, stop in pairwise(cuts) for answer in asked(first, stop)] == asked(0, n)
 
 
 def test_a_second_run_computes_nothing(model_path, text_file, tmp_path):
     ledger = tmp_path / "l.db"
     words = (model_path, "--all", "--probe", f"nll:{text_file}", "-o", ledger, "--numerics", "numpy", "--json")
     first, second = (json.loads(sweep(*words)[1]) for _ in range(2))
-    assert first["block_visits"] > 0 == second["block_visits"]
+    assert first["block_runs"] > 0 == second["block_runs"]
     with opened(ledger) as base:
         assert len(base.answers()) == 7
 
@@ -276,3 +277,41 @@ def test_a_route_that_a_runtime_cannot_load_is_run_and_marked(tmp_path, text_fil
     assert base["note"] == ""
     assert all("not in" in line["note"] and line["n"] == base["n"] for line in others)
     assert len(lines(ledger, "--loadable")) == 1
+
+
+def test_a_beam_tries_several_windows_and_two_passes_go_on_where_it_was_best(tmp_path, text_file):
+    model = tiny.build(tmp_path / "m.gguf", "llama", n_layer=4, alike="the blocks are as many as the heads of a key")
+    words = ("--probe", f"nll:{text_file}", "--tokens", "12", "--numerics", "numpy", "--json")
+    beam, passes = tmp_path / "beam.db", tmp_path / "passes.db"
+    assert sweep(model, "--beam", "--windows", "size=1", "-o", beam, *words)[0] == 0
+    found = {line["route"] for line in lines(beam)}
+    assert {"blocks:0,0", "blocks:0,1", "blocks:0,1;1,2", "blocks:1,2;2,3;3,4"} <= found
+    assert len(found) == 1 + 4 + 6 + 4
+    assert sweep(model, "--two-pass", "-o", passes, *words)[0] == 0
+    coarse, fine = (lines(passes, "--size", size)[1:] for size in (2, 1))
+    assert [line["route"] for line in coarse] == ["blocks:0,2", "blocks:1,3", "blocks:2,4"]
+    best = min(coarse, key=lambda line: line["scores"]["nll"])
+    assert [(line["dup_start"], line["dup_end"]) for line in fine] == [
+        (i, i + 1) for i in range(best["dup_start"], best["dup_end"])
+    ]
+    assert sweep(model, "--two-pass", "--all", "-o", passes, *words)[0] == 2
+
+
+def test_a_race_reports_its_rungs_and_is_in_the_ledger(model_path, text_file, tmp_path):
+    ledger = tmp_path / "l.db"
+    words = (model_path, "--all", "--probe", f"nll:{text_file}", "--race", "-o", ledger, "--numerics", "numpy", "--json")
+    first = json.loads(sweep(*words)[1])
+    assert [rung["questions"] for rung in first["rungs"]] == sorted(rung["questions"] for rung in first["rungs"])
+    assert json.loads(sweep(*words)[1]) == first | {"block_runs": 0}
+    assert lines(ledger)[0]["n"] == first["rungs"][-1]["questions"]
+
+
+def test_held_out_questions_are_asked_of_the_finalists_only(model_path, text_file, tmp_path):
+    ledger, other = tmp_path / "l.db", tmp_path / "other.txt"
+    other.write_text("a ship came over the sea to the old house")
+    words = (model_path, "--all", "--probe", f"nll:{text_file}", "--held-out", f"nll:{other}", "-o", ledger, "--numerics", "numpy")
+    figures = json.loads(sweep(*words, "--json")[1])
+    assert figures["verdicts"][0]["held_out"]["p"] <= 1
+    found = [line for line in lines(ledger) if len(line["scores"]) == 2]
+    assert {"blocks:0,0", figures["verdicts"][0]["route"]} <= {line["route"] for line in found}
+    assert sweep(*words, "--held-out", f"kl:{other}")[0] == 2

@@ -8,7 +8,7 @@ import tiny
 from test_diff import CALLS, Record
 
 import refmodel
-from refmodel.compare.other_side import ALL, Other
+from refmodel.compare.other_side import ALL, Other, compare
 from refmodel.compare.verdict import EQUAL, EXPLAINED, WRONG, equal, explained, judge, measured, stem
 from refmodel.forward.taps import in_call
 from refmodel.llamacpp.builds import JUDGE
@@ -141,6 +141,28 @@ def test_what_cannot_be_measured_is_wrong(spoil, problem, model):
     found = verdict_on(model, taps, REFERENCE)
     assert (found.word, found.first.name) == (WRONG, "l_out-1")
     assert problem in found.first.problem
+
+
+def test_numbers_that_overflow_alike_are_no_fault_and_hide_none_before_them(model):
+    """An epsilon below what a norm adds it to: its root is no number, in any program that computes this model."""
+    sick = model.with_hparams(eps=-1e9)
+    taps = run_of(sick, REFERENCE)
+    assert np.isnan(taps["norm-0"]).all()
+    healthy = verdict_on(sick, taps, REFERENCE, KNOWN)
+    assert healthy.word == EQUAL
+    assert "norm-0" in healthy.rows
+    assert not {"l_out-1", "result_output"} - set(equal_rows(sick, taps))
+    embed = next(iter(taps))
+    taps[embed] = taps[embed] * np.float32(1.01)
+    assert verdict_on(sick, taps, REFERENCE, KNOWN).first.name == embed
+    finite = verdict_on(model, run_of(sick, REFERENCE), REFERENCE, KNOWN)
+    assert (finite.word, finite.first.name) == (WRONG, "norm-0"), "ours is finite there"
+
+
+def equal_rows(model, taps):
+    other = other_of(model, taps, REFERENCE, KNOWN)
+    rows = compare(model, model.route(), other, REFERENCE, "", lambda name: None).rows
+    return {row.name: row for row in rows if row.holes and not row.differ and not row.problem}
 
 
 def test_a_tensor_that_ours_lacks_is_wrong(model):

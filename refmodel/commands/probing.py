@@ -11,16 +11,16 @@ from .options import file_of
 
 if TYPE_CHECKING:
     from ..model.model import Model
-    from ..sweep.probes.probe import Forced
+    from ..sweep.engines import Probe
 
-Maker = Callable[["Model", str, str, int, str], "Forced"]
+Maker = Callable[["Model", str, str, int, str], "Probe"]
 """(model, the probe's name, what follows its kind, at most this many tokens of a text, whose held-out half it is) -> probe."""
 
 
-def probes_of(model: "Model", words: Sequence[str], held_out: Sequence[str], most: int) -> "dict[str, Forced]":
+def probes_of(model: "Model", words: Sequence[str], held_out: Sequence[str], most: int) -> "dict[str, Probe]":
     """The probes of these words, by name: the kind, and the file's name too where a kind comes up twice.
 
-    held_out  words of probes whose questions check the winners by the probe of the same kind
+    held_out  words of probes whose questions check the winners by the probe of the same kind; our own sets have theirs
     most      of a text, the first tokens that count; 0: all
 
     SweepError for an unknown kind, FileError for a file that is missing.
@@ -33,12 +33,13 @@ def probes_of(model: "Model", words: Sequence[str], held_out: Sequence[str], mos
         kind, rest = kind_of(word)
         name = kind if kinds[kind] == 1 else f"{kind}:{Path(rest).name}"
         probes.append(MAKERS[kind](model, name, rest, most, ""))
-    for word in held_out:
+    own = [word for word in words if kind_of(word)[0] in WRITTEN and not kind_of(word)[1].strip("0123456789")]
+    for word in [*held_out, *own]:
         kind, rest = kind_of(word)
         of = next((probe.facts.name for probe in probes if probe.facts.name.partition(":")[0] == kind), None)
         if of is None:
             raise SweepError(f"--held-out {word}: no --probe is of this kind; give one, or leave this out")
-        probes.append(MAKERS[kind](model, f"{of}, held out: {Path(rest).name}", rest, most, of))
+        probes.append(MAKERS[kind](model, f"{of} held out {Path(rest).name}".rstrip(), rest, most, of))
     found = by_name(probes)
     if len(found) < len(probes):
         raise SweepError("two probes have one name; give files of different names")
@@ -56,7 +57,7 @@ def kind_of(word: str) -> tuple[str, str]:
 def text(distance: bool) -> Maker:
     """A probe over a text file: the loss of each token, or the distance from the unrouted model."""
 
-    def make(model: "Model", name: str, rest: str, most: int, of: str) -> "Forced":
+    def make(model: "Model", name: str, rest: str, most: int, of: str) -> "Probe":
         from ..sweep.probes.text import text_probe
 
         if not rest:
@@ -70,4 +71,33 @@ def text(distance: bool) -> Maker:
     return make
 
 
-MAKERS: dict[str, Maker] = {"nll": text(False), "kl": text(True)}
+def written(kind: str) -> Maker:
+    """A probe that lets the model write: a file of questions, or how many of our own."""
+
+    def make(model: "Model", name: str, rest: str, most: int, of: str) -> "Probe":
+        from ..sweep.asking import asker
+        from ..sweep.probes.written import written_probe
+
+        given = None if not rest else int(rest) if rest.isdigit() else file_of(rest)
+        return written_probe(name, kind, given, asker(model), of)
+
+    return make
+
+
+def one_pass(digits: bool) -> Maker:
+    """A probe of one pass a question, over a file of records: choices, or digits."""
+
+    def make(model: "Model", name: str, rest: str, most: int, of: str) -> "Probe":
+        from ..sweep.asking import asker
+        from ..sweep.probes.choices import choices_probe, digits_probe
+
+        if not rest:
+            raise SweepError(f"--probe {name}: needs a file of questions: --probe {name}:FILE")
+        return (digits_probe if digits else choices_probe)(name, file_of(rest), asker(model), model.tokenizer, of)
+
+    return make
+
+
+WRITTEN = ("ng-math", "cf-math", "ng-eq", "cf-eq", "reasoning")
+MAKERS: dict[str, Maker] = {"nll": text(False), "kl": text(True), "choices": one_pass(False), "digits": one_pass(True)}
+MAKERS |= {kind: written(kind) for kind in WRITTEN}

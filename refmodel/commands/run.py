@@ -18,7 +18,6 @@ from .options import (
     Mtp,
     MtpFile,
     NumericsName,
-    Prompt,
     RouteText,
     Special,
     Threads,
@@ -27,6 +26,7 @@ from .options import (
     numerics_of,
     token_ids,
 )
+from .several import PromptFile, Prompts, prompts_of, write_several
 from .writing import write
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ ShowTiming = Annotated[bool, typer.Option("--timing", help="Show where the time 
 
 def run(
     model: ModelPath,
-    prompt: Prompt = "",
+    prompt: Prompts = None,
+    file: PromptFile = None,
     tokens: TokenText = "",
     route: RouteText = "",
     numerics: NumericsName = "fast",
@@ -102,24 +103,45 @@ def run(
 ) -> None:
     """Generate text under any route, greedily or by seeded sampling, or chat with --chat."""
     use(threads)
-    from ..text.generate import generate, room
-    from ..text.reply import Reply
     from ..text.sampling import Sampling
 
     loaded, policy, mtp = model_of(model, mtp_file), numerics_of(numerics), mtp or mtp_file is not None
-    how, stops = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed=seed), stop or ()
+    how = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed=seed)
+    stops, prompts = stop or (), prompts_of(prompt, file)
     if chat:
-        refuse_options_of_one_reply(tokens, timing, as_json, mtp)
+        refuse_options_of_one_reply(tokens, timing, as_json, mtp, len(prompts))
         conversation = conversation_of(loaded, chat_template, chat_template_file, chat_template_kwargs, system, think)
-        talk(dialogue_of(loaded, route, policy, how, n, ctx, stops, conversation, think_budget), prompt)
+        talk(dialogue_of(loaded, route, policy, how, n, ctx, stops, conversation, think_budget), *prompts)
         return
     refuse_chat_options(system, think, think_budget, chat_template, chat_template_file, chat_template_kwargs)
-    ids = token_ids(loaded, prompt, tokens, special)
-    session, timed = session_of(loaded, route, policy, timing, mtp)
-    count = room(ctx, len(ids), n or 64)
+    if file is not None or len(prompts) > 1:
+        refuse(bool(tokens) or timing or mtp, "--tokens, --timing and --mtp are for one reply; leave them out, or give one prompt")
+        write_several(loaded, policy, loaded.route(route), prompts, special, how, n or 64, ctx, stops, as_json)
+        return
+    ids = token_ids(loaded, "".join(prompts), tokens, special)
+    write_one(loaded, policy, *session_of(loaded, route, policy, timing, mtp), ids, how, n or 64, ctx, stops, as_json)
+
+
+def write_one(
+    model: "Model",
+    policy: "Numerics",
+    session: "Session",
+    timed: "Timing | None",
+    ids: Sequence[int],
+    how: "Sampling",
+    n: int,
+    ctx: int,
+    stops: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Write one reply of at most n tokens to a prompt of these ids, and what it took. Arguments as the options say them."""
+    from ..text.generate import generate, room
+    from ..text.reply import Reply
+
+    count = room(ctx, len(ids), n)
     session.reserve(len(ids) + count)
-    prepare(loaded, policy, [ids])
-    figures = write(Reply(loaded.tokenizer, stops), generate(session, ids, count, how), len(ids), policy.name, as_json, timed)
+    prepare(model, policy, [ids])
+    figures = write(Reply(model.tokenizer, stops), generate(session, ids, count, how), len(ids), policy.name, as_json, timed)
     show(figures | (guesses(session.draft) if session.draft else {}), timed, as_json)
 
 
@@ -129,8 +151,9 @@ def refuse(condition: bool, why: str) -> None:
         raise RefmodelError(why)
 
 
-def refuse_options_of_one_reply(tokens: str, timing: bool, as_json: bool, mtp: bool) -> None:
+def refuse_options_of_one_reply(tokens: str, timing: bool, as_json: bool, mtp: bool, prompts: int) -> None:
     """RefmodelError for options that a chat does not have."""
+    refuse(prompts > 1, "--chat is one conversation; give one -p, or each message as a line of standard input")
     refuse(bool(tokens), "--chat takes text, by -p or line by line; leave out --tokens")
     refuse(timing or as_json or mtp, "--timing, --json and --mtp are for one reply; leave them out, or leave out --chat")
 
@@ -222,7 +245,7 @@ def dialogue_of(
     return Dialogue(model, model.route(route), policy, conversation, how, n or 1024, ctx, stops, budget)
 
 
-def talk(dialogue: "Dialogue", message: str) -> None:
+def talk(dialogue: "Dialogue", message: str = "") -> None:
     """One turn with the message; without one, a turn for each line of standard input."""
     lines = [message] if message else sys.stdin
     if sys.stdin.isatty() and not message:

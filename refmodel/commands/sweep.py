@@ -1,6 +1,6 @@
 """`refmodel sweep`: try routes, and show what was found."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,11 +18,19 @@ from .probing import probes_of
 
 if TYPE_CHECKING:
     from ..model.model import Model
-    from ..model.route import Route
+    from ..sweep.engines import Local, Probe
     from ..sweep.ledger import Sweep
-    from ..sweep.probes.probe import Forced
     from ..sweep.results import Result, Results
-    from ..sweep.sweep import Note
+    from ..sweep.sweep import Note, Run
+    from ..sweep.windows import Wishes
+
+    Search = Callable[[Run], dict[str, Any]]  # asks its routes; returns figures for --json
+
+
+PROBES = (
+    "What routes are scored by; may be given again: nll:TEXT, kl:TEXT, choices:FILE, digits:FILE; ng-math, cf-math, ng-eq, cf-eq, "
+    "reasoning, each with :FILE, :NUMBER of our own questions, or nothing."
+)
 
 
 class Group(TyperGroup):
@@ -46,10 +54,7 @@ sweep = typer.Typer(
 def run(
     model: ModelPath,
     output: Annotated[Path, typer.Option("-o", "--output", help="The ledger: a file that is begun, or continued.")],
-    probe: Annotated[
-        list[str],
-        typer.Option(metavar="KIND[:FILE]", help="What routes are scored by; may be given again. nll:TEXTFILE, kl:TEXTFILE"),
-    ],
+    probe: Annotated[list[str], typer.Option(metavar="KIND[:FILE]", help=PROBES)],
     every: Annotated[bool, typer.Option("--all", help="Every window (i, j).")] = False,
     windows: Annotated[
         list[str] | None, typer.Option(help='Some windows: "size=4 stride=1 start=8..32"; may be given again.')
@@ -57,6 +62,10 @@ def run(
     skip: Annotated[bool, typer.Option("--skip", help="Leave each window out.")] = False,
     swap: Annotated[bool, typer.Option("--swap", help="Exchange each window with the next one of its size.")] = False,
     times: Annotated[int, typer.Option(min=0, help="Run each window N times in all.", metavar="N")] = 0,
+    beam: Annotated[bool, typer.Option("--beam", help="Also routes of two and three of the best windows, by beam search.")] = False,
+    two_pass: Annotated[
+        bool, typer.Option("--two-pass", help="Large windows first, then small ones where those are best.")
+    ] = False,
     routes: Annotated[Path | None, typer.Option(help="A file with routes, one a line, or JSON.")] = None,
     held_out: Annotated[
         list[str] | None, typer.Option(metavar="KIND:FILE", help="Questions that only check the best routes; may be given again.")
@@ -66,55 +75,83 @@ def run(
         typer.Option("--race/--full", help="Race: losers leave after a few questions. Full: all meet all, as a heatmap needs."),
     ] = False,
     tokens: Annotated[int, typer.Option(min=0, help="Only the first N tokens of each text; 0 is all.", metavar="N")] = 0,
+    memory: Annotated[
+        float,
+        typer.Option(min=0, help="At most so many GiB for states; 0 is half of what is free.", metavar="GIB"),
+    ] = 0,
     numerics: NumericsName = "fast",
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Score every route of a plan by every probe. What is in the ledger already is not computed again."""
     use(threads)
-    from ..sweep.windows import Wishes, planned
+    from ..sweep.engines import Local
+    from ..sweep.windows import Wishes
 
     wishes = Wishes(every, windows or (), skip, swap, times, routes and file_of(str(routes)))
-    if not wishes.any:
-        raise SweepError("nothing to try: give --all, --windows, --skip, --swap, --times or --routes")
     loaded = model_of(model)
+    search = search_of(loaded.n_layer, wishes, beam, two_pass, race)
     probes = probes_of(loaded, probe, held_out or (), tokens)
-    plan = planned(wishes, loaded.n_layer)
     check_target(output, loaded.file.parts)
-    figures = swept(loaded, probes, plan, numerics, output, race)
+    policy = numerics_of(numerics)
+    engine = Local(loaded, policy, int(memory * 2**30) or None)
+    figures = swept(engine, probes, search, policy.name, output, lambda: prepare(loaded, policy, [[0] * 512]))
     if as_json:
         out.json(figures)
     else:
         said(output, figures)
 
 
+def search_of(n_layer: int, wishes: "Wishes", beam: bool, two_pass: bool, racing: bool) -> "Search":
+    """How a sweep goes through which routes: all, a race, or a search. SweepError for options that do not go together."""
+    from ..sweep import search, sweep
+    from ..sweep.windows import every_window, planned, window_of
+
+    if not (wishes.any or beam or two_pass):
+        raise SweepError("nothing to try: give --all, --windows, --skip, --swap, --times, --routes, --beam or --two-pass")
+    if beam + two_pass + racing > 1 or (two_pass and wishes.any):
+        raise SweepError("--beam, --two-pass and --race exclude each other, and --two-pass chooses its windows; leave one out")
+    if two_pass:
+        return lambda run: {"routes": len(search.two_passes(run))}
+    plan = planned(wishes, n_layer)
+    if beam:
+        windows = [window for route in plan[1:] if (window := window_of(route))] if wishes.any else every_window(n_layer)
+        return lambda run: {"routes": len(search.beam(run, windows))}
+
+    def raced(run: "Run") -> dict[str, Any]:
+        won = sweep.race(run, plan)
+        return {"routes": len(plan), "rungs": [asdict(rung) for rung in won.rungs], "asked": won.asked, "sure": won.sure}
+
+    def through(run: "Run") -> dict[str, Any]:
+        sweep.full(run, plan)
+        return {"routes": len(plan)}
+
+    return raced if racing else through
+
+
 def swept(
-    model: "Model", probes: "dict[str, Forced]", plan: "Sequence[Route]", numerics: str, output: Path, racing: bool
+    engine: "Local", probes: "dict[str, Probe]", search: "Search", numerics: str, output: Path, ready: "Callable[[], None]"
 ) -> dict[str, Any]:
-    """Run the plan into the ledger. Returns figures for --json."""
+    """Run a search into the ledger, then ask the finalists what was held out. Returns figures for --json.
+
+    ready  called when the ledger is known to be of this sweep, before the first pass
+    """
     from ..report.progress import sweeping
-    from ..sweep.engines import Local
     from ..sweep.ledger import made
     from ..sweep.results import results
-    from ..sweep.sweep import Run, full, hold_out, race
+    from ..sweep.sweep import Run, hold_out
     from ..sweep.verdict import verdicts
 
-    policy = numerics_of(numerics)
-    about = about_of(model, policy.name, probes)
-    engine = Local(model, policy)
-    figures: dict[str, Any] = {"ledger": str(output), "model": about.model, "numerics": about.numerics, "routes": len(plan)}
+    about = about_of(engine.model, numerics, probes)
     with made(output, about) as ledger:
-        prepare(model, policy, [[0] * 512])
+        ready()
         with sweeping(err) as seen:
-            run = Run(ledger, probes, engine, runtimes_of(model), seen)
-            if racing:
-                won = race(run, plan)
-                figures |= {"rungs": [asdict(rung) for rung in won.rungs], "asked": won.asked, "sure": won.sure}
-            else:
-                full(run, plan)
+            run = Run(ledger, probes, engine, runtimes_of(engine.model), seen)
+            figures = search(run)
             hold_out(run)
         found = results(ledger)
-    return figures | {"block_visits": engine.visits, "verdicts": [verdict.as_json() for verdict in verdicts(found)]}
+    figures = {"ledger": str(output), "model": about.model, "numerics": about.numerics} | figures
+    return figures | {"block_runs": engine.batch.work.executions, "verdicts": [verdict.as_json() for verdict in verdicts(found)]}
 
 
 def said(ledger: Path, figures: dict[str, Any]) -> None:
@@ -126,7 +163,7 @@ def said(ledger: Path, figures: dict[str, Any]) -> None:
     shown_ledger(ledger)
 
 
-def about_of(model: "Model", numerics: str, probes: "dict[str, Forced]") -> "Sweep":
+def about_of(model: "Model", numerics: str, probes: "dict[str, Probe]") -> "Sweep":
     """What a ledger of this sweep says of itself."""
     from ..sweep.ledger import Sweep
 
@@ -164,6 +201,7 @@ def show(
     better: Annotated[bool, typer.Option("--better", help="Only routes that score better than the unrouted model.")] = False,
     loadable: Annotated[bool, typer.Option("--loadable", help="Only routes that every runtime can load.")] = False,
     ng: Annotated[Path | None, typer.Option(help="Write the answers to one probe (--by) as Ng's results, a pickle.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Draw the windows by one probe (--by) into a PNG file.", metavar="FILE")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Write the lines of --jsonl as Parquet (extra [parquet]).")] = None,
 ) -> None:
     """Show what a sweep found: a table, or lines for other tools."""
@@ -175,15 +213,19 @@ def show(
     if by not in found.about.probes:
         raise SweepError(f"--by {by}: the ledger's probes are {', '.join(found.about.probes)}; name one of them")
     rows = chosen(found, size, block, better, loadable, top, by)
-    for target in filter(None, (ng, parquet)):
+    for target in filter(None, (ng, parquet, png)):
         check_target(target, [ledger])
     if ng:
         write_ng(found, rows, by, ng)
     if parquet:
         write_parquet(found, rows, parquet)
+    if png:
+        from ..report.sweep_plots import sweep_picture
+
+        sweep_picture(found, by, png)
     if jsonl:
         out.say(as_jsonl(found, rows))
-    elif not (ng or parquet):
+    elif not (ng or parquet or png):
         shown_rows(found, rows, by, whole=bool(top or size or better or block is not None))
 
 
@@ -212,3 +254,20 @@ def shown_rows(found: "Results", rows: "Sequence[Result]", by: str, whole: bool)
 
     report.table(out, found, rows, by, whole)
     report.verdicts(out, verdicts(found))
+
+
+@sweep.command("trial")
+def trial(
+    first: Annotated[Path, typer.Argument(metavar="FIRST", help="The ledger in which a route was found.")],
+    second: Annotated[Path, typer.Argument(metavar="SECOND", help="That of another file of the model, with the same probes.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say whether the best route of one file is also better in another one, such as its quantization."""
+    from ..report import sweep as report
+    from ..sweep.trial import trials
+
+    found = trials(read(first), read(second))
+    if as_json:
+        out.json([report.trial_json(one) for one in found])
+    else:
+        report.trials(out, found)

@@ -94,7 +94,7 @@ def of_dump(model: Model, dump: Dump, calls: Sequence[Sequence[int]] | None, rou
         emitted=len(dump.arrays),
         left_out={},
         views={tap: view for tap, f in found.items() if (view := view_of(f, kept.ours[tap])) is not None},
-        bits={tap: few for tap, f in found.items() if (few := precision(f)) < BITS["F32"]},
+        bits={tap: few for tap, f in found.items() if (few := precision(f, kept.ours[tap])) < BITS["F32"]},
         places={f.own: tap for tap, f in found.items()},
         remarks=remarks,
         apart=dump.apart,
@@ -138,7 +138,8 @@ def is_trace(path: Path) -> bool:
     if path.is_dir() or path.suffix != ".safetensors":
         return False
     said = provenance(dict(Trace(path).metadata))
-    return "provenance" in Trace(path).metadata and (not said or "calls" in said or "route" in said)
+    ours = not said or "calls" in said or "route" in said
+    return "provenance" in Trace(path).metadata and ours and said.get("names") != "modules"
 
 
 def with_bos(model: Model, calls: Sequence[Sequence[int]]) -> list[list[int]]:
@@ -284,7 +285,11 @@ def total_of(x: Numbers, place: Place, ours: Seen) -> float:
     return x.total if not ours.by_token or place.count == ours.fresh else float("nan")
 
 
-def precision(f: Found) -> int:
-    """How many significant bits an array's numbers have: those that --map or its format says, or fewer if all fit there."""
+def precision(f: Found, ours: Seen) -> int:
+    """How many significant bits an array's numbers have: those that --map or its format says, or fewer if all fit there.
+
+    Where ours have as few, as the embeddings of a bfloat16 file, nothing was rounded.
+    """
     bits = BITS.get(f.rule.dtype if f.rule and f.rule.dtype else f.numbers.dtype, 53)
-    return min(bits, significant_bits(f.numbers.read())) if f.numbers.whole else bits
+    found = min(bits, significant_bits(f.numbers.read())) if f.numbers.whole else bits
+    return bits if found < bits and significant_bits(ours.kept) <= found else found

@@ -95,9 +95,10 @@ class Finding:
         assert candidate.seen is not None
         if alike(candidate.seen, seen) < SAME:
             return False  # the same numbers under another name
-        if place.fit * 4 < best.fit:
+        part = best.count < candidate.seen.fresh and place.count == seen.fresh and place.fit <= max(4 * best.fit, SAME)
+        if part or place.fit * 4 < best.fit:  # a whole tap rather than some tokens of another one with the same numbers
             self.taken.pop(best.tap, None)
-            candidate.rival = min(candidate.rival, best.fit)
+            candidate.rival = candidate.rival if part else min(candidate.rival, best.fit)
             candidate.place, candidate.seen = place, seen
             return True
         candidate.rival = min(candidate.rival, place.fit)

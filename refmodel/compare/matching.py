@@ -6,7 +6,7 @@ pass then runs again from there.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,9 @@ from .verdict import stem
 
 SURE, LIKELY, GUESS, TWICE, NONE = "sure", "likely", "guess", "twice", "none"
 ALIKE, LEAST = 0.9, 0.3  # how much two arrays have one direction: clearly, at least
-MOST_TAPS, MOST_PAIRS = 3, 6  # that are tried
+SUMS = ("l_out", "ffn_inp", "attn_residual", "sa_out")  # from which all goes on that comes after them
+MOST_TAPS, MOST_PAIRS = 2, 6  # that are tried at once
+MANY = 3  # more close fits than these decide
 COARSER, LOWEST = 1e4, 1e-9  # of a close fit: how many times the median it may be, and what it may be in any case
 OF_ITS_KIND = 0.05  # added where arrays of the dump are taps of this kind already
 
@@ -156,19 +158,37 @@ def decisions(
     for score, candidate, place in scored:
         for one in (id(candidate), place.tap):
             best[one] = max(best.get(one, 0.0), score)
-    mutual = [pair for pair in scored if pair[0] == best[id(pair[1])] == best[pair[2].tap] and pair[0] > LEAST]
-    kinds = {stem(tap) for tap in fixed}
+    mutual = sorted((p for p in scored if p[0] == best[id(p[1])] == best[p[2].tap] and p[0] > LEAST), key=lambda p: -p[0])
+    enough, chosen, most = max(MANY, len(left) // 5), None, 0
+    for pair in likeliest(scored, mutual, {stem(tap) for tap in fixed}):
+        again({pair[2].tap: pair[1:]})
+        gain = sum(c.place is not None and tells(c, run) for c in left if c is not pair[1])
+        if gain > most:
+            chosen, most = pair, gain
+        if most >= enough:
+            break
+    if chosen:
+        return [chosen]
+    return once(pair for pair in mutual if pair[0] > ALIKE) or mutual[:1]
+
+
+def likeliest(scored: Sequence[Pair], mutual: Sequence[Pair], kinds: set[str]) -> Iterator[Pair]:
+    """The pairs to try: of the first free residual sums, the best mutual ones, of the first taps of a kind that is there."""
+    sums = list(dict.fromkeys(pair[2].tap for pair in scored if stem(pair[2].tap) in SUMS))[:MOST_TAPS]
     first = list(dict.fromkeys(pair[2].tap for pair in scored if stem(pair[2].tap) in kinds))[:MOST_TAPS]
-    earliest = [pair for pair in scored if pair[2].tap in first and pair not in mutual]
-    gains = list[tuple[int, float, int, Pair]]()
-    options = [*sorted(mutual, key=lambda pair: -pair[0])[:MOST_PAIRS], *sorted(earliest, key=lambda pair: -pair[0])[:MOST_PAIRS]]
-    for number, (score, candidate, place) in enumerate(options):
-        again({place.tap: (candidate, place)})
-        gains.append((sum(c.place is not None for c in left if c is not candidate), score, -number, options[number]))
-    gained = max(gains, key=lambda gain: gain[:3], default=None)
-    if gained and gained[0]:
-        return [gained[3]]
-    return once(pair for pair in mutual if pair[0] > ALIKE) or sorted(mutual, key=lambda pair: -pair[0])[:1]
+    by_score = sorted(scored, key=lambda pair: -pair[0])
+    tried = set[int]()
+    for pairs in (*([p for p in by_score if p[2].tap == tap] for tap in sums), mutual, [p for p in by_score if p[2].tap in first]):
+        for pair in pairs[:MOST_PAIRS]:
+            if id(pair) not in tried:
+                tried.add(id(pair))
+                yield pair
+
+
+def tells(candidate: Candidate, run: Finding) -> bool:
+    """Whether a close fit of an array says something: it has more than one number or two of each token."""
+    place = candidate.place
+    return place is not None and candidate.array.size > 2 * place.count and run.taps[place.tap].width > 2
 
 
 def pairs_of(run: Finding, fixed: Mapping[str, tuple[Candidate, Place]], left: Sequence[Candidate]) -> list[Pair]:

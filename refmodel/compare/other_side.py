@@ -87,11 +87,14 @@ class Other:
         """The rows that say whether an operation is right, by tap.
 
         Where the graph is not the one that is known here, those are not: what is computed from nodes that are not known, what has
-        another shape than ours, and what starts from that.
+        another shape than ours, and what starts from that. Once both sides have had the same numbers that are not finite, nothing
+        that has such numbers is judged: what a program makes of them is its own affair.
         """
         misfits = {row.name for row in rows if row.name in self.starts and row.problem and not row.problem.startswith(NOT_FINITE)}
         spoilt = misfits | {tap for tap, starts in self.starts.items() if misfits & set(starts)}
-        return {row.name: row for row in rows if row.name not in self.unjudged | spoilt}
+        overflow = next((place for place, row in enumerate(rows) if row.holes), len(rows))
+        lost = {row.name for row in rows[overflow:] if row.problem.startswith(NOT_FINITE)}
+        return {row.name: row for row in rows if row.name not in self.unjudged | spoilt | lost}
 
 
 def recorded(model: Model, path: Path, calls: Sequence[Sequence[int]] | None = None, route: Route | None = None) -> Other:

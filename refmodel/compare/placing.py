@@ -156,7 +156,7 @@ def arrangements(shape: Sequence[int], ours: Seen) -> Iterator[tuple[tuple[int, 
     if len(there) == 1:  # without a shape: rows in order
         yield (0,), count
         return
-    wanted = squeezed(ours.shape[1:])
+    wanted, fits = squeezed(ours.shape[1:]), False
     for axes in permutations(range(len(there))) if len(there) <= 4 else [tuple(range(len(there)))]:
         turned = [there[a] for a in axes]
         body = tuple(turned[1:]) if count > 1 else tuple(turned)
@@ -164,7 +164,10 @@ def arrangements(shape: Sequence[int], ours: Seen) -> Iterator[tuple[tuple[int, 
             continue
         as_is = axes == tuple(sorted(axes)) or len(body) == 1
         if body == wanted or (as_is and prod(body) == width):
+            fits = True
             yield axes, count
+    if not fits and count > 1 and there[0] % count == 0:  # [T*H, D]: the heads of a token in rows of their own
+        yield tuple(range(len(there))), count
 
 
 def placed(array: F, shape: Sequence[int], tap: str, ours: Seen, stem: str, hp: Any, first: int | None = None) -> Place | None:

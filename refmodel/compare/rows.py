@@ -21,6 +21,7 @@ class Row:
     differ    how many numbers have other bits, both as float32
     problem   why there are no figures: missing, not finite, another shape; empty otherwise
     allowed   the largest nmse that rounding explains; infinite where that is not judged
+    holes     how many numbers are not finite, and the same on both sides; the figures are of the others
     """
 
     name: str
@@ -32,6 +33,7 @@ class Row:
     differ: int
     problem: str = ""
     allowed: float = np.inf
+    holes: int = 0
 
     @property
     def within(self) -> bool:
@@ -62,29 +64,35 @@ class LogitRow:
 
 
 def compare(name: str, ours: F, theirs: F) -> Row:
-    """Measure one tensor, ours against theirs. Axes of length 1 do not count as a difference of shape."""
-    problem = ""
+    """Measure one tensor, ours against theirs. Axes of length 1 do not count as a difference of shape.
+
+    Numbers that are not finite are no problem where both sides have the same ones: the model overflows, and both follow it.
+    """
+    problem, shape, there = "", ours.shape, np.isfinite(ours)
     if squeezed(ours.shape) != squeezed(theirs.shape):
         problem = f"shape {list(ours.shape)}, theirs {list(theirs.shape)}"
-    elif not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+    elif not np.array_equal(np.where(there, 0, ours).ravel(), np.where(np.isfinite(theirs), 0, theirs).ravel(), equal_nan=True):
         problem = f"{NOT_FINITE}: " + " and ".join(
             f"{np.size(x) - np.isfinite(x).sum()} of {who}"
             for who, x in (("ours", ours), ("theirs", theirs))
             if not np.isfinite(x).all()
         )
     if problem:
-        return without_figures(name, ours.shape, ours.size, problem)
-    a, b = ours.astype(np.float64).ravel(), theirs.astype(np.float64).ravel()
+        return without_figures(name, shape, ours.size, problem)
+    both = there.ravel()
+    ours, theirs = ours.ravel()[both], theirs.ravel()[both]
+    a, b = ours.astype(np.float64), theirs.astype(np.float64)
     error, energy = a - b, float(b @ b)
     lost = float(error @ error)
     return Row(
         name=name,
-        shape=ours.shape,
+        shape=shape,
         nmse=ratio(lost, energy),
         nmse_var=ratio(lost / max(b.size, 1), float(b.var()) if b.size else 0.0),
         max_abs=float(np.abs(error).max(initial=0.0)),
         cosine=1.0 if lost == 0 else ratio(float(a @ b), float(np.sqrt(energy * (a @ a)))),
         differ=int((as_bits(ours) != as_bits(theirs)).sum()),
+        holes=both.size - a.size,
     )
 
 
@@ -109,9 +117,11 @@ def squeezed(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def compare_logits(ours: F, theirs: F) -> list[LogitRow]:
-    """Measure logits token by token: ours and theirs, [T, V] each."""
+    """Measure logits token by token: ours and theirs, [T, V] each. A token with one that is not finite has no row."""
     rows = []
     for t, (a, b) in enumerate(zip(ours.astype(np.float64), theirs.astype(np.float64), strict=True)):
+        if not (np.isfinite(a).all() and np.isfinite(b).all()):
+            continue
         p, q = log_softmax(b), log_softmax(a)
         second, first = np.partition(b, -2)[-2:] if b.size > 1 else (-np.inf, b[0])
         best = int(b.argmax())

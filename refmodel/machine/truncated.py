@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-KEPT: list[Any] = []  # what must live as long as the process: the compiled function
+KEPT: list[tuple[Any, Any]] = []  # what must live as long as the process: compiled functions and their lines
 SHOW_CURSOR = "\x1b[?25h"
 
+# The line is given by its address: versions of LLVM do not agree on how a pointer is written
 PROGRAM = """
-declare i64 @write(i32, ptr, i64)
+declare i64 @write(i32, i64, i64)
 declare void @_exit(i32)
-@line = private constant [{size} x i8] c"{line}"
 define void @ended(i32 %signal) {{
-  %written = call i64 @write(i32 2, ptr @line, i64 {size})
+  %written = call i64 @write(i32 2, i64 {address}, i64 {size})
   call void @_exit(i32 2)
   unreachable
 }}
@@ -41,13 +41,14 @@ def say_so(paths: Sequence[Path]) -> None:
     line = ((SHOW_CURSOR if sys.stderr and sys.stderr.isatty() else "") + ascii(text)[1:-1] + "\n").encode()
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    module = llvm.parse_assembly(PROGRAM.format(size=len(line), line="".join(f"\\{byte:02X}" for byte in line)))
+    held = ctypes.create_string_buffer(line)
+    module = llvm.parse_assembly(PROGRAM.format(address=ctypes.addressof(held), size=len(line)))
     engine = llvm.create_mcjit_compiler(module, llvm.Target.from_default_triple().create_target_machine())
     engine.finalize_object()
     libc = ctypes.CDLL(None)
     libc.signal.restype, libc.signal.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
     before = libc.signal(number, engine.get_function_address("ended"))
-    if before in {None, *(old.get_function_address("ended") for old in KEPT)}:
-        KEPT.append(engine)
+    if before in {None, *(old.get_function_address("ended") for old, _ in KEPT)}:
+        KEPT.append((engine, held))
     else:  # such as Python's faulthandler
         libc.signal(number, before)

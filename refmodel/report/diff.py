@@ -64,6 +64,7 @@ def diff_headline(result: "Diff", verdict: "Verdict", other: "Other", numerics: 
         f"compared {len(compared)} of {other.emitted} {'arrays' if other.places else f'nodes; {rest}'}",
         f"bit for bit equal: {sum(not row.differ for row in compared)} of {len(compared)}",
         *logit_lines(result.logits),
+        *overflow_lines(result.rows),
         *unknown_lines(other),
         *dump_lines(result, verdict, other, model),
         *(f"not reached: {words}" for words in out_of_reach(other, model)),
@@ -148,6 +149,17 @@ def logit_lines(rows: "Sequence[LogitRow]") -> list[str]:
     return [
         f"logits: largest NMSE {max(row.nmse for row in rows):.1e}, largest KL {worst.kl:.1e} nats (token {worst.token}); "
         f"top-1 agrees at {agree} of {len(decided)} tokens, {len(rows) - len(decided)} near ties left out"
+    ]
+
+
+def overflow_lines(rows: "Sequence[Row]") -> list[str]:
+    """One line if numbers are not finite, and the same on both sides: where that begins, and what it means."""
+    first = next((row for row in rows if row.holes), None)
+    if first is None:
+        return []
+    return [
+        f"not finite on both sides alike: {first.holes:,} numbers of {first.name}, and what is computed from them; the model "
+        "overflows here, and operations that start from such numbers are not judged"
     ]
 
 

@@ -1,6 +1,7 @@
 """What a sweep found, as a table."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -9,6 +10,7 @@ from .tables import plain_table
 
 if TYPE_CHECKING:
     from ..sweep.results import Result, Results
+    from ..sweep.trial import Trial
     from ..sweep.verdict import Verdict
 
 MOST = 12  # routes that are shown unless filters choose
@@ -65,3 +67,27 @@ def rungs(console: Console, figures: Mapping[str, Any]) -> None:
         "resamples of the questions",
         soft_wrap=True,
     )
+
+
+TRIALS = {
+    "survives": "SURVIVES: the gain is there in the second file, too",
+    "lost": "LOST: in the second file the route is worse than the unrouted model",
+    "not settled": "NOT SETTLED: in the second file the gain is not more than luck; more questions would settle it",
+    "none": "NOTHING TO TRY: the first file has no route that is better than the unrouted model",
+}
+
+
+def trials(console: Console, found: "Sequence[Trial]") -> None:
+    """Print each trial, its word last."""
+    for one in found:
+        console.print(f"{one.probe}: the best of {one.tried} routes in the first file is {one.route.canonical}", soft_wrap=True)
+        for name, (gain, low, high) in (("first", one.first), ("second", one.second)):
+            console.print(f"it gains {gain:+.4g} in the {name} file (95 % interval {low:+.4g} to {high:+.4g})", soft_wrap=True)
+        alike = "" if one.correlation is None else f"; all gains agree by rank with a correlation of {one.correlation:.2f}"
+        console.print(f"in the second file it is number {one.place}, p = {one.p:.3g}{alike}", soft_wrap=True)
+        console.print(TRIALS[one.word], soft_wrap=True)
+
+
+def trial_json(one: "Trial") -> dict[str, Any]:
+    """The same for --json."""
+    return asdict(one) | {"route": one.route.canonical, "verdict": one.word}

@@ -85,11 +85,11 @@ class Text:
         how = self.wish.how[self.index]
         self.next = self.chooser.choose(*likeliest(partial(some_columns, row), output, how.deciding(row.shape[1])))
         self.chooser.before.append(self.next)
-        text = self.reply.feed(self.next)
+        text = self.reply.take(self.next)
         score = None if self.wish.top is None else score_of(row[0], self.next, self.wish.top)
         told: list[Event] = [Piece(self.index, self.next, text, score)]
         self.complete = self.reply.end != "count" or len(self.reply.tokens) >= self.wish.count
         if self.complete:
-            rest = "" if self.reply.end == "stop" else self.reply.rest()
+            rest = self.reply.rest() if self.reply.end == "count" else ""
             told.append(Ended(self.index, self.reply.end, rest, self.reply.stops.found))
         return told

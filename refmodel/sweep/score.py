@@ -12,7 +12,9 @@ import numpy as np
 from ..arrays import F
 
 RESAMPLES = 2000
-LEVEL = 0.05  # how often a winner may be announced where there is none
+LEVEL = 0.02  # how often, at most, the correction lets a winner be announced where there is none
+HELD_OUT = 0.05  # the same of the test on held-out questions, which has one candidate
+OUTSIDE = 0.05  # how often an interval misses
 POWER_Z = 0.8416  # of the standard normal: four times of five a true gain is found
 SEED = 22
 EXACT = 16  # questions of which all signs are tried
@@ -35,7 +37,7 @@ def resampled_means(gains: F, count: int = RESAMPLES, seed: int = SEED) -> F:
     return weights @ gains
 
 
-def intervals(gains: F, level: float = LEVEL) -> F:
+def intervals(gains: F, level: float = OUTSIDE) -> F:
     """The paired bootstrap interval of each route's mean gain, [C, 2]: from the level/2 to the 1 - level/2 quantile.
 
     They are widened by sqrt(n / (n - 1)) around the mean, because a resample of n questions varies that much less than n new ones.
@@ -82,16 +84,16 @@ def one_test(gains: F) -> float:
 
     Up to EXACT questions all signs are tried, so that the value is exact for any route that is like the unrouted model.
     """
-    n = len(gains)
+    n, wanted = len(gains), gains.sum() - 1e-12 * np.abs(gains).sum()  # that of the signs as they are, and a rounding less
     if n < 2:
         return 1.0
     if n <= EXACT:
         coins = (np.arange(2**n)[:, None] >> np.arange(n) & 1) * 2 - 1
-        return float((coins @ gains[:, 0] >= gains.sum() * (1 - 1e-12)).mean())
+        return float((coins @ gains[:, 0] >= wanted).mean())
     found, seen = 1, 1
     for part in range(PARTS):
         coins = np.random.default_rng((SEED, part)).integers(0, 2, (PART, n), np.int8) * 2 - 1
-        found += int((coins @ gains[:, 0] >= gains.sum() * (1 - 1e-12)).sum())
+        found += int((coins @ gains[:, 0] >= wanted).sum())
         seen += PART
         if found > ENOUGH:
             break
@@ -116,7 +118,7 @@ class Standing:
     questions   on how many groups of questions
     corrected   p-value among all that were tried
     held_out    the mean gain on questions that had no part in choosing it, and its p-value; None if there are none
-    luck        the gain that the best of so many routes has by luck alone, once in twenty sweeps
+    luck        the gain that the best of so many routes has by luck alone, once in 1 / LEVEL sweeps
     tried       how many routes
     needed      how many questions (or groups of them) would settle it
     """
@@ -134,7 +136,7 @@ class Standing:
     @property
     def wins(self) -> bool:
         """Whether a winner is announced: better beyond the luck of the best of all, and on held-out questions if there are any."""
-        return self.corrected <= LEVEL and (self.held_out is None or (self.held_out[0] > 0 and self.held_out[1] <= LEVEL))
+        return self.corrected <= LEVEL and (self.held_out is None or (self.held_out[0] > 0 and self.held_out[1] <= HELD_OUT))
 
 
 def standing(gains: F, held_out: F | None = None, tried: int = 0) -> Standing:
@@ -148,7 +150,7 @@ def standing(gains: F, held_out: F | None = None, tried: int = 0) -> Standing:
     mean, t = gains.mean(axis=0), t_values(gains)
     best = int(np.argmax(mean))
     chance = largest_by_chance(gains)
-    critical = float(np.quantile(chance, 1 - LEVEL))
+    critical = float(chance[int(np.ceil((1 - LEVEL) * len(chance))) - 1])
     n, column, tried = len(gains), gains[:, [best]], tried or gains.shape[1]
     deviation = float(column.std(ddof=1)) if n > 1 else 0.0
     low, high = intervals(column)[0]
@@ -160,7 +162,7 @@ def standing(gains: F, held_out: F | None = None, tried: int = 0) -> Standing:
         n,
         corrected(chance, float(t[best]), column, gains.shape[1], tried),
         None if other is None else (float(other.mean()), one_test(other)),
-        critical * deviation / np.sqrt(n),
+        critical * deviation / np.sqrt(n) if deviation else np.inf,
         tried,
         needed(float(mean[best]), deviation, critical),
     )

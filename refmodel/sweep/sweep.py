@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from ..arrays import F
 from ..errors import SweepError
 from ..model.route import Route
-from .engines import Engine
+from .engines import Engine, Probe
 from .ledger import Job, Ledger
-from .probes.probe import Facts, Forced
+from .probes.probe import Facts
 from .race import Race, raced, rungs
 from .results import results
 from .verdict import finalists, gains_of
@@ -33,7 +33,7 @@ class Run:
     """
 
     ledger: Ledger
-    probes: dict[str, Forced]
+    probes: dict[str, Probe]
     engine: Engine
     note: Note = lambda route: ""
     seen: Callable[[str, int], None] = lambda route, left: None
@@ -107,7 +107,7 @@ def race(run: Run, routes: Sequence[Route]) -> Race:
     return raced(len(others), [sum(mark) for mark in marks], gains)
 
 
-def by_name(probes: Sequence[Forced]) -> dict[str, Forced]:
+def by_name(probes: Sequence[Probe]) -> dict[str, Probe]:
     """The probes by their names. SweepError if there are none."""
     if not probes:
         raise SweepError("a sweep needs at least one probe: --probe nll:TEXTFILE")

@@ -12,10 +12,11 @@ class Reply:
     """
 
     def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()) -> None:
-        self.tokenizer, self.stops, self.stream = tokenizer, StopStrings(stops), tokenizer.stream()
+        self.tokenizer, self.stops = tokenizer, StopStrings(stops)
         self.tokens: list[int] = []
         self.text, self.end = "", "count"
         self.loop = 0  # tokens of the phrase that is repeated and repeated
+        self._known, self._stream = not tokenizer.problem, tokenizer.stream()
 
     def read(self, tokens: Iterable[int]) -> Iterator[str]:
         """Yield the text of each token, up to an end-of-generation token or a stop string; ids if there is no tokenizer.
@@ -23,29 +24,26 @@ class Reply:
         Text that may begin a stop string, and bytes that are no character yet, come with a later token.
         """
         for token in tokens:
-            text = self.feed(token)
-            if self.end != "eog":
-                yield text
+            yield self.take(token)
             if self.end != "count":
-                break
-        if self.end != "stop":
-            yield self.rest()
+                return
+        yield self.rest()
 
-    def feed(self, token: int) -> str:
-        """Add a token. Returns the text that can be shown after it; `end` says whether it ends the reply."""
+    def take(self, token: int) -> str:
+        """Read one token: the text that it adds. `end` says whether it was the last one."""
         self.tokens.append(token)
         self.loop = self.loop or repeated(self.tokens)
         if token in self.tokenizer.eog:
             self.end = "eog"
-            return ""
-        text = self._shown(self.stops.feed(f"{token} " if self.tokenizer.problem else self.stream.feed(token)))
+            return self.rest()
+        text = self._shown(self.stops.feed(self._stream.feed(token) if self._known else f"{token} "))
         if self.stops.found:
             self.end = "stop"
         return text
 
     def rest(self) -> str:
-        """The text that was held back, once no token follows."""
-        return self._shown(self.stops.feed(self.stream.end()) + self.stops.rest())
+        """The text that was held back, when no more tokens come."""
+        return self._shown(self.stops.feed(self._stream.end()) + self.stops.rest())
 
     def _shown(self, text: str) -> str:
         self.text += text

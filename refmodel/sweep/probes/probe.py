@@ -17,11 +17,13 @@ class Call:
     """One sequence that is fed from its start, and what is kept of its logits.
 
     tokens  its token ids [T]
-    take    logits [T, V] -> an array that `answers` of the probe reads; it must not keep the logits
+    take    logits [T - first, V] -> an array that `answers` of the probe reads; it must not keep the logits
+    first   the first token whose logits are read
     """
 
     tokens: tuple[int, ...]
     take: Callable[[F], F]
+    first: int = 0
 
 
 @dataclass(frozen=True)

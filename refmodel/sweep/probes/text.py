@@ -30,6 +30,11 @@ def log_likelihoods(logits: F, targets: Ints) -> F:
     return out
 
 
+def losses(targets: Ints, logits: F) -> F:
+    """The negative log-likelihood of the tokens that come, in nats: ids [T], logits [T, V] -> float64 [T]."""
+    return -log_likelihoods(logits, targets)
+
+
 def log_probabilities(logits: F) -> F:
     """The log-softmax of each row, [T, V] in float32 or the dtype of the logits; the sum is float64."""
     out = np.empty_like(logits)
@@ -43,11 +48,11 @@ def divergences(reference: F, logits: F) -> F:
     """The Kullback-Leibler divergence of each row from the reference, sum of p (log p - log q), in nats: float64 [T].
 
     reference  log-probabilities [T, V] of the unrouted model
-    logits     [T, V] or more rows
+    logits     [T, V]
     """
     out = np.empty(len(reference))
     for start in range(0, len(reference), ROWS):
-        p, q = reference[start : start + ROWS], log_probabilities(logits[start : min(start + ROWS, len(reference))])
+        p, q = reference[start : start + ROWS], log_probabilities(logits[start : start + ROWS])
         out[start : start + ROWS] = (np.exp(p) * (p - q)).sum(axis=1, dtype=np.float64)
     return out
 
@@ -90,19 +95,11 @@ class Text:
         calls = []
         for tokens, a, b in self.spans(first, stop):
             if self.distance:
-                take = partial(self._distances, log_probabilities(unrouted(tokens[:b])[a:b]), a)
+                take = partial(divergences, log_probabilities(unrouted(tokens[:b])[a:]))
             else:
-                take = partial(self._losses, np.array(tokens[a + 1 : b + 1]), a)
-            calls.append(Call(tokens[:b], take))
+                take = partial(losses, np.array(tokens[a + 1 : b + 1]))
+            calls.append(Call(tokens[:b], take, a))
         return calls
-
-    @staticmethod
-    def _losses(targets: Ints, a: int, logits: F) -> F:
-        return -log_likelihoods(logits[a:], targets)
-
-    @staticmethod
-    def _distances(reference: F, a: int, logits: F) -> F:
-        return divergences(reference, logits[a:])
 
     def answers(self, first: int, stop: int, taken: Sequence[F]) -> list[Answer]:
         """One score a token."""
