@@ -2,8 +2,8 @@
 
     python tests/many_requests.py --count 10000 --numerics reference
 
-It starts `refmodel serve austen` as a process of its own. --only names a part: parallel, first, throughput, memory, kill. Exit status 1
-if a text is wrong, or memory grows.
+It starts `refmodel serve austen` as a process of its own. --only names a part: parallel, first, throughput, memory, kill.
+The exit status is 1 if a text is wrong or memory grows.
 """
 
 import argparse
@@ -105,9 +105,8 @@ async def throughput(http: httpx.AsyncClient, numerics: str) -> bool:
         for _ in range(count):
             calls = {handle: [int(ids[0])] for handle, (ids, _) in batch.likeliest(calls).items()}
         own.append(32 * count / (time.perf_counter() - begin))
-    print(
-        f"tokens/s of 32 clients {np.median(ours):.0f}, of the batch alone {np.median(own):.0f}: {np.median(ours) / np.median(own):.2f}"
-    )
+    a, b = np.median(ours), np.median(own)
+    print(f"tokens/s of 32 clients {a:.0f}, of the batch alone {b:.0f}: {a / b:.2f}")
     return True
 
 
