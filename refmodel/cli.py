@@ -18,6 +18,7 @@ import typer
 from . import check_links
 from .commands.anatomy import anatomy
 from .commands.demo import demo
+from .commands.diagnose import diagnose
 from .commands.diff import diff
 from .commands.golden import app as golden
 from .commands.info import info
@@ -45,7 +46,7 @@ app = typer.Typer(
     "a proof failed, 2 if the command could not be carried out.",
 )
 # as a newcomer needs them
-for command in (demo, info, run, serve, diff, trace, anatomy, route, surgery, verify, oracle, warmup, version):
+for command in (demo, info, run, serve, diff, diagnose, trace, anatomy, route, surgery, verify, oracle, warmup, version):
     app.command()(command)
 app.add_typer(golden, name="golden")
 dumps.command()(write)

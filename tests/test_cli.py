@@ -23,6 +23,7 @@ COMMANDS = [
     "run",
     "serve",
     "diff",
+    "diagnose",
     "trace",
     "golden",
     "dumps",

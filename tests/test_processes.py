@@ -85,7 +85,7 @@ def test_ctrl_c_while_kernels_compile_ends_cleanly(threads, count, tmp_path):
             os.killpg(child.pid, signal.SIGINT)
             time.sleep(0.05)
         out, err = child.communicate(timeout=100)  # the pipes are closed once no process has them
-    assert child.returncode == 130
+    assert child.returncode in (130, -signal.SIGINT)  # the second one may meet Python when it ends: a shell says 130 of both
     assert b"Traceback" not in err
     assert not out
 

@@ -136,8 +136,9 @@ def test_two_files_of_one_route(golden, run, tmp_path):
         (["route", "blocks:1,3"], "either --layers N or --model MODEL"),
         (["route", "blocks:1,3", "--layers", "4", "--model", "{model}"], "either --layers N or --model MODEL"),
         (["diff", "{model}", "--against", "{model}", "--tokens", "1", "--explain"], "another GGUF takes"),
-        (["diff", "{model}", "--against", "{model}", "--tokens", "1", "--plot", "{dir}/x.jpg"], "ending in .png"),
-        (["diff", "{model}", "--tokens", "1", "--plot", "{dir}/x.png"], "--plot is for"),
+        (["diff", "{model}", "--against", "{model}", "--tokens", "1", "--png", "{dir}/x.jpg"], "ending in .png"),
+        (["diff", "{model}", "--tokens", "1", "--json", "--md"], "--md and --json both print"),
+        (["diff", "{model}", "--tokens", "1", "--html", "{dir}/no/x.html"], "does not exist"),
     ],
 )
 def test_bad_input_gets_one_line_and_exit_status_2(model, run, tmp_path, words, message):

@@ -11,7 +11,8 @@ from refmodel.compare.dequantized import dequantized
 from refmodel.compare.quantized import Position, Trial, distance, trial
 from refmodel.errors import MetadataError
 from refmodel.model.route import Route
-from refmodel.report.plots import plot
+from refmodel.report.pictures import as_png
+from refmodel.report.quantized_page import trial_page
 from refmodel.surgery.gguf import routed
 
 TOKENS = [5, 80, 9, 9, 44, 120]
@@ -110,9 +111,14 @@ def test_a_route_that_skips_a_block_has_no_unrouted_run(pair, tmp_path):
         assert trial(*copies, "", TOKENS, silent).amplification is None
 
 
-def test_the_picture_is_a_png(done, tmp_path):
-    plot(done, tmp_path / "x.png", "title")
-    assert (tmp_path / "x.png").read_bytes()[:4] == b"\x89PNG"
+def test_the_report_has_every_position_and_shades_the_repeated_ones(done, pair):
+    page = trial_page(done, *pair, TOKENS)
+    (picture,) = page.pictures
+    assert picture.bands == done.repeats
+    assert [list(series.values) for series in picture.series] == [
+        [getattr(s, n) for s in done.steps] for n in ("accumulated", "added")
+    ]
+    assert as_png(page.pictures)[:4] == b"\x89PNG"
 
 
 def test_a_dequantized_copy_differs_by_the_order_of_sums_alone(pair, tmp_path):

@@ -1,9 +1,9 @@
 """`refmodel diff`: compare a forward pass, tensor by tensor."""
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -11,6 +11,19 @@ from ..errors import RefmodelError
 from ..machine.threads import use
 from ..report.console import err, out
 from .compiling import prepare
+from .diff_options import (
+    LIVE,
+    Against,
+    Anchor,
+    AnchorNodes,
+    Dequantized,
+    DiffNumerics,
+    Every,
+    Explain,
+    Full,
+    ProfileText,
+    Strict,
+)
 from .dumps import Map, nothing_compared, of_model
 from .folder import is_checkpoint, with_folder
 from .options import (
@@ -34,6 +47,7 @@ from .options import (
     numerics_of,
     token_ids,
 )
+from .pages import Html, Md, Png, Reports, reports_of
 
 if TYPE_CHECKING:
     from ..compare.other_side import Other
@@ -41,43 +55,16 @@ if TYPE_CHECKING:
     from ..llamacpp.library import Given
     from ..llamacpp.profile import Profile
     from ..model.model import Model
-    from ..model.route import Route
+    from ..report.diff_page import Compared
 
-LIVE = "llamacpp"
 
-Against = Annotated[
-    str,
-    typer.Option(
-        help=f"{LIVE}, a trace or dump of any program (a file or a folder), another GGUF of the same model and route, or the "
-        "Hugging Face folder that it was made of."
-    ),
-]
-ProfileText = Annotated[
-    str,
-    typer.Option(
-        "--profile",
-        help="How llama.cpp runs: exact (fa=off,kv=f32), default (its own settings), or options such as fa=on,threads=2. "
-        "Default: its own settings, or what --numerics names; exact for floats.",
-    ),
-]
-DiffNumerics = Annotated[
-    str,
-    typer.Option(
-        "--numerics",
-        help="How to compute: fast, reference (float32), numpy, oracle (float64), llamacpp[:fa=off,...]. "
-        "Default: as the other side computes.",
-    ),
-]
-Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if one bit differs, whatever explains it.")]
-Anchor = Annotated[bool, typer.Option("--anchor", help="Start every block from the other side's own input.")]
-AnchorNodes = Annotated[bool, typer.Option("--anchor-nodes", help="Start every operation from the other side's own input.")]
-Explain = Annotated[
-    bool, typer.Option("--explain", help="Show how much of the distance to the float64 result each kind of rounding causes.")
-]
-Full = Annotated[str, typer.Option(help="With --explain: the same model in a higher precision.")]
-Dequantized = Annotated[bool, typer.Option("--dequantized", help="Let llama.cpp run the file's weights as F32.")]
-Every = Annotated[bool, typer.Option("--all", help="Show every tensor, not one per block.")]
-Plot = Annotated[Path | None, typer.Option(help="With --against another GGUF: write a picture of the errors (PNG).")]
+@dataclass(frozen=True)
+class Shape:
+    """How to answer: every tensor or one a block, JSON or a table, and which reports."""
+
+    every: bool
+    as_json: bool
+    reports: Reports
 
 
 @dataclass(frozen=True)
@@ -121,46 +108,46 @@ def diff(
     dequantized: Dequantized = False,
     strict: Strict = False,
     every: Every = False,
-    plot: Plot = None,
     mtp: Mtp = False,
     mtp_file: MtpFile = None,
     special: Special = False,
     threads: Threads = None,
     as_json: AsJson = False,
+    html: Html = None,
+    md: Md = False,
+    png: Png = None,
 ) -> None:
     """Compare with llama.cpp, with a recorded trace, or with another file of the same model, tensor by tensor."""
     use(threads)
+    reports = reports_of(html, md, png, as_json, [Path(model), Path(against)])
     if is_checkpoint(against):
         others = any((route, numerics, profile, llama_lib, llama_python, decode, anchor, anchor_nodes, explain, full))
-        others = others or any((dequantized, strict, plot, mtp, mtp_file, chunks, names))
+        others = others or any((dequantized, strict, mtp, mtp_file, chunks, names, reports))
         raise typer.Exit(with_folder(file_of(model), Path(against), others, prompt, tokens, special, as_json))
     loaded, mtp = model_of(model, mtp_file), mtp or mtp_file is not None
     policy, how = numerics_of(numerics) if numerics else None, profile_of(profile) if profile else None
-    anchored = "node" if anchor_nodes else "block" if anchor else ""
+    anchored, shape = "node" if anchor_nodes else "block" if anchor else "", Shape(every, as_json, reports)
     asked = Asked(loaded, policy, how, llama_of(llama_lib, llama_python), anchored, explain, dequantized, mtp, strict)
-    check_words(asked, against, full, plot, bool(decode or chunks or names))
+    check_words(asked, against, full, bool(decode or chunks or names))
     if of_model(against):
-        two_files(loaded, model_of(against), route, token_ids(loaded, prompt, tokens, special), plot, as_json)
-        return
-    asks = prompt or tokens or against == LIVE
-    calls = calls_of(token_ids(loaded, prompt, tokens, special), decode, chunks) if asks else None
+        return two_files(loaded, model_of(against), route, token_ids(loaded, prompt, tokens, special), shape)
+    ids = token_ids(loaded, prompt, tokens, special) if prompt or tokens or against == LIVE else None
+    calls = None if ids is None else calls_of(ids, decode, chunks)
     with tempfile.TemporaryDirectory(prefix="refmodel-") as folder:
         other = other_side(asked, against, route, calls, Path(folder), names)
-        chosen = loaded.route(other.route)
-        if explain:
-            raise typer.Exit(budget(asked, chosen, other, full, Path(folder), every, as_json))
-        raise typer.Exit(rows(asked, against, chosen, other, every, as_json))
+        answer = budget(asked, against, other, full, Path(folder), shape) if explain else rows(asked, against, other, shape)
+        raise typer.Exit(answer)
 
 
-def check_words(asked: Asked, against: str, full: str, plot: Path | None, calls: bool) -> None:
+def check_words(asked: Asked, against: str, full: str, calls: bool) -> None:
     """Check the options against each other before anything is computed. RefmodelError for two that do not go together."""
     of_live = asked.profile or asked.lib or asked.dequantized
     if of_model(against):
         if of_live or asked.mtp or asked.numerics or asked.anchor or asked.explain or asked.strict or full or calls:
-            raise RefmodelError("--against another GGUF takes --route, -p, --tokens, --plot and --json only; leave out the rest")
+            raise RefmodelError(
+                "--against another GGUF takes --route, -p, --tokens, --json, --html, --md and --png only; leave out the rest"
+            )
         return
-    if plot:
-        raise RefmodelError("--plot is for --against another GGUF; leave it out")
     if asked.dequantized and (asked.explain or (asked.numerics and asked.numerics.emulates)):
         raise RefmodelError(
             "--dequantized: the quantized weights are multiplied here as llama.cpp multiplies them without it; leave it out, "
@@ -227,69 +214,75 @@ def other_side(
         return read_other(asked.model, path, calls, chosen if route else None, names, asked.mtp)
 
 
-def rows(asked: Asked, against: str, route: "Route", other: "Other", every: bool, as_json: bool) -> int:
-    """Compare every tensor of our pass with the other side's, and print the table. Returns the exit status.
-
-    TraceError if no tensor has a name of this model's pass.
-    """
+def compared(asked: Asked, against: str, other: "Other", shape: Shape) -> "Compared":
+    """Compare every tensor of our pass with the other side's. TraceError if no tensor has a name of this model's pass."""
     from ..compare.diff import LACKING
     from ..compare.other_side import compare, numerics_against
     from ..compare.rounding import verdict_of
     from ..compare.verdict import equal
     from ..numerics import REFERENCE
-    from ..report import diff as show
+    from ..report.diff_page import Compared
     from ..report.progress import watching
 
+    route = asked.model.route(other.route)
     policy = numerics_against(REFERENCE if asked.dequantized and not asked.numerics else asked.numerics, other)
     prepare(asked.model, policy, other.calls)
     with watching(err, "comparing") as seen:
         result = compare(asked.model, route, other, policy, asked.anchor, seen)
         if not any(row.name in other.taps and row.problem != LACKING for row in result.rows):
-            nothing_compared(against, other, as_json)
+            nothing_compared(against, other, shape.as_json)
         verdict = equal(result.rows, other) if policy is other.arithmetic else None
         verdict = verdict or verdict_of(asked.model, route, other, seen)
-    if as_json:
-        out.json(show.diff_json(result, verdict, other, policy.name, asked.model))
-    else:
-        out.print(show.diff_table(result, verdict, every))
-        out.print(show.diff_headline(result, verdict, other, policy.name, asked.model), markup=False, soft_wrap=True)
+    return Compared(asked.model, route, result, verdict, other, policy.name)
+
+
+def rows(asked: Asked, against: str, other: "Other", shape: Shape) -> int:
+    """Compare every tensor of our pass with the other side's, and print the table. Returns the exit status."""
+    from ..report import diff as show
+    from ..report.diff_page import diff_page
+
+    done = compared(asked, against, other, shape)
+    result, verdict = done.result, done.verdict
+    if shape.as_json:
+        out.json(show.diff_json(result, verdict, other, done.numerics, asked.model))
+    elif not shape.reports.md:
+        out.print(show.diff_table(result, verdict, shape.every))
+        out.print(show.diff_headline(result, verdict, other, done.numerics, asked.model), markup=False, soft_wrap=True)
+    shape.reports.give(lambda: diff_page(done))
     differs = any(row.differ for row in result.rows)
     return 1 if verdict.first or (asked.strict and differs) else 0
 
 
-def budget(asked: Asked, route: "Route", other: "Other", full: str, folder: Path, every: bool, as_json: bool) -> int:
-    """Print the error budget of every block. Returns the exit status."""
+def budget(asked: Asked, against: str, other: "Other", full: str, folder: Path, shape: Shape) -> int:
+    """Print the error budget of every block. Returns the exit status. A report also has the comparison."""
     from ..compare.error_budget import explain
     from ..report import explanation as show
+    from ..report.diff_page import diff_page
     from ..report.progress import watching
 
+    route = asked.model.route(other.route)
     with watching(err, "computing") as seen:
         explanation = explain(asked.model, route, other, folder, model_of(full) if full else None, asked.anchor, seen)
-    if as_json:
+    if shape.as_json:
         out.json(show.explanation_json(explanation, other))
-    else:
-        out.print(show.explanation_table(explanation, every))
+    elif not shape.reports.md:
+        out.print(show.explanation_table(explanation, shape.every))
         out.print(show.explanation_headline(explanation, other), markup=False, soft_wrap=True)
+    shape.reports.give(lambda: diff_page(replace(compared(asked, against, other, shape), explanation=explanation)))
     return 0 if explanation.explained else 1
 
 
-def two_files(model: "Model", full: "Model", route: str, ids: list[int], plot: Path | None, as_json: bool) -> None:
-    """Compare two files of one model under one route: what quantization adds, and whether repeated blocks amplify it.
-
-    RefmodelError for a plot whose name does not end in .png.
-    """
+def two_files(model: "Model", full: "Model", route: str, ids: list[int], shape: Shape) -> None:
+    """Compare two files of one model under one route: what quantization adds, and whether repeated blocks amplify it."""
     from ..compare.quantized import trial
     from ..report import quantized as show
-    from ..report.plots import plot as draw
     from ..report.progress import watching
+    from ..report.quantized_page import trial_page
 
-    if plot and plot.suffix != ".png":
-        raise RefmodelError(f"--plot {plot}: expected a name ending in .png; call it {plot.stem}.png")
     with watching(err, "comparing") as seen:
         done = trial(model, full, route, ids, seen)
-    if plot:
-        draw(done, plot, f"{model.path.name} against {full.path.name}, {done.route.canonical}")
-    if as_json:
+    if shape.as_json:
         out.json(show.trial_json(done))
-    else:
+    elif not shape.reports.md:
         show.trial(out, done)
+    shape.reports.give(lambda: trial_page(done, model, full, ids))

@@ -1,7 +1,7 @@
 """Compare a forward pass, as it runs, with a recorded one: a row for each tap, and a closer look at the logits."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from ..model.model import Model
 from ..model.route import Route
 from ..model.session import run_calls
 from ..numerics import Numerics
+from .by_token import Choices, likeliest, token_errors
 from .rows import LogitRow, Row, compare, compare_logits, squeezed, without_figures
 from .views import ALL_WHOLE, View
 
@@ -19,10 +20,16 @@ LACKING = "ours has no tap of this name"  # why a row has no figures
 
 @dataclass(frozen=True)
 class Diff:
-    """All rows in the order in which our pass made them, missing ones last, and the logits' rows."""
+    """All rows in the order in which our pass made them, missing ones last, and the logits' rows.
+
+    choices  the likeliest tokens of both sides, one for each row of logits
+    errors   NMSE of each token, float64 [T], for the output of each block: tap name -> array
+    """
 
     rows: list[Row]
     logits: list[LogitRow]
+    choices: list[Choices] = field(default_factory=list)
+    errors: Mapping[str, F] = field(default_factory=dict)
 
 
 class Anchored:
@@ -66,6 +73,8 @@ class Comparing:
     views     tap name -> what of it theirs has, where that is not all
     rows      tap name -> Row, in the order of the pass
     logits    a row for each token whose logits theirs has
+    choices   the likeliest tokens of each such row
+    errors    tap name of a block's output -> NMSE of each token
     """
 
     def __init__(
@@ -73,6 +82,7 @@ class Comparing:
     ) -> None:
         self.theirs, self.anchored, self.seen, self.views = theirs, anchored, seen, views
         self.call, self.rows, self.logits = 0, dict[str, Row](), list[LogitRow]()
+        self.choices, self.errors = list[Choices](), dict[str, F]()
 
     def begin(self, call: int, fresh: int) -> None:
         """Call number `call`, of `fresh` new tokens, begins."""
@@ -86,9 +96,18 @@ class Comparing:
             if key in self.views:
                 ours, theirs = self.views[key].settled(*self.views[key].pair(x, theirs))
             self.rows[key] = compare(key, ours, theirs)
+            if name.startswith("l_out-") and key not in self.views and (errors := token_errors(ours, theirs)) is not None:
+                self.errors[key] = errors
             if name == "result_output" and theirs.size == ours.size and np.isfinite(ours).all() and np.isfinite(theirs).all():
-                self.logits += logit_rows(ours, theirs, self.views.get(key))
+                self.note(ours, theirs.reshape(ours.shape), self.views.get(key))
         return self.anchored(name, x)
+
+    def note(self, ours: F, theirs: F, view: View | None) -> None:
+        """Keep what is known of the logits of this call, [k, V] each."""
+        rows = logit_rows(ours, theirs, view)
+        self.logits += rows
+        pairs = zip(rows, ours, theirs, strict=True) if rows else ()
+        self.choices += [Choices(self.call, row.token, likeliest(a), likeliest(b)) for row, a, b in pairs]
 
 
 def logit_rows(ours: F, theirs: F, view: View | None) -> list[LogitRow]:
@@ -155,7 +174,7 @@ def diff(
         pass
     lacking = [name for name in theirs if name not in comparing.rows]
     missing = [without_figures(name, (), theirs[name].size, LACKING) for name in lacking]
-    return Diff([*comparing.rows.values(), *missing], comparing.logits)
+    return Diff([*comparing.rows.values(), *missing], comparing.logits, comparing.choices, comparing.errors)
 
 
 def has_draft(names: Iterable[str]) -> bool:

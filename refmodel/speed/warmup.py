@@ -143,7 +143,8 @@ def compile_all(works: Sequence[Work], processes: int, seen: Callable[[Work], No
         return
     others = set(active_children())
     with pool:
-        done = {pool.submit(do, one): one for one in works}
+        with no_interrupt():
+            done = {pool.submit(do, one): one for one in works}
         try:
             for future in as_completed(done):
                 future.result()
@@ -158,6 +159,19 @@ def compile_all(works: Sequence[Work], processes: int, seen: Callable[[Work], No
             for child in set(active_children()) - others:  # a worker may be in the compiler for seconds
                 child.terminate()
             raise
+
+
+@contextmanager
+def no_interrupt() -> Iterator[None]:
+    """Ctrl-C waits until the block ends. Processes that are started in it never get it: a terminal sends it to them too."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def workers(count: int) -> ProcessPoolExecutor | None:

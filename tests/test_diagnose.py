@@ -1,0 +1,124 @@
+"""`refmodel diagnose`: faults are named from what an engine wrote, healthy runs are not accused, unknown faults are located."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+from diagnosing import dumped, written
+from small_faults import FAULTS as SMALL
+from small_faults import Engine as Sick
+from typer.testing import CliRunner
+
+import refmodel
+from refmodel.cli import app
+from refmodel.faults.diagnosis.diagnosis import diagnose
+from refmodel.faults.diagnosis.relation import relate
+from refmodel.faults.diagnosis.running import distance
+from refmodel.faults.fault import Engine, with_all
+from refmodel.faults.library import FAULTS
+from refmodel.numerics import FAST, NUMPY, REFERENCE
+
+CALLS = [[5, 6, 7, 8, 9, 17, 41, 3, 11, 12]]
+LIBRARY = [FAULTS[name] for name in ("rope-all-dims", "rope-pairing", "q-gate-halves", "delta-heads-grouped", "norm-one-missing")]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return refmodel.load(tiny.build(tmp_path_factory.mktemp("diagnose") / "m.gguf", "qwen35"))
+
+
+def found(model, names, evidence, noise=0.0, numerics=NUMPY, library=LIBRARY):
+    engine = with_all([FAULTS[name] for name in names], Engine(model, numerics))
+    other = dumped(model, written(engine, CALLS, evidence, noise, np.random.default_rng(1)), CALLS)
+    return diagnose(model, other, library, lambda name: None)
+
+
+@pytest.mark.parametrize(
+    ("name", "evidence", "noise"),
+    [
+        ("q-gate-halves", "full", 0.0),
+        ("delta-heads-grouped", "hidden", 0.0),
+        ("rope-all-dims", "logits", 0.0),
+        ("rope-pairing", "last", 1e-6),
+        ("norm-one-missing", "last", 1e-3),
+        ("rope-pairing", "top", 0.0),
+        ("delta-heads-grouped", "greedy", 0.0),
+    ],
+)
+def test_a_fault_is_named(model, name, evidence, noise):
+    answer = found(model, [name], evidence, noise).answers[0]
+    assert name in {fault.name for faults in (answer.faults, *answer.same_as) for fault in faults}
+    assert len(answer.same_as) < 2
+    assert answer.after < answer.before
+
+
+@pytest.mark.parametrize(("evidence", "noise"), [("full", 0.0), ("hidden", 0.0), ("last", 1e-3), ("greedy", 0.0)])
+def test_a_healthy_run_gets_no_diagnosis(model, evidence, noise):
+    assert found(model, [], evidence, noise, NUMPY if evidence == "greedy" else FAST).verdict == "healthy"
+
+
+def test_two_faults_are_named_from_the_last_logits(model):
+    names = ["q-gate-halves", "delta-heads-grouped"]
+    assert {fault.name for fault in found(model, names, "last", 1e-6).answers[0].faults} == set(names)
+
+
+def test_a_fault_that_the_library_does_not_have(model):
+    got = found(model, ["rope-pairing"], "full", library=LIBRARY[2:])
+    assert got.verdict == "unknown"
+    assert not got.answers
+    assert (got.located.tap, got.located.operation, got.located.block) == ("Qcur-2", "ROPE", 2)
+    sick = SMALL["z by sigmoid, not SiLU"](Sick(model, NUMPY))
+    other = dumped(model, written(Engine(sick.model, sick.numerics), CALLS, "full", 0.0, np.random.default_rng(1)), CALLS)
+    got = diagnose(model, other, LIBRARY, lambda name: None)
+    assert str(got.located.relation) == "activation: theirs is the sigmoid of z-0"
+
+
+def relation(model, made, earlier=None):
+    x = np.random.default_rng(0).standard_normal((7, 84)).astype(np.float32)
+    got = relate(x, made(x), earlier or {"before": x + 1}, model.hp, 1e-12)
+    return got and got.kind
+
+
+def test_relations_are_named(model):
+    heads = lambda x: x.reshape(7, 6, 14)
+    assert relation(model, lambda x: 3 * x) == "factor"
+    assert relation(model, lambda x: x - 2) == "offset"
+    assert relation(model, lambda x: np.roll(x, 1, axis=0)) == "token shift"
+    assert relation(model, lambda x: heads(x)[:, [1, 0, 2, 3, 5, 4]].reshape(7, 84)) == "permutation of heads"
+    assert relation(model, lambda x: heads(x).swapaxes(1, 2).reshape(7, 84)) == "transposition"
+    assert relation(model, lambda x: x + np.arange(84)) == "channel offset"
+    assert relation(model, lambda x: (x + 1) ** 3, {"before": np.zeros((7, 84))}) is None
+
+
+def test_a_part_of_a_run_is_the_whole_run(model):
+    """Blocks that are not touched are not run, and that changes nothing."""
+    from refmodel.faults.diagnosis.running import everything, reach, run
+
+    other = dumped(model, written(Engine(model, NUMPY), CALLS, "logits", 0.0, np.random.default_rng(1)), CALLS)
+    route, plain = model.route(), Engine(model, REFERENCE)
+    healthy = run(plain, route, other, everything(route))
+    fault = FAULTS["rope-pairing"]
+    what = reach(fault, plain, route, other)
+    assert what.positions == (2, 3, 4)
+    part = run(fault.on(plain), route, other, what, healthy)
+    assert distance(part.ours["result_output"], fault.on(plain).forward(CALLS[0])) == 0
+
+
+def test_the_command(model, tmp_path):
+    engine = FAULTS["q-gate-halves"].on(Engine(model, NUMPY))
+    theirs, ours = tmp_path / "theirs.npz", tmp_path / "ours.npz"
+    for path, one in ((theirs, engine), (ours, Engine(model, NUMPY))):
+        arrays = written(one, CALLS, "hidden", 0.0, np.random.default_rng(1))
+        np.savez(path, **{name: x.read() for name, x in arrays.items()})
+    words = ["diagnose", str(model.path), "--tokens", ",".join(map(str, CALLS[0])), "--json", "--against"]
+    done = CliRunner().invoke(app, [*words, str(theirs)])
+    said = json.loads(done.stdout)
+    assert (done.exit_code, said["verdict"], said["hypotheses"][0]["ids"]) == (1, "fault", ["F10"])
+    assert said["hypotheses"][0]["residual"] < 1e-9 < said["hypotheses"][0]["residual_before"]
+    assert (said["block"], said["operation"]) == (2, None)
+    done = CliRunner().invoke(app, [*words, str(ours)])
+    assert (done.exit_code, json.loads(done.stdout)["verdict"]) == (0, "healthy")
+    assert "is a model" in str(CliRunner().invoke(app, [*words, str(model.path)]).exception)
+    missing = CliRunner().invoke(app, [*words, str(tmp_path / "no.npz")])
+    assert missing.exception
