@@ -63,7 +63,10 @@ async def parallel(http: httpx.AsyncClient, numerics: str) -> bool:
     singles = [await ask(http, *one) for one in asks]
     runs = {one: alone(model, one[0], one[2], one[1], numerics=numerics) for one in set(asks)}
     same, as_run = sum(a == b for a, b in zip(texts, singles)), sum(a == runs[one] for a, one in zip(texts, asks))
-    print(f"32 parallel requests: {same} have the text of a request of its own, {as_run} that of refmodel run ({numerics})", flush=True)
+    print(
+        f"32 parallel requests: {same} have the text of a request of its own, {as_run} that of refmodel run ({numerics})",
+        flush=True,
+    )
     return same == 32 and (as_run == 32 or numerics == "fast")
 
 
