@@ -94,9 +94,9 @@ class Harnessed(TemplateLM):
 
     @property
     def prefix_token_id(self) -> int:
-        """What comes before a text without a context: the begin token, or the end token if there is none."""
-        bos = self.model.tokenizer.bos
-        return self.eot_token_id if bos is None else bos
+        """What comes before a text without a context: the begin token, or the end token if the file names none."""
+        bos, named = self.model.tokenizer.bos, "tokenizer.ggml.bos_token_id" in self.model.file.metadata
+        return self.eot_token_id if bos is None or not named else bos
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
         """Token ids. Without a word about special tokens the file's begin token is added, unless the text has it."""
