@@ -205,6 +205,16 @@ def test_answers_do_not_depend_on_who_is_asked_with_them(model):
     assert compared > 10
 
 
+def test_two_questions_are_answered_once(model):
+    """As many as are asked before a route may be given up."""
+    probe = written_probe("cf-math", "cf-math", 2, asker(model))
+    probe = replace(probe, prompts=tuple(Prompt(prompt.tokens, 3) for prompt in probe.prompts))
+    routes = [Route.identity(3), Route.parse("blocks:0,1", 3)]
+    found = list(Local(model, numerics_of("numpy")).run(probe, 0, 2, routes))
+    assert sorted(number for number, _ in found) == [0, 1]
+    assert all(len(outcome.scores) == 2 for _, outcome in found)
+
+
 def test_choices_are_the_models_likelihoods(model, tmp_path):
     path = tmp_path / "c.json"
     path.write_text(json.dumps([{"question": "the cat", "choices": ["sat on", "door by the"], "answer": "B"}]))

@@ -10,6 +10,7 @@ from ..machine.threads import use
 from ..report.console import err, out
 from .compiling import prepare
 from .options import AsJson, ModelPath, NumericsName, Prompt, Special, Threads, TokenText, model_of, numerics_of, token_ids
+from .pages import Html, Md, reports_of
 
 
 def anatomy(
@@ -21,13 +22,17 @@ def anatomy(
     threads: Threads = None,
     png: Annotated[Path | None, typer.Option(help="Draw the same into a PNG file.", metavar="FILE")] = None,
     as_json: AsJson = False,
+    html: Html = None,
+    md: Md = False,
 ) -> None:
     """See what each block does to a text, in one pass: how much it turns the stream, and when the answer is there."""
     use(threads)
     from ..report import anatomy as show
+    from ..report.anatomy_page import anatomy_page
     from ..sweep.anatomy import anatomy as looked
 
     loaded, policy = model_of(model), numerics_of(numerics)
+    reports = reports_of(html, md, None, as_json, loaded.file.parts)
     ids = token_ids(loaded, prompt, tokens, special)
     if png:
         check_target(png, loaded.file.parts)
@@ -40,5 +45,6 @@ def anatomy(
         zones(found, png, loaded.path.name)
     if as_json:
         out.json(show.anatomy_json(found))
-    else:
+    elif not md:
         show.anatomy(out, found)
+    reports.give(lambda: anatomy_page(found, loaded, ids))

@@ -14,6 +14,7 @@ from ..machine.threads import use
 from ..report.console import err, out
 from .compiling import prepare
 from .options import AsJson, ModelPath, NumericsName, Threads, file_of, model_of, numerics_of
+from .pages import Html, Md, reports_of
 from .probing import probes_of
 
 if TYPE_CHECKING:
@@ -203,11 +204,15 @@ def show(
     ng: Annotated[Path | None, typer.Option(help="Write the answers to one probe (--by) as Ng's results, a pickle.")] = None,
     png: Annotated[Path | None, typer.Option(help="Draw the windows by one probe (--by) into a PNG file.", metavar="FILE")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Write the lines of --jsonl as Parquet (extra [parquet]).")] = None,
+    html: Html = None,
+    md: Md = False,
 ) -> None:
     """Show what a sweep found: a table, or lines for other tools."""
+    from ..report.sweep_page import sweep_page
     from ..sweep.exports import as_jsonl, write_ng, write_parquet
     from ..sweep.results import chosen
 
+    reports = reports_of(html, md, None, jsonl, [ledger])
     found = read(ledger)
     by = by or next(iter(found.about.probes))
     if by not in found.about.probes:
@@ -223,9 +228,10 @@ def show(
         from ..report.sweep_plots import sweep_picture
 
         sweep_picture(found, by, png)
+    reports.give(lambda: sweep_page(found, rows, by))
     if jsonl:
         out.say(as_jsonl(found, rows))
-    elif not (ng or parquet or png):
+    elif not (ng or parquet or png or reports):
         shown_rows(found, rows, by, whole=bool(top or size or better or block is not None))
 
 

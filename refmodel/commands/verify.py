@@ -9,6 +9,7 @@ from ..errors import RefmodelError
 from ..machine.truncated import say_so
 from ..report.console import err, out
 from .options import SHIPPED, AsJson, LlamaLib, LlamaPython, TokenText, file_of, llama_of, whole_numbers
+from .pages import Html, Md, reports_of
 
 
 def verify(
@@ -25,10 +26,13 @@ def verify(
     tokens: TokenText = "",
     forward: Annotated[bool, typer.Option("--forward/--no-forward", help="Run both models and compare every bit.")] = True,
     as_json: AsJson = False,
+    html: Html = None,
+    md: Md = False,
 ) -> None:
     """Prove that a copy is its source under a route: structure, seams, bytes, metadata, and what it computes."""
     from ..report.progress import watching
     from ..report.surgery import proof
+    from ..report.verify_page import verify_page
     from ..surgery.verify import Options
     from ..surgery.verify import verify as prove
 
@@ -36,6 +40,7 @@ def verify(
         raise RefmodelError(
             f"--against {against}: expected llamacpp, or for folders transformers; leave it out to compare with the source only"
         )
+    reports = reports_of(html, md, None, as_json, [copy, *map(Path, source)])
     with watching(err, "proving") as seen:
         ids = whole_numbers(tokens) if tokens else []
         options = Options(ids, forward, against == "llamacpp", llama_of(llama_lib, llama_python), against == "transformers", seen)
@@ -45,6 +50,7 @@ def verify(
         report = prove(said, first, route, options, others)
     if as_json:
         out.json(report.as_json())
-    else:
+    elif not md:
         proof(out, report)
+    reports.give(lambda: verify_page(report))
     raise typer.Exit(report.status)

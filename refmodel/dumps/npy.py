@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from ..arrays import F
+from ..arrays import Bytes, F
 from ..errors import DumpError
 from ..gguf.reader import mapped
 from ..machine.boundary import from_json, handed
@@ -52,20 +52,26 @@ def named(dtype: np.dtype[Any], where: str) -> str:
 
 
 def array(path: Path) -> Numbers:
-    """The array of a .npy file, mapped. DumpError if it is damaged, truncated, or holds objects."""
+    """The array of a .npy file, mapped while it is read. DumpError if it is damaged, truncated, or holds objects."""
     with path.open("rb") as file:
         beginning = io.BytesIO(file.read(HEADER))  # NumPy makes room for as much as a header says
     shape, columns, dtype = header(beginning, str(path))
-    start = beginning.tell()
-    kind, data = named(dtype, str(path)), mapped(path)[start:]
-    if data.size != (needed := prod(shape) * dtype.itemsize):
-        raise DumpError(f"{path}: has {data.size} bytes of data; shape {list(shape)} needs {needed}; was it written whole?")
+    start, kind, needed = beginning.tell(), named(dtype, str(path)), prod(shape) * dtype.itemsize
+
+    def data() -> Bytes:
+        """Its bytes, in a mapping of their own: of a large folder only what is being read takes memory."""
+        found = mapped(path)[start:]
+        if found.size != needed:
+            raise DumpError(f"{path}: has {found.size} bytes of data; shape {list(shape)} needs {needed}; was it written whole?")
+        return found
 
     def read() -> F:
         """Its numbers; an array whose columns come first is turned."""
-        flat = decoded(data, kind) if dtype.byteorder != ">" else decoded(data.reshape(-1, dtype.itemsize)[:, ::-1].ravel(), kind)
+        raw = data()
+        flat = decoded(raw, kind) if dtype.byteorder != ">" else decoded(raw.reshape(-1, dtype.itemsize)[:, ::-1].ravel(), kind)
         return flat.reshape(shape[::-1]).T if columns else flat.reshape(shape)
 
+    data()
     return Numbers(shape, kind, read)
 
 

@@ -94,7 +94,6 @@ def proof(console: Console, report: "Report") -> None:
         for position, source, right in report.seams:
             seams.add_row(str(position), str(source), Text("ok", "green") if right else Text("another", "bold red"))
         console.print(seams)
-    found = report.findings
     for check in report.checks:
         for finding in check.findings[:MOST]:
             console.print(f"! {check.name}: {finding.where} {finding.what}", markup=False, soft_wrap=True)
@@ -106,11 +105,17 @@ def proof(console: Console, report: "Report") -> None:
         console.print(f"route {report.route} ({report.origin})", markup=False, soft_wrap=True)
     if report.recovered not in ("", report.route):
         console.print(f"by the hashes of its tensors the copy is {report.recovered}", markup=False, soft_wrap=True)
+    console.print(proof_verdict(report), markup=False, soft_wrap=True)
+
+
+def proof_verdict(report: "Report") -> str:
+    """The verdict of a proof in one sentence."""
+    found = report.findings
     first = f"{found[0][0]}: {found[0][1].where}" if found else ""
     words = {"route": report.route or "any route", "count": len(found), "first": first}
     skipped = [check.name for check in report.checks if check.skipped]
     not_done = f" (not done: {', '.join(skipped)})" if skipped else ""
-    console.print(VERDICTS[report.verdict].format(**words) + not_done, markup=False, soft_wrap=True)
+    return VERDICTS[report.verdict].format(**words) + not_done
 
 
 def recovery(console: Console, found: "Recovered") -> None:

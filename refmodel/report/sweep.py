@@ -23,8 +23,8 @@ def table(console: Console, found: "Results", rows: "Sequence[Result]", by: str,
     """
     names = list(found.about.probes)
     out = plain_table("route", "blocks", *names, *(f"{name} gain" for name in names), "n")
-    base, *others = rows if rows and rows[0].route.is_identity else [None, *rows]
-    others = sorted((row for row in others if row), key=lambda row: -gain(found, row, by))
+    base = next((row for row in rows if row.route.is_identity), None)
+    others = sorted((row for row in rows if row is not base), key=lambda row: -gain(found, row, by))
     shown = others if full else others[:MOST]
     for row in [*([base] if base else []), *shown]:
         means = [row.mean(name) for name in names]

@@ -94,6 +94,8 @@ class Local:
         """Yield (number of the route, question, reply) for some routes, as they end."""
         prompts, raw = [probe.prompts[question] for question in questions], not self.model.file.metadata.str(KEY, "")
         some = [routes[number] for number in chosen]
+        if not prompts:
+            return
         for number, place, reply in answers(self.batch, self.model.tokenizer, prompts, some, raw, self.memory):
             yield chosen[number], questions[place], reply
 
