@@ -38,7 +38,7 @@ Pair = tuple[list[int], list[int]]
 
 
 @register_model("refmodel")
-class Harnessed(TemplateLM):
+class Harnessed(TemplateLM):  # type: ignore[misc] # the harness may not be there
     """A model under one route and one numerics, as the harness asks it.
 
     path          a GGUF, a Hugging Face folder, or austen
