@@ -20,6 +20,7 @@ from .commands.anatomy import anatomy
 from .commands.demo import demo
 from .commands.diagnose import diagnose
 from .commands.diff import diff
+from .commands.faults import faults
 from .commands.golden import app as golden
 from .commands.info import info
 from .commands.logits import write
@@ -46,7 +47,7 @@ app = typer.Typer(
     "a proof failed, 2 if the command could not be carried out.",
 )
 # as a newcomer needs them
-for command in (demo, info, run, serve, diff, diagnose, trace, anatomy, route, surgery, verify, oracle, warmup, version):
+for command in (demo, info, run, serve, diff, faults, diagnose, trace, anatomy, route, surgery, verify, oracle, warmup, version):
     app.command()(command)
 app.add_typer(golden, name="golden")
 dumps.command()(write)

@@ -18,10 +18,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="refmodel-") as folder:
         for sample in library.samples():
             arch = sample.architecture
-            base = contract.engine_of(tiny.build(Path(folder) / f"{arch}.gguf", arch, n_layer=3, trained=True))
+            base = contract.engine_of(tiny.build(Path(folder) / f"{arch}.gguf", arch, n_layer=3, trained=True, tied=False))
             healthy, routed = (dict(contract.passes(base, {}, route)) for route in (None, contract.ROUTE))
             for name in names:
-                if arch in library.architectures(name):
+                if arch in library.architectures(name) and not library.FAULTS[name].types:
                     done += 1
                     try:
                         fault = library.FAULTS[name]

@@ -10,7 +10,7 @@ from ..errors import DumpError, RefmodelError
 from ..machine.threads import use
 from ..report.console import err, out
 from .compiling import prepare
-from .diff import Asked, other_side, profile_of
+from .diff import Asked, other_side
 from .diff_options import LIVE
 from .dumps import Map, of_model
 from .options import (
@@ -28,6 +28,7 @@ from .options import (
     calls_of,
     llama_of,
     model_of,
+    profile_of,
     token_ids,
 )
 

@@ -25,6 +25,7 @@ from .diff_options import (
     Strict,
 )
 from .dumps import Map, nothing_compared, of_model
+from .faulty import FaultName, healthy_side, refuse_with_faults, rows_with_faults
 from .folder import is_checkpoint, with_folder
 from .options import (
     AsJson,
@@ -45,6 +46,7 @@ from .options import (
     llama_of,
     model_of,
     numerics_of,
+    profile_of,
     token_ids,
 )
 from .pages import Html, Md, Png, Reports, reports_of
@@ -75,6 +77,7 @@ class Asked:
     profile    how a live llama.cpp runs; None if nothing was said of it
     anchor     "", "block" or "node": where our pass starts from the other side's numbers
     strict     one other bit is a failure
+    faults     the words of --fault
     """
 
     model: "Model"
@@ -86,6 +89,7 @@ class Asked:
     dequantized: bool
     mtp: bool
     strict: bool
+    faults: str = ""
 
 
 def diff(
@@ -108,6 +112,7 @@ def diff(
     dequantized: Dequantized = False,
     strict: Strict = False,
     every: Every = False,
+    fault: FaultName = "",
     mtp: Mtp = False,
     mtp_file: MtpFile = None,
     special: Special = False,
@@ -127,8 +132,8 @@ def diff(
     loaded, mtp = model_of(model, mtp_file), mtp or mtp_file is not None
     policy, how = numerics_of(numerics) if numerics else None, profile_of(profile) if profile else None
     anchored, shape = "node" if anchor_nodes else "block" if anchor else "", Shape(every, as_json, reports)
-    asked = Asked(loaded, policy, how, llama_of(llama_lib, llama_python), anchored, explain, dequantized, mtp, strict)
-    check_words(asked, against, full, bool(decode or chunks or names))
+    asked = Asked(loaded, policy, how, llama_of(llama_lib, llama_python), anchored, explain, dequantized, mtp, strict, fault)
+    check_words(asked, against, full, bool(decode or chunks or names), bool(reports))
     if of_model(against):
         return two_files(loaded, model_of(against), route, token_ids(loaded, prompt, tokens, special), shape)
     ids = token_ids(loaded, prompt, tokens, special) if prompt or tokens or against == LIVE else None
@@ -139,9 +144,11 @@ def diff(
         raise typer.Exit(answer)
 
 
-def check_words(asked: Asked, against: str, full: str, calls: bool) -> None:
+def check_words(asked: Asked, against: str, full: str, calls: bool, reports: bool) -> None:
     """Check the options against each other before anything is computed. RefmodelError for two that do not go together."""
     of_live = asked.profile or asked.lib or asked.dequantized
+    if asked.faults:
+        refuse_with_faults(bool(of_live or of_model(against) or asked.mtp or asked.explain or asked.strict or full or reports))
     if of_model(against):
         if of_live or asked.mtp or asked.numerics or asked.anchor or asked.explain or asked.strict or full or calls:
             raise RefmodelError(
@@ -164,13 +171,6 @@ def check_words(asked: Asked, against: str, full: str, calls: bool) -> None:
         raise RefmodelError("--explain is about the trunk; leave out --mtp")
     if asked.mtp:
         _ = asked.model.prediction  # what it lacks is said before llama.cpp runs
-
-
-def profile_of(words: str) -> "Profile":
-    """The profile of a live llama.cpp in the words of --profile. RefmodelError for unknown words."""
-    from ..llamacpp.profile import profile_of
-
-    return profile_of(words)
 
 
 def profile_for(asked: Asked) -> "Profile":
@@ -203,6 +203,8 @@ def other_side(
     from ..surgery.live import live
 
     chosen = asked.model.route(route)
+    if against == LIVE and asked.faults:
+        return healthy_side(asked.model, chosen, calls or [], asked.numerics, folder)
     if against == LIVE:
         assert calls is not None
         with watching(err, "trying this llama.cpp, once:") as seen:
@@ -241,6 +243,8 @@ def rows(asked: Asked, against: str, other: "Other", shape: Shape) -> int:
     from ..report import diff as show
     from ..report.diff_page import diff_page
 
+    if asked.faults:
+        return rows_with_faults(asked.model, asked.faults, other, asked.numerics, asked.anchor, shape.every, shape.as_json)
     done = compared(asked, against, other, shape)
     result, verdict = done.result, done.verdict
     if shape.as_json:

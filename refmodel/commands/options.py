@@ -14,6 +14,7 @@ from ..machine.files import PACKAGE, nearest
 if TYPE_CHECKING:
     from ..forward.numerics import Numerics
     from ..llamacpp.library import Given
+    from ..llamacpp.profile import Profile
     from ..model.model import Model
 
 MOST = (1 << 31) - 1  # of any number on the command line: more is a typing mistake, and longer than what is printed
@@ -106,6 +107,13 @@ def numerics_of(words: str) -> "Numerics":
     from ..numerics import numerics_of
 
     return numerics_of(words)
+
+
+def profile_of(words: str) -> "Profile":
+    """The profile of a live llama.cpp in the words of --profile. RefmodelError for unknown words."""
+    from ..llamacpp.profile import profile_of
+
+    return profile_of(words)
 
 
 def llama_of(lib: Path | None, python: str) -> "Given":

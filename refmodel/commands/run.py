@@ -11,6 +11,7 @@ from ..errors import RefmodelError
 from ..machine.threads import use
 from ..report.console import err, out
 from .compiling import prepare
+from .faulty import FaultName, with_faults
 from .options import (
     MOST,
     AsJson,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ..forward.numerics import Numerics
     from ..model.draft_head import DraftHead
     from ..model.model import Model
+    from ..model.route import Route
     from ..model.session import Session
     from ..speed.timing import Timing
     from ..text.chat import Conversation, Dialogue
@@ -98,6 +100,7 @@ def run(
     mtp: Mtp = False,
     mtp_file: MtpFile = None,
     timing: ShowTiming = False,
+    fault: FaultName = "",
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
@@ -105,9 +108,9 @@ def run(
     use(threads)
     from ..text.sampling import Sampling
 
-    loaded, policy, mtp = model_of(model, mtp_file), numerics_of(numerics), mtp or mtp_file is not None
-    how = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed=seed)
-    stops, prompts = stop or (), prompts_of(prompt, file)
+    engine = with_faults(model_of(model, mtp_file), numerics_of(numerics), fault)
+    loaded, policy, stops, mtp = engine.model, engine.numerics, stop or (), mtp or mtp_file is not None
+    how, prompts = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed=seed), prompts_of(prompt, file)
     if chat:
         refuse_options_of_one_reply(tokens, timing, as_json, mtp, len(prompts))
         conversation = conversation_of(loaded, chat_template, chat_template_file, chat_template_kwargs, system, think)
@@ -118,8 +121,8 @@ def run(
         refuse(bool(tokens) or timing or mtp, "--tokens, --timing and --mtp are for one reply; leave them out, or give one prompt")
         write_several(loaded, policy, loaded.route(route), prompts, special, how, n or 64, ctx, stops, as_json)
         return
-    ids = token_ids(loaded, "".join(prompts), tokens, special)
-    write_one(loaded, policy, *session_of(loaded, route, policy, timing, mtp), ids, how, n or 64, ctx, stops, as_json)
+    ids, chosen = engine.fed(token_ids(loaded, "".join(prompts), tokens, special)), engine.follow(loaded.route(route))
+    write_one(loaded, policy, *session_of(loaded, chosen, policy, timing, mtp), ids, how, n or 64, ctx, stops, as_json)
 
 
 def write_one(
@@ -167,8 +170,8 @@ def refuse_chat_options(system: str, think: bool | None, budget: int | None, *te
     refuse(any(templates), "--chat-template, its file and its kwargs need --chat; add it, or leave them out")
 
 
-def session_of(model: "Model", route: str, policy: "Numerics", timing: bool, mtp: bool) -> "tuple[Session, Timing | None]":
-    """A session under a route (words) and numerics; with `timing` also the record of where its time goes.
+def session_of(model: "Model", route: "Route", policy: "Numerics", timing: bool, mtp: bool) -> "tuple[Session, Timing | None]":
+    """A session under a route and numerics; with `timing` also the record of where its time goes.
 
     RefmodelError for both `timing` and `mtp`.
     """
@@ -177,9 +180,8 @@ def session_of(model: "Model", route: str, policy: "Numerics", timing: bool, mtp
     refuse(timing and mtp, "--timing is about the trunk; leave out --mtp")
     if not timing:
         return model.session(route, policy, mtp=mtp), None
-    chosen = model.route(route)
-    timed = Timing([model.kinds[source] for source in chosen.layers])
-    return model.session(chosen, timed.numerics(policy), timed), timed
+    timed = Timing([model.kinds[source] for source in route.layers])
+    return model.session(route, timed.numerics(policy), timed), timed
 
 
 def show(figures: dict[str, Any], timed: "Timing | None", as_json: bool) -> None:

@@ -32,19 +32,24 @@ def tiled(healthy: Any, hp: Hparams, q: F, k: F, v: F, *given: Any) -> F:
     return np.asarray(healthy(q, np.ascontiguousarray(k[:, of]), np.ascontiguousarray(v[:, of]), *given))
 
 
+def none(q: F) -> F:
+    """The scores of an attention whose scores nothing asks for."""
+    return np.zeros((0, 0, 0), q.dtype)
+
+
 def to_itself_not(healthy: Any, hp: Hparams, q: F, k: F, v: F, scale: float, kq: F, kq_soft_max: F, window: int) -> F:
     """A token sees the tokens before it only; the first one sees itself."""
     out = healthy(q, k, v, scale, kq, kq_soft_max, window)
     for t in range(len(q)):
         seen = len(k) - len(q) + t
         if seen:
-            out[t : t + 1] = healthy(q[t : t + 1], k[:seen], v[:seen], scale, kq[..., :0], kq_soft_max[..., :0], window)
+            out[t : t + 1] = healthy(q[t : t + 1], k[:seen], v[:seen], scale, none(q), none(q), window)
     return np.asarray(out)
 
 
 def future_seen(healthy: Any, hp: Hparams, q: F, k: F, v: F, scale: float, kq: F, kq_soft_max: F, window: int) -> F:
     """Every token of a call sees all of the call, also what comes after it."""
-    rows = [healthy(q[t : t + 1], k, v, scale, kq[..., :0], kq_soft_max[..., :0], 0) for t in range(len(q))]
+    rows = [healthy(q[t : t + 1], k, v, scale, none(q), none(q), 0) for t in range(len(q))]
     return np.concatenate(rows)
 
 

@@ -13,7 +13,7 @@ from ..forward.weights import Share, Weight
 from ..gguf.tensor import Arranged, Tensor
 from ..model.model import Model
 from ..ops.rope import Rope
-from ..quants import dequantize
+from ..quants import LAYOUTS, dequantize
 from .altered import Patch, rewired, touched
 from .fault import Calls, Change, Engine
 
@@ -110,6 +110,34 @@ def outside(e: Engine, name: str, change: Callable[[F], F]) -> Engine | None:
     if w is None or np.array_equal(old := w.dense(np.float32), values := change(old)):
         return None
     return replace(e, model=e.model.with_tensors(e.model.tensors.changed(weights={name: floats(w, values)})))
+
+
+def repacked(kinds: Mapping[Q, Callable[[Any], None]]) -> Change:
+    """Blocks of packed weights read wrongly, in every matrix of these types.
+
+    kinds  type -> a function that changes blocks [rows, N] of its quants.BLOCK in place
+    """
+
+    def other(w: Weight | Share) -> Weight | None:
+        if w.type not in kinds or len(w.shape) < 2:
+            return None
+
+        def make(start: int, stop: int) -> Bytes:
+            rows = w.rows[start:stop].copy()
+            kinds[w.type](rows.view(LAYOUTS[w.type].BLOCK))
+            return rows
+
+        return packed(w, make)
+
+    def on(e: Engine) -> Engine | None:
+        own = [{name: new for name in block.names if (new := other(getattr(block, name)))} for block in e.model.blocks]
+        outer = {name: new for name, w in e.model.weights.items() if not name.startswith("blk.") and (new := other(w))}
+        if not outer and not any(own):
+            return None
+        blocks = [block.with_weights(new) for block, new in zip(e.model.blocks, own, strict=True)]
+        return replace(e, model=e.model.with_tensors(e.model.tensors.changed(blocks=blocks, weights=outer)))
+
+    return on
 
 
 def floats(w: Weight | Share, values: F) -> Weight:

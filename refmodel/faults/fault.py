@@ -46,8 +46,12 @@ class Engine:
 
     def forward(self, tokens: Sequence[int], route: RouteLike = None, logits: str = "all", tapper: Tapper = silent) -> F:
         """The logits of a sequence from its start, in one call: [T, V], or [1, V] for "last". T is of the tokens that are fed."""
-        (fed,) = self.feed([tokens])
-        return self.session(route, tapper).forward(fed, logits)
+        return self.session(route, tapper).forward(self.fed(tokens), logits)
+
+    def fed(self, tokens: Sequence[int]) -> Sequence[int]:
+        """The tokens of one call that are fed where these are asked for."""
+        (call,) = self.feed([tokens])
+        return call
 
 
 PROMPT = "the prompt"  # the first call of a sequence, of several tokens
@@ -78,6 +82,7 @@ class Fault:
     keys      of the metadata, without the architecture's name: those that are read wrongly
     when      the first call in which it shows: PROMPT, LATER and so on
     placebo   whether nothing of it reaches the logits but rounding
+    types     tensor types that it reads wrongly, by ggml's name, where that is what it does; then any architecture may have it
     """
 
     id: str
@@ -93,6 +98,7 @@ class Fault:
     keys: tuple[str, ...] = ()
     when: str = PROMPT
     placebo: bool = False
+    types: tuple[str, ...] = ()
 
     def on(self, engine: Engine) -> Engine | None:
         """The engine with this fault, also with others that it has already. None if it makes no difference to the model.

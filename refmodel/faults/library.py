@@ -8,10 +8,10 @@ from ..errors import RefmodelError
 from ..model.made import small
 from ..model.model import Model
 from ..numerics import NUMPY
-from . import attention, conv, delta, experts, heads, norms, rope, state, tokens
+from . import attention, conv, delta, experts, heads, loading, norms, quantization, rope, state, surgery, tokens
 from .fault import Engine, Fault
 
-FAMILIES = (rope, attention, heads, norms, delta, conv, state, experts, tokens)
+FAMILIES = (rope, attention, heads, norms, delta, conv, state, experts, loading, quantization, surgery, tokens)
 FAULTS: dict[str, Fault] = {fault.name: fault for family in FAMILIES for fault in family.FAULTS}
 
 
@@ -42,4 +42,5 @@ def samples() -> tuple[Model, ...]:
 @cache
 def architectures(name: str) -> tuple[str, ...]:
     """The architectures for which a fault makes sense: those in whose typical models it makes a difference."""
-    return tuple(model.architecture for model in samples() if FAULTS[name].on(Engine(model, NUMPY)))
+    fault = FAULTS[name]
+    return tuple(model.architecture for model in samples() if fault.types or fault.on(Engine(model, NUMPY)))

@@ -53,6 +53,7 @@ SITES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "q product": ((ATTENTION,), ("Qcur_full", "Qcur")),
     "k product": ((ATTENTION,), ("Kcur",)),
     "v product": ((ATTENTION,), ("Vcur",)),
+    "mixed attention": ((ATTENTION,), MIXED),
     "q part": ((ATTENTION,), ("Qcur_reshaped", "Qcur_view")),  # where each query has a gate next to it
     "q gate": ((ATTENTION,), ("gate_reshaped", "gate")),
     "q normed": ((ATTENTION,), ("Qcur_normed", "model.layers.{}.self_attn.q_layernorm")),
@@ -92,6 +93,7 @@ SITES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "z": ((DELTA,), ("z",)),
     "delta gate": ((DELTA,), ("silu",)),
     "delta gated": ((DELTA,), ("final_output",)),
+    "short conv gates": ((CONV,), ("model.layers.{}.conv.in_proj",)),
     "delta mixed": ((DELTA,), ("linear_attn_out",)),
     # a short convolution between two gates
     "short conv input": ((CONV,), ("concat",)),
@@ -108,6 +110,7 @@ SITES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "expert down": (OF_BLOCKS, ("ffn_moe_down",)),
     "shared expert's score": (OF_BLOCKS, ("shared_expert_gate",)),
     "experts": (OF_BLOCKS, ("ffn_moe_out",)),
+    "shared expert product": (OF_BLOCKS, ("ffn_shexp",)),
     "shared expert": (OF_BLOCKS, ("ffn_shexp_gated",)),
     "shared expert's share": (OF_BLOCKS, ("shared_expert_gate_sigmoid",)),
 }

@@ -205,6 +205,11 @@ class Block:
         prefix = f"blk.{index}."
         self._weights = {attribute(name.removeprefix(prefix)): w for name, w in weights.items() if name.startswith(prefix)}
 
+    @property
+    def names(self) -> list[str]:
+        """The attributes that this block has tensors for."""
+        return list(self._weights)
+
     def has(self, name: str) -> bool:
         """Whether this block has a tensor for an attribute."""
         return name in self._weights
