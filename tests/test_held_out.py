@@ -1,6 +1,7 @@
 """The diagnosis of engines that share nothing with the library: the straight-line forward pass with changed lines."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import tiny
@@ -30,7 +31,7 @@ def diagnosed(path, changes, keeps):
     return diagnose(model, other, FAULTS.values(), lambda name: None)
 
 
-# The others, and logits alone, are cases of tests/many_diagnoses.py
+# All of them, and from logits alone: python tests/test_held_out.py
 @pytest.mark.parametrize("name", ["all dims rotated", "key heads the other way"])
 def test_a_fault_of_another_engine_is_named_from_hidden_states(path, name):
     wanted, changes = STRAIGHT[name]
@@ -52,3 +53,17 @@ def test_what_the_library_does_not_have_is_not_named(path):
 def test_every_change_is_one():
     assert all(engine(changes) for changes in [*UNKNOWN.values(), *(changes for _, changes in STRAIGHT.values())])
     assert {wanted for wanted, _ in STRAIGHT.values()} <= {f"F{n:02}" for n in range(1, 78)}
+
+
+def main() -> None:
+    """Print what is found of every fault, from hidden states and from logits."""
+    with TemporaryDirectory() as folder:
+        path = tiny.build(Path(folder) / "m.gguf", "qwen35", seed=2)
+        for keeps in (("l_out-", "result_output"), "result_output"):
+            for name, (wanted, changes) in [*STRAIGHT.items(), *((name, ("", changes)) for name, changes in UNKNOWN.items())]:
+                found = diagnosed(path, changes, keeps)
+                print(keeps, name, wanted, found.verdict, [fault.id for a in found.answers[:1] for fault in a.faults], flush=True)
+
+
+if __name__ == "__main__":
+    main()
