@@ -46,6 +46,11 @@ OTHERS = {
         ["torch", "transformers"],
         "name a Python with torch and transformers in REFMODEL_HF_PYTHON",
     ),
+    "lm_eval_python": (
+        "REFMODEL_LM_EVAL_PYTHON",
+        ["lm_eval", "torch", "transformers"],
+        "name a Python with lm_eval, torch and transformers in REFMODEL_LM_EVAL_PYTHON",
+    ),
     "campaign": ("REFMODEL_CAMPAIGN", ["refmodel_campaign"], "set REFMODEL_CAMPAIGN=1 (each takes a minute or more)"),
     "llama_source": ("REFMODEL_LLAMA_SOURCE", ["conversion"], "name a checkout of llama.cpp in REFMODEL_LLAMA_SOURCE"),
 }
@@ -141,6 +146,13 @@ def smollm2() -> Path:
 def hf_python() -> str:
     """A Python with torch and transformers, which the suite itself does not need."""
     given, _ = given_or_module("hf_python")
+    return given or sys.executable
+
+
+@pytest.fixture(scope="session")
+def lm_eval_python() -> str:
+    """A Python with lm_eval, torch and transformers."""
+    given, _ = given_or_module("lm_eval_python")
     return given or sys.executable
 
 

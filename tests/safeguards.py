@@ -44,10 +44,13 @@ def poison(x: np.ndarray) -> np.ndarray:
 
 
 def poisoned() -> list[str]:
-    """Every module of refmodel but the kernels gets such a NumPy; the names of those that have one."""
+    """Every module of refmodel but the kernels gets such a NumPy; the names of those that have one.
+
+    refmodel.lm_eval is passed over too: it needs a harness that is seldom there, and makes no array that it does not write.
+    """
     numpy, changed = poisoned_numpy(), []
     for found in pkgutil.walk_packages(refmodel.__path__, "refmodel.", onerror=lambda name: None):
-        if found.name.startswith(("refmodel.kernels", "refmodel.golden")) or found.name.endswith("__main__"):
+        if found.name.startswith(("refmodel.kernels", "refmodel.golden", "refmodel.lm_eval")) or found.name.endswith("__main__"):
             continue
         module = importlib.import_module(found.name)
         if getattr(module, "np", None) is np:

@@ -36,7 +36,7 @@ class Running:
 
     def socket(self) -> socket.socket:
         """A connection of a client that speaks for itself."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=600)
 
 
 @contextmanager

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from near import near
 from strategies import seeds
 
 from refmodel.errors import RefmodelError
+from refmodel.text.likelihoods import log_softmax, score_of
 from refmodel.text.sampling import GREEDY, Candidates, Sampling, choose, drawn, min_p, penalized, probabilities, top_k, top_p
 
 FREE = Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
@@ -207,3 +209,33 @@ def test_the_likeliest_tokens_that_decide_are_enough(seed, before, u, temperatur
     row = row_of(seed)
     some = top_k(row, how.deciding(len(row))).ids
     assert choose(some, row[some], before, how, u) == chosen(row, before, how, u)
+
+
+@given(
+    logits=st.lists(st.integers(-5, 5), min_size=4, max_size=12),
+    recent=st.lists(st.integers(0, 11), max_size=20),
+    frequency=st.sampled_from([0.0, 0.5, -1.0]),
+    presence=st.sampled_from([0.0, 0.25, -2.0]),
+    biases=st.lists(st.tuples(st.integers(0, 11), st.sampled_from([-100.0, 1.5])), max_size=3),
+)
+def test_biases_and_counted_penalties_choose_from_the_deciding_tokens_as_from_all(logits, recent, frequency, presence, biases):
+    row, ids = np.array(logits, np.float32), np.arange(len(logits))
+    how = Sampling(frequency_penalty=frequency, presence_penalty=presence, biases=tuple(biases))
+    want = row.astype(np.float64)
+    for token, bias in biases:
+        want[ids == token] += bias
+    for token in ids:
+        want[token] -= frequency * recent.count(token) + presence * (token in recent)
+    some = np.argsort(-row, kind="stable")[: how.deciding(len(row))]
+    assert choose(ids, row, recent, how, 0.5) == want.argmax()
+    assert choose(some, row[some], recent, how, 0.5) == want.argmax()
+
+
+@given(logits=st.lists(st.integers(-3, 3), min_size=3, max_size=9), top=st.integers(0, 10))
+def test_a_score_has_the_likeliest_tokens_in_order(logits, top):
+    row = np.array(logits, np.float32)
+    score = score_of(row, 1, top)
+    order = sorted(range(len(row)), key=lambda token: (-row[token], token))
+    assert [likely.token for likely in score.top] == order[:top]
+    assert score.logprob == log_softmax(row)[1]
+    near(np.exp(log_softmax(row)).sum(), 1.0, ulps=8)

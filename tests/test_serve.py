@@ -38,13 +38,13 @@ def server(model):
 
 @pytest.fixture(scope="module")
 def client(server):
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0, timeout=60) as one:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0, timeout=600) as one:
         yield one
 
 
 def idle(server):
     """Wait until nothing is computed or waited for. The limit only ends a test that would hang."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 600
     while server.worker.live or server.worker.waiting or server.desk.queues or server.worker.batch.members or server.door.open:
         assert time.monotonic() < end, "a request that nobody waits for is still there"
         time.sleep(0.01)
@@ -138,7 +138,7 @@ def test_a_chat_is_what_the_template_makes_of_it(model, server, client):
 
 def test_a_probe_script_for_llama_server_works_with_a_route_in_place_of_a_patched_file(model, server):
     """Wait for /health, read /props, ask digits at temperature 0, read the first number: the form of the layer-search scripts."""
-    with httpx.Client(base_url=server.url, timeout=60) as http:
+    with httpx.Client(base_url=server.url, timeout=600) as http:
         assert http.get("/health").json() == {"status": "ok"}
         assert http.get("/props").json()["default_generation_settings"]["n_ctx"] == 256
         assert http.get("/v1/models").json()["data"][0]["id"] == "austen"
@@ -194,7 +194,7 @@ WRONG = {  # path, body -> the status, and a word of the message
 @pytest.mark.parametrize(("path", "body"), WRONG, ids=lambda value: value[:48] if isinstance(value, str) else None)
 def test_a_mistake_is_one_json_object_with_its_status(server, path, body):
     status, word = WRONG[path, body]
-    answer = httpx.post(f"{server.url}{path}", content=body, timeout=60)
+    answer = httpx.post(f"{server.url}{path}", content=body, timeout=600)
     assert answer.status_code == status
     error = answer.json()["error"]
     assert error.keys() == {"message", "type", "param", "code"}
@@ -212,7 +212,7 @@ def test_clients_that_leave_or_do_not_read_cost_the_others_nothing(model, server
     for one in leaving:
         assert b"200 OK" in one.recv(100)
         one.close()
-    text = httpx.post(f"{server.url}/v1/completions", json={"prompt": "She", "max_tokens": 9, "temperature": 0}, timeout=60)
+    text = httpx.post(f"{server.url}/v1/completions", json={"prompt": "She", "max_tokens": 9, "temperature": 0}, timeout=600)
     assert text.json()["choices"][0]["text"] == alone(model, "She", 9)
     for one in (*dawdling, half):
         one.close()
@@ -228,7 +228,7 @@ def test_sixty_clients_at_once(model, server):
 
     async def all_of_them():
         limits = httpx.Limits(max_connections=60)
-        async with httpx.AsyncClient(base_url=server.url, timeout=60, limits=limits) as http:
+        async with httpx.AsyncClient(base_url=server.url, timeout=600, limits=limits) as http:
             return await asyncio.gather(*(ask(http, i) for i in range(60)))
 
     texts = asyncio.run(all_of_them())
@@ -237,19 +237,24 @@ def test_sixty_clients_at_once(model, server):
     idle(server)
 
 
-def test_limits_of_time_and_of_company_and_the_key(model):
-    limits = Limits(parallel=1, waiting=1, seconds=0.4, tokens=100_000)
-    with running(model, limits=limits, key="secret") as server, httpx.Client(base_url=server.url, timeout=60) as http:
+def test_more_requests_than_the_server_takes_are_refused(model):
+    with running(model, limits=Limits(parallel=1, waiting=0, tokens=100_000)) as server:
+        long = {"prompt": "a", "max_tokens": 90_000, "temperature": 0, "stream": True}
+        with httpx.Client(base_url=server.url, timeout=600) as http, http.stream("POST", "/v1/completions", json=long):
+            answer = httpx.post(f"{server.url}/v1/completions", json={"prompt": "a"}, timeout=600)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "overloaded")
+        idle(server)
+
+
+def test_limits_of_time_and_the_key(model):
+    limits = Limits(parallel=1, waiting=0, seconds=0.4, tokens=100_000)
+    with running(model, limits=limits, key="secret") as server, httpx.Client(base_url=server.url, timeout=600) as http:
         assert http.post("/v1/completions", json={"prompt": "a"}).status_code == 401
         assert http.get("/v1/models", headers={"Authorization": "Bearer other"}).json()["error"]["code"] == "invalid_api_key"
         assert http.get("/health").status_code == 200
         http.headers["Authorization"] = "Bearer secret"
         long = {"prompt": "a", "max_tokens": 90_000, "temperature": 0}
-        with ThreadPoolExecutor(3) as pool:
-            answers = list(pool.map(lambda _: http.post("/v1/completions", json=long), range(3)))
-        codes = sorted(answer.status_code for answer in answers)
-        assert codes[0] == 503
-        assert codes[1:] == [504, 504]
+        assert http.post("/v1/completions", json=long).status_code == 504
         idle(server)
         with http.stream("POST", "/v1/completions", json=long | {"stream": True}) as answer:
             assert answer.status_code == 200

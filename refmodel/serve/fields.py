@@ -9,7 +9,7 @@ from typing import Any
 from ..text.sampling import Sampling
 from .wishes import Refusal
 
-MOST_STOPS, MOST_TOP = 32, 20
+MOST_STOPS, MOST_TOP, MOST_BIAS = 32, 20, 1000
 NEUTRAL: dict[str, tuple[Any, ...]] = {  # what changes a text and is not here -> the values with which it changes nothing
     "tools": ([],),
     "functions": ([],),
@@ -107,9 +107,10 @@ class Fields:
         for pair in pairs if isinstance(pairs, list) else [None]:
             if not isinstance(pair, list | tuple) or len(pair) != 2 or not str(pair[0]).isdecimal() or int(pair[0]) >= n_vocab:
                 raise self.wrong("logit_bias", f"{{id: bias}} with token ids from 0 to {n_vocab - 1}")
-            if pair[1] is not False and (isinstance(pair[1], bool) or not isinstance(pair[1], int | float)):
-                raise self.wrong("logit_bias", "numbers as biases, or false to forbid a token")
-            found.append((int(pair[0]), -math.inf if pair[1] is False else float(pair[1])))
+            bias = pair[1]
+            if bias is not False and (bias is True or not isinstance(bias, int | float) or not abs(bias) <= MOST_BIAS):
+                raise self.wrong("logit_bias", f"biases from -{MOST_BIAS} to {MOST_BIAS}, or false to forbid a token")
+            found.append((int(pair[0]), -math.inf if bias is False else float(bias)))
         return tuple(found)
 
 

@@ -21,6 +21,7 @@ from ..arrays import F, Ints
 from ..errors import RefmodelError
 
 RANGES = {"temperature": (0, 1e3), "top_p": (0, 1e3), "min_p": (0, 1), "repeat_penalty": (0.01, 100)}  # NaN is in none
+RANGES |= {"frequency_penalty": (-100, 100), "presence_penalty": (-100, 100)}
 
 
 @dataclass(frozen=True)
