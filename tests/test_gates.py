@@ -216,9 +216,9 @@ def test_a_narrow_width_is_kept(tmp_path):
 
 
 def test_ctrl_c_while_the_program_starts_says_nothing():
-    """From the moment on at which our own code runs; before that Python itself starts."""
+    """From the moment on at which our own code runs. What runs in the background ignores Ctrl-C, so that is set back first."""
     program = (
-        "import os, signal, refmodel.__main__ as m; s = signal.signal;"
+        "import os, signal, refmodel.__main__ as m; s = signal.signal; s(signal.SIGINT, signal.default_int_handler);"
         "signal.signal = lambda n, f: (s(n, f), os.kill(os.getpid(), n))[0]; m.main()"
     )
     done = subprocess.run([sys.executable, "-c", program, "version"], capture_output=True)

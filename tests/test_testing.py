@@ -87,9 +87,8 @@ def project(tmp_path_factory):
 
 
 def test_it_is_an_entry_point_of_pytest():
-    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"] == {
-        "refmodel": "refmodel.testing"
-    }
+    entries = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
+    assert entries["refmodel"] == "refmodel.testing"
 
 
 def test_the_suite_of_another_project(project):

@@ -409,7 +409,7 @@ def test_paths_and_words_that_cannot_be_held_against_each_other_raise(good, sour
         verify(tmp_path / "nothing.gguf", source.path)
     with pytest.raises(FileError, match="cannot be opened"):
         verify(good, tmp_path / "nothing.gguf")
-    with pytest.raises(FileError, match=r"config.json: cannot be read"):
+    with pytest.raises(FileError, match=r"config.json: cannot be opened"):
         verify(good, tmp_path)
     with pytest.raises(RouteError):
         verify(good, source.path, "blocks:1,99")

@@ -108,7 +108,7 @@ def answer(
     if as_json:
         out.json(show.as_json(found, telling))
     else:
-        out.print(show.in_words(found, telling))
+        out.print(show.in_words(found, telling), soft_wrap=True)
     return 0 if found.verdict == HEALTHY else 1
 
 
