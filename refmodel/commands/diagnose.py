@@ -76,9 +76,7 @@ def diagnose(
         raise RefmodelError("--profile, --llama-lib and --llama-python are for a live llama.cpp; leave them out")
     asks = prompt or tokens or against == LIVE
     calls = calls_of(token_ids(loaded, prompt, tokens, special), decode, chunks) if asks else None
-    asked = Asked(
-        loaded, None, profile_of(profile) if profile else None, llama_of(llama_lib, llama_python), "", False, False, False, False
-    )
+    asked = Asked(loaded, None, profile_of(profile) if profile else None, llama_of(llama_lib, llama_python))
     with tempfile.TemporaryDirectory(prefix="refmodel-") as folder:
         raise typer.Exit(answer(asked, against, route, calls, Path(folder), names, suggest, as_json))
 

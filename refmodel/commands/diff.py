@@ -84,11 +84,11 @@ class Asked:
     numerics: "Numerics | None"
     profile: "Profile | None"
     lib: "Given"
-    anchor: str
-    explain: bool
-    dequantized: bool
-    mtp: bool
-    strict: bool
+    anchor: str = ""
+    explain: bool = False
+    dequantized: bool = False
+    mtp: bool = False
+    strict: bool = False
     faults: str = ""
 
 

@@ -68,32 +68,34 @@ def compare(name: str, ours: F, theirs: F) -> Row:
 
     Numbers that are not finite are no problem where both sides have the same ones: the model overflows, and both follow it.
     """
-    problem, shape, there = "", ours.shape, np.isfinite(ours)
     if squeezed(ours.shape) != squeezed(theirs.shape):
-        problem = f"shape {list(ours.shape)}, theirs {list(theirs.shape)}"
-    elif not np.array_equal(np.where(there, 0, ours).ravel(), np.where(np.isfinite(theirs), 0, theirs).ravel(), equal_nan=True):
-        problem = f"{NOT_FINITE}: " + " and ".join(
-            f"{np.size(x) - np.isfinite(x).sum()} of {who}"
-            for who, x in (("ours", ours), ("theirs", theirs))
-            if not np.isfinite(x).all()
-        )
-    if problem:
-        return without_figures(name, shape, ours.size, problem)
-    both = there.ravel()
-    ours, theirs = ours.ravel()[both], theirs.ravel()[both]
-    a, b = ours.astype(np.float64), theirs.astype(np.float64)
+        return without_figures(name, ours.shape, ours.size, f"shape {list(ours.shape)}, theirs {list(theirs.shape)}")
+    a, b = ours.ravel(), theirs.ravel()
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        if lost := unlike(a, b):
+            return without_figures(name, ours.shape, ours.size, f"{NOT_FINITE}: {lost}")
+        a, b = a[np.isfinite(a)], b[np.isfinite(b)]
+    differ, a, b = int((as_bits(a) != as_bits(b)).sum()), a.astype(np.float64), b.astype(np.float64)
     error, energy = a - b, float(b @ b)
-    lost = float(error @ error)
+    squares = float(error @ error)
     return Row(
         name=name,
-        shape=shape,
-        nmse=ratio(lost, energy),
-        nmse_var=ratio(lost / max(b.size, 1), float(b.var()) if b.size else 0.0),
+        shape=ours.shape,
+        nmse=ratio(squares, energy),
+        nmse_var=ratio(squares / max(b.size, 1), float(b.var()) if b.size else 0.0),
         max_abs=float(np.abs(error).max(initial=0.0)),
-        cosine=1.0 if lost == 0 else ratio(float(a @ b), float(np.sqrt(energy * (a @ a)))),
-        differ=int((as_bits(ours) != as_bits(theirs)).sum()),
-        holes=both.size - a.size,
+        cosine=1.0 if squares == 0 else ratio(float(a @ b), float(np.sqrt(energy * (a @ a)))),
+        differ=differ,
+        holes=ours.size - a.size,
     )
+
+
+def unlike(a: F, b: F) -> str:
+    """How many numbers of each side [n] are not finite, in words; empty if they are the same on both sides."""
+    gone = {who: ~np.isfinite(x) for who, x in (("ours", a), ("theirs", b))}
+    if np.array_equal(np.where(gone["ours"], a, 0), np.where(gone["theirs"], b, 0), equal_nan=True):
+        return ""
+    return " and ".join(f"{there.sum()} of {who}" for who, there in gone.items() if there.any())
 
 
 def without_figures(name: str, shape: tuple[int, ...], size: int, problem: str) -> Row:

@@ -112,7 +112,8 @@ def verdict_line(verdict: "Verdict", other: "Other") -> str:
     """The last line: the verdict."""
     if verdict.first:
         return f"WRONG, first at {located(verdict.first, other)}"
-    each = "every operation that was judged" if other.unjudged else "every operation"
+    overflow = any(row.holes for row in verdict.rows.values())
+    each = "every operation that was judged" if other.unjudged or overflow else "every operation"
     if verdict.word == "equal":
         return f"EQUAL: {each} gives the same bits from the same inputs"
     return f"EXPLAINED: {each} is right; what differs is rounding, most of all in {', '.join(verdict.rounded[:3])}"

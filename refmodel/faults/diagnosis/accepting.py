@@ -91,7 +91,11 @@ def answers(search: Search, found: Sequence[Hypothesis], best: Hypothesis) -> li
     alike = tuple(h.faults for h in found if h is not best and alike_to(search, h, best))
     everywhere = search.ask(best.faults, everywhere=True) or best
     before, after = gain(search, best)
-    sure = "certain" if not alike else f"it or {len(alike)} others: this input cannot tell them apart"
+    sure = (
+        "no other fault of the library explains it"
+        if not alike
+        else f"it or {len(alike)} others: this input cannot tell them apart"
+    )
     first = Answer(best.faults, alike, before, after, by_block(search, everywhere), search.words, sure)
     rest = [h for h in found if h is not best and h.faults not in alike][:3]
     return [first, *(Answer(h.faults, (), before, gain(search, h)[1], {}, search.words, "explains less") for h in rest)]

@@ -102,7 +102,7 @@ def fed_otherwise(c: Case, asked: Calls | None) -> Sequence[Answer]:
         f for f, e in feeds if e and asked is not None and [list(map(int, call)) for call in e.feed(asked)] == ran != list(asked)
     ]
     alike = tuple((fault,) for fault in same[1:])
-    return [Answer((same[0],), alike, 1.0, 0.0, {}, "other tokens", "certain")] if same else ()
+    return [Answer((same[0],), alike, 1.0, 0.0, {}, "other tokens", "the tokens say so themselves")] if same else ()
 
 
 def result(c: Case, verdict: str, judged: Judged, found: Sequence[Answer]) -> Diagnosis:
