@@ -25,6 +25,7 @@ from small_faults import FAULTS as UNKNOWN
 from small_faults import Engine as Sick
 
 import refmodel
+from refmodel.errors import DumpError
 from refmodel.faults.diagnosis.diagnosis import Diagnosis, diagnose
 from refmodel.faults.fault import Engine, Fault, with_all
 from refmodel.faults.library import FAULTS
@@ -114,12 +115,18 @@ def run(case: Case) -> dict[str, Any]:
     engine, healthy = engine_of(case, model), Engine(model, NUMPY)
     assert engine is not None, case
     calls = [r.integers(0, model.n_vocab, TOKENS).tolist()]
-    other = dumped(model, written(engine, calls, case.evidence, case.noise, r), calls)
     start = time.time()
+    try:
+        other = dumped(model, written(engine, calls, case.evidence, case.noise, r), calls)
+    except DumpError as error:  # of another number of tokens than was asked for, which is what is wrong
+        return vars(case) | {"changed": 1.0, "seconds": 0.0} | {**NOTHING, "right": True, "arithmetic": str(error)}
     found = diagnose(model, other, FAULTS.values(), lambda name: None, calls)
     fewer = [with_all(some, healthy) or healthy for some in without_one(case)]
     shows = min(changed(other, dumped(model, written(one, calls, case.evidence, 0.0, r), calls)) for one in fewer)
     return vars(case) | {"changed": shows, "seconds": round(time.time() - start, 2)} | outcome(case, found)
+
+
+NOTHING = {"verdict": "refused", "named": [], "class": 0, "tap": None, "relation": None}
 
 
 def without_one(case: Case) -> list[list[Fault]]:

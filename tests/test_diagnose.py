@@ -58,6 +58,24 @@ def test_a_healthy_run_gets_no_diagnosis(model, evidence, noise):
     assert found(model, [], evidence, noise, NUMPY if evidence == "greedy" else FAST).verdict == "healthy"
 
 
+@pytest.mark.parametrize("evidence", ["last", "top", "hidden"])
+def test_faults_that_feed_another_number_of_tokens_are_tried_too(model, evidence):
+    """Nothing of such a run has the size of what was recorded: it explains nothing, alone or in a pair."""
+    library = [FAULTS["last-token-lost"], *LIBRARY]
+    names = ["q-gate-halves", "delta-heads-grouped"]
+    got = found(model, names, evidence, library=library)
+    assert got.verdict in ("fault", "unknown")
+    assert "last-token-lost" not in {fault.name for answer in got.answers[:1] for fault in answer.faults}
+
+
+def test_a_head_with_few_rows_more_than_columns_still_tells_noise(golden):
+    model = refmodel.load(golden / "models" / "gemma3-Q8_0.gguf")
+    assert model.output.shape == (271, 256)
+    for seed in range(3):
+        other = dumped(model, written(Engine(model, NUMPY), CALLS, "last", 1e-3, np.random.default_rng(seed)), CALLS)
+        assert diagnose(model, other, LIBRARY, lambda name: None).verdict == "healthy"
+
+
 def test_two_faults_are_named_from_the_last_logits(model):
     names = ["q-gate-halves", "delta-heads-grouped"]
     assert {fault.name for fault in found(model, names, "last", 1e-6).answers[0].faults} == set(names)

@@ -64,11 +64,14 @@ class Standing:
         shown = self.perturb(name, x)
         if key not in self.other.taps:
             return shown
-        theirs = self.other.taps[key]
-        view = self.other.views.get(key)
-        self.take(key, *(view.pair(shown, theirs) if view else (shown, theirs)), self.fresh)
+        self.take(key, *self.pair(key, shown), self.fresh)
         after = self.anchored(name, x)
         return self.input(name, after) if after is not x else shown
+
+    def pair(self, key: str, x: F) -> tuple[F, F]:
+        """Our part of a tap and theirs; ours is whole where this call has another number of tokens, so that no part fits."""
+        view, theirs = self.other.views.get(key), self.other.taps[key]
+        return view.pair(x, theirs) if view and self.fresh == len(self.other.calls[self.call]) else (x, theirs)
 
 
 def run(model: Model, route: Route, other: Other, num: Numerics, tapper: Standing, seen: Callable[[str], None]) -> None:

@@ -127,7 +127,7 @@ def run(
     nmse, ours, inputs = dict[str, float](), dict[str, F](), dict[tuple[int, int], F]()
 
     def take(key: str, a: F, b: F, fresh: int) -> None:
-        view = other.views.get(key)
+        view = other.views.get(key) if a.size == b.size else None
         nmse[key] = distance(*(view.settled(a, b) if view else (a, b)))
         if keep:
             ours[key] = np.array(a, np.float32)

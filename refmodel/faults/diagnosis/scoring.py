@@ -89,8 +89,9 @@ def spanned(plain: Score, seen: Seen, scale: Scale, span: Span) -> Score:
         errors.append(ours - theirs)
     error = np.concatenate(errors)
     inside, outside = span.parts(error)
-    freedom = len(error) * span.basis.shape[1]
-    noisy = outside * (1 + 5 * np.sqrt(2 / freedom))
+    rows, columns = span.basis.shape
+    freedom = len(error) * columns
+    noisy = outside * (1 + 5 * np.sqrt(2 / freedom + 2 / (len(error) * (rows - columns))))  # both are estimates
     energy = float(np.mean([np.mean(x * x) for x in scale.logits.values()]))
     white = inside <= noisy and outside > 1e-12 * energy
     cost = freedom / 2 * np.log(max(inside, 1e-30) / max(outside, 1e-14 * energy, 1e-30))

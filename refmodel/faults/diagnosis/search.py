@@ -147,12 +147,17 @@ class Search:
         return int(np.clip(WORK / max(work(self.model, self.other), 1), FEWEST_PAIRS, MOST_PAIRS))
 
     def vector(self, seen: Seen, theirs: bool) -> F:
-        """The numbers that are compared, theirs or a run's, as one vector; each tap in units of its noise or its size."""
+        """The numbers that are compared, theirs or a run's, as one vector; each tap in units of its noise or its size.
+
+        Where a run has another number of tokens, the healthy one's numbers are taken: such effects do not add up with others.
+        """
         parts = []
         for tap in self.taps():
             if tap not in self.healthy.ours:
                 continue
-            ours = seen.ours.get(tap, self.healthy.ours[tap])
+            healthy = self.healthy.ours[tap]
+            ours = seen.ours.get(tap, healthy)
+            ours = ours if ours.shape == healthy.shape else healthy
             x = self.other.taps[tap].reshape(ours.shape) if theirs else ours
             part = compressed(x, tap, self.scale.span)
             parts.append(part / max(float(np.linalg.norm(compressed(self.healthy.ours[tap], tap, self.scale.span))), 1e-30))

@@ -17,7 +17,7 @@ from ...forward.taps import in_call
 from ...numerics import ORACLE
 
 ROWS = 4096  # of the head that are looked at
-LEAST = 2.0  # rows for each column, at least: else nothing is left over
+LEAST = 1.05  # rows for each column, at least: else nothing is left over
 
 
 @dataclass(frozen=True)
