@@ -58,7 +58,7 @@ def test_the_trunk_computes_the_same_bits_with_it_and_a_split_changes_none_of_it
 
 
 def foretelling(folder, arch, noise=0.0):
-    """A model whose next token depends on the last one alone, which is what its prediction block sees: without noise it is right."""
+    """A model whose next token depends on the last one alone, which its prediction block sees: without noise it is right."""
     model, block = built(folder, arch, tied=True), "blk.5."
     E, r, tensors = model.hp.n_embd, np.random.default_rng(7), dict(model.file.tensors)
     for name, tensor in tensors.items():
