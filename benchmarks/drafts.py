@@ -2,8 +2,9 @@
 
     python -m benchmarks.drafts MODEL [--numerics fast] [--rounds 7] [--most 3]
 
-MODEL has a prediction block (MTP). All sides take turns in one run. Printed are medians of the seconds, the median ratio of each round
-to a pass of one token, and what follows for the speed of writing where a share of the guesses is right: each that is saves one pass.
+MODEL has a prediction block (MTP). All sides take turns in one run. Printed are medians of the seconds, the median ratio of each
+round to a pass of one token, and what follows for the speed of writing where a share of the guesses is right: each of those saves
+a pass.
 """
 
 import argparse
