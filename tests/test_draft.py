@@ -92,7 +92,7 @@ def test_the_text_and_what_is_remembered_are_those_without_it(arch, numerics, tm
     right = guessed = saved = 0
     models = {noise: foretelling(tmp_path, arch, noise) for noise in (0.0, 0.3)}
     for noise, prompt, how, guesses, count, read in REPLIES:
-        monkeypatch.setattr("refmodel.text.generate.GUESSES", guesses)
+        monkeypatch.setattr("refmodel.text.ahead.MOST", guesses)
         model = models[noise]
         session, plain = (model.session("blocks:1,3", numerics, mtp=mtp) for mtp in (True, False))
         written, wanted = (list(islice(generate(s, prompt, count, how), read)) for s in (session, plain))
@@ -105,10 +105,14 @@ def test_the_text_and_what_is_remembered_are_those_without_it(arch, numerics, tm
     assert saved == (0 if numerics == "llamacpp" else right)
 
 
-def test_a_block_that_foretells_every_token_halves_the_passes(tmp_path):
+def test_a_block_that_foretells_every_token_saves_two_passes_of_three_and_one_that_is_wrong_is_seldom_asked(tmp_path):
     session = foretelling(tmp_path, "qwen35").session(mtp=True)
-    list(generate(session, TOKENS, 21))
-    assert (session.draft.guessed, session.draft.right, session.draft.saved) == (10, 10, 10)
+    list(generate(session, TOKENS, 32))
+    assert session.draft.guessed == session.draft.right == session.draft.saved >= 20
+    session = built(tmp_path, "qwen35").session(mtp=True)
+    list(generate(session, TOKENS, 64))
+    assert session.draft.right == 0
+    assert 8 <= session.draft.guessed <= 16
 
 
 @pytest.mark.parametrize("name", ["austen-Q4_K_M", "lfm2-Q8_0", "qwen3moe-Q4_K_M", "qwen3next-Q4_K_M"])
@@ -205,7 +209,7 @@ def test_the_commands_show_it(tmp_path):
     alone = CliRunner().invoke(app, ["run", str(path), "--tokens", "7,3,9", "-n", "5", "--json"])
     figures = json.loads(done.stdout)
     assert figures["tokens"] == json.loads(alone.stdout)["tokens"]
-    assert 2 <= figures["drafted"] <= 3  # the last token is never guessed, nor one that a pass gives for nothing
+    assert 2 <= figures["drafted"] <= 4  # what is read, not all that was guessed; the last token is never guessed
     assert figures["passes_saved"] == figures["accepted"] <= figures["drafted"]
     assert re.search(r"the draft head guessed \d of \d tokens before the trunk computed them", done.stderr)
     done = CliRunner().invoke(app, ["run", str(path), "--tokens", "7,3,9", "-n", "5", "--mtp", "--timing"])

@@ -7,12 +7,11 @@ import numpy as np
 
 from ..arrays import F, Ints
 from ..errors import TokenError
-from ..model.likeliest import Best
 from ..model.session import Session
+from .ahead import Reader
 from .sampling import GREEDY, Sampling, choose
 
 UBATCH = 512  # tokens of a prompt that are fed at once, as llama.cpp does; memory for activations does not grow beyond them
-GUESSES = 1  # of a draft head that are fed with a token, at most
 
 Steering = Callable[[int], Sequence[int]]
 
@@ -64,33 +63,6 @@ def generate(
         yield token
         if left:
             following = reader.after(token, left - 1)
-
-
-class Reader:
-    """Feeds a reply's tokens to a session, and with each the guesses of its draft head at those that follow it, in one pass.
-
-    session  has read what is before the reply
-    k        how many likeliest next tokens are asked for
-
-    The session counts a guess as read once the reply has confirmed it.
-    """
-
-    def __init__(self, session: Session, k: int) -> None:
-        self.session, self.k = session, k
-        self.guesses, self.rows = deque[int](), deque[Best]()
-        self.fed = session.num.at_once(1 + GUESSES) - 1  # guesses in a pass that changes no bit
-
-    def after(self, token: int, left: int) -> Best:
-        """The k likeliest tokens after the next token of the reply, of which `left` more may be fed after this one."""
-        draft, guess = self.session.draft, self.guesses.popleft() if self.guesses else None
-        if draft and guess is not None:
-            draft.judge(guess, token)
-        if self.rows and guess == token:
-            self.session.confirm()
-        else:
-            self.guesses = deque(self.session.guesses(token, min(GUESSES, left)))
-            self.rows = deque(self.session.ahead([token, *list(self.guesses)[: self.fed]], self.k))
-        return self.rows.popleft()
 
 
 def room(ctx: int, used: int, count: int) -> int:
