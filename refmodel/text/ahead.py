@@ -53,8 +53,8 @@ class Trust:
 
     def guesses(self, most: int) -> int:
         """The number of guesses, up to `most`, with the most tokens for the time: a pass ends at the first wrong one."""
-        tokens = lambda count: sum(self.share**n for n in range(count + 1))
-        best = max(range(most + 1), key=lambda count: tokens(count) / (1 + COST * count))
+        speed = [sum(self.share**n for n in range(count + 1)) / (1 + COST * count) for count in range(most + 1)]
+        best = speed.index(max(speed))
         if not best:
             self.share += 0.05 * (0.5 - self.share)
         return best
