@@ -1,6 +1,6 @@
 """llama.cpp decoding many sequences at once, by llama-cpp-python's low-level interface: a script for a Python that has it.
 
-Its arguments are the file, how many sequences, tokens of each one's prompt, threads, and the clock, `wall` or `processor`. Each line
+Its arguments: file, how many sequences, tokens of each one's prompt, threads, and the clock (`wall` or `processor`). Each line
 that it reads asks for one step, one token of each sequence with the logits of all; it answers with the seconds as JSON.
 """
 
