@@ -1,5 +1,6 @@
 """llama.cpp's arithmetic by NumPy: the bits of the kernels, for every architecture, type and build, and nothing is compiled."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Q
 from near import same_bits
-from shares import diagonal, name_of, only
+from shares import name_of, only
 from strategies import activations
 from test_diff import Record
 from test_kernels_linear import Packed
@@ -38,7 +39,18 @@ def build_of(arch, profile):
     return EVERY[(number + 4 * ((number + list(PROFILES.values()).index(profile)) % 2)) % len(EVERY)]
 
 
-@pytest.mark.parametrize(("arch", "profile"), diagonal(ARCHITECTURES, PROFILES.values()), ids=name_of)
+CASES = list(itertools.product(ARCHITECTURES, PROFILES.values()))
+EXACT, DEFAULTS = PROFILES.values()
+SHORT = [("llama", EXACT), ("qwen35", DEFAULTS), ("qwen3next", DEFAULTS)]  # kernels are compiled for each build
+
+
+def test_a_few_models_have_each_part_of_a_build():
+    builds = [build_of(*case) for case in SHORT]
+    assert {build.commit for build in builds} == set(BUILDS)
+    assert {build.instructions.name for build in builds} == set(INSTRUCTIONS)
+
+
+@pytest.mark.parametrize(("arch", "profile"), only(CASES, *SHORT), ids=name_of)
 def test_a_whole_model(arch, profile, golden):
     model = refmodel.load(golden / "models" / f"{arch}-Q4_K_M.gguf")
     build = build_of(arch, profile)
