@@ -169,7 +169,17 @@ def main() -> None:
             for name, edit in {"nothing": Edit(""), **EDITS}.items():
                 found = diagnosed(source, edit, evidence, library)
                 at = found.located
-                print(evidence, name, "|", edit.wanted, "|", found.verdict, sorted(named(found)), at and (at.operation, str(at.relation)), flush=True)
+                print(
+                    evidence,
+                    name,
+                    "|",
+                    edit.wanted,
+                    "|",
+                    found.verdict,
+                    sorted(named(found)),
+                    at and (at.operation, str(at.relation)),
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -177,7 +177,9 @@ def of_outputs(c: Case, judged: Judged) -> Sequence[Answer]:
     case = replace(c, other=replace(c.other, taps=outputs))
     again, chosen = of_healthy(case)
     found = explained(case, again, chosen) if again.word == WRONG else ()
-    return [replace(answer, sure=f"{answer.sure}; it is that of the blocks' outputs, taps within differ otherwise") for answer in found]
+    return [
+        replace(answer, sure=f"{answer.sure}; it is that of the blocks' outputs, taps within differ otherwise") for answer in found
+    ]
 
 
 def by_arithmetic(c: Case, chosen: tuple[int, ...], scale: Scale) -> list[Search]:
