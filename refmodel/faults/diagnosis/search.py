@@ -149,8 +149,8 @@ class Search:
     def vector(self, seen: Seen, theirs: bool) -> F:
         """The numbers that are compared, theirs or a run's, as one vector; each tap in units of its noise or its size.
 
-        Where a run has another number of tokens, the healthy one's numbers are taken: such effects do not add up with others. So are
-        ours where theirs have another size.
+        Where a run has another number of tokens, the healthy one's numbers are taken: such effects do not add up with others. Where
+        theirs have another size, ours are taken.
         """
         parts = []
         for tap in self.taps():
