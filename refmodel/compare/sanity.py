@@ -71,8 +71,9 @@ def with_tokens(model: Model, kept: Arranged, again: Callable[[list[list[int]]],
         return kept, []
     for calls, code, words in readings(model, kept):
         other = again(calls)
+        fits = len(other.odd) <= len(kept.odd)  # no other tokens explain arrays by leaving them out
         better = other.misfit * CLEARLY < kept.misfit or (embedded and not embeds_others(model, other))
-        if other.misfit < CLOSE and better:
+        if fits and other.misfit < CLOSE and better:
             return other, [Remark(code, f"{words}; that is what it is compared with: give both programs the same ids")]
     return kept, []
 
