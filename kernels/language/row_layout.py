@@ -157,6 +157,15 @@ def number(typingctx, layout, vec, data, at, stride):
 
 
 @intrinsic
+def every_row(typingctx, layout, vec, number):
+    """The number in one lane for each row, in the lane type of `vec`."""
+    lane = vec.instance_type
+    result = Vec(lane.kind, lane.bits, count_of(layout))
+    emit = lambda context, builder, sig, args: splatted(builder, context.cast(builder, args[2], number, result.scalar), result)
+    return signature(result, layout, vec, number), emit
+
+
+@intrinsic
 def factors(typingctx, layout, v):
     """Bytes of columns [n][rows][4] as what `dots.scaled` multiplies by: [4 n][rows], i32 or i16 twice."""
     R = count_of(layout)
