@@ -11,10 +11,10 @@ import numpy as np
 from numba import njit, types
 
 from .exponential import exp
-from .language.arithmetic import fma, halves_added, hsum, neighbours_added, repeat_every
+from .language.arithmetic import fma, halves_added, hsum, pairwise
 from .language.compile_time import inline, made, within
 from .language.memory import load, load_rows, store, store_rows
-from .language.reshaping import convert, repeat, splat, tile, where_less
+from .language.reshaping import convert, repeat, repeat_every, splat, tile, where_less
 from .language.threads import NUMBER, in_threads
 from .language.vectors import Vec, f32, target_is
 
@@ -56,8 +56,7 @@ def scoring(R, K, half):
                 keys = keys_of(k, k_at + s * apart + d // 4 * k.itemsize, step)
                 query = load_rows(query_lanes, R, q, q_at + d, 4 * D)
                 total = fma(repeat_every(query, LANES, K), tile(keys, R), total)
-            four = halves_added(halves_added(total, 16), 8)
-            store_rows(R, raw, 4 * s, 4 * (PART + LANES), neighbours_added(neighbours_added(four)))
+            store_rows(R, raw, 4 * s, 4 * (PART + LANES), pairwise(halves_added(total, 16)))
             s += K if step else 1
         for r in range(R):
             for i in range(n, n + LANES):

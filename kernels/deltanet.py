@@ -7,9 +7,9 @@ import numpy as np
 from numba import njit, types
 
 from .language.arithmetic import fma as fma_lanes
-from .language.arithmetic import halves_added, neighbours_added
+from .language.arithmetic import four_registers, pairwise
 from .language.compile_time import entry, inline, made, within
-from .language.ieee import expf, fma
+from .language.ieee import added_as_compiled, expf, fma
 from .language.memory import load, load_rows, store, store_rows
 from .language.reshaping import repeat, splat, tile
 from .language.threads import in_threads
@@ -89,19 +89,6 @@ class Scratch(NamedTuple):
 
 
 @inline
-def _sums(lanes):
-    """[rows][32] -> [rows], in the order of ops.ggml.pairwise."""
-    four = halves_added(halves_added(halves_added(lanes, 32), 16), 8)
-    return neighbours_added(neighbours_added(four))
-
-
-@inline
-def _plus(total, x, y, j, n):
-    """One more product behind the whole lanes: ops.ggml.added_as_compiled."""
-    return total + x * y if j < n // 4 * 4 else fma(x, y, total)
-
-
-@inline
 def _copy(given, wanted):
     for i in range(wanted.size):
         wanted[i] = given[i]
@@ -127,11 +114,11 @@ def fading(R, n):
             S = load_rows(lanes, R, before, 4 * (row * n + j), 4 * n) * decay
             store_rows(R, after, 4 * (row * n + j), 4 * n, S)
             total = fma_lanes(S, tile(load(f32xN, k, 4 * j), R), total)
-        store(seen, 4 * row, _sums(total))
+        store(seen, 4 * row, pairwise(four_registers(total)))
         for i in range(row, row + R):
             for j in range(whole, n):
                 after[i, j] = before[i, j] * decay
-                seen[i] = _plus(seen[i], after[i, j], k[j], j, n)
+            seen[i] = added_as_compiled(after[i], k, whole, seen[i], 8)
 
     return faded
 
@@ -151,9 +138,10 @@ def learning(R, n):
         for i in range(row, row + R):
             for j in range(whole, n):
                 S[i, j] = fma(keys[t, j], delta[i], S[i, j])
-                answers[t, i] = _plus(answers[t, i], S[i, j], queries[t, j], j, n)
+            answers[t, i] = added_as_compiled(S[i], queries[t], whole, answers[t, i], 8)
+            for j in range(whole, n):
                 S[i, j] *= decays[t + 1, 0]
-                seen[i] = _plus(seen[i], S[i, j], keys[t + 1, j], j, n)
+            seen[i] = added_as_compiled(S[i], keys[t + 1], whole, seen[i], 8)
 
     @inline
     def learned(S, row, t, scratch):
@@ -167,7 +155,7 @@ def learning(R, n):
             s = s * decay
             store_rows(R, S, 4 * (row * n + j), 4 * n, s)
             total = fma_lanes(s, tile(load(f32xN, keys, 4 * (t * n + n + j)), R), total)
-        known, found = _sums(total), _sums(result)
+        known, found = pairwise(four_registers(total)), pairwise(four_registers(result))
         if n % LANES:
             store(seen, 4 * row, known)
             store(answers, 4 * (t * Dv + row), found)

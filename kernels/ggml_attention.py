@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit, prange
 
 from .exponential import exp, exp_of_16
-from .ggml import exp8, sum_of
+from .ggml import sum_of
 from .ggml_floats import dot_f16, dot_f32, dot_sgemm
 from .language.arithmetic import fma as fma_lanes
 from .language.arithmetic import rounded_to_half
@@ -70,15 +70,11 @@ def _with(acc, v, weight):
 def _soft_max(x, weights, lanes):
     """e^(x − max) / Σ into weights, whose length is a multiple of 16; zeros behind x."""
     top = x.max()
-    weights[:] = 0
-    if lanes == 16:
-        weights[: x.size] = x
-        weights[x.size :] = LEAST
-        for i in range(0, weights.size, 16):
-            store(weights, 4 * i, exp_of_16(load(f32x16, weights, 4 * i) - top))
-    else:
-        for i in range(x.size):
-            weights[i] = exp8(x[i] - top)
+    weights[: x.size] = x
+    weights[x.size :] = LEAST
+    for i in range(0, 4 * weights.size, 64):
+        below = load(f32x16, weights, i) - top
+        store(weights, i, exp_of_16(below) if lanes == 16 else exp(below))
     factor = np.float32(1.0 / sum_of(weights, lanes))
     for i in range(x.size):
         weights[i] *= factor

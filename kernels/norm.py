@@ -24,7 +24,7 @@ def _rows(x, eps, out, first, last):
         for i in range(0, 4 * whole, 256):
             v = load(f32x64, x, at + i)
             total = fma(v, v, total)
-        square = hsum(fold(f32x16, total))
+        square = hsum(fold(total, 16))
         for i in range(whole, n):
             square += x[r, i] * x[r, i]
         root = np.sqrt(square / np.float32(n) + eps)

@@ -18,11 +18,11 @@ import numba
 import numpy as np
 from numba import njit, types
 
-from ..language.arithmetic import fma, hsum
+from ..language.arithmetic import fma, four_registers, hsum, pairwise
 from ..language.compile_time import inline, made, within
-from ..language.ieee import fma as fma_of_numbers
+from ..language.ieee import added_as_compiled
 from ..language.memory import fetch, load, store
-from ..language.reshaping import part, tile
+from ..language.reshaping import tile
 from ..language.threads import NUMBER, in_threads
 from ..language.vectors import Vec, target_is
 from . import dequantize, float_rows, packed_rows
@@ -37,7 +37,7 @@ TOKENS = 1 << 20  # bytes of those that every row meets at once: half of a commo
 PANEL = ROWS * WIDTH + 64  # numbers, of which the first 64 bytes are for alignment
 SCRATCH = max(dequantize.SCRATCH, packed_rows.SCRATCH)
 LANES = {"dot_sgemm": 8, "dot_f32": 32, "dot_f16": 32, "dot_bf16": 32}
-f32x4, f32x8 = Vec("f", 32, 4), Vec("f", 32, 8)
+f32x32 = Vec("f", 32, 32)
 
 
 @cache
@@ -89,18 +89,6 @@ def multiplying(lanes, bits):
 
 
 @inline
-def _four_registers(sums):
-    a, b, c, d = load(f32x8, sums, 0), load(f32x8, sums, 32), load(f32x8, sums, 64), load(f32x8, sums, 96)
-    return (a + c) + (b + d)
-
-
-@inline
-def _pairwise(lanes):
-    four = part(lanes, 2, 0) + part(lanes, 2, 1)
-    return (four[0] + four[1]) + (four[2] + four[3])
-
-
-@inline
 def _added_in_double(main, w, x, rest):
     result = np.float64(main)
     for i in range(rest):
@@ -111,22 +99,19 @@ def _added_in_double(main, w, x, rest):
 @within
 def dot_f32(sums, w, x, rest):
     """One dot product: the partial sums of an order, and the last `rest` weights and numbers, which are not in them."""
-    result = _pairwise(_four_registers(sums))
-    for i in range(rest):
-        result = result + w[i] * x[i] if i < rest // 4 * 4 else fma_of_numbers(w[i], x[i], result)
-    return result
+    return added_as_compiled(w[:rest], x, 0, pairwise(four_registers(load(f32x32, sums, 0)))[0], 8)
 
 
 @within
 def dot_f16(sums, w, x, rest):
     """The same in another order."""
-    return _added_in_double(_pairwise(_four_registers(sums)), w, x, rest)
+    return _added_in_double(pairwise(four_registers(load(f32x32, sums, 0)))[0], w, x, rest)
 
 
 @within
 def dot_bf16(sums, w, x, rest):
     """The same in another order."""
-    return _added_in_double(hsum(_four_registers(sums)), w, x, rest)
+    return _added_in_double(hsum(four_registers(load(f32x32, sums, 0))), w, x, rest)
 
 
 @cache

@@ -54,24 +54,6 @@ def load_rows(typingctx, vec, rows, data, offset, stride):
     return signature(vec, types.TypeRef(vec), rows, data, types.intp, types.intp), emit
 
 
-@intrinsic
-def load_columns(typingctx, vec, data, offset, stride):
-    """Eight rows, `stride` bytes apart, transposed so that rows are lanes: [4-byte columns][8 rows][4 bytes]."""
-    vec = vec.instance_type
-    row = Vec("u", 32, 4)
-
-    def emit(context, builder, sig, args):
-        array, offset, stride = args[1:]
-        columns = []
-        for start in range(0, vec.lanes * vec.bits // 256, 4):
-            place = array, builder.add(offset, offset.type(4 * start)), stride
-            rows = loaded_rows(context, builder, data, place, row, 8)
-            columns += columns_of(builder, [joined(builder, [rows[k], rows[k + 4]]) for k in range(4)])
-        return builder.bitcast(joined(builder, columns), vec.ir)
-
-    return signature(vec, types.TypeRef(vec), data, types.intp, types.intp), emit
-
-
 def loaded_rows(context, builder, array_type, place, row, count):
     """`count` vectors of type `row`, one from each row of a place (array, offset, stride): a list of IR values."""
     array, offset, stride = place

@@ -16,6 +16,7 @@ from numba.extending import intrinsic
 from .compile_time import Static
 from .dots import FACTOR
 from .memory import columns_of, loaded_rows
+from .reshaping import moves
 from .vectors import DOT4, I32, REGISTER, Vec, called, joined, known, pieces, shuffled, splatted
 
 
@@ -76,32 +77,21 @@ def take(typingctx, layout, n, data, at, stride):
     return signature(vec, layout, n, data, types.intp, types.intp), emit
 
 
-@intrinsic(prefer_literal=True)
-def piece(typingctx, layout, v, count, k):
-    """The k-th of `count` equal parts of each row."""
-    R, n = outer_of(layout), known(count)
-    each = v.lanes // R
-    lanes = [r * each + known(k) * each // n + i for r in range(R) for i in range(each // n)]
-    emit = lambda context, builder, sig, args: shuffled(builder, args[1], args[1], lanes)
-    return signature(Vec(v.kind, v.bits, len(lanes)), layout, v, count, k), emit
+def _rows_of(layout, v):
+    """Lanes with the rows of the layout as their first axis; one row, where the layout keeps rows as lanes."""
+    kind, rows = layout
+    return v.reshape(1 if kind == "columns" else rows, -1)
 
 
-@intrinsic
-def beside(typingctx, layout, a, b):
-    """The numbers of a, then those of b, for each row."""
-    R = outer_of(layout)
-    each = a.lanes // R
-    lanes = [side * a.lanes + r * each + i for r in range(R) for side in (0, 1) for i in range(each)]
-    emit = lambda context, builder, sig, args: shuffled(builder, args[1], args[2], lanes)
-    return signature(Vec(a.kind, a.bits, 2 * a.lanes), layout, a, b), emit
+def _piece(layout, v, count, k):
+    rows = _rows_of(layout, v)
+    return rows.reshape(len(rows), count, -1)[:, k]
 
 
-@intrinsic(prefer_literal=True)
-def outermost(typingctx, layout, v, count):
-    """Lanes [rows][count][...] of a layout of rows as [count][rows][...]; count is known when compiling."""
-    R, n = count_of(layout), known(count)
-    lanes = np.arange(v.lanes).reshape(R, n, -1).transpose(1, 0, 2).ravel().tolist()
-    return signature(v, layout, v, count), lambda context, builder, sig, args: shuffled(builder, args[1], args[1], lanes)
+piece = moves(_piece)  # the k-th of `count` equal parts of each row
+beside = moves(lambda layout, a, b: np.concatenate([_rows_of(layout, a), _rows_of(layout, b)], axis=1))  # a, then b, for each row
+# lanes [rows][count][...] of a layout of rows as [count][rows][...]
+outermost = moves(lambda layout, v, count: v.reshape(layout[1], count, -1).swapaxes(0, 1))
 
 
 @intrinsic(prefer_literal=True)
@@ -131,15 +121,17 @@ def spread_bits(typingctx, layout, v):
     """n bytes of each row as 8 · n bytes: byte k keeps only bit k of the row, at the bit's place in its own byte."""
     R = count_of(layout)
     n = v.lanes // R
-    turned = is_turned(layout)
-    of = lambda row, k: (k // 4 * R + row) * 4 + k % 4 if turned else row * n + k  # the lane of byte k
-    order = [(row, 4 * word + i) for word in range(2 * n) for row in range(R) for i in range(4)]
-    order = order if turned else [(row, k) for row in range(R) for k in range(8 * n)]
+    lanes, bits = np.arange(v.lanes).reshape(R, n), np.arange(8 * n)  # [R, n], [8 n]
+    if is_turned(layout):
+        lanes = np.arange(v.lanes).reshape(-1, R, 4).swapaxes(0, 1).reshape(R, n)
+    order = np.stack([lanes[:, bits // 8], np.broadcast_to(1 << bits % 8, (R, 8 * n))])
+    if is_turned(layout):
+        order = order.reshape(2, R, -1, 4).swapaxes(1, 2)
+    chosen, masks = order.reshape(2, -1).tolist()
     result = Vec(v.kind, v.bits, 8 * v.lanes)
 
     def emit(context, builder, sig, args):
-        bytes_ = shuffled(builder, args[1], args[1], [of(row, k // 8) for row, k in order])
-        return builder.and_(bytes_, ir.Constant(result.ir, [1 << k % 8 for _, k in order]))
+        return builder.and_(shuffled(builder, args[1], args[1], chosen), ir.Constant(result.ir, masks))
 
     return signature(result, layout, v), emit
 
@@ -170,7 +162,7 @@ def factors(typingctx, layout, v):
     """Bytes of columns [n][rows][4] as what `dots.scaled` multiplies by: [4 n][rows], i32 or i16 twice."""
     R = count_of(layout)
     n = v.lanes // R
-    lanes = [4 * R * (g // 4) + 4 * r + g % 4 for g in range(n) for r in range(R) for _ in range(2)]
+    lanes = np.repeat(np.arange(v.lanes).reshape(-1, R, 4).swapaxes(1, 2), 2).tolist()
 
     def emit(context, builder, sig, args):
         if not DOT4:
@@ -189,7 +181,7 @@ def factors(typingctx, layout, v):
 def in_pairs(typingctx, layout, v):
     """i8 lanes of columns [n][rows][4] -> i16 [2 n][rows][2]: every word becomes two."""
     R = count_of(layout)
-    lanes = [4 * R * (p // 2) + 4 * r + 2 * (p % 2) + i for p in range(v.lanes // (2 * R)) for r in range(R) for i in range(2)]
+    lanes = np.arange(v.lanes).reshape(-1, R, 2, 2).swapaxes(1, 2).ravel().tolist()
     emit = lambda context, builder, sig, args: widened(builder, args[1], lanes)
     return signature(Vec("i", 16, len(lanes)), layout, v), emit
 

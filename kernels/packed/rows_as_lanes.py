@@ -5,11 +5,11 @@ from functools import cache
 
 import numpy as np
 
-from ..language.arithmetic import fold, repeat_every
+from ..language.arithmetic import fold
 from ..language.compile_time import inline, within
 from ..language.dots import FACTOR, dot2_i16, dots_onto, no_sums, scaled
 from ..language.memory import fetch, load, load_repeated, store
-from ..language.reshaping import bitcast, convert, splat, wide
+from ..language.reshaping import bitcast, convert, repeat_every, splat, wide
 from ..language.row_layout import REGISTER_OF_ROWS as LAYOUT
 from ..language.row_layout import count_of, factors, in_pairs
 from ..language.vectors import Vec, f32, i16
@@ -52,7 +52,7 @@ def sums_of_part(of):
         code = codes(LAYOUT, rows, at, stride, p)
         dots = dots_onto(no_sums(of_runs), code, load_repeated(words, ROWS, q, 4 * words * (parts * n + p)), runs)
         scale = repeat_every(load(wide(FACTOR, of_scales), scratch, 4 * ROWS * in_part * p), lanes, times)
-        return fold(i32s, scaled(dots, scale))
+        return fold(scaled(dots, scale), ROWS)
 
     return of_part
 
@@ -68,7 +68,7 @@ def sums_of_groups(of):
         store(scratch, 0, factors(LAYOUT, scale))
         below = splat(i32s, 0)
         if below_too:
-            below = fold(i32s, dot2_i16(in_pairs(LAYOUT, minimum), bitcast(i16, load_repeated(pairs, ROWS, sums, 2 * groups * n))))
+            below = fold(dot2_i16(in_pairs(LAYOUT, minimum), bitcast(i16, load_repeated(pairs, ROWS, sums, 2 * groups * n))), ROWS)
         dot = below * -offset
         dot += of_part(rows, at, stride, q, n, scratch, np.int64(0))
         dot += of_part(rows, at, stride, q, n, scratch, np.int64(1))
@@ -91,7 +91,7 @@ def sums_of_one_group(of):
             fetch(rows, at + k * stride, 4 * size)
         code, below = codes(LAYOUT, rows, at, stride, 0), splat(i32s, sums[2 * n])
         dots = dots_onto(no_sums(of_runs), code, load_repeated(8, ROWS, q, 32 * n), runs)
-        return fold(i32s, scaled(dots, splat(wide(FACTOR, of_runs), 1))) - below * offset, below
+        return fold(scaled(dots, splat(wide(FACTOR, of_runs), 1)), ROWS) - below * offset, below
 
     return of_block
 

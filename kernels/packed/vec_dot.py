@@ -17,7 +17,7 @@ from ..language.vectors import DOT4, Vec, f32, i16
 from ..types.contract import packed
 
 ROWS, STREAMS, SCRATCH = 4, 7, 256
-u8x32, i8x32, i16x64, i32x8 = Vec("u", 8, 32), Vec("i", 8, 32), Vec("i", 16, 64), Vec("i", 32, 8)
+u8x32, i8x32, i16x64 = Vec("u", 8, 32), Vec("i", 8, 32), Vec("i", 16, 64)
 f32x4, f32x32 = Vec("f", 32, 4), Vec("f", 32, 32)
 
 
@@ -215,7 +215,7 @@ def sums_of_row(kind, offset):
         if parts == 4:  # written out, so that a part's shifts are constants
             dots += of_part(rows, at, q, q_at, scratch, scale_at, np.int64(2))
             dots += of_part(rows, at, q, q_at, scratch, scale_at, np.int64(3))
-        return fold(i32x8, dots)
+        return fold(dots, 8)
 
     return of_row
 
