@@ -14,6 +14,7 @@ import tiny
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from near import same_bits
+from strategies import examples
 
 import refmodel
 from refmodel.arch import ARCHITECTURES, HYBRID
@@ -36,7 +37,7 @@ def model(request, tmp_path_factory):
     return refmodel.load(tiny.build(tmp_path_factory.mktemp("s") / "m.gguf", request.param, seed=9, **shape))
 
 
-@settings(max_examples=15)
+@settings(max_examples=examples(5))
 @given(data=st.data())
 def test_the_copy_computes_the_route_to_the_bit(model, tmp_path, data):
     n = model.n_layer

@@ -7,6 +7,7 @@ from gguf import GGMLQuantizationType
 from hypothesis import given
 from hypothesis import strategies as st
 from near import near, same_bits
+from shares import name_of, only
 from strategies import activations, seeds
 from test_contract import random_rows
 
@@ -48,8 +49,10 @@ def size_of_sums(w, x):
     return np.abs(x).astype(float) @ np.abs(dequantize(w.type, w.rows)).astype(float).T
 
 
-EVERY = pytest.mark.parametrize("kind", [Q[name] for name in decode.KINDS], ids=lambda kind: kind.name)
-SOME = pytest.mark.parametrize("kind", [Q.Q4_K, Q.Q6_K, Q.Q8_0, Q.F32, Q.BF16], ids=lambda kind: kind.name)
+KINDS = [Q[name] for name in decode.KINDS]
+EVERY = pytest.mark.parametrize("kind", KINDS, ids=name_of)
+MULTIPLIED = pytest.mark.parametrize("kind", only(KINDS, Q.Q4_K, Q.Q6_K, Q.Q8_0, Q.F32, Q.BF16), ids=name_of)
+SOME = pytest.mark.parametrize("kind", only([Q.Q4_K, Q.Q6_K, Q.Q8_0, Q.F32, Q.BF16], Q.Q4_K, Q.F32), ids=name_of)
 FLOATS = pytest.mark.parametrize("kind", [Q[name] for name in decode.FLOATS], ids=lambda kind: kind.name)
 
 
@@ -90,7 +93,7 @@ def test_a_large_tensor_is_streamed(monkeypatch):
     same_bits(numerics.decoded(Q.Q8_0, rows)[number], want[number])
 
 
-@EVERY
+@MULTIPLIED
 @given(seed=seeds(), T=st.integers(1, 8), O=st.integers(1, 20), blocks=st.integers(1, 4))
 def test_a_product_has_the_bits_of_its_twin(kind, seed, T, O, blocks):
     w = matrix(kind, seed, O, blocks)
