@@ -4,10 +4,10 @@ import numpy as np
 from numba import njit, prange
 
 from .exponential import exp, exp_of_16
-from .ggml_floats import added_as_compiled, dot_f32, hsum
+from .ggml_floats import dot_f32, hsum
 from .language.arithmetic import hsum as hsum_lanes
 from .language.compile_time import within
-from .language.ieee import cosf, expf, fma, half_bits, logf, sinf
+from .language.ieee import added_as_compiled, cosf, expf, fma, half_bits, logf, sinf
 from .language.memory import load, store
 from .language.vectors import Vec
 
