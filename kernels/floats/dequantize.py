@@ -16,7 +16,7 @@ from ..language.arithmetic import fma
 from ..language.compile_time import inline, made
 from ..language.memory import load_repeated, store, store_rows, stream
 from ..language.reshaping import bitcast, convert
-from ..language.row_layout import ROW
+from ..language.row_layout import ROW, Block
 from ..language.threads import in_threads
 from ..language.vectors import Vec
 from ..types.contract import TYPES, packed
@@ -76,12 +76,12 @@ def block(kind, lanes, bits):
     pace, put = 0 if lanes == STREAM else width // lanes, putting(lanes, width, bits)  # steps of a part
 
     @inline
-    def header(rows, at, scratch):
+    def header(block, scratch):
         """Scales and minima of the groups as floats, to be repeated from memory."""
-        scale, minimum = scales(ROW, rows, at, 0)
-        store(scratch, 0, convert(f32, scale) * delta(ROW, rows, at, 0)[0])
+        scale, minimum = scales(block)
+        store(scratch, 0, convert(f32, scale) * delta(block)[0])
         if minima:
-            store(scratch, MINIMA, convert(f32, minimum) * -lower(ROW, rows, at, 0)[0])
+            store(scratch, MINIMA, convert(f32, minimum) * -lower(block)[0])
 
     @inline
     def repeated(scratch, at):
@@ -89,9 +89,10 @@ def block(kind, lanes, bits):
 
     @inline
     def of_groups(rows, at, scratch, out, to, step):
-        header(rows, at, scratch)
+        block = Block(ROW, rows, at, np.int64(0))
+        header(block, scratch)
         for p in range(parts):
-            weight = convert(f32, numbers(codes(ROW, rows, at, 0, p)))
+            weight = convert(f32, numbers(codes(block, p)))
             if minima:
                 weight = fma(repeated(scratch, 4 * groups * p), weight, repeated(scratch, MINIMA + 4 * groups * p))
             else:

@@ -15,7 +15,7 @@ from ..language.arithmetic import fma
 from ..language.compile_time import inline, within
 from ..language.memory import load, load_repeated, store
 from ..language.reshaping import bitcast, chosen, concat, convert, repeat, splat, tile
-from ..language.row_layout import FOUR_ROWS, ROW, TWO_ROWS, count_of, outermost, piece
+from ..language.row_layout import FOUR_ROWS, ROW, TWO_ROWS, Block, outermost, piece
 from ..language.vectors import Vec, f32, i32, u32
 from ..types.contract import packed
 
@@ -41,55 +41,55 @@ def turned(x):
 
 
 @cache
-def header(kind, layout):
-    """The function (rows, at, stride, scratch, to) that writes the header of a block to scratch from the byte `to` on.
+def header(kind, R):
+    """The function (block, scratch, to) that writes the header of a block of R rows to scratch from the byte `to` on.
 
     It is its groups' scales as floats, then what is added: minus the minimum, or the offset times the scale; or TABLES. Every 32
     weights have the numbers of each row in turn.
     """
     of = packed(kind)
     if of.groups == 1:
-        return header_of_group(of, layout)
-    scales, delta, lower, minima, offset = of.scales, of.delta, of.lower, MINIMA * count_of(layout), np.float32(-of.subtracted)
-    groups, runs, of_rows, has_minima = of.groups, of.weights // 32, of.groups * count_of(layout), of.minima
+        return header_of_group(of, R)
+    scales, delta, lower, minima, offset = of.scales, of.delta, of.lower, MINIMA * R, np.float32(-of.subtracted)
+    groups, runs, of_rows, has_minima = of.groups, of.weights // 32, of.groups * R, of.minima
 
     @inline
-    def both(rows, at, stride):
-        scale, minimum = scales(layout, rows, at, stride)
-        scale = convert(f32, scale) * repeat(delta(layout, rows, at, stride), groups)
+    def both(block):
+        scale, minimum = scales(block)
+        scale = convert(f32, scale) * repeat(delta(block), groups)
         if has_minima:
-            minimum = convert(f32, minimum) * repeat(lower(layout, rows, at, stride) * np.float32(-1), groups)
-            return outermost(layout, scale, runs), outermost(layout, minimum, runs)
-        return outermost(layout, scale, runs), outermost(layout, scale * offset, runs)
+            minimum = convert(f32, minimum) * repeat(lower(block) * np.float32(-1), groups)
+            return outermost(block, scale, runs), outermost(block, minimum, runs)
+        return outermost(block, scale, runs), outermost(block, scale * offset, runs)
 
     @inline
-    def with_table(rows, at, stride, scratch, to):
-        scale, minimum = both(rows, at, stride)
+    def with_table(block, scratch, to):
+        scale, minimum = both(block)
         low = concat(minimum, fma(splat(scale, 1), scale, minimum))
         high = concat(fma(splat(scale, 2), scale, minimum), fma(splat(scale, 3), scale, minimum))
         store(scratch, to, outermost(FOUR_ROWS, concat(low, high), of_rows))
 
     @inline
-    def of_groups(rows, at, stride, scratch, to):
-        scale, added = both(rows, at, stride)
+    def of_groups(block, scratch, to):
+        scale, added = both(block)
         store(scratch, to, scale)
         store(scratch, to + minima, added)
 
     return with_table if kind in TABLES else of_groups
 
 
-def header_of_group(of, layout):
+def header_of_group(of, R):
     """`header` of a type whose blocks are one group."""
-    delta, lower, minima, offset = of.delta, of.lower, MINIMA * count_of(layout), np.float32(-of.subtracted)
+    delta, lower, minima, offset = of.delta, of.lower, MINIMA * R, np.float32(-of.subtracted)
 
     @inline
-    def with_minimum(rows, at, stride, scratch, to):
-        store(scratch, to, delta(layout, rows, at, stride))
-        store(scratch, to + minima, lower(layout, rows, at, stride) * np.float32(-1))
+    def with_minimum(block, scratch, to):
+        store(scratch, to, delta(block))
+        store(scratch, to + minima, lower(block) * np.float32(-1))
 
     @inline
-    def with_offset(rows, at, stride, scratch, to):
-        scale = delta(layout, rows, at, stride)
+    def with_offset(block, scratch, to):
+        scale = delta(block)
         store(scratch, to, scale)
         store(scratch, to + minima, scale * offset)
 
@@ -109,12 +109,12 @@ def unsigned_byte(word, b):
 
 
 @cache
-def thirty_two(kind, layout):
-    """The function (code, n, scratch, at) for the n-th 32 weights of each row's block: four vectors of eight weights of each row.
+def thirty_two(kind, R):
+    """The function (code, n, scratch, at) for the n-th 32 weights of R rows' block: four vectors of eight weights of each row.
 
     The header is at the byte `at` of scratch.
     """
-    of, R = packed(kind), count_of(layout)
+    of = packed(kind)
     numbers, count, times, minima, weights = of.numbers, R * 32 // of.group, of.group // 4, R * MINIMA, Vec("f", 32, 8 * R)
 
     @inline
@@ -154,7 +154,7 @@ def putting(kind, codes, bits):
     """
     lane = Vec("f", bits, 1)
     if codes == 32:
-        weights = thirty_two(kind, ROW)
+        weights = thirty_two(kind, 1)
 
         @inline
         def put(code, n, scratch, panel, to, step):
@@ -180,14 +180,15 @@ def putting(kind, codes, bits):
 @cache
 def block(kind, bits):
     """The function (rows, at, scratch, panel, to, step) that decodes a block to a panel; `to` and `step` as in `putting`."""
-    of, write_header = packed(kind), header(kind, ROW)
+    of, write_header = packed(kind), header(kind, 1)
     codes, parts, runs, put = of.codes, of.parts, of.weights // 32 // of.parts, putting(kind, of.weights // of.parts, bits)
 
     @inline
     def to_panel(rows, at, scratch, panel, to, step):
-        write_header(rows, at, 0, scratch, 0)
+        block = Block(ROW, rows, at, np.int64(0))
+        write_header(block, scratch, 0)
         for p in range(parts):
-            put(codes(ROW, rows, at, 0, p), runs * p, scratch, panel, to, step)
+            put(codes(block, p), runs * p, scratch, panel, to, step)
 
     return to_panel
 
@@ -199,7 +200,7 @@ def floats(kind, codes):
     It returns a tuple of vectors, each with eight weights of each row.
     """
     if codes == 32:
-        return thirty_two(kind, TWO_ROWS)
+        return thirty_two(kind, 2)
     half, of_half = codes // 64, floats(kind, codes // 2)
 
     @inline
@@ -243,15 +244,19 @@ def one_token(kind):
     blocks  how many blocks of weights are multiplied
     sums    [1, 8, 8], overwritten
     """
-    of, write_header = packed(kind), header(kind, TWO_ROWS)
+    of, write_header = packed(kind), header(kind, 2)
     codes, parts, size, width, runs = of.codes, of.parts, of.block, 4 * of.weights, of.weights // 32 // of.parts
     weights, add = floats(kind, of.weights // of.parts), further(of.weights // of.parts)
 
     @inline
-    def part(rows, at, k, first, p, scratch, x, x_at, total):
-        """The running numbers of the rows k and k + 1 after a part of their block that begins `first` bytes after at."""
-        code = codes(TWO_ROWS, rows, at[k] + first, at[k + 1] - at[k], p)
-        return add(weights(code, runs * p, scratch, HEADER * k), x, x_at + 128 * runs * p, total)
+    def two(rows, at, k, first):
+        """The block of the rows k and k + 1 that begins `first` bytes after theirs."""
+        return Block(TWO_ROWS, rows, at[k] + first, at[k + 1] - at[k])
+
+    @inline
+    def part(block, k, p, scratch, x, x_at, total):
+        """The running numbers of the rows k and k + 1 after a part of their block."""
+        return add(weights(codes(block, p), runs * p, scratch, HEADER * k), x, x_at + 128 * runs * p, total)
 
     @within
     def all_blocks(rows, at, x, blocks, scratch, sums):
@@ -259,12 +264,12 @@ def one_token(kind):
         for n in range(blocks):
             x_at, first = width * n, size * n
             for k in range(0, ROWS, 2):
-                write_header(rows, at[k] + first, at[k + 1] - at[k], scratch, HEADER * k)
+                write_header(two(rows, at, k, first), scratch, HEADER * k)
             for p in range(parts):  # rows take turns: some's additions fill the others' time to wait
-                a = part(rows, at, np.int64(0), first, p, scratch, x, x_at, a)
-                b = part(rows, at, np.int64(2), first, p, scratch, x, x_at, b)
-                c = part(rows, at, np.int64(4), first, p, scratch, x, x_at, c)
-                d = part(rows, at, np.int64(6), first, p, scratch, x, x_at, d)
+                a = part(two(rows, at, np.int64(0), first), np.int64(0), p, scratch, x, x_at, a)
+                b = part(two(rows, at, np.int64(2), first), np.int64(2), p, scratch, x, x_at, b)
+                c = part(two(rows, at, np.int64(4), first), np.int64(4), p, scratch, x, x_at, c)
+                d = part(two(rows, at, np.int64(6), first), np.int64(6), p, scratch, x, x_at, d)
         store(sums, 0, concat(concat(a, b), concat(c, d)))
 
     return all_blocks

@@ -7,15 +7,17 @@ rows(n)     n rows one after the other: lanes [n][bytes]. A row's neighbours sta
 In both, arithmetic on bytes is the same line of code; only taking, cutting and joining differ, and are here.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.core.typing import signature
 from numba.extending import intrinsic
 
-from .compile_time import Static
+from .compile_time import Static, inline
 from .dots import FACTOR
-from .memory import columns_of, loaded_rows
+from .memory import columns_of, fetch, loaded_rows
 from .reshaping import moves
 from .vectors import DOT4, I32, REGISTER, Vec, called, joined, known, pieces, shuffled, splatted
 
@@ -34,47 +36,61 @@ REGISTER_OF_ROWS = columns(REGISTER // 32)  # a number per row is one register
 SIXTEEN_ROWS, ROW, TWO_ROWS, FOUR_ROWS = columns(16), rows(1), rows(2), rows(4)
 
 
-def count_of(layout):
-    """How many rows a layout has."""
-    return layout.value[1]
+class Block(NamedTuple):
+    """One block of each of a few rows, which have a layout in vectors; a parameter named `block` may be the layout alone.
+
+    rows  uint8, contiguous: the first row's block starts at the byte `at`, the next row's `stride` bytes later
+    """
+
+    layout: Static
+    rows: np.ndarray
+    at: int
+    stride: int
 
 
-def is_turned(layout):
+def count_of(block):
+    """How many rows a layout has, or a block, or the type of either."""
+    return known(block)[1]
+
+
+def is_turned(block):
     """Whether the layout is one of `columns`."""
-    return layout.value[0] == "columns"
+    return known(block)[0] == "columns"
 
 
-def outer_of(layout):
+def outer_of(block):
     """How many rows are the outermost axis of the lanes: all in a layout of rows, 1 in one of columns."""
-    return 1 if is_turned(layout) else count_of(layout)
+    return 1 if is_turned(block) else count_of(block)
+
+
+def loaded(context, builder, block, value, first, lane, lanes):
+    """`lanes` lanes of each row from the byte `first` of its block on: a list of IR values."""
+    _, rows, at, stride = cgutils.unpack_tuple(builder, value, 4)
+    word = builder.add(at, first)
+    return loaded_rows(context, builder, block.types[1], (rows, word, stride), Vec(lane.kind, lane.bits, lanes), count_of(block))
 
 
 @intrinsic(prefer_literal=True)
-def take(typingctx, layout, n, data, at, stride):
-    """n bytes of each row as u8 lanes in the layout; n is a multiple of 4.
-
-    data  uint8; the first row's bytes start at data[at:], the next row's `stride` bytes later
-    """
-    size, R = known(n), count_of(layout)
-    vec = Vec("u", 8, size * R)
+def take(typingctx, block, n, at):
+    """n bytes of each row as u8 lanes in the layout, from the byte `at` of its block on; n is a multiple of 4."""
+    size, word, four = known(n), Vec("u", 32, 1), Vec("u", 8, known(n))
 
     def emit(context, builder, sig, args):
-        array, offset, step = args[2:]
-        if not is_turned(layout):
-            return joined(builder, loaded_rows(context, builder, data, (array, offset, step), Vec("u", 8, size), R))
+        value, first = args[0], context.cast(builder, args[2], at, types.intp)
+        if not is_turned(block):
+            return joined(builder, loaded(context, builder, block, value, first, four, size))
         columns = []
         for start in range(0, size, 16):
-            place = array, builder.add(offset, offset.type(start)), step
             if size - start >= 16:
-                rows = loaded_rows(context, builder, data, place, Vec("u", 32, 4), R)
+                rows = loaded(context, builder, block, value, builder.add(first, first.type(start)), word, 4)
                 columns += columns_of(builder, [joined(builder, rows[k::4]) for k in range(4)])
                 continue
-            for word in range(start, size, 4):  # a short end: no byte behind it may be read
-                place = array, builder.add(offset, offset.type(word)), step
-                columns.append(joined(builder, loaded_rows(context, builder, data, place, Vec("u", 32, 1), R)))
-        return builder.bitcast(joined(builder, columns), vec.ir)
+            for short in range(start, size, 4):  # a short end: no byte behind it may be read
+                rows = loaded(context, builder, block, value, builder.add(first, first.type(short)), word, 1)
+                columns.append(joined(builder, rows))
+        return builder.bitcast(joined(builder, columns), sig.return_type.ir)
 
-    return signature(vec, layout, n, data, types.intp, types.intp), emit
+    return signature(Vec("u", 8, size * count_of(block)), block, n, at), emit
 
 
 def _rows_of(layout, v):
@@ -95,13 +111,13 @@ outermost = moves(lambda layout, v, count: v.reshape(layout[1], count, -1).swapa
 
 
 @intrinsic(prefer_literal=True)
-def apart(typingctx, layout, v, first, second, mask):
-    """beside(layout, (v >> first) & mask, (v >> second) & mask) of u8 lanes; a shift below zero is one to the left.
+def apart(typingctx, block, v, first, second, mask):
+    """beside(block, (v >> first) & mask, (v >> second) & mask) of u8 lanes; a shift below zero is one to the left.
 
     No bit that stays may come from the next byte: so whole words can be turned, each by its own number of places in one
     instruction where the target has it.
     """
-    R, kept = outer_of(layout), known(mask)
+    R, kept = outer_of(block), known(mask)
     each, vec = v.lanes // R, Vec(v.kind, v.bits, 2 * v.lanes)
     lanes = [r * each + i for r in range(R) for _ in range(2) for i in range(each)]
 
@@ -113,19 +129,19 @@ def apart(typingctx, layout, v, first, second, mask):
         turned = called(builder, f"llvm.fshl.v{words.lanes}i32", words.ir, both, both, shuffled(builder, *left, side))
         return builder.bitcast(builder.and_(turned, words.ir([0x01010101 * kept] * words.lanes)), vec.ir)
 
-    return signature(vec, layout, v, first, second, mask), emit
+    return signature(vec, block, v, first, second, mask), emit
 
 
 @intrinsic
-def spread_bits(typingctx, layout, v):
+def spread_bits(typingctx, block, v):
     """n bytes of each row as 8 · n bytes: byte k keeps only bit k of the row, at the bit's place in its own byte."""
-    R = count_of(layout)
+    R = count_of(block)
     n = v.lanes // R
     lanes, bits = np.arange(v.lanes).reshape(R, n), np.arange(8 * n)  # [R, n], [8 n]
-    if is_turned(layout):
+    if is_turned(block):
         lanes = np.arange(v.lanes).reshape(-1, R, 4).swapaxes(0, 1).reshape(R, n)
     order = np.stack([lanes[:, bits // 8], np.broadcast_to(1 << bits % 8, (R, 8 * n))])
-    if is_turned(layout):
+    if is_turned(block):
         order = order.reshape(2, R, -1, 4).swapaxes(1, 2)
     chosen, masks = order.reshape(2, -1).tolist()
     result = Vec(v.kind, v.bits, 8 * v.lanes)
@@ -133,34 +149,41 @@ def spread_bits(typingctx, layout, v):
     def emit(context, builder, sig, args):
         return builder.and_(shuffled(builder, args[1], args[1], chosen), ir.Constant(result.ir, masks))
 
-    return signature(result, layout, v), emit
+    return signature(result, block, v), emit
 
 
-@intrinsic
-def number(typingctx, layout, vec, data, at, stride):
-    """One number for each row, in the lane type of `vec`; the rows are `stride` bytes apart, the first at data[at:]."""
-    R, lane = count_of(layout), vec.instance_type
-    result = Vec(lane.kind, lane.bits, R)
+@intrinsic(prefer_literal=True)
+def number(typingctx, block, vec, at):
+    """One number of each row, from the byte `at` of its block on, in the lane type of `vec`."""
+    lane = vec.instance_type
 
     def emit(context, builder, sig, args):
-        return joined(builder, loaded_rows(context, builder, data, tuple(args[2:]), Vec(lane.kind, lane.bits, 1), R))
+        first = context.cast(builder, args[2], at, types.intp)
+        return joined(builder, loaded(context, builder, block, args[0], first, lane, 1))
 
-    return signature(result, layout, vec, data, types.intp, types.intp), emit
+    return signature(Vec(lane.kind, lane.bits, count_of(block)), block, vec, at), emit
+
+
+@inline
+def fetch_rows(block, first, last, size):
+    """`fetch` what follows the block in some of its rows."""
+    for k in range(first, last):
+        fetch(block.rows, block.at + k * block.stride, size)
 
 
 @intrinsic
-def every_row(typingctx, layout, vec, number):
+def every_row(typingctx, block, vec, number):
     """The number in one lane for each row, in the lane type of `vec`."""
     lane = vec.instance_type
-    result = Vec(lane.kind, lane.bits, count_of(layout))
+    result = Vec(lane.kind, lane.bits, count_of(block))
     emit = lambda context, builder, sig, args: splatted(builder, context.cast(builder, args[2], number, result.scalar), result)
-    return signature(result, layout, vec, number), emit
+    return signature(result, block, vec, number), emit
 
 
 @intrinsic
-def factors(typingctx, layout, v):
+def factors(typingctx, block, v):
     """Bytes of columns [n][rows][4] as what `dots.scaled` multiplies by: [4 n][rows], i32 or i16 twice."""
-    R = count_of(layout)
+    R = count_of(block)
     n = v.lanes // R
     lanes = np.repeat(np.arange(v.lanes).reshape(-1, R, 4).swapaxes(1, 2), 2).tolist()
 
@@ -174,16 +197,16 @@ def factors(typingctx, layout, v):
             numbers += [builder.ashr(builder.shl(four, every(24 - 8 * k)), every(24)) for k in range(4)]
         return joined(builder, numbers)
 
-    return signature(Vec("i", FACTOR.bits, FACTOR.lanes * n * R), layout, v), emit
+    return signature(Vec("i", FACTOR.bits, FACTOR.lanes * n * R), block, v), emit
 
 
 @intrinsic
-def in_pairs(typingctx, layout, v):
+def in_pairs(typingctx, block, v):
     """i8 lanes of columns [n][rows][4] -> i16 [2 n][rows][2]: every word becomes two."""
-    R = count_of(layout)
+    R = count_of(block)
     lanes = np.arange(v.lanes).reshape(-1, R, 2, 2).swapaxes(1, 2).ravel().tolist()
     emit = lambda context, builder, sig, args: widened(builder, args[1], lanes)
-    return signature(Vec("i", 16, len(lanes)), layout, v), emit
+    return signature(Vec("i", 16, len(lanes)), block, v), emit
 
 
 def widened(builder, v, lanes):

@@ -12,7 +12,7 @@ from ..language.dots import FACTOR, dot2_i16, dots_onto, no_sums, scaled
 from ..language.memory import load, load_repeated, store
 from ..language.reshaping import bitcast, convert, repeat, splat, tile, wide
 from ..language.row_layout import SIXTEEN_ROWS as LAYOUT
-from ..language.row_layout import count_of, factors, in_pairs
+from ..language.row_layout import Block, count_of, factors, in_pairs
 from ..language.vectors import DOT4, Vec, f32, i16
 from ..types.contract import TYPES, packed
 from .accumulate import ADDED, APART, STRETCH
@@ -36,24 +36,24 @@ def together(kind):
 
 @cache
 def unpacking(kind):
-    """The function (rows, at, stride, panel) that fills a panel with one block of each of 16 rows, as it is multiplied."""
+    """The function (block, panel) that fills a panel with one block of each of 16 rows, as it is multiplied."""
     of = packed(kind)
     codes, scales, delta, lower = of.codes, of.scales, of.delta, of.lower
     parts, part_bytes, groups, minima, offset = of.parts, of.weights // of.parts * ROWS, of.groups, of.minima, of.offset
 
     @within
-    def unpack(rows, at, stride, panel):
+    def unpack(block, panel):
         for p in range(parts):
-            store(panel, part_bytes * p, codes(LAYOUT, rows, at, stride, p))
-        scale, minimum = scales(LAYOUT, rows, at, stride)
+            store(panel, part_bytes * p, codes(block, p))
+        scale, minimum = scales(block)
         if groups > 1:
-            store(panel, SCALES, factors(LAYOUT, scale))
-        store(panel, DELTA, delta(LAYOUT, rows, at, stride))
+            store(panel, SCALES, factors(block, scale))
+        store(panel, DELTA, delta(block))
         if minima:
-            store(panel, MINIMA, in_pairs(LAYOUT, minimum))
-            store(panel, LOWER, lower(LAYOUT, rows, at, stride))
+            store(panel, MINIMA, in_pairs(block, minimum))
+            store(panel, LOWER, lower(block))
         if offset:
-            store(panel, MINIMA, in_pairs(LAYOUT, minimum) * offset)
+            store(panel, MINIMA, in_pairs(block, minimum) * offset)
 
     return unpack
 
@@ -133,14 +133,14 @@ def multiplying(kind, path):
 @cache
 def driver(kind, path):
     """The function that product.py asks of a way, for a type and a path (names)."""
-    count, block, unpack, multiply = together(kind), TYPES[kind].BLOCK, unpacking(kind), multiplying(kind, path)
+    count, size, unpack, multiply = together(kind), TYPES[kind].BLOCK, unpacking(kind), multiplying(kind, path)
 
     @within
     def some_rows(rows, at, stride, tokens, scratch, result):
         unders = np.zeros_like(result)
         result[:] = 0
         for n in range(tokens[1].shape[0]):
-            unpack(rows, at + block * n, stride, scratch)
+            unpack(Block(LAYOUT, rows, at + size * n, stride), scratch)
             for t in range(tokens[1].shape[1] // count):
                 multiply(scratch, tokens, n, t, result, unders)
         result -= unders

@@ -8,10 +8,10 @@ import numpy as np
 from ..language.arithmetic import fold
 from ..language.compile_time import inline, within
 from ..language.dots import FACTOR, dot2_i16, dots_onto, no_sums, scaled
-from ..language.memory import fetch, load, load_repeated, store
+from ..language.memory import load, load_repeated, store
 from ..language.reshaping import bitcast, convert, repeat_every, splat, wide
 from ..language.row_layout import REGISTER_OF_ROWS as LAYOUT
-from ..language.row_layout import count_of, factors, in_pairs
+from ..language.row_layout import Block, count_of, factors, fetch_rows, in_pairs
 from ..language.vectors import Vec, f32, i16
 from ..types.contract import packed
 from .accumulate import ADDED
@@ -28,7 +28,7 @@ def together(kind):
 
 @cache
 def sums_of_block(kind):
-    """The function (rows, at, stride, q, sums, n, scratch) for the integer sums of one block of ROWS rows and one token.
+    """The function (block, q, sums, n, scratch) for the integer sums of one block of ROWS rows and one token.
 
     q, sums  of all tokens, as in rounded_tokens.py; n is the place of this token's block in them
     scratch  bytes for the scales
@@ -46,10 +46,9 @@ def sums_of_part(of):
     of_runs, of_scales, rows_in_part, lanes = ROWS * runs, ROWS * in_part, ROWS // parts, ROWS * FACTOR.lanes
 
     @inline
-    def of_part(rows, at, stride, q, n, scratch, p):
-        for k in range(rows_in_part * p, rows_in_part * (p + 1)):
-            fetch(rows, at + k * stride, size)
-        code = codes(LAYOUT, rows, at, stride, p)
+    def of_part(block, q, n, scratch, p):
+        fetch_rows(block, rows_in_part * p, rows_in_part * (p + 1), size)
+        code = codes(block, p)
         dots = dots_onto(no_sums(of_runs), code, load_repeated(words, ROWS, q, 4 * words * (parts * n + p)), runs)
         scale = repeat_every(load(wide(FACTOR, of_scales), scratch, 4 * ROWS * in_part * p), lanes, times)
         return fold(scaled(dots, scale), ROWS)
@@ -63,18 +62,18 @@ def sums_of_groups(of):
     of_part, below_too = sums_of_part(of), of.minima or of.offset
 
     @inline
-    def of_block(rows, at, stride, q, sums, n, scratch):
-        scale, minimum = scales(LAYOUT, rows, at, stride)
-        store(scratch, 0, factors(LAYOUT, scale))
+    def of_block(block, q, sums, n, scratch):
+        scale, minimum = scales(block)
+        store(scratch, 0, factors(block, scale))
         below = splat(i32s, 0)
         if below_too:
-            below = fold(dot2_i16(in_pairs(LAYOUT, minimum), bitcast(i16, load_repeated(pairs, ROWS, sums, 2 * groups * n))), ROWS)
+            below = fold(dot2_i16(in_pairs(block, minimum), bitcast(i16, load_repeated(pairs, ROWS, sums, 2 * groups * n))), ROWS)
         dot = below * -offset
-        dot += of_part(rows, at, stride, q, n, scratch, np.int64(0))
-        dot += of_part(rows, at, stride, q, n, scratch, np.int64(1))
+        dot += of_part(block, q, n, scratch, np.int64(0))
+        dot += of_part(block, q, n, scratch, np.int64(1))
         if parts == 4:  # written out, so that a part's shifts are constants and what parts share is loaded once
-            dot += of_part(rows, at, stride, q, n, scratch, np.int64(2))
-            dot += of_part(rows, at, stride, q, n, scratch, np.int64(3))
+            dot += of_part(block, q, n, scratch, np.int64(2))
+            dot += of_part(block, q, n, scratch, np.int64(3))
         return dot, below
 
     return of_block
@@ -86,10 +85,9 @@ def sums_of_one_group(of):
     of_runs = ROWS * runs
 
     @inline
-    def of_block(rows, at, stride, q, sums, n, scratch):
-        for k in range(4 * (n % 4), 4 * (n % 4) + 4):
-            fetch(rows, at + k * stride, 4 * size)
-        code, below = codes(LAYOUT, rows, at, stride, 0), splat(i32s, sums[2 * n])
+    def of_block(block, q, sums, n, scratch):
+        fetch_rows(block, 4 * (n % 4), 4 * (n % 4) + 4, 4 * size)
+        code, below = codes(block, 0), splat(i32s, sums[2 * n])
         dots = dots_onto(no_sums(of_runs), code, load_repeated(8, ROWS, q, 32 * n), runs)
         return fold(scaled(dots, splat(wide(FACTOR, of_runs), 1)), ROWS) - below * offset, below
 
@@ -109,11 +107,11 @@ def driver(kind, path):
         for t in range(T):
             total, under = splat(f32s, 0), splat(f32s, 0)
             for n in range(N):
-                block = at + size * n
-                dot, below = sums_of(rows, block, stride, q, sums, n * T + t, scratch)
-                high = delta(LAYOUT, rows, block, stride)
-                low = lower(LAYOUT, rows, block, stride) if minima else splat(f32s, 0)
-                total, under = added(convert(f32, dot), convert(f32, below), high, low, splat(f32s, d[n, t]), total, under)
+                block = Block(LAYOUT, rows, at + size * n, stride)
+                dot, below = sums_of(block, q, sums, n * T + t, scratch)
+                low = lower(block) if minima else splat(f32s, 0)
+                factor = splat(f32s, d[n, t])
+                total, under = added(convert(f32, dot), convert(f32, below), delta(block), low, factor, total, under)
             store(result, 4 * ROWS * t, total - under)
 
     return some_rows

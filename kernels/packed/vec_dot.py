@@ -12,7 +12,7 @@ from ..language.compile_time import inline, within
 from ..language.dots import dot2_i8, dot2_i16, dot2_u8i8, dots_onto, no_sums
 from ..language.memory import fetch, load, load_repeated, store
 from ..language.reshaping import bitcast, concat, convert, repeat, splat, tile
-from ..language.row_layout import FOUR_ROWS, ROW
+from ..language.row_layout import FOUR_ROWS, ROW, Block
 from ..language.vectors import DOT4, Vec, f32, i16
 from ..types.contract import packed
 
@@ -74,20 +74,19 @@ def fours_of(kind):
 def of_small_block(kind):
     """Two functions of block n of all tokens' blocks and of four rows' block.
 
-    dots(rows, at, stride, q, n)                    the sums of four neighbours' products
-    further(rows, at, stride, q, d, t, n, total)    the running numbers of token t after one more block
+    dots(block, q, n)                  the sums of four neighbours' products
+    further(block, q, d, t, n, total)  the running numbers of token t after one more block
     """
     of, fours = packed(kind), fours_of(kind)
     codes, delta = of.codes, of.delta
 
     @inline
-    def dots(rows, at, stride, q, n):
-        return fours(codes(FOUR_ROWS, rows, at, stride, 0), load(i8x32, q, 32 * n))
+    def dots(block, q, n):
+        return fours(codes(block, 0), load(i8x32, q, 32 * n))
 
     @inline
-    def further(rows, at, stride, q, d, t, n, total):
-        both = delta(FOUR_ROWS, rows, at, stride) * d[n, t]
-        return fma(repeat(both, 8), convert(f32, dots(rows, at, stride, q, n * d.shape[1] + t)), total)
+    def further(block, q, d, t, n, total):
+        return fma(repeat(delta(block) * d[n, t], 8), convert(f32, dots(block, q, n * d.shape[1] + t)), total)
 
     return dots, further
 
@@ -102,10 +101,10 @@ def eight_lanes(kind, path):
         for t in range(d.shape[1]):
             total = splat(f32x32, 0)
             for n in range(len(d)):
-                block = at + size * n
+                block = Block(FOUR_ROWS, rows, at + size * n, stride)
                 if t == 0:
-                    fetch(rows, block + n % 4 * stride, 4 * size)
-                total = further(rows, block, stride, q, d, t, n, total)
+                    fetch(rows, block.at + n % 4 * stride, 4 * size)
+                total = further(block, q, d, t, n, total)
             store(result, 16 * t, hsums(total, 4))
 
     return some_rows
@@ -121,11 +120,11 @@ def eight_lanes_and_minima(kind, path):
         for t in range(d.shape[1]):
             total, under = splat(f32x32, 0), splat(f32x4, 0)
             for n in range(len(d)):
-                block = at + size * n
+                block = Block(FOUR_ROWS, rows, at + size * n, stride)
                 if t == 0:
-                    fetch(rows, block + n % 4 * stride, 4 * size)
-                total = further(rows, block, stride, q, d, t, n, total)
-                under = fma(lower(FOUR_ROWS, rows, block, stride) * np.float32(-1), splat(f32x4, s[n, t]), under)
+                    fetch(rows, block.at + n % 4 * stride, 4 * size)
+                total = further(block, q, d, t, n, total)
+                under = fma(lower(block) * np.float32(-1), splat(f32x4, s[n, t]), under)
             store(result, 16 * t, hsums(total, 4) + under)
 
     return some_rows
@@ -139,18 +138,18 @@ def alternating_lanes(kind, path):
     def some_rows(rows, at, stride, tokens, scratch, result):
         q, d, _, _ = tokens
         N, T = d.shape
-        last = at + size * (N - 1)
+        last = Block(FOUR_ROWS, rows, at + size * (N - 1), stride)
         for t in range(T):
             even, odd = splat(f32x32, 0), splat(f32x32, 0)
             for n in range(0, N - 1, 2):
                 block = at + size * n
                 if t == 0:
                     fetch(rows, block + n // 2 % 4 * stride, 8 * size)
-                even = further(rows, block, stride, q, d, t, n, even)
-                odd = further(rows, block + size, stride, q, d, t, n + 1, odd)
+                even = further(Block(FOUR_ROWS, rows, block, stride), q, d, t, n, even)
+                odd = further(Block(FOUR_ROWS, rows, block + size, stride), q, d, t, n + 1, odd)
             total = hsums(even + odd, 4)
             if N % 2:
-                both, sums = delta(FOUR_ROWS, rows, last, stride) * d[N - 1, t], dots(rows, last, stride, q, (N - 1) * T + t)
+                both, sums = delta(last) * d[N - 1, t], dots(last, q, (N - 1) * T + t)
                 exact = convert(f32, hsums(sums, 4))
                 total = fma(both, exact, total) if fused else both * exact + total
             store(result, 16 * t, total)
@@ -201,7 +200,7 @@ def sums_of_row(kind, offset):
 
     @inline
     def of_part(rows, at, q, q_at, scratch, scale_at, p):
-        code = codes(ROW, rows, at, 0, p)
+        code = codes(Block(ROW, rows, at, np.int64(0)), p)
         numbers_of_q = load(i8s, q, q_at + width * p)
         products = dot2_u8i8(code, numbers_of_q) if offset else pairs(code, numbers_of_q)
         return dot2_i16(products, bitcast(i16, load_repeated(in_part, words, scratch, scale_at + 4 * in_part * p)))
@@ -224,19 +223,19 @@ def sums_of_row(kind, offset):
 def of_large_block(kind, path):
     """The function for the partial dot products of four rows after one more block; it returns total and under.
 
-    Its parameters are (rows, at, stride, q, d, sums, place, scratch, total, under):
+    Its parameters are (block, q, d, sums, place, scratch, total, under):
 
-    rows, at, stride  packed rows; the first row's block is at the byte `at`, the next row's `stride` bytes later
-    q, sums           of all tokens, as in rounded_tokens.py; place is this token's block in them, d its scale
-    scratch           bytes for the scales
+    q, sums  of all tokens, as in rounded_tokens.py; place is this token's block in them, d its scale
+    scratch  bytes for the scales
     """
     of, offset = packed(kind), packed(kind).offset if path == "lanes_of_q6_k" else 0
     scales, delta, lower, groups, minima = of.scales, of.delta, of.lower, of.groups, of.minima
     of_row, with_minima, i16s = sums_of_row(kind, offset), WITH_MINIMA.get(path, (None,))[0], Vec("i", 16, of.groups)
 
     @inline
-    def further(rows, at, stride, q, d, sums, place, scratch, total, under):
-        scale, minimum = scales(FOUR_ROWS, rows, at, stride)
+    def further(block, q, d, sums, place, scratch, total, under):
+        scale, minimum = scales(block)
+        rows, at, stride = block.rows, block.at, block.stride
         store(scratch, 0, repeat(convert(i16, scale), 2))
         first = of_row(rows, at, q, 256 * place, scratch, np.int64(0))
         second = of_row(rows, at + stride, q, 256 * place, scratch, np.int64(1))
@@ -248,8 +247,8 @@ def of_large_block(kind, path):
             if offset:
                 dots -= pairs * offset
             if minima:
-                total, under = with_minima(pairs, lower(FOUR_ROWS, rows, at, stride) * -d, total, under)
-        return fma(repeat(delta(FOUR_ROWS, rows, at, stride) * d, 8), convert(f32, dots), total), under
+                total, under = with_minima(pairs, lower(block) * -d, total, under)
+        return fma(repeat(delta(block) * d, 8), convert(f32, dots), total), under
 
     return further
 
@@ -265,7 +264,8 @@ def super_blocks(kind, path):
         for t in range(T):
             total, under = splat(f32x32, 0), splat(minima, 0)
             for n in range(N):
-                total, under = further(rows, at + size * n, stride, q, d[n, t], sums, n * T + t, scratch, total, under)
+                block = Block(FOUR_ROWS, rows, at + size * n, stride)
+                total, under = further(block, q, d[n, t], sums, n * T + t, scratch, total, under)
             store(result, 16 * t, hsums(total, 4) + hsums(under, 4))
 
     return some_rows

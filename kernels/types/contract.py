@@ -9,8 +9,8 @@ A module of a type says
   D, M             the byte of the block's scale (f16), and of the scale of its minima; -1: there are none
   ADDED            whether a minimum is added and not taken away
   FLUSH            words of 4 codes whose products with 8-bit numbers may be added up in 16 bits
-and has `codes(layout, rows, at, stride, part)`, `scales(layout, rows, at, stride)` where blocks have groups, and
-`delta(layout, rows, at, stride)` where the scale is no f16. Their lanes lie as the layout says.
+and has `codes(block, part)`, `scales(block)` where blocks have groups, and
+`delta(block)` where the scale is no f16. Their lanes lie as the layout says.
 """
 
 from functools import cache
@@ -44,8 +44,8 @@ def _moved_up(codes):
     """Signed codes as unsigned bytes, 128 more."""
 
     @inline
-    def moved_up(layout, rows, at, stride, part):
-        return bitcast(u8, codes(layout, rows, at, stride, part)) ^ 128
+    def moved_up(block, part):
+        return bitcast(u8, codes(block, part)) ^ 128
 
     return moved_up
 
@@ -64,9 +64,9 @@ def _as_they_are(v):
 
 
 @inline
-def _ones(layout, rows, at, stride):
+def _ones(block):
     """Four ones for each row, twice: of a block without groups."""
-    ones = bitcast(i8, every_row(layout, u32, 0x01010101))
+    ones = bitcast(i8, every_row(block, u32, 0x01010101))
     return ones, ones
 
 
@@ -74,12 +74,12 @@ def _half_float(place, sign):
     """The function that reads a half float of each block, f32: one lane for each row."""
 
     @inline
-    def half_float(layout, rows, at, stride):
-        return convert(f32, number(layout, f16, rows, at + place, stride))
+    def half_float(block):
+        return convert(f32, number(block, f16, place))
 
     @inline
-    def negative(layout, rows, at, stride):
-        return half_float(layout, rows, at, stride) * np.float32(-1)
+    def negative(block):
+        return half_float(block) * np.float32(-1)
 
     return half_float if sign > 0 else negative
 
@@ -97,14 +97,14 @@ class PackedType:
 
     and the functions, which kernels call:
 
-    codes(layout, rows, at, stride, part)  weights / parts codes of each row as 8-bit lanes in the layout
-    numbers(codes)                         codes minus their offset; signed if there is one
-    scales(layout, rows, at, stride)       the scales of a block's groups and their minima, two vectors of 8-bit lanes in the
-                                           layout; without minima the scales twice, without groups four ones
-    delta(layout, rows, at, stride)        the scale of a block, f32: one lane for each row
-    lower(layout, rows, at, stride)        the scale of its minima, f32; only for types that have them
+    codes(block, part)  weights / parts codes of each row as 8-bit lanes in the block's layout
+    numbers(codes)      codes minus their offset; signed if there is one
+    scales(block)       the scales of a block's groups and their minima, two vectors of 8-bit lanes in its layout; without minima
+                        the scales twice, without groups four ones
+    delta(block)        the scale of a block, f32: one lane for each row
+    lower(block)        the scale of its minima, f32; only for types that have them
 
-    rows is uint8, contiguous; the first row's block starts at the byte `at`, the next row's `stride` bytes later.
+    A block is a row_layout.Block: one block of each of a few rows.
     """
 
     def __init__(self, of):
