@@ -4,6 +4,7 @@ import argparse
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def measured(rows: int, times: int) -> list[tuple[str, float]]:
     for name, stage in names["STAGES"].items():
         some = weights[: max(len(weights) // SLOW.get(name, 1) // 16 * 16, 16)]
         out = np.empty(len(some), np.float32)
-        run = (lambda stage=stage, some=some: stage(some, x)) if name == "NumPy" else lambda: stage(some, tokens, out)
+        run = partial(stage, some, x) if name == "NumPy" else partial(stage, some, tokens, out)
         result = run()  # and compile it
         got = result if name == "NumPy" else out
         want = got if want is None else want

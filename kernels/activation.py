@@ -12,7 +12,7 @@ from .language.vectors import Vec
 
 f32xL, LANES, ONE = Vec("f", 32, 16), 16, np.float32(1)
 NOTHING, FLAT = np.empty(0, np.float32), types.Array(types.float32, 1, "C")
-PART = 1 << 14  # numbers that are worth another thread
+UNITS = 1 << 14  # numbers that a thread claims at once
 
 
 @inline
@@ -40,7 +40,7 @@ def _some(inverse, x, y, out, first, last):
 def _mapped(inverse, x, y):
     x, out = np.ascontiguousarray(x, np.float32), np.empty(x.shape, np.float32)
     run = in_threads(_some, (), types.boolean, FLAT, FLAT, FLAT)
-    run(x.size, PART, inverse, x.reshape(-1), np.ascontiguousarray(y, np.float32).reshape(-1), out.reshape(-1))
+    run(x.size, UNITS, inverse, x.reshape(-1), np.ascontiguousarray(y, np.float32).reshape(-1), out.reshape(-1))
     return out
 
 

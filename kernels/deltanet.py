@@ -8,7 +8,7 @@ from numba import njit, types
 
 from .language.arithmetic import fma as fma_lanes
 from .language.arithmetic import four_registers, pairwise
-from .language.compile_time import entry, inline, made, within
+from .language.compile_time import entry, inline, made, maker, within
 from .language.ieee import added_as_compiled, expf, fma
 from .language.memory import load, load_rows, store, store_rows
 from .language.reshaping import repeat, splat, tile
@@ -22,12 +22,12 @@ f32xN = Vec("f", 32, LANES)
 ONE = np.float32(1)
 TABLE, CUBE = (types.Array(types.float32, ndim, "C") for ndim in (2, 3))
 CHANNELS, f32x16 = 64, Vec("f", 32, 16)
-FEW = 4  # tokens for which taps are not turned first
+FEW = 4  # tokens for which taps are not transposed first
 
 
 @njit(cache=True)
 def _channels(x, w, out, first, last):
-    """At most 64 channels, from the first token to the last; their taps are turned once, so that channels are lanes."""
+    """At most 64 channels, from the first token to the last; their taps are transposed once, so that channels are lanes."""
     (C, K), T = w.shape, len(out)
     whole, taps = (last - first) // 16 * 16, np.empty((K, CHANNELS), np.float32)
     for c in range(first, last):
@@ -102,7 +102,7 @@ def _aligned(n):
     return room[skip : skip + (CHUNK + 1) * n].reshape((CHUNK + 1, n))
 
 
-@cache
+@maker
 def fading(R, n):
     """The function (before, after, row, decay, k, seen): after = before · decay, seen = after · k, of R rows [n] from `row` on."""
     lanes, whole = Vec("f", 32, LANES * R), n // LANES * LANES
@@ -123,7 +123,7 @@ def fading(R, n):
     return faded
 
 
-@cache
+@maker
 def learning(R, n):
     """The function (S, row, t, scratch) for R rows [n] of a state from `row` on, and token t: S += delta kᵀ, answer = S · q.
 
@@ -180,7 +180,7 @@ def _gather(h, begin, count, given, scratch):
         scratch.numbers[t, 0], scratch.numbers[t, 1] = expf(log_decay[at, h]) if begin + t < T else ONE, beta[at, h]
 
 
-@cache
+@maker
 def heads(R, Dk):
     """The function (h, given, before, after, out, scratch) for one head, from its first token to the last.
 

@@ -158,8 +158,8 @@ def _row(q, k, v, begin, seen, step, factor, fused_sum, lanes, out):
 
 
 @within
-def _in_tiles(q, turned, v, begin, seen, factor, lanes, out):
-    """One query [D] over the keys that it sees, 64 at a time, in float32; turned [D, keys], so that keys are lanes."""
+def _in_tiles(q, transposed, v, begin, seen, factor, lanes, out):
+    """One query [D] over the keys that it sees, 64 at a time, in float32; transposed [D, keys], so that keys are lanes."""
     D, top, total = q.size, LEAST, ZERO
     p = np.empty(TILE, np.float32)
     out[:] = 0
@@ -167,7 +167,7 @@ def _in_tiles(q, turned, v, begin, seen, factor, lanes, out):
         n, highest = min(TILE, seen - first), LEAST
         hidden, scores = max(0, begin - first), splat(f32xT, 0)
         for d in range(D):
-            scores = fma_lanes(splat(f32xT, q[d]), load(f32xT, turned, 4 * (d * turned.shape[1] + first)), scores)
+            scores = fma_lanes(splat(f32xT, q[d]), load(f32xT, transposed, 4 * (d * transposed.shape[1] + first)), scores)
         store(p, 0, scores * factor)
         p[:hidden] = LEAST
         for s in range(hidden, n):
@@ -208,19 +208,19 @@ def flash(q, k, v, scale, kq, kq_soft_max, window, threads, fused_sum, tiles_any
     step = (cells + threads - 1) // threads if T == 1 and cells >= SPLIT else cells
     factor, out = np.float32(scale), np.empty_like(q)
     keys, values = np.empty((G, S, D), np.float32), np.empty((G, S, D), np.float32)
-    turned = np.zeros((G, D, cells if tiles else 0), np.float32)
+    transposed = np.zeros((G, D, cells if tiles else 0), np.float32)
     for s in prange(S):
         for g in range(G):
             _halves_to(k[s, g], keys[g, s])
             _halves_to(v[s, g], values[g, s])
             for d in range(D if tiles else 0):
-                turned[g, d, s] = keys[g, s, d]
+                transposed[g, d, s] = keys[g, s, d]
     for unit in prange(T * H):
         t, h = unit // H, unit % H
         g, seen = h // (H // G), S - T + t + 1
         begin = max(0, seen - window) if window else 0
         if tiles:
-            _in_tiles(q[t, h], turned[g], values[g], begin, seen, factor, lanes, out[t, h])
+            _in_tiles(q[t, h], transposed[g], values[g], begin, seen, factor, lanes, out[t, h])
         else:
             _row(q[t, h], keys[g], values[g], begin, seen, step, factor, fused_sum, lanes, out[t, h])
     return out

@@ -9,10 +9,10 @@ from numba import njit, prange
 from .language.arithmetic import fma as fma_lanes
 from .language.arithmetic import four_registers, halves_added, pairwise
 from .language.arithmetic import hsum as hsum_lanes
-from .language.compile_time import inline, within
+from .language.compile_time import inline, maker, within
 from .language.ieee import added_as_compiled
 from .language.memory import load
-from .language.reshaping import bitcast, evens, odds, part, splat, where_less
+from .language.reshaping import bitcast, cut, evens, odds, splat, where_less
 from .language.vectors import Vec, f32, u32
 
 u32x16, f32x16, f32x32 = Vec("u", 32, 16), Vec("f", 32, 16), Vec("f", 32, 32)
@@ -24,6 +24,7 @@ def hsum(x):
     return ((x[7] + x[3]) + (x[5] + x[1])) + ((x[6] + x[2]) + (x[4] + x[0]))
 
 
+@maker
 def running(lanes):
     """The function (x, y, n) for the products of the first n numbers, a multiple of `lanes`, added up in that many lanes."""
     vec = Vec("f", 32, lanes)
@@ -82,7 +83,7 @@ def dot_bf16(x, y, lanes):
     if lanes == 8:
         return _added_in_double(x, y, start, np.float64(hsum_lanes(_four_of_8(x, y))))
     acc = _in_32(x, y, start)
-    low, high = np.float64(hsum_lanes(part(acc, 2, 0))), np.float64(hsum_lanes(part(acc, 2, 1)))
+    low, high = np.float64(hsum_lanes(cut(acc, 2, 0))), np.float64(hsum_lanes(cut(acc, 2, 1)))
     return _added_in_double(x, y, start, low + high)
 
 

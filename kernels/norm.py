@@ -11,7 +11,7 @@ from .language.vectors import Vec
 
 f32x16, f32x64 = Vec("f", 32, 16), Vec("f", 32, 64)
 NUMBERS = types.Array(types.float32, 2, "C")
-PART = 1 << 14  # numbers that are worth another thread
+UNITS = 1 << 14  # numbers that a thread claims at once
 
 
 @njit(cache=True)
@@ -39,5 +39,5 @@ def rms_norm(x, eps):
     x = np.ascontiguousarray(x, np.float32)
     out, n = np.empty(x.shape, np.float32), x.shape[-1]
     run, rows = in_threads(_rows, (), NUMBERS, types.float32, NUMBERS), x.reshape(-1, n)
-    run(len(rows), max(PART // max(n, 1), 1), rows, np.float32(eps), out.reshape(-1, n))
+    run(len(rows), max(UNITS // max(n, 1), 1), rows, np.float32(eps), out.reshape(-1, n))
     return out

@@ -7,14 +7,12 @@ A whole tensor is decoded as fast as memory takes it: stores go past the caches,
 They want an address that is a multiple of 32 bytes; what fits into a cache is stored as usual.
 """
 
-from functools import cache
-
 import numpy as np
 from numba import njit, types
 
 from ..language.arithmetic import fma
-from ..language.compile_time import inline, made
-from ..language.memory import load_repeated, store, store_rows, stream
+from ..language.compile_time import inline, made, maker
+from ..language.memory import load_repeated, store, store_past_caches, store_rows
 from ..language.reshaping import bitcast, convert
 from ..language.row_layout import ROW, Block
 from ..language.threads import in_threads
@@ -26,22 +24,22 @@ KINDS = {**TYPES, **FLOATS}
 CHUNK = 1 << 14  # weights that a thread takes at once
 LARGE = 1 << 23  # bytes that no cache need keep
 SCRATCH, MINIMA = 128, 64  # bytes: 16 scales, 16 minima
-STREAM, IN_ORDER = "stream", 8
+PAST_CACHES, IN_ORDER = "past caches", 8
 
 
-@cache
+@maker
 def putting(lanes, count, bits):
     """The function (v, out, at, step) that writes the lanes of v, f32, to out from the byte `at` on.
 
-    lanes  "stream" writes them one after the other, past the caches; a number writes that many lanes every `step` bytes
+    lanes  "past caches" writes them one after the other, past the caches; a number writes that many lanes every `step` bytes
     count  of the lanes of v
     bits   of a number of out
     """
-    rows, lane = 0 if lanes == STREAM else count // lanes, Vec("f", bits, 1)
+    rows, lane = 0 if lanes == PAST_CACHES else count // lanes, Vec("f", bits, 1)
 
     @inline
     def past_caches(v, out, at, step):
-        stream(out, at, v)
+        store_past_caches(out, at, v)
 
     @inline
     def in_steps(v, out, at, step):
@@ -50,7 +48,7 @@ def putting(lanes, count, bits):
     return in_steps if rows else past_caches
 
 
-@cache
+@maker
 def block_of_floats(kind, lanes, bits):
     """`block` of a type of floats."""
     floats, put = FLOATS[kind].floats, putting(lanes, FLOATS[kind].WEIGHTS, bits)
@@ -62,7 +60,7 @@ def block_of_floats(kind, lanes, bits):
     return of_floats
 
 
-@cache
+@maker
 def block(kind, lanes, bits):
     """The function (rows, at, scratch, out, to, step) that decodes the block at rows[at:] to the byte `to` of out.
 
@@ -71,17 +69,17 @@ def block(kind, lanes, bits):
     if kind in FLOATS:
         return block_of_floats(kind, lanes, bits)
     of, f32 = packed(kind), Vec("f", 32, 1)
-    codes, numbers, scales, delta, lower = of.codes, of.numbers, of.scales, of.delta, of.lower
+    codes, numbers, scales, read_d, read_dmin = of.codes, of.numbers, of.scales, of.read_d, of.read_dmin
     minima, parts, group, width, groups = of.minima, of.parts, of.group, of.weights // of.parts, of.groups // of.parts
-    pace, put = 0 if lanes == STREAM else width // lanes, putting(lanes, width, bits)  # steps of a part
+    pace, put = 0 if lanes == PAST_CACHES else width // lanes, putting(lanes, width, bits)  # steps of a part
 
     @inline
     def header(block, scratch):
         """Scales and minima of the groups as floats, to be repeated from memory."""
         scale, minimum = scales(block)
-        store(scratch, 0, convert(f32, scale) * delta(block)[0])
+        store(scratch, 0, convert(f32, scale) * read_d(block)[0])
         if minima:
-            store(scratch, MINIMA, convert(f32, minimum) * -lower(block)[0])
+            store(scratch, MINIMA, convert(f32, minimum) * -read_dmin(block)[0])
 
     @inline
     def repeated(scratch, at):
@@ -102,7 +100,7 @@ def block(kind, lanes, bits):
     return of_groups
 
 
-@cache
+@maker
 def blocks(kind, lanes):
     """The function (rows, out, first, last) that decodes the blocks `first` to `last` of rows [bytes] to out [weights]."""
     decode, weights, size = block(kind, lanes, 32), KINDS[kind].WEIGHTS, KINDS[kind].BLOCK
@@ -132,7 +130,7 @@ def dequantize(kind, rows, out):
     rows, out, weights = np.ascontiguousarray(rows).reshape(-1).view(), out.reshape(-1), KINDS[kind].WEIGHTS
     rows.setflags(write=False)  # as a mapped file is: otherwise the kernel is compiled a second time
     large = out.nbytes >= LARGE
-    run = in_threads(_blocks, (kind, STREAM if large and out.ctypes.data % 32 == 0 else IN_ORDER), ROWS, OUT)
+    run = in_threads(_blocks, (kind, PAST_CACHES if large and out.ctypes.data % 32 == 0 else IN_ORDER), ROWS, OUT)
     run(out.size // weights, CHUNK // weights if large else out.size // weights, rows, out)
     if rest := out.size % weights:  # floats alone: a row of them need not be whole blocks
         last, floats = np.zeros(KINDS[kind].BLOCK, np.uint8), np.empty(weights, np.float32)

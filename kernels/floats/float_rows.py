@@ -1,13 +1,11 @@
 """Rows of floats for products with one token: 32 of each become float32 and meet the token in registers."""
 
-from functools import cache
-
 import numpy as np
 
 from ..language.arithmetic import fma
-from ..language.compile_time import inline, within
+from ..language.compile_time import inline, maker, within
 from ..language.memory import fetch, load, store
-from ..language.reshaping import concat, part, splat, tile
+from ..language.reshaping import concat, cut, splat, tile
 from ..language.row_layout import piece
 from ..language.row_layout import rows as rows_of
 from ..language.vectors import Vec
@@ -32,13 +30,13 @@ def further_32(weights, x, total):
 @inline
 def further_8(weights, x, total):
     """The same in lanes [ROWS][8]."""
-    total = fma(piece(LAYOUT, weights, 4, 0), tile(part(x, 4, 0), ROWS), total)
-    total = fma(piece(LAYOUT, weights, 4, 1), tile(part(x, 4, 1), ROWS), total)
-    total = fma(piece(LAYOUT, weights, 4, 2), tile(part(x, 4, 2), ROWS), total)
-    return fma(piece(LAYOUT, weights, 4, 3), tile(part(x, 4, 3), ROWS), total)
+    total = fma(piece(LAYOUT, weights, 4, 0), tile(cut(x, 4, 0), ROWS), total)
+    total = fma(piece(LAYOUT, weights, 4, 1), tile(cut(x, 4, 1), ROWS), total)
+    total = fma(piece(LAYOUT, weights, 4, 2), tile(cut(x, 4, 2), ROWS), total)
+    return fma(piece(LAYOUT, weights, 4, 3), tile(cut(x, 4, 3), ROWS), total)
 
 
-@cache
+@maker
 def one_token(kind, lanes):
     """The function (rows, at, x, blocks, sums) for the partial dot products of ROWS rows with one token.
 

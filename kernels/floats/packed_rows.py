@@ -1,18 +1,16 @@
 """Packed rows for products with tokens that keep all their bits: weights become floats in registers, 32 at a time as four times
 eight, and meet the tokens there or in a panel.
 
-They come turned: the eight lanes of step b are the weights b, 4 + b, ... 28 + b, the b-th bytes of eight words. Two cheap
-instructions make them numbers; eight neighbours would cost a slow one and a way through memory. So tokens are turned the same way,
-once, and the running number of lane i sums up four neighbours of each 32.
+They come transposed: the eight lanes of step b are the weights b, 4 + b, ... 28 + b, the b-th bytes of eight words. Two cheap
+instructions make them numbers; eight neighbours would cost a slow one and a way through memory. So tokens are transposed the same
+way, once, and the running number of lane i sums up four neighbours of each 32.
 """
-
-from functools import cache
 
 import numpy as np
 from numba import njit
 
 from ..language.arithmetic import fma
-from ..language.compile_time import inline, within
+from ..language.compile_time import inline, maker, within
 from ..language.memory import load, load_repeated, store
 from ..language.reshaping import bitcast, chosen, concat, convert, repeat, splat, tile
 from ..language.row_layout import FOUR_ROWS, ROW, TWO_ROWS, Block, outermost, piece
@@ -27,7 +25,7 @@ f32x8, f32x16 = Vec("f", 32, 8), Vec("f", 32, 16)
 
 
 @njit(cache=True)
-def turned(x):
+def transposed(x):
     """Tokens [T, I] with every 32 numbers [8, 4] transposed; a copy whose address is a multiple of 64."""
     T, I = x.shape
     space = np.empty(T * I + 16, x.dtype)
@@ -40,7 +38,7 @@ def turned(x):
     return out
 
 
-@cache
+@maker
 def header(kind, R):
     """The function (block, scratch, to) that writes the header of a block of R rows to scratch from the byte `to` on.
 
@@ -50,15 +48,15 @@ def header(kind, R):
     of = packed(kind)
     if of.groups == 1:
         return header_of_group(of, R)
-    scales, delta, lower, minima, offset = of.scales, of.delta, of.lower, MINIMA * R, np.float32(-of.subtracted)
+    scales, read_d, read_dmin, minima, offset = of.scales, of.read_d, of.read_dmin, MINIMA * R, np.float32(-of.subtracted)
     groups, runs, of_rows, has_minima = of.groups, of.weights // 32, of.groups * R, of.minima
 
     @inline
     def both(block):
         scale, minimum = scales(block)
-        scale = convert(f32, scale) * repeat(delta(block), groups)
+        scale = convert(f32, scale) * repeat(read_d(block), groups)
         if has_minima:
-            minimum = convert(f32, minimum) * repeat(lower(block) * np.float32(-1), groups)
+            minimum = convert(f32, minimum) * repeat(read_dmin(block) * np.float32(-1), groups)
             return outermost(block, scale, runs), outermost(block, minimum, runs)
         return outermost(block, scale, runs), outermost(block, scale * offset, runs)
 
@@ -80,16 +78,16 @@ def header(kind, R):
 
 def header_of_group(of, R):
     """`header` of a type whose blocks are one group."""
-    delta, lower, minima, offset = of.delta, of.lower, MINIMA * R, np.float32(-of.subtracted)
+    read_d, read_dmin, minima, offset = of.read_d, of.read_dmin, MINIMA * R, np.float32(-of.subtracted)
 
     @inline
     def with_minimum(block, scratch, to):
-        store(scratch, to, delta(block))
-        store(scratch, to + minima, lower(block) * np.float32(-1))
+        store(scratch, to, read_d(block))
+        store(scratch, to + minima, read_dmin(block) * np.float32(-1))
 
     @inline
     def with_offset(block, scratch, to):
-        scale = delta(block)
+        scale = read_d(block)
         store(scratch, to, scale)
         store(scratch, to + minima, scale * offset)
 
@@ -108,7 +106,7 @@ def unsigned_byte(word, b):
     return convert(f32, bitcast(i32, (word >> (8 * b)) & 255))
 
 
-@cache
+@maker
 def thirty_two(kind, R):
     """The function (code, n, scratch, at) for the n-th 32 weights of R rows' block: four vectors of eight weights of each row.
 
@@ -144,7 +142,7 @@ def thirty_two(kind, R):
     return of_table if kind in TABLES else of_signed if of.signed else of_unsigned
 
 
-@cache
+@maker
 def putting(kind, codes, bits):
     """The function (code, n, scratch, panel, to, step) that decodes the n-th 32 codes of a block and the following to a panel.
 
@@ -177,7 +175,7 @@ def putting(kind, codes, bits):
     return put_halves
 
 
-@cache
+@maker
 def block(kind, bits):
     """The function (rows, at, scratch, panel, to, step) that decodes a block to a panel; `to` and `step` as in `putting`."""
     of, write_header = packed(kind), header(kind, 1)
@@ -193,7 +191,7 @@ def block(kind, bits):
     return to_panel
 
 
-@cache
+@maker
 def floats(kind, codes):
     """The function (code, n, scratch, at) for the weights of two rows from the n-th 32 codes of a block on, `codes` of each row.
 
@@ -210,7 +208,7 @@ def floats(kind, codes):
     return of_halves
 
 
-@cache
+@maker
 def further(codes):
     """The function (weights, x, at, total) for the partial dot products [2, 8] after a tuple of weights, `codes` of each row.
 
@@ -235,12 +233,12 @@ def further(codes):
     return more
 
 
-@cache
+@maker
 def one_token(kind):
-    """The function (rows, at, x, blocks, scratch, sums) for the partial dot products of eight rows with one turned token.
+    """The function (rows, at, x, blocks, scratch, sums) for the partial dot products of eight rows with one transposed token.
 
     at      [8]  byte offset of each row
-    x       the token, from `turned`
+    x       the token, from `transposed`
     blocks  how many blocks of weights are multiplied
     sums    [1, 8, 8], overwritten
     """

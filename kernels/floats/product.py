@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit, types
 
 from ..language.arithmetic import fma, four_registers, hsum, pairwise
-from ..language.compile_time import inline, made, within
+from ..language.compile_time import inline, made, maker, within
 from ..language.ieee import added_as_compiled
 from ..language.memory import fetch, load, store
 from ..language.reshaping import tile
@@ -40,7 +40,7 @@ LANES = {"dot_sgemm": 8, "dot_f32": 32, "dot_f16": 32, "dot_bf16": 32}
 f32x32 = Vec("f", 32, 32)
 
 
-@cache
+@maker
 def multiplying(lanes, bits):
     """The function (panel, at, steps, x, column, sums) that multiplies a panel with the columns of all tokens.
 
@@ -114,7 +114,7 @@ def dot_bf16(sums, w, x, rest):
     return _added_in_double(hsum(four_registers(load(f32x32, sums, 0))), w, x, rest)
 
 
-@cache
+@maker
 def total(order, bits):
     """The function (sums, w, x, rest) for one dot product in an order."""
     lane = Vec("f", bits, 8)
@@ -126,7 +126,7 @@ def total(order, bits):
     return {"dot_sgemm": dot_sgemm, "dot_f32": dot_f32, "dot_f16": dot_f16, "dot_bf16": dot_bf16}[order]
 
 
-@cache
+@maker
 def filling(kind, lanes, bits):
     """The function (rows, at, width, scratch, panel, to) that decodes the next `width` weights of a row into a panel."""
     size, weights, step = KINDS[kind].BLOCK, KINDS[kind].WEIGHTS, ROWS * lanes * bits // 8
@@ -153,7 +153,7 @@ def filling(kind, lanes, bits):
     return of_floats if floats else of_packed
 
 
-@cache
+@maker
 def sums_of_rows(way, kind, order, bits):
     """The function (rows, at, x, inner, panel, scratch, sums) for the partial dot products of ROWS rows with all tokens.
 
@@ -203,7 +203,7 @@ def sums_of_one_token(kind, lanes):
     return one_token
 
 
-@cache
+@maker
 def rows_between(way, kind, order, bits):
     """The function (rows, row_bytes, x, inner, out, first, last) that multiplies the rows `first` to `last` with all tokens.
 
@@ -215,15 +215,15 @@ def rows_between(way, kind, order, bits):
     @within
     def multiply(rows, row_bytes, x, inner, out, first, last):
         panel, scratch, at = np.empty(PANEL, number), np.empty(SCRATCH, np.uint8), np.empty(ROWS, np.int64)
-        sums, apart = np.empty((len(x), ROWS, lanes), number), (last - first + ROWS - 1) // ROWS
-        for r in range(first, first + apart):
+        sums, length = np.empty((len(x), ROWS, lanes), number), (last - first + ROWS - 1) // ROWS
+        for r in range(first, first + length):
             for k in range(ROWS):
-                at[k] = min(r + k * apart, last - 1) * row_bytes
+                at[k] = min(r + k * length, last - 1) * row_bytes
             end = of_rows(rows, at, x, inner, panel, scratch, sums)
             for t in range(len(x)):
                 for k in range(ROWS):
                     w = panel[end + lanes * k :]
-                    out[t, min(r + k * apart, last - 1)] = dot(sums[t, k], w, x[t, inner - inner % 32 :], inner % 32)
+                    out[t, min(r + k * length, last - 1)] = dot(sums[t, k], w, x[t, inner - inner % 32 :], inner % 32)
 
     return multiply
 
@@ -259,7 +259,7 @@ def product(kind, order, rows, x, out):
     rows = np.ascontiguousarray(rows).reshape(-1).view()
     rows.setflags(write=False)  # as a mapped file is: otherwise the kernel is compiled a second time
     if kind not in FLOATS:
-        x = packed_rows.turned(x)
+        x = packed_rows.transposed(x)
     elif order == "dot_sgemm" and I % 8:
         x = np.pad(x, ((0, 0), (0, -I % 8)))
     many = min(CHUNK, max(O // (4 * threads * ROWS), 1) * ROWS)

@@ -1,8 +1,10 @@
 """Kernels that are made for a case: Python functions build them, and what they know is a constant in the machine code.
 
-A maker is a Python function under `functools.cache`: it takes names and numbers, and returns a kernel that has them built in.
-Inside a kernel `made(maker)` gives that kernel for the values of Statics, with which compiled code is found in Numba's cache.
+A maker is a Python function that takes names and numbers, and returns a kernel that has them built in. Inside a kernel
+`made(maker)` gives that kernel for the values of Statics, with which compiled code is found in Numba's cache.
 """
+
+from functools import cache, wraps
 
 from numba import njit, types
 from numba.core import cgutils
@@ -41,6 +43,34 @@ def _unbox_static(static_type, static, context):
 @lower_constant(StaticType)
 def _static_constant(context, builder, static_type, static):
     return context.get_dummy_value()
+
+
+MAKING = [""]  # what is being made just now, the innermost last
+
+
+def maker(function):
+    """Make each kernel once; and give its functions names that say what they were made for.
+
+    Names of machine code are global in a process. What it compiles and what it takes from the cache must not have one name for two
+    things, or the first of them runs in the place of the other. So a maker does the same for the same values, which have a repr.
+    """
+
+    @cache
+    @wraps(function)
+    def make(*values):
+        MAKING.append(f"{function.__module__}.{function.__qualname__}{values}")
+        try:
+            return function(*values)
+        finally:
+            MAKING.pop()
+
+    return make
+
+
+def named(function):
+    """The function, with a name that says what it was made for."""
+    function.__qualname__ = f"{MAKING[-1]}{function.__qualname__}"
+    return function
 
 
 def made(maker):
@@ -103,9 +133,9 @@ def call(typingctx, address, arguments):
 
 def within(function):
     """Compile a function that kernels call."""
-    return njit(no_cfunc_wrapper=True)(function)
+    return njit(no_cfunc_wrapper=True)(named(function))
 
 
 def inline(function):
     """The same, inlined into its callers."""
-    return njit(no_cfunc_wrapper=True, forceinline=True)(function)
+    return njit(no_cfunc_wrapper=True, forceinline=True)(named(function))

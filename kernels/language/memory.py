@@ -103,7 +103,7 @@ def store(typingctx, data, offset, v):
 
 
 @intrinsic
-def stream(typingctx, data, offset, v):
+def store_past_caches(typingctx, data, offset, v):
     """`store` past the caches; the address and the size of v are multiples of 32."""
 
     def emit(context, builder, sig, args):

@@ -79,7 +79,7 @@ def moves(in_numpy):
 
 
 concat = moves(lambda a, b: np.concatenate([a, b]))
-part = moves(lambda v, count, k: v.reshape(count, -1)[k])
+cut = moves(lambda v, count, k: v.reshape(count, -1)[k])
 repeat = moves(lambda v, times: np.repeat(v, times))  # each lane several times over
 repeat_every = moves(lambda v, lanes, times: np.repeat(v.reshape(-1, lanes), times, axis=0))  # groups of lanes several times over
 tile = moves(lambda v, times: np.tile(v, times))  # the whole vector several times over

@@ -1,6 +1,6 @@
 """Where the bytes of a few rows lie in a vector, so that one function takes a block apart for every kernel.
 
-columns(n)  n rows whose 4-byte words are turned: lanes [words][n rows][4 bytes]. A number per row is a lane: sums need no
+columns(n)  n rows whose 4-byte words are transposed: lanes [words][n rows][4 bytes]. A number per row is a lane: sums need no
             shuffles.
 rows(n)     n rows one after the other: lanes [n][bytes]. A row's neighbours stay neighbours, as in a dot product of llama.cpp.
 
@@ -23,7 +23,7 @@ from .vectors import DOT4, I32, REGISTER, Vec, called, joined, known, pieces, sh
 
 
 def columns(n):
-    """The layout of n rows whose words are turned, a Static."""
+    """The layout of n rows whose words are transposed, a Static."""
     return Static(("columns", n))
 
 
@@ -53,14 +53,14 @@ def count_of(block):
     return known(block)[1]
 
 
-def is_turned(block):
+def is_columns(block):
     """Whether the layout is one of `columns`."""
     return known(block)[0] == "columns"
 
 
 def outer_of(block):
     """How many rows are the outermost axis of the lanes: all in a layout of rows, 1 in one of columns."""
-    return 1 if is_turned(block) else count_of(block)
+    return 1 if is_columns(block) else count_of(block)
 
 
 def loaded(context, builder, block, value, first, lane, lanes):
@@ -77,7 +77,7 @@ def take(typingctx, block, n, at):
 
     def emit(context, builder, sig, args):
         value, first = args[0], context.cast(builder, args[2], at, types.intp)
-        if not is_turned(block):
+        if not is_columns(block):
             return joined(builder, loaded(context, builder, block, value, first, four, size))
         columns = []
         for start in range(0, size, 16):
@@ -111,10 +111,10 @@ outermost = moves(lambda layout, v, count: v.reshape(layout[1], count, -1).swapa
 
 
 @intrinsic(prefer_literal=True)
-def apart(typingctx, block, v, first, second, mask):
+def two_fields(typingctx, block, v, first, second, mask):
     """beside(block, (v >> first) & mask, (v >> second) & mask) of u8 lanes; a shift below zero is one to the left.
 
-    No bit that stays may come from the next byte: so whole words can be turned, each by its own number of places in one
+    No bit that stays may come from the next byte: so whole words can be transposed, each by its own number of places in one
     instruction where the target has it.
     """
     R, kept = outer_of(block), known(mask)
@@ -126,8 +126,8 @@ def apart(typingctx, block, v, first, second, mask):
         both = builder.bitcast(shuffled(builder, args[1], args[1], lanes), words.ir)
         left = [splatted(builder, builder.neg(context.cast(builder, args[k], sig.args[k], types.int32)), words) for k in (2, 3)]
         side = [k * words.lanes for _ in range(R) for k in range(2) for _ in range(each // 4)]
-        turned = called(builder, f"llvm.fshl.v{words.lanes}i32", words.ir, both, both, shuffled(builder, *left, side))
-        return builder.bitcast(builder.and_(turned, words.ir([0x01010101 * kept] * words.lanes)), vec.ir)
+        transposed = called(builder, f"llvm.fshl.v{words.lanes}i32", words.ir, both, both, shuffled(builder, *left, side))
+        return builder.bitcast(builder.and_(transposed, words.ir([0x01010101 * kept] * words.lanes)), vec.ir)
 
     return signature(vec, block, v, first, second, mask), emit
 
@@ -138,10 +138,10 @@ def spread_bits(typingctx, block, v):
     R = count_of(block)
     n = v.lanes // R
     lanes, bits = np.arange(v.lanes).reshape(R, n), np.arange(8 * n)  # [R, n], [8 n]
-    if is_turned(block):
+    if is_columns(block):
         lanes = np.arange(v.lanes).reshape(-1, R, 4).swapaxes(0, 1).reshape(R, n)
     order = np.stack([lanes[:, bits // 8], np.broadcast_to(1 << bits % 8, (R, 8 * n))])
-    if is_turned(block):
+    if is_columns(block):
         order = order.reshape(2, R, -1, 4).swapaxes(1, 2)
     chosen, masks = order.reshape(2, -1).tolist()
     result = Vec(v.kind, v.bits, 8 * v.lanes)
@@ -167,8 +167,9 @@ def number(typingctx, block, vec, at):
 @inline
 def fetch_rows(block, first, last, size):
     """`fetch` what follows the block in some of its rows."""
+    rows, at, stride = block.rows, block.at, block.stride
     for k in range(first, last):
-        fetch(block.rows, block.at + k * block.stride, size)
+        fetch(rows, at + k * stride, size)
 
 
 @intrinsic

@@ -10,9 +10,9 @@ from ..language.arithmetic import fma
 from ..language.compile_time import inline
 
 # groups whose products are added up as whole numbers, where these are not all of a block
-STRETCH = {"pairs_of_q4_k": 2, "halves_of_q2_k": 8}
+GROUPS_AT_ONCE = {"pairs_of_q4_k": 2, "halves_of_q2_k": 8}
 # paths that sum up what is taken away on its own
-APART = {"sums_of_q4_k", "pairs_of_q4_k", "halves_of_q2_k"}
+MINIMA_ALONE = {"sums_of_q4_k", "pairs_of_q4_k", "halves_of_q2_k"}
 
 
 @inline

@@ -3,11 +3,9 @@
 A panel holds rows as lanes. Has all paths of accumulate.py.
 """
 
-from functools import cache
-
 import numpy as np
 
-from ..language.compile_time import inline, within
+from ..language.compile_time import inline, maker, within
 from ..language.dots import FACTOR, dot2_i16, dots_onto, no_sums, scaled
 from ..language.memory import load, load_repeated, store
 from ..language.reshaping import bitcast, convert, repeat, splat, tile, wide
@@ -15,9 +13,9 @@ from ..language.row_layout import SIXTEEN_ROWS as LAYOUT
 from ..language.row_layout import Block, count_of, factors, in_pairs
 from ..language.vectors import DOT4, Vec, f32, i16
 from ..types.contract import TYPES, packed
-from .accumulate import ADDED, APART, STRETCH
+from .accumulate import ADDED, GROUPS_AT_ONCE, MINIMA_ALONE
 
-ROWS, STREAMS = count_of(LAYOUT), 0
+ROWS, STREAMS_UP_TO = count_of(LAYOUT), 0
 u8x4, i16x2 = Vec("u", 8, 4), Vec("i", 16, 2)
 WORD = 4 * ROWS  # bytes of 4 codes of each row; also of a float, of a scale
 
@@ -29,16 +27,16 @@ LOWER = DELTA + WORD
 SCRATCH = LOWER + WORD
 
 
-def together(kind):
+def tokens_at_once(kind):
     """How many tokens are interleaved: as many as registers allow. A power of two: LLVM shuffles lanes for other numbers."""
     return 8 if DOT4 else 2 if TYPES[kind].SIGNED else 4
 
 
-@cache
+@maker
 def unpacking(kind):
     """The function (block, panel) that fills a panel with one block of each of 16 rows, as it is multiplied."""
     of = packed(kind)
-    codes, scales, delta, lower = of.codes, of.scales, of.delta, of.lower
+    codes, scales, read_d, read_dmin = of.codes, of.scales, of.read_d, of.read_dmin
     parts, part_bytes, groups, minima, offset = of.parts, of.weights // of.parts * ROWS, of.groups, of.minima, of.offset
 
     @within
@@ -48,23 +46,23 @@ def unpacking(kind):
         scale, minimum = scales(block)
         if groups > 1:
             store(panel, SCALES, factors(block, scale))
-        store(panel, DELTA, delta(block))
+        store(panel, DELTA, read_d(block))
         if minima:
             store(panel, MINIMA, in_pairs(block, minimum))
-            store(panel, LOWER, lower(block))
+            store(panel, LOWER, read_dmin(block))
         if offset:
             store(panel, MINIMA, in_pairs(block, minimum) * offset)
 
     return unpack
 
 
-@cache
-def sums_of_groups(kind, stretch):
-    """Two functions of (panel, numbers of tokens, the byte in them, the first of `stretch` groups): what these groups add up to.
+@maker
+def sums_of_groups(kind, groups_at_once):
+    """Two functions of (panel, numbers of tokens, the byte in them, the first group): what `groups_at_once` groups add up to.
 
     The first gives Σ scale · Σ code · q, from the tokens' codes; the second Σ minimum · Σ q, from the sums of codes.
     """
-    of, count = packed(kind), together(kind)
+    of, count = packed(kind), tokens_at_once(kind)
     groups, words, flush, code = of.groups, of.group // 4, of.flush, of.code
     lanes, i32s = ROWS * count, Vec("i", 32, ROWS * count)
 
@@ -75,7 +73,7 @@ def sums_of_groups(kind, stretch):
     @inline
     def products(panel, q, at, first):
         dot = splat(i32s, 0)
-        for g in range(first, first + stretch):
+        for g in range(first, first + groups_at_once):
             scale = of_rows(FACTOR, panel, SCALES + WORD * g) if groups > 1 else splat(wide(FACTOR, lanes), 1)
             for k in range(g * words, g * words + words, flush):
                 dots = no_sums(lanes)
@@ -88,7 +86,7 @@ def sums_of_groups(kind, stretch):
     @inline
     def scaled_minima(panel, sums, at, first):
         below = splat(i32s, 0)
-        for p in range(first // 2, (first + stretch + 1) // 2):
+        for p in range(first // 2, (first + groups_at_once + 1) // 2):
             minimum = of_rows(i16x2, panel, MINIMA + WORD * p)
             below += dot2_i16(minimum, bitcast(i16, load_repeated(count, ROWS, sums, at + 4 * count * p)))
         return below
@@ -96,15 +94,21 @@ def sums_of_groups(kind, stretch):
     return products, scaled_minima
 
 
-@cache
+@maker
 def multiplying(kind, path):
     """The function (panel, tokens, n, t, totals, unders) that adds the products of block n of 16 rows with group t of tokens.
 
     It adds to totals and unders, f32 lanes [tokens][16 rows].
     """
-    of, count, added, apart = packed(kind), together(kind), ADDED[path], path in APART
-    groups, words, minima, offset, stretch = of.groups, of.group // 4, of.minima, of.offset, STRETCH.get(path, of.groups)
-    products, scaled_minima = sums_of_groups(kind, stretch)
+    of, count, added, alone = packed(kind), tokens_at_once(kind), ADDED[path], path in MINIMA_ALONE
+    groups, words, minima, offset, groups_at_once = (
+        of.groups,
+        of.group // 4,
+        of.minima,
+        of.offset,
+        GROUPS_AT_ONCE.get(path, of.groups),
+    )
+    products, scaled_minima = sums_of_groups(kind, groups_at_once)
     pairs, deltas, i32s, f32s = (groups + 1) // 2, Vec("f", 32, count), Vec("i", 32, ROWS * count), Vec("f", 32, ROWS * count)
 
     @within
@@ -113,8 +117,8 @@ def multiplying(kind, path):
         place = n * (d.shape[1] // count) + t
         factor = repeat(load(deltas, d, 4 * count * place), ROWS)
         total = load(f32s, totals, WORD * count * t)
-        under = load(f32s, unders, WORD * count * t) if apart else splat(f32s, 0)
-        for first in range(0, groups, stretch):
+        under = load(f32s, unders, WORD * count * t) if alone else splat(f32s, 0)
+        for first in range(0, groups, groups_at_once):
             dot, below = products(panel, q, 4 * count * groups * words * place, first), splat(i32s, 0)
             if offset:
                 dot -= scaled_minima(panel, sums, 4 * count * pairs * place, first)
@@ -124,16 +128,16 @@ def multiplying(kind, path):
             high = tile(load(wide(f32, ROWS), panel, DELTA), count)
             total, under = added(convert(f32, dot), convert(f32, below), high, low, factor, total, under)
         store(totals, WORD * count * t, total)
-        if apart:
+        if alone:
             store(unders, WORD * count * t, under)
 
     return multiply
 
 
-@cache
+@maker
 def driver(kind, path):
     """The function that product.py asks of a way, for a type and a path (names)."""
-    count, size, unpack, multiply = together(kind), TYPES[kind].BLOCK, unpacking(kind), multiplying(kind, path)
+    count, size, unpack, multiply = tokens_at_once(kind), TYPES[kind].BLOCK, unpacking(kind), multiplying(kind, path)
 
     @within
     def some_rows(rows, at, stride, tokens, scratch, result):

@@ -3,14 +3,15 @@
 A way of WAYS multiplies a few rows at once; here threads round the tokens, then take rows in chunks, until none are left.
 A way is a module with
 
-  ROWS            rows at once
-  STREAMS         tokens up to which these rows lie far apart, each followed by the next: so memory is read in streams from front to
-                  back, each fetched a little ahead. For more tokens rows lie together, for their results are written together
-  SCRATCH         bytes of scratch that it wants
-  together(kind)  tokens that lie side by side (rounded_tokens.py)
+  ROWS           rows at once
+  STREAMS_UP_TO  tokens up to which these rows lie far apart, each followed by the next: so memory is read in streams from front
+                 to back, each fetched a little ahead. For more tokens rows lie together, for their results are written together
+  SCRATCH        bytes of scratch that it wants
+  tokens_at_once(kind)
+                 tokens that lie side by side (rounded_tokens.py)
   driver(kind, path)
-                  the function (rows, at, stride, tokens, scratch, result) that writes the products of the rows
-                  at `at`, at + stride ... with all tokens to result [T', ROWS]
+                 the function (rows, at, stride, tokens, scratch, result) that writes the products of the rows
+                 at `at`, at + stride ... with all tokens to result [T', ROWS]
 """
 
 from functools import cache
@@ -18,10 +19,10 @@ from functools import cache
 import numpy as np
 from numba import get_num_threads, njit, types
 
-from ..language.compile_time import address, entry, made, within
+from ..language.compile_time import address, entry, made, maker, within
 from ..language.threads import NUMBER, all_threads, share
 from . import panels, rows_as_lanes, vec_dot
-from .rounded_tokens import SIZES, TOKENS, form_of, room, round_tokens, sizes
+from .rounded_tokens import SIZES, TOKENS, room, round_tokens, sizes, token_blocks
 
 CHUNK = 512  # rows that a thread takes at once, at most
 LEAST = 16  # rows of a chunk: at least those of a way
@@ -30,19 +31,19 @@ WAYS = {"rows_as_lanes": rows_as_lanes, "panels": panels, "vec_dot": vec_dot}
 SCRATCH = max(way.SCRATCH for way in WAYS.values())
 
 
-@cache
+@maker
 def multiplying(way, kind, path):
     """The function (start, stop, rows, tokens, scratch, out) that multiplies the rows `start` to `stop` with all tokens."""
-    R, streams, some_rows = WAYS[way].ROWS, WAYS[way].STREAMS, WAYS[way].driver(kind, path)
+    R, streams_up_to, some_rows = WAYS[way].ROWS, WAYS[way].STREAMS_UP_TO, WAYS[way].driver(kind, path)
 
     @within
     def multiply(start, stop, rows, tokens, scratch, out):
         row_bytes, result = rows.shape[1], np.empty((tokens[1].shape[1], R), np.float32)
-        apart = (stop - start) // R  # none, if there are fewer than R rows in all: then one by one, each R times
-        left = stop - start - R * apart
-        for i in range(apart + min(left, 1) if apart else left):
-            first, stride = (start + i, apart) if len(out) <= streams or not apart else (start + R * i, 1)
-            if apart and i == apart:  # what is left begins with rows that are done: their bits stay
+        length = (stop - start) // R  # of a stream; none, if there are fewer than R rows in all: then one by one, each R times
+        left = stop - start - R * length
+        for i in range(length + min(left, 1) if length else left):
+            first, stride = (start + i, length) if len(out) <= streams_up_to or not length else (start + R * i, 1)
+            if length and i == length:  # what is left begins with rows that are done: their bits stay
                 first, stride = stop - R, 1
             some_rows(rows, first * row_bytes, stride * row_bytes, tokens, scratch, result)
             for t in range(len(out)):
@@ -79,13 +80,14 @@ FLOATS, ROWS = types.Array(types.float32, 2, "C"), types.Array(types.uint8, 2, "
 
 @cache
 def compiled(way, kind, path):
-    """Compile what a product of this type needs. Returns form and count of the tokens, and the addresses of two kernels.
+    """Compile what a product of this type needs.
 
-    The first rounds tokens, the second multiplies rows.
+    Returns what blocks tokens have, how many are multiplied at once, and the addresses of two kernels: the first rounds tokens, the
+    second multiplies rows.
     """
-    form, count = form_of(kind), WAYS[way].together(kind)
-    rounding = address(round_tokens, (form, count), FLOATS, TOKENS, NUMBER, NUMBER)
-    return form, count, rounding, address(_chunks, (way, kind, path), NUMBER, ROWS, TOKENS, FLOATS, NUMBER, NUMBER)
+    blocks, at_once = token_blocks(kind), WAYS[way].tokens_at_once(kind)
+    rounding = address(round_tokens, (blocks, at_once), FLOATS, TOKENS, NUMBER, NUMBER)
+    return blocks, at_once, rounding, address(_chunks, (way, kind, path), NUMBER, ROWS, TOKENS, FLOATS, NUMBER, NUMBER)
 
 
 @cache
@@ -109,6 +111,6 @@ def product(way, kind, path, rows, x, out):
     assert out.shape == (len(x), len(rows))
     threads = get_num_threads()
     chunk = max(LEAST, min(CHUNK, len(rows) // (4 * threads) // 16 * 16))
-    form, count, rounding, multiplying = compiled(way, kind, path)
+    blocks, at_once, rounding, multiplying = compiled(way, kind, path)
     chunks = max((len(rows) - LEAST) // chunk + 1, 1)
-    _compiled()(all_threads(), threads, rounding, multiplying, sizes(form, count, *x.shape), rows, x, out, chunk, chunks)
+    _compiled()(all_threads(), threads, rounding, multiplying, sizes(blocks, at_once, *x.shape), rows, x, out, chunk, chunks)

@@ -1,12 +1,10 @@
-"""A way for few tokens: a register of rows at once, whose words are turned so that rows are lanes. A block is taken apart in
+"""A way for few tokens: a register of rows at once, whose words are transposed so that rows are lanes. A block is taken apart in
 registers and forgotten, once for each token. Has the paths of accumulate.py that add up a whole block."""
-
-from functools import cache
 
 import numpy as np
 
 from ..language.arithmetic import fold
-from ..language.compile_time import inline, within
+from ..language.compile_time import inline, maker, within
 from ..language.dots import FACTOR, dot2_i16, dots_onto, no_sums, scaled
 from ..language.memory import load, load_repeated, store
 from ..language.reshaping import bitcast, convert, repeat_every, splat, wide
@@ -16,17 +14,17 @@ from ..language.vectors import Vec, f32, i16
 from ..types.contract import packed
 from .accumulate import ADDED
 
-ROWS, STREAMS = count_of(LAYOUT), 7
+ROWS, STREAMS_UP_TO = count_of(LAYOUT), 7
 SCRATCH = 64 * ROWS
 i32s, f32s = Vec("i", 32, ROWS), Vec("f", 32, ROWS)
 
 
-def together(kind):
+def tokens_at_once(kind):
     """How many tokens are interleaved: one."""
     return 1
 
 
-@cache
+@maker
 def sums_of_block(kind):
     """The function (block, q, sums, n, scratch) for the integer sums of one block of ROWS rows and one token.
 
@@ -94,11 +92,11 @@ def sums_of_one_group(of):
     return of_block
 
 
-@cache
+@maker
 def driver(kind, path):
     """The function that product.py asks of a way, for a type and a path (names)."""
     of, sums_of, added = packed(kind), sums_of_block(kind), ADDED[path]
-    size, minima, delta, lower = of.block, of.minima, of.delta, of.lower
+    size, minima, read_d, read_dmin = of.block, of.minima, of.read_d, of.read_dmin
 
     @within
     def some_rows(rows, at, stride, tokens, scratch, result):
@@ -109,9 +107,9 @@ def driver(kind, path):
             for n in range(N):
                 block = Block(LAYOUT, rows, at + size * n, stride)
                 dot, below = sums_of(block, q, sums, n * T + t, scratch)
-                low = lower(block) if minima else splat(f32s, 0)
+                low = read_dmin(block) if minima else splat(f32s, 0)
                 factor = splat(f32s, d[n, t])
-                total, under = added(convert(f32, dot), convert(f32, below), delta(block), low, factor, total, under)
+                total, under = added(convert(f32, dot), convert(f32, below), read_d(block), low, factor, total, under)
             store(result, 4 * ROWS * t, total - under)
 
     return some_rows

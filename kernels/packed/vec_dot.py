@@ -3,12 +3,10 @@
 Twins: the functions of ops.ggml_product of the names of the paths.
 """
 
-from functools import cache
-
 import numpy as np
 
 from ..language.arithmetic import fma, fold, hsums
-from ..language.compile_time import inline, within
+from ..language.compile_time import inline, maker, within
 from ..language.dots import dot2_i8, dot2_i16, dot2_u8i8, dots_onto, no_sums
 from ..language.memory import fetch, load, load_repeated, store
 from ..language.reshaping import bitcast, concat, convert, repeat, splat, tile
@@ -16,17 +14,17 @@ from ..language.row_layout import FOUR_ROWS, ROW, Block
 from ..language.vectors import DOT4, Vec, f32, i16
 from ..types.contract import packed
 
-ROWS, STREAMS, SCRATCH = 4, 7, 256
+ROWS, STREAMS_UP_TO, SCRATCH = 4, 7, 256
 u8x32, i8x32, i16x64 = Vec("u", 8, 32), Vec("i", 8, 32), Vec("i", 16, 64)
 f32x4, f32x32 = Vec("f", 32, 4), Vec("f", 32, 32)
 
 
-def together(kind):
+def tokens_at_once(kind):
     """How many tokens are interleaved: one."""
     return 1
 
 
-@cache
+@maker
 def pairs_of(kind):
     """The function (code, q) for the sums of two neighbouring products, i16 lanes: (codes minus offset) times the i8 lanes q."""
     of = packed(kind)
@@ -47,7 +45,7 @@ def pairs_of(kind):
     return pairs_of_signed if of.signed else pairs_minus_offset if offset else pairs
 
 
-@cache
+@maker
 def fours_of(kind):
     """The function (code, q) for the sums of four neighbouring products, i32 lanes.
 
@@ -70,7 +68,7 @@ def fours_of(kind):
 # ---- types of 32 weights a block: lanes [4 rows][8]
 
 
-@cache
+@maker
 def of_small_block(kind):
     """Two functions of block n of all tokens' blocks and of four rows' block.
 
@@ -78,7 +76,7 @@ def of_small_block(kind):
     further(block, q, d, t, n, total)  the running numbers of token t after one more block
     """
     of, fours = packed(kind), fours_of(kind)
-    codes, delta = of.codes, of.delta
+    codes, read_d = of.codes, of.read_d
 
     @inline
     def dots(block, q, n):
@@ -86,7 +84,7 @@ def of_small_block(kind):
 
     @inline
     def further(block, q, d, t, n, total):
-        return fma(repeat(delta(block) * d[n, t], 8), convert(f32, dots(block, q, n * d.shape[1] + t)), total)
+        return fma(repeat(read_d(block) * d[n, t], 8), convert(f32, dots(block, q, n * d.shape[1] + t)), total)
 
     return dots, further
 
@@ -112,7 +110,7 @@ def eight_lanes(kind, path):
 
 def eight_lanes_and_minima(kind, path):
     """The driver of ops.ggml_product.eight_lanes_and_minima, for types of 32 weights a block with a minimum."""
-    size, lower, (_, further) = packed(kind).block, packed(kind).lower, of_small_block(kind)
+    size, read_dmin, (_, further) = packed(kind).block, packed(kind).read_dmin, of_small_block(kind)
 
     @within
     def some_rows(rows, at, stride, tokens, scratch, result):
@@ -124,7 +122,7 @@ def eight_lanes_and_minima(kind, path):
                 if t == 0:
                     fetch(rows, block.at + n % 4 * stride, 4 * size)
                 total = further(block, q, d, t, n, total)
-                under = fma(lower(block) * np.float32(-1), splat(f32x4, s[n, t]), under)
+                under = fma(read_dmin(block) * np.float32(-1), splat(f32x4, s[n, t]), under)
             store(result, 16 * t, hsums(total, 4) + under)
 
     return some_rows
@@ -132,7 +130,12 @@ def eight_lanes_and_minima(kind, path):
 
 def alternating_lanes(kind, path):
     """The driver of ops.ggml_product.alternating_lanes and alternating_lanes_rounded: even and odd blocks are added up apart."""
-    size, delta, fused, (dots, further) = packed(kind).block, packed(kind).delta, path == "alternating_lanes", of_small_block(kind)
+    size, read_d, fused, (dots, further) = (
+        packed(kind).block,
+        packed(kind).read_d,
+        path == "alternating_lanes",
+        of_small_block(kind),
+    )
 
     @within
     def some_rows(rows, at, stride, tokens, scratch, result):
@@ -149,7 +152,7 @@ def alternating_lanes(kind, path):
                 odd = further(Block(FOUR_ROWS, rows, block + size, stride), q, d, t, n + 1, odd)
             total = hsums(even + odd, 4)
             if N % 2:
-                both, sums = delta(last) * d[N - 1, t], dots(last, q, (N - 1) * T + t)
+                both, sums = read_d(last) * d[N - 1, t], dots(last, q, (N - 1) * T + t)
                 exact = convert(f32, hsums(sums, 4))
                 total = fma(both, exact, total) if fused else both * exact + total
             store(result, 16 * t, total)
@@ -187,7 +190,7 @@ def lanes_of_q5_k(pairs, both, total, under):
 WITH_MINIMA = {"lanes_of_q2_k": (lanes_of_q2_k, 1), "lanes_of_q4_k": (lanes_of_q4_k, 4), "lanes_of_q5_k": (lanes_of_q5_k, 1)}
 
 
-@cache
+@maker
 def sums_of_row(kind, offset):
     """The function (rows, at, q, q_at, scratch, k) for Σ scale · code · q of row k's block at `at`: i32 lanes [8].
 
@@ -219,7 +222,7 @@ def sums_of_row(kind, offset):
     return of_row
 
 
-@cache
+@maker
 def of_large_block(kind, path):
     """The function for the partial dot products of four rows after one more block; it returns total and under.
 
@@ -229,7 +232,7 @@ def of_large_block(kind, path):
     scratch  bytes for the scales
     """
     of, offset = packed(kind), packed(kind).offset if path == "lanes_of_q6_k" else 0
-    scales, delta, lower, groups, minima = of.scales, of.delta, of.lower, of.groups, of.minima
+    scales, read_d, read_dmin, groups, minima = of.scales, of.read_d, of.read_dmin, of.groups, of.minima
     of_row, with_minima, i16s = sums_of_row(kind, offset), WITH_MINIMA.get(path, (None,))[0], Vec("i", 16, of.groups)
 
     @inline
@@ -247,8 +250,8 @@ def of_large_block(kind, path):
             if offset:
                 dots -= pairs * offset
             if minima:
-                total, under = with_minima(pairs, lower(block) * -d, total, under)
-        return fma(repeat(delta(block) * d, 8), convert(f32, dots), total), under
+                total, under = with_minima(pairs, read_dmin(block) * -d, total, under)
+        return fma(repeat(read_d(block) * d, 8), convert(f32, dots), total), under
 
     return further
 
@@ -279,7 +282,7 @@ DRIVERS = {
 }
 
 
-@cache
+@maker
 def driver(kind, path):
     """The function that product.py asks of a way, for a type and a path (names)."""
     return DRIVERS.get(path, super_blocks)(kind, path)

@@ -10,14 +10,12 @@ A module of a type says
   ADDED            whether a minimum is added and not taken away
   FLUSH            words of 4 codes whose products with 8-bit numbers may be added up in 16 bits
 and has `codes(block, part)`, `scales(block)` where blocks have groups, and
-`delta(block)` where the scale is no f16. Their lanes lie as the layout says.
+`read_d(block)` where the scale is no f16. Their lanes lie as the layout says.
 """
-
-from functools import cache
 
 import numpy as np
 
-from ..language.compile_time import inline
+from ..language.compile_time import inline, maker
 from ..language.reshaping import bitcast, convert
 from ..language.row_layout import every_row, number
 from ..language.vectors import DOT4, f16, f32, i8, u8, u32
@@ -41,7 +39,7 @@ TYPES = {
 
 
 def _moved_up(codes):
-    """Signed codes as unsigned bytes, 128 more."""
+    """Signed codes as unsigned bytes, 128 more; of the type for which `packed` is called."""
 
     @inline
     def moved_up(block, part):
@@ -50,6 +48,7 @@ def _moved_up(codes):
     return moved_up
 
 
+@maker
 def _minus(offset):
     @inline
     def minus(v):
@@ -70,6 +69,7 @@ def _ones(block):
     return ones, ones
 
 
+@maker
 def _half_float(place, sign):
     """The function that reads a half float of each block, f32: one lane for each row."""
 
@@ -101,8 +101,8 @@ class PackedType:
     numbers(codes)      codes minus their offset; signed if there is one
     scales(block)       the scales of a block's groups and their minima, two vectors of 8-bit lanes in its layout; without minima
                         the scales twice, without groups four ones
-    delta(block)        the scale of a block, f32: one lane for each row
-    lower(block)        the scale of its minima, f32; only for types that have them
+    read_d(block)       the scale of a block, f32: one lane for each row
+    read_dmin(block)    the scale of its minima, f32; only for types that have them
 
     A block is a row_layout.Block: one block of each of a few rows.
     """
@@ -117,11 +117,11 @@ class PackedType:
         self.codes = _moved_up(of.codes) if moved else of.codes
         self.numbers = _minus(self.offset) if self.offset else _as_they_are
         self.scales = getattr(of, "scales", _ones)
-        self.delta = getattr(of, "delta", None) or _half_float(of.D, 1)
-        self.lower = _half_float(of.M, -1 if of.ADDED else 1)
+        self.read_d = getattr(of, "read_d", None) or _half_float(of.D, 1)
+        self.read_dmin = _half_float(of.M, -1 if of.ADDED else 1)
 
 
-@cache
+@maker
 def packed(kind):
     """The PackedType of a name in TYPES."""
     return PackedType(TYPES[kind])

@@ -23,8 +23,8 @@ def codes(block, part):
 @inline
 def _halves_in_order(two):
     """The four halves of the two lower bytes of each word, a byte for each."""
-    apart = (two | (two << 8)) & 0x00FF00FF
-    return (apart | (apart << 4)) & 0x0F0F0F0F
+    pairs = (two | (two << 8)) & 0x00FF00FF
+    return (pairs | (pairs << 4)) & 0x0F0F0F0F
 
 
 @inline

@@ -18,7 +18,7 @@ def codes(block, part):
 
 
 @inline
-def delta(block):
+def read_d(block):
     """The block's scale 2^(e - 128), f32. It may be subnormal, so it is the product of two powers of two that are not."""
     total = convert(u32, number(block, u8, 0)) + 126
     half = total >> 1

@@ -1,7 +1,7 @@
 """Q4_K: d and dmin (f16), 12 bytes of packed scales and minima, 128 of codes. Twin of quants.q4_k."""
 
 from ..language.compile_time import inline
-from ..language.row_layout import apart, beside, piece, take
+from ..language.row_layout import beside, piece, take, two_fields
 
 BLOCK, WEIGHTS, PARTS, GROUP, FLUSH = 144, 256, 4, 32, 8
 SIGNED, OFFSET, D, M, ADDED = False, 0, 0, 2, False
@@ -10,7 +10,7 @@ SIGNED, OFFSET, D, M, ADDED = False, 0, 0, 2, False
 @inline
 def codes(block, part):
     """64 weights: the lower and the upper halves of 32 bytes."""
-    return apart(block, take(block, 32, 16 + 32 * part), 0, 4, 15)
+    return two_fields(block, take(block, 32, 16 + 32 * part), 0, 4, 15)
 
 
 @inline

@@ -16,13 +16,13 @@ from refmodel.kernels.language.row_layout import (
     SIXTEEN_ROWS,
     TWO_ROWS,
     Block,
-    apart,
     beside,
     columns,
     outermost,
     piece,
     spread_bits,
     take,
+    two_fields,
 )
 from refmodel.kernels.language.vectors import Vec
 
@@ -38,7 +38,7 @@ def _taken(layout, data, stride, out):
 
 @njit
 def _apart(layout, data, stride, first, second, out):
-    store(out, 0, apart(layout, take(Block(layout, data, np.int64(0), stride), 16, 0), first, second, 12))
+    store(out, 0, two_fields(layout, take(Block(layout, data, np.int64(0), stride), 16, 0), first, second, 12))
 
 
 @njit
@@ -88,7 +88,7 @@ def test_beside_and_piece(name, seed):
 
 @each
 @given(seed=seeds(), first=st.integers(-2, 4), second=st.integers(-2, 4))
-def test_apart(name, seed, first, second):
+def test_two_fields(name, seed, first, second):
     """With a mask of two bits, 2 and 3: they come from the byte itself as long as both stay in it."""
     rows, got = done(_apart, name, seed, 32, first, second)
     moved = [(rows >> n if n >= 0 else rows << -n) & 12 for n in (first, second)]

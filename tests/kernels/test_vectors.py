@@ -15,14 +15,14 @@ from strategies import seeds
 
 from refmodel.kernels.language.arithmetic import fma, fold, halves_added, hsum, largest, neighbours_added, rounded_to_half
 from refmodel.kernels.language.dots import FACTOR, dot2_i16, dot2_u8i8, dots_onto, no_sums, scaled
-from refmodel.kernels.language.memory import load, load_repeated, load_rows, store, store_rows, stream
+from refmodel.kernels.language.memory import load, load_repeated, load_rows, store, store_past_caches, store_rows
 from refmodel.kernels.language.reshaping import (
     bitcast,
     chosen,
     concat,
     convert,
+    cut,
     odds,
-    part,
     repeat,
     splat,
     tile,
@@ -76,7 +76,7 @@ def _signed(a, out):
     store(out, 0, x >> 5)
     store(out, 32, x * x)
     store(out, 64, convert(i32x16, x))
-    store(out, 128, convert(i32x8, part(x, 2, 1)))
+    store(out, 128, convert(i32x8, cut(x, 2, 1)))
 
 
 @given(seed=seeds())
@@ -151,7 +151,7 @@ def test_shapes(seed):
 def _places(a, out, wide):
     x = load(u8x64, a, 0)
     store_rows(4, out, 3, 40, x)
-    stream(wide, 0, load(f32x32, a, 5))
+    store_past_caches(wide, 0, load(f32x32, a, 5))
     store(wide, 128, convert(f64, load(f32x8, a, 64)))
 
 
@@ -226,7 +226,7 @@ def test_the_largest_lane(seed):
 def _sums(a, out):
     x = load(f32x32, a, 0)
     store(out, 0, fold(x, 8))
-    out[8] = hsum(part(x, 4, 0))
+    out[8] = hsum(cut(x, 4, 0))
     out[9] = hsum(fold(x, 8))
 
 
