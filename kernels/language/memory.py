@@ -117,13 +117,18 @@ def store_past_caches(typingctx, data, offset, v):
     return signature(types.void, data, types.intp, v), emit
 
 
+def prefetched(context, builder, array_type, array, offset):
+    """Ask the second-level cache for the line of array[offset], as IR."""
+    place = address(context, builder, array_type, array, offset, I8)
+    called(builder, "llvm.prefetch.p0", ir.VoidType(), place, I32(0), I32(2), I32(1))
+
+
 @intrinsic
 def prefetch(typingctx, data, offset):
     """Ask the second-level cache for the line of data[offset]. Nothing is read, and any offset is allowed."""
 
     def emit(context, builder, sig, args):
-        place = address(context, builder, data, args[0], args[1], I8)
-        called(builder, "llvm.prefetch.p0", ir.VoidType(), place, I32(0), I32(2), I32(1))
+        prefetched(context, builder, data, *args)
         return context.get_dummy_value()
 
     return signature(types.void, data, types.intp), emit

@@ -15,11 +15,11 @@ from numba.core import cgutils, types
 from numba.core.typing import signature
 from numba.extending import intrinsic
 
-from .compile_time import Static, inline
+from .compile_time import Static
 from .dots import FACTOR
-from .memory import columns_of, fetch, loaded_rows
+from .memory import columns_of, loaded_rows, prefetched
 from .reshaping import moves
-from .vectors import DOT4, I32, REGISTER, Vec, called, joined, known, pieces, shuffled, splatted
+from .vectors import AHEAD, DOT4, I32, REGISTER, Vec, called, joined, known, pieces, shuffled, splatted
 
 
 def columns(n):
@@ -164,12 +164,20 @@ def number(typingctx, block, vec, at):
     return signature(Vec(lane.kind, lane.bits, count_of(block)), block, vec, at), emit
 
 
-@inline
-def fetch_rows(block, first, last, size):
-    """`fetch` what follows the block in some of its rows."""
-    rows, at, stride = block.rows, block.at, block.stride
-    for k in range(first, last):
-        fetch(rows, at + k * stride, size)
+@intrinsic(prefer_literal=True)
+def fetch_rows(typingctx, block, first, count, size):
+    """`fetch` `size` bytes after the block in `count` rows from row `first` on; count and size are known when compiling."""
+
+    def emit(context, builder, sig, args):
+        _, rows, at, stride = cgutils.unpack_tuple(builder, args[0], 4)
+        for k in range(known(count)):
+            row = builder.add(context.cast(builder, args[1], first, types.intp), at.type(k))
+            start = builder.add(at, builder.mul(stride, row))
+            for line in range(AHEAD, AHEAD + known(size), 64):
+                prefetched(context, builder, block.types[1], rows, builder.add(start, at.type(line)))
+        return context.get_dummy_value()
+
+    return signature(types.void, block, first, count, size), emit
 
 
 @intrinsic

@@ -45,7 +45,7 @@ def sums_of_part(of):
 
     @inline
     def of_part(block, q, n, scratch, p):
-        fetch_rows(block, rows_in_part * p, rows_in_part * (p + 1), size)
+        fetch_rows(block, rows_in_part * p, rows_in_part, size)
         code = codes(block, p)
         dots = dots_onto(no_sums(of_runs), code, load_repeated(words, ROWS, q, 4 * words * (parts * n + p)), runs)
         scale = repeat_every(load(wide(FACTOR, of_scales), scratch, 4 * ROWS * in_part * p), lanes, times)
@@ -79,12 +79,12 @@ def sums_of_groups(of):
 
 def sums_of_one_group(of):
     """sums_of_block of a type with one scale for 32 weights."""
-    codes, size, offset, runs = of.codes, of.block, of.offset, 8 // of.flush
+    codes, four_blocks, offset, runs = of.codes, 4 * of.block, of.offset, 8 // of.flush
     of_runs = ROWS * runs
 
     @inline
     def of_block(block, q, sums, n, scratch):
-        fetch_rows(block, 4 * (n % 4), 4 * (n % 4) + 4, 4 * size)
+        fetch_rows(block, 4 * (n % 4), 4, four_blocks)
         code, below = codes(block, 0), splat(i32s, sums[2 * n])
         dots = dots_onto(no_sums(of_runs), code, load_repeated(8, ROWS, q, 32 * n), runs)
         return fold(scaled(dots, splat(wide(FACTOR, of_runs), 1)), ROWS) - below * offset, below
