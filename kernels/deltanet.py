@@ -124,16 +124,12 @@ def fading(R, n):
 
 
 @maker
-def learning(R, n):
-    """The function (S, row, t, scratch) for R rows [n] of a state from `row` on, and token t: S += delta kᵀ, answer = S · q.
-
-    And for the next token: S · decay, and delta = β (v − S · k).
-    """
-    lanes, numbers, whole = Vec("f", 32, LANES * R), Vec("f", 32, R), n // LANES * LANES
+def learning_rest(R, n):
+    """The function of `learning` for the numbers of a row after its whole lanes: sums, after whole ones in scratch."""
+    whole = n // LANES * LANES
 
     @inline
     def rest(S, row, t, scratch):
-        """The numbers of a row after its whole lanes."""
         keys, queries, _, answers, decays, delta, seen = scratch
         for i in range(row, row + R):
             for j in range(whole, n):
@@ -142,6 +138,18 @@ def learning(R, n):
             for j in range(whole, n):
                 S[i, j] *= decays[t + 1, 0]
             seen[i] = added_as_compiled(S[i], keys[t + 1], whole, seen[i], 8)
+
+    return rest
+
+
+@maker
+def learning(R, n):
+    """The function (S, row, t, scratch) for R rows [n] of a state from `row` on, and token t: S += delta kᵀ, answer = S · q.
+
+    And for the next token: S · decay, and delta = β (v − S · k).
+    """
+    lanes, numbers, whole = Vec("f", 32, LANES * R), Vec("f", 32, R), n // LANES * LANES
+    rest = learning_rest(R, n)
 
     @inline
     def learned(S, row, t, scratch):

@@ -41,38 +41,50 @@ f32x32 = Vec("f", 32, 32)
 
 
 @maker
+def tokens_times_steps(lanes, bits, tokens, numbers):
+    """The function (panel, at, steps, x, x_at, stride, sums, to): `steps` steps of a panel from the byte `at` on, times tokens.
+
+    tokens   one or two; the numbers of the first are at the byte x_at of x, of the second `stride` bytes later
+    numbers  running ones of each in registers; they are added to those in sums, from the byte `to` on
+    """
+    step, token_lanes = ROWS * lanes * bits // 8, lanes * bits // 8  # bytes, of a panel and of one token's sums; of one token
+    lane, register, rows = Vec("f", bits, lanes), Vec("f", bits, numbers), numbers // lanes
+
+    @inline
+    def one(panel, at, steps, x, x_at, stride, sums, to):
+        a = load(register, sums, to)
+        for _ in range(steps):
+            a = fma(load(register, panel, at), tile(load(lane, x, x_at), rows), a)
+            at += step
+            x_at += token_lanes
+        store(sums, to, a)
+
+    @inline
+    def two(panel, at, steps, x, x_at, stride, sums, to):
+        a, b = load(register, sums, to), load(register, sums, to + step)
+        for _ in range(steps):
+            w = load(register, panel, at)
+            a = fma(w, tile(load(lane, x, x_at), rows), a)
+            b = fma(w, tile(load(lane, x, x_at + stride), rows), b)
+            at += step
+            x_at += token_lanes
+        store(sums, to, a)
+        store(sums, to + step, b)
+
+    return one if tokens == 1 else two
+
+
+@maker
 def multiplying(lanes, bits):
     """The function (panel, at, steps, x, column, sums) that multiplies a panel with the columns of all tokens.
 
     It adds `steps` steps of the panel, from the byte `at` on, times the tokens' numbers from `column` on to sums [T, ROWS, lanes].
     """
-    item = bits // 8
-    step = ROWS * lanes * item  # bytes, of a panel and of one token's sums
+    item, step = bits // 8, ROWS * lanes * bits // 8  # bytes, of a number and of one token's sums
     # running numbers in registers: of one token eight registers of 256 bits; of two 16 of 32, or eight of 16
     single, each = 256, 256 if target_is("avx512f") else 128
-    lane, one, two = (Vec("f", bits, n) for n in (lanes, single // item, each // item))
-    in_one, in_two, token_lanes = one.lanes // lanes, two.lanes // lanes, lanes * item
-
-    @inline
-    def times_one(panel, at, steps, x, x_at, sums, to):
-        a = load(one, sums, to)
-        for _ in range(steps):
-            a = fma(load(one, panel, at), tile(load(lane, x, x_at), in_one), a)
-            at += step
-            x_at += token_lanes
-        store(sums, to, a)
-
-    @inline
-    def times_two(panel, at, steps, x, x_at, stride, sums, to):
-        a, b = load(two, sums, to), load(two, sums, to + step)
-        for _ in range(steps):
-            w = load(two, panel, at)
-            a = fma(w, tile(load(lane, x, x_at), in_two), a)
-            b = fma(w, tile(load(lane, x, x_at + stride), in_two), b)
-            at += step
-            x_at += token_lanes
-        store(sums, to, a)
-        store(sums, to + step, b)
+    times_one = tokens_times_steps(lanes, bits, 1, single // item)
+    times_two = tokens_times_steps(lanes, bits, 2, each // item)
 
     @within
     def multiply(panel, at, steps, x, column, sums):
@@ -83,7 +95,7 @@ def multiplying(lanes, bits):
                 times_two(panel, at + row, steps, x, item * (t * width + column), item * width, sums, t * step + row)
         for t in range(pairs, T):
             for row in range(0, step, single):
-                times_one(panel, at + row, steps, x, item * (t * width + column), sums, t * step + row)
+                times_one(panel, at + row, steps, x, item * (t * width + column), item * width, sums, t * step + row)
 
     return multiply
 
@@ -205,7 +217,7 @@ def sums_of_one_token(kind, lanes):
 
 @maker
 def rows_between(way, kind, order, bits):
-    """The function (rows, row_bytes, x, inner, out, first, last) that multiplies the rows `first` to `last` with all tokens.
+    """The function (rows, x, inner, out, first, last) that multiplies the rows `first` to `last` with all tokens.
 
     Where rows are missing, the last one stands in.
     """
@@ -213,13 +225,14 @@ def rows_between(way, kind, order, bits):
     number = np.float32 if bits == 32 else np.float64
 
     @within
-    def multiply(rows, row_bytes, x, inner, out, first, last):
+    def multiply(rows, x, inner, out, first, last):
+        row_bytes, flat = rows.shape[1], rows.reshape(-1)
         panel, scratch, at = np.empty(PANEL, number), np.empty(SCRATCH, np.uint8), np.empty(ROWS, np.int64)
         sums, length = np.empty((len(x), ROWS, lanes), number), (last - first + ROWS - 1) // ROWS
         for r in range(first, first + length):
             for k in range(ROWS):
                 at[k] = min(r + k * length, last - 1) * row_bytes
-            end = of_rows(rows, at, x, inner, panel, scratch, sums)
+            end = of_rows(flat, at, x, inner, panel, scratch, sums)
             for t in range(len(x)):
                 for k in range(ROWS):
                     w = panel[end + lanes * k :]
@@ -232,16 +245,16 @@ multiply = made(rows_between)
 
 
 @njit(cache=True)
-def _rows(way, kind, order, bits, rows, row_bytes, x, inner, out, first, last):
-    multiply(way, kind, order, bits)(rows, row_bytes, x, inner, out, first, last)
+def _rows(way, kind, order, bits, rows, x, inner, out, first, last):
+    multiply(way, kind, order, bits)(rows, x, inner, out, first, last)
 
 
 @cache
 def _compiled(way, kind, order, bits):
     """The product of tokens whose numbers have so many bits, in threads."""
     tokens = types.Array(getattr(types, f"float{bits}"), 2, "C")
-    rows = types.Array(types.uint8, 1, "C", readonly=True)
-    return in_threads(_rows, (way, kind, order, bits), rows, NUMBER, tokens, NUMBER, tokens)
+    rows = types.Array(types.uint8, 2, "C", readonly=True)
+    return in_threads(_rows, (way, kind, order, bits), rows, tokens, NUMBER, tokens)
 
 
 def product(kind, order, rows, x, out):
@@ -255,8 +268,8 @@ def product(kind, order, rows, x, out):
     """
     assert out.flags.c_contiguous
     assert out.dtype == x.dtype
-    (O, row_bytes), (T, I), threads = rows.shape, x.shape, numba.get_num_threads()
-    rows = np.ascontiguousarray(rows).reshape(-1).view()
+    O, (T, I), threads = len(rows), x.shape, numba.get_num_threads()
+    rows = np.ascontiguousarray(rows).view()
     rows.setflags(write=False)  # as a mapped file is: otherwise the kernel is compiled a second time
     if kind not in FLOATS:
         x = packed_rows.transposed(x)
@@ -267,4 +280,4 @@ def product(kind, order, rows, x, out):
     run, x = _compiled("one_token" if one else "panels", kind, order, 8 * x.itemsize), np.ascontiguousarray(x)
     each = -(-T // (2 * max(-(-x.nbytes // TOKENS), 1))) * 2  # tokens at once, in pairs
     for start in range(0, T, each):
-        run(O, many, rows, row_bytes, x[start : start + each], I, out[start : start + each])
+        run(O, many, rows, x[start : start + each], I, out[start : start + each])
