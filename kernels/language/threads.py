@@ -85,9 +85,7 @@ def share(threads, count, kernel, arguments, units, many):
         call(threads, (function, place, units, many, np.zeros(1, np.int64), count))
 
 
-@njit(cache=True)
-def _start(threads, count, kernel, arguments, units, many):
-    share(threads, count, kernel, arguments, units, many)
+_start = njit(cache=True)(share.py_func)
 
 
 @cache
