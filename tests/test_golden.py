@@ -29,8 +29,8 @@ TEXTS = {"manifest.toml", "README.md", "austen/README.md"}
 
 
 def of_name(name):
-    """The architecture and the type of a model, or what else its name says."""
-    return set(enumerate(name.split("-", 1)))
+    """The architecture and the type of a model, or what else its name says; of types the common ones, and BF16."""
+    return {part for part in name.split("-", 1) if part not in ("Q5_K_M", "Q6_K")}
 
 
 def files():

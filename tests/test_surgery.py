@@ -14,6 +14,7 @@ import tiny
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from near import same_bits
+from shares import diagonal
 from strategies import examples
 
 import refmodel
@@ -246,9 +247,7 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("parts", [0, 9])
-@pytest.mark.parametrize("there", [False, True], ids=["new", "replacing"])
+@pytest.mark.parametrize(("end", "parts", "there"), diagonal(ENDS, [0, 9], [False, True]))
 def test_whatever_ends_the_copying_leaves_no_half_file(end, parts, there, tmp_path):
     """In a process of its own: at the twelfth tensor it is killed, interrupted, or may write no more."""
     source = tiny.build(tmp_path / "m.gguf", "qwen35", seed=2)

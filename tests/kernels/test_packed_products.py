@@ -26,13 +26,16 @@ LANES = [(kind.name, path) for kind, p in PATHS.items() for path in (p.vec_dot, 
 NUMBERS += [("IQ4_XS", "whole_super_blocks")]
 CASES = [("rows_as_lanes", *case) for case in NUMBERS if case[1] not in GROUPS_AT_ONCE]
 CASES += [*(("panels", *case) for case in NUMBERS), *(("vec_dot", *case) for case in LANES)]
-CASES = list(dict.fromkeys(CASES))
+
+
+COMMON = ("Q4_K", "Q6_K", "Q8_0", "Q5_0")  # whose kernels the models of golden/ need anyway
+CASES = sorted(dict.fromkeys(CASES), key=lambda case: case[1] not in COMMON)
 
 
 def parts(case):
-    """Every type, and every path of every way."""
+    """Every type and path; every way with a type that is common and with another one."""
     way, name, path = case
-    return {name, (way, path)}
+    return {name, path, (way, name in COMMON)}
 
 
 def packed(name, seed, O, blocks):
