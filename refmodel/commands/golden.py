@@ -33,6 +33,7 @@ from .options import (
     token_ids,
     whole_numbers,
 )
+from .pages import Html, Md, Png, reports_of
 
 if TYPE_CHECKING:
     from ..compare.golden import Golden
@@ -139,13 +140,20 @@ def check(
     yes: Annotated[bool, typer.Option("--yes", help="With --update: do not ask.")] = False,
     threads: Threads = None,
     as_json: AsJson = False,
+    html: Html = None,
+    md: Md = False,
+    png: Png = None,
 ) -> None:
     """Let an engine compute what a golden has, and compare. A golden of something else is refused, with the reason."""
     use(threads)
     from ..compare.golden import Golden
     from ..compare.golden_check import check_same, checked
     from ..report import golden as show
+    from ..report.golden_page import golden_page
 
+    reports = reports_of(html, md, png, as_json, [golden, Path(model), Path(against)])
+    if update and reports:
+        raise GoldenError("--update writes a new golden; leave out --html, --md and --png")
     engine = engine_of(against, numerics, llama_lib, llama_python, profile, names)
     known = Golden(file_of(str(golden)))
     loaded = model_of(model)
@@ -158,9 +166,10 @@ def check(
         result = checked(known, loaded, other, engine.here, rounds)
     if as_json:
         out.json(show.checked_json(result, strict))
-    else:
+    elif not reports.md:
         out.print(show.checked_table(result))
         out.print(show.checked_lines(result), markup=False, soft_wrap=True)
+    reports.give(lambda: golden_page(result, strict))
     raise typer.Exit(0 if result.within and (result.same_bits or not strict) else 1)
 
 

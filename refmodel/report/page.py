@@ -189,3 +189,15 @@ def extreme(at: Sequence[str], values: Sequence[float]) -> str:
 def jumps(layers: Sequence[int]) -> list[int]:
     """The positions of a route whose block does not follow the one before it."""
     return [p for p in range(1, len(layers)) if layers[p] != layers[p - 1] + 1]
+
+
+def block_names(layers: Sequence[int]) -> list[str]:
+    """The name of each position of a route: its number, and the source block if that is another."""
+    return [f"block {p}" if p == layer else f"block {layer} at {p}" for p, layer in enumerate(layers)]
+
+
+def tokens_in_words(calls: Sequence[Sequence[int]]) -> str:
+    """The token ids of calls as a fact: how many, in how many calls, and the first ones."""
+    ids = [token for call in calls for token in call]
+    shown = ", ".join(map(str, ids[:64])) + (", ..." if len(ids) > 64 else "")
+    return f"{len(ids)} in {len(calls)} call{'s' * (len(calls) != 1)}: {shown}"

@@ -13,6 +13,7 @@ from ..forward.numerics import Numerics
 from ..model.batch import Batch
 from ..model.model import Model
 from ..model.session import checked_tokens
+from ..notebook import html_of
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,10 @@ class Anatomy:
     blocks: Sequence[BlockFacts]
     angles: F
     token: str
+
+    def _repr_html_(self) -> str | None:
+        """As a notebook shows it."""
+        return html_of(self)
 
 
 @dataclass
