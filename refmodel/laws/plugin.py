@@ -21,14 +21,9 @@ def asked_for(args: Iterable[str]) -> bool:
 
 
 def pytest_load_initial_conftests(parser: "pytest.Parser", args: list[str]) -> None:
-    """Add --engine and --examples, if this run is one of the laws. UsageError if another plugin has them already."""
+    """Add --engine and --examples, if this run is one of the laws."""
     if not asked_for(args):
         return
     group = parser.getgroup("refmodel.laws", "laws of the gated delta rule (--pyargs refmodel.laws)")
-    try:
-        group.addoption("--engine", default=ENGINE, metavar="FILE", help="An adapter of a program. Default: refmodel's own.")
-        group.addoption("--examples", default=EXAMPLES, type=int, metavar="N", help="Random cases of each law.")
-    except ValueError as error:
-        import pytest
-
-        raise pytest.UsageError(f"refmodel.laws: {error}; run the laws from a folder without that conftest.py or plugin") from None
+    group.addoption("--engine", default=ENGINE, metavar="FILE", help="An adapter of a program. Default: refmodel's own.")
+    group.addoption("--examples", default=EXAMPLES, type=int, metavar="N", help="Random cases of each law.")
