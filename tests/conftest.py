@@ -51,9 +51,9 @@ OTHERS = {
         ["lm_eval", "torch", "transformers"],
         "name a Python with lm_eval, torch and transformers in REFMODEL_LM_EVAL_PYTHON",
     ),
-    "campaign": ("REFMODEL_CAMPAIGN", ["refmodel_campaign"], "set REFMODEL_CAMPAIGN=1 (each takes a minute or more)"),
     "llama_source": ("REFMODEL_LLAMA_SOURCE", ["conversion"], "name a checkout of llama.cpp in REFMODEL_LLAMA_SOURCE"),
 }
+LONG = "long"  # the marker, see shares.py
 LEFT_OUT, BEFORE = pytest.StashKey[Counter[str]](), pytest.StashKey[dict[str, tuple[int, int]]]()
 
 
@@ -67,18 +67,24 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[LEFT_OUT] = Counter()
 
 
+@pytest.hookimpl(trylast=True)  # what -m leaves out is not counted
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the live tests that cannot run here, and count them by what would run them."""
-    gone = {name for name in OTHERS if missing(name)}
-    needs = {
-        item: next((name for name in OTHERS if name in gone and name in item.fixturenames), "")
-        for item in items
-        if item.get_closest_marker("live")
-    }
-    left_out = [item for item, name in needs.items() if name]
-    config.stash[LEFT_OUT].update(needs[item] for item in left_out)
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if not needs.get(item)]
+    """Leave out the long tests, unless -m asks for them, and live ones that cannot run here; count them by what would run them."""
+    gone, asked = {name for name in OTHERS if missing(name)}, LONG in config.option.markexpr
+
+    def lacks(item: pytest.Item) -> str:
+        if item.get_closest_marker(LONG) and not asked:
+            return LONG
+        return (
+            next((name for name in OTHERS if name in gone and name in item.fixturenames), "")
+            if item.get_closest_marker("live")
+            else ""
+        )
+
+    lacking = [(item, lacks(item)) for item in items]
+    config.stash[LEFT_OUT].update(name for _, name in lacking if name)
+    config.hook.pytest_deselected(items=[item for item, name in lacking if name])
+    items[:] = [item for item, name in lacking if not name]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -104,10 +110,9 @@ def changed(config: pytest.Config) -> list[str]:
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
-    left_out = config.stash[LEFT_OUT]
-    if left_out:
-        ways = "; ".join(f"for {n} of them {OTHERS[name][2]}" for name, n in left_out.most_common())
-        terminalreporter.write_line(f"{left_out.total()} live tests were not run: {ways}")
+    for name, n in config.stash[LEFT_OUT].most_common():
+        how = "pytest -m long runs them" if name == LONG else f"they are live: {OTHERS[name][2]}"
+        terminalreporter.write_line(f"{n} tests were not run; {how}")
     if names := changed(config):
         terminalreporter.write_line(f"FAILED: golden/ was changed by another process: {', '.join(names)}", red=True)
 
@@ -154,11 +159,6 @@ def lm_eval_python() -> str:
     """A Python with lm_eval, torch and transformers."""
     given, _ = given_or_module("lm_eval_python")
     return given or sys.executable
-
-
-@pytest.fixture(scope="session")
-def campaign() -> None:
-    """Tests that need nothing but time."""
 
 
 @pytest.fixture(scope="session")

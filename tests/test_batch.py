@@ -9,6 +9,7 @@ import pytest
 import tiny
 from companies import alone, differing, in_session
 from near import same_bits
+from shares import diagonal
 
 import refmodel
 from refmodel.arch import ARCHITECTURES
@@ -21,10 +22,9 @@ LIKE_A_SESSION = ["numpy", "reference", "oracle", "llamacpp"]
 PACKED = ["qwen35moe-Q4_K_M", "gemma3-Q8_0"]
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def model(request, tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / f"{request.param}.gguf"
-    return refmodel.load(tiny.build(path, request.param, seed=5, window=3 if request.param == "gemma3" else 0))
+@pytest.fixture
+def model(arch, tmp_path):
+    return refmodel.load(tiny.build(tmp_path / "m.gguf", arch, seed=5, window=3 if arch == "gemma3" else 0))
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def llama(tmp_path_factory):
     return refmodel.load(tiny.build(tmp_path_factory.mktemp("models") / "llama.gguf", "llama", seed=5))
 
 
-@pytest.mark.parametrize("numerics", [*LIKE_A_SESSION, "fast"])
+@pytest.mark.parametrize(("arch", "numerics"), diagonal(ARCHITECTURES, [*LIKE_A_SESSION, "fast"]))
 def test_no_bit_depends_on_company(model, numerics):
     """Any company, any order, any split, forks and drops; and a session has the same bits."""
     for life in companies.live(model.batch(numerics), np.random.default_rng(11), steps=12, most=6):
@@ -40,8 +40,7 @@ def test_no_bit_depends_on_company(model, numerics):
         assert differing(np.concatenate(life.logits), in_session(model, numerics, life)) == 0
 
 
-@pytest.mark.parametrize("name", PACKED)
-@pytest.mark.parametrize("numerics", ["fast", "llamacpp"])
+@pytest.mark.parametrize(("name", "numerics"), diagonal(PACKED, ["fast", "llamacpp"]))
 def test_no_bit_of_packed_weights_depends_on_company(name, numerics):
     """`fast` has its own bits in a batch: few tokens are summed as many are. llamacpp has those of a session."""
     packed = refmodel.load(GOLDEN / f"{name}.gguf")

@@ -9,8 +9,9 @@ import pytest
 import tiny
 from near import same_bits
 from report_pages import Read
+from shares import share
 from test_cli import refmodel as command
-from test_golden import MODELS
+from test_golden import MODELS, of_name
 
 import refmodel
 from refmodel.compare.dumped import read_other
@@ -209,7 +210,7 @@ def test_dumps_are_held_against_a_golden_and_become_one(model, tmp_path):
 SOURCES = [name for name in MODELS if (name.partition("-")[2] or "F32") in ("F32", "BF16", "Q8_0", "Q4_K_M", "Q5_K_M", "Q6_K")]
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", share(SOURCES, of_name))
 def test_a_golden_of_each_architecture_and_type_is_computed_by_our_emulation(name, golden, tmp_path):
     """Recorded of llama.cpp's own logits in golden/traces. With its C library no bit differs, see tests/test_golden.py."""
     model = refmodel.load(golden / "models" / f"{name}.gguf")

@@ -9,6 +9,7 @@ import hf_made
 import numpy as np
 import pytest
 from hf_made import KINDS, build, config_of, expected, values
+from shares import diagonal
 
 import refmodel
 from refmodel.errors import FileError, MetadataError, RefmodelError, TensorError
@@ -79,8 +80,9 @@ def test_experts_in_one_tensor_are_the_same_as_one_by_one(tmp_path):
     assert np.array_equal(a.forward(TOKENS), b.forward(TOKENS))
 
 
-@pytest.mark.parametrize("numerics", ["reference", "numpy", "oracle", "llamacpp"])
-@pytest.mark.parametrize("kind", ["llama", "qwen35moe", "qwen3next"])
+@pytest.mark.parametrize(
+    ("numerics", "kind"), diagonal(["reference", "numpy", "oracle", "llamacpp"], ["llama", "qwen35moe", "qwen3next"])
+)
 def test_a_folder_computes_the_bits_of_its_gguf(kind, numerics, tmp_path):
     """In every numerics: a tensor that is put in order when it is asked for is multiplied as one that is stored so."""
     model = refmodel.load(build(tmp_path / "folder", kind, "BF16"))

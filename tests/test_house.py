@@ -4,6 +4,7 @@ import ast
 import inspect
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
 from pathlib import Path
@@ -51,6 +52,12 @@ OPS_MAY_IMPORT = {
 }
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    """Read once, for all tests."""
+    return ast.parse(path.read_text())
+
+
 def dotted(path: Path) -> tuple[str, ...]:
     """A module's name below refmodel; a package's is that of its folder."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
@@ -60,7 +67,7 @@ def dotted(path: Path) -> tuple[str, ...]:
 def imported(path: Path, below: Path = PACKAGE, name: str = "refmodel") -> Iterator[tuple[str, ...]]:
     """The absolute dotted names that a file imports, as parts."""
     here = (name, *path.relative_to(below).with_suffix("").parts)
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (tuple(alias.name.split(".")) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -186,7 +193,7 @@ def test_every_function_of_numerics_numpy_is_an_op():
 
 
 def functions(path: Path) -> Iterator[ast.FunctionDef]:
-    return (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef))
+    return (node for node in ast.walk(parsed(path)) if isinstance(node, ast.FunctionDef))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -220,7 +227,7 @@ def test_an_architecture_is_named_in_one_place_outside_of_its_file():
     found = []
     for path in ROOM_MODULES:
         if dotted(path)[0] not in ("arch", "tokenizer") and not {dotted(path)[:1], dotted(path)[:2]} & OTHER_PROGRAMS:
-            texts = [n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)]
+            texts = [n.value for n in ast.walk(parsed(path)) if isinstance(n, ast.Constant)]
             found += [f"{path.relative_to(PACKAGE)}: {text}" for text in texts if text in ARCHITECTURES]
     assert not found
 
@@ -309,7 +316,7 @@ def calls_outside(path: Path, gates: set[str]) -> Iterator[tuple[str, ast.Call]]
         for child in ast.iter_child_nodes(node):
             yield from walk(child)
 
-    return walk(ast.parse(path.read_text()))
+    return walk(parsed(path))
 
 
 def place(path: Path) -> str:
@@ -350,7 +357,7 @@ def test_every_number_of_a_file_has_a_range():
     for path in MODULES:
         if place(path) in RAW_NUMBERS:
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Subscript) and spelled(node.value).endswith(("md", "file.metadata")):
                 found.append((place(path), node.lineno))
             if isinstance(node, ast.Attribute) and node.attr == "raw" and "fields" in spelled(node):

@@ -1,6 +1,7 @@
 """The forward pass: splits, routes, states, both numerics, and the second float64 forward that shares nothing with it."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,25 +11,34 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from near import nmse, same_bits
+from shares import diagonal
+from strategies import examples
 
 import refmodel
 from refmodel.arch import ARCHITECTURES
 from refmodel.errors import RouteError, TokenError
 
 TOKENS = [7, 3, 250, 9, 9, 31, 120, 64, 5, 17, 2]
-NUMERICS = pytest.mark.parametrize("numerics", ["fast", "reference", "oracle"])
+NUMERICS = pytest.mark.parametrize(("arch", "numerics"), diagonal(ARCHITECTURES, ["fast", "reference", "oracle"]))
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def model(request, tmp_path_factory):
-    return refmodel.load(tiny.build(tmp_path_factory.mktemp("models") / f"{request.param}.gguf", request.param, seed=5))
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Architecture -> a tiny model."""
+    folder = tmp_path_factory.mktemp("models")
+    return cache(lambda arch: refmodel.load(tiny.build(folder / f"{arch}.gguf", arch, seed=5)))
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def model(request, models):
+    return models(request.param)
 
 
 def routes(n_layer: int) -> st.SearchStrategy[list[int]]:
     return st.lists(st.integers(0, n_layer - 1), min_size=1, max_size=2 * n_layer)
 
 
-@settings(max_examples=10)
+@settings(max_examples=examples(4))
 @given(data=st.data())
 def test_oracle_is_the_straight_line_float64_forward(model, data):
     route = data.draw(routes(model.n_layer))
@@ -87,7 +97,7 @@ def test_what_a_file_may_have_beyond_its_architecture(name, tmp_path):
     assert bool({*without} & {*shape}) == (nmse(straight.forward(plain, TOKENS)[0], logits) > 1e-12), "it makes a difference"
 
 
-@settings(max_examples=10)
+@settings(max_examples=examples(4))
 @given(data=st.data())
 def test_reference_stays_near_the_oracle(model, data):
     route = data.draw(routes(model.n_layer))
@@ -96,9 +106,10 @@ def test_reference_stays_near_the_oracle(model, data):
 
 
 @NUMERICS
-@settings(max_examples=6)
+@settings(max_examples=examples(3))
 @given(data=st.data())
-def test_any_split_of_the_prompt_gives_the_same_bits(model, numerics, data):
+def test_any_split_of_the_prompt_gives_the_same_bits(models, arch, numerics, data):
+    model = models(arch)
     cuts = sorted(data.draw(st.sets(st.integers(1, len(TOKENS) - 1), max_size=4)))
     session = model.session(numerics=numerics)
     parts = [session.forward(TOKENS[a:b]) for a, b in zip([0, *cuts], [*cuts, len(TOKENS)])]
@@ -106,12 +117,14 @@ def test_any_split_of_the_prompt_gives_the_same_bits(model, numerics, data):
 
 
 @NUMERICS
-def test_last_is_the_last_row_of_all(model, numerics):
+def test_last_is_the_last_row_of_all(models, arch, numerics):
+    model = models(arch)
     same_bits(model.forward(TOKENS, numerics=numerics, logits="last"), model.forward(TOKENS, numerics=numerics)[-1:])
 
 
 @NUMERICS
-def test_the_identity_route_changes_no_bit(model, numerics):
+def test_the_identity_route_changes_no_bit(models, arch, numerics):
+    model = models(arch)
     same_bits(model.forward(TOKENS, list(range(model.n_layer)), numerics), model.forward(TOKENS, None, numerics))
 
 

@@ -42,16 +42,14 @@ def test_the_hook_of_the_network_ends_a_process():
     assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 99
 
 
-@pytest.mark.live
-@pytest.mark.usefixtures("campaign")
+@pytest.mark.long
 @pytest.mark.parametrize("words", [["run", "austen", "-p", "Emma was", "-n", "3"], ["diff", "austen", "--against", "austen-trace"]])
 def test_no_command_that_computes_asks_the_network(words, tmp_path):
     done = subprocess.run([sys.executable, "-c", NO_NETWORK, *words], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.live
-@pytest.mark.usefixtures("campaign")
+@pytest.mark.long
 @pytest.mark.parametrize("numerics", ["fast", "reference", "oracle", "llamacpp"])
 def test_threads_processes_and_caches_change_no_bit(numerics, tmp_path):
     """One, two and four threads; another process; a cache that is cold."""
@@ -71,8 +69,7 @@ def test_threads_processes_and_caches_change_no_bit(numerics, tmp_path):
     assert len(digests) == 1
 
 
-@pytest.mark.live
-@pytest.mark.usefixtures("campaign")
+@pytest.mark.long
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_ctrl_c_while_kernels_compile_ends_cleanly(threads, count, tmp_path):
@@ -90,8 +87,7 @@ def test_ctrl_c_while_kernels_compile_ends_cleanly(threads, count, tmp_path):
     assert not out
 
 
-@pytest.mark.live
-@pytest.mark.usefixtures("campaign")
+@pytest.mark.long
 def test_damaged_kernels_are_compiled_again(tmp_path):
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     words = [*PROGRAM, "run", "austen", "--tokens", "1", "-n", "2", "--numerics", "oracle"]
@@ -110,8 +106,7 @@ def test_damaged_kernels_are_compiled_again(tmp_path):
             assert (again.returncode, again.stdout) == (0, first.stdout), (suffix, name, again.stderr)
 
 
-@pytest.mark.live
-@pytest.mark.usefixtures("campaign")
+@pytest.mark.long
 def test_killed_writers_leave_nothing_that_is_not_whole(tmp_path):
     """At thirty moments; what is left over is removed by the next run, and the source is what it was."""
     source, before = tmp_path / "m.gguf", AUSTEN.read_bytes()
@@ -133,8 +128,7 @@ def test_killed_writers_leave_nothing_that_is_not_whole(tmp_path):
     assert source.read_bytes() == before
 
 
-@pytest.mark.live
-@pytest.mark.usefixtures("campaign")
+@pytest.mark.long
 @pytest.mark.parametrize("command", ["run", "trace", "verify"])
 def test_a_model_that_is_cut_while_it_is_used_ends_with_a_line(command, tmp_path):
     source = tmp_path / "m.gguf"

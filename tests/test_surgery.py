@@ -14,6 +14,8 @@ import tiny
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from near import same_bits
+from shares import diagonal
+from strategies import examples
 
 import refmodel
 from refmodel.arch import ARCHITECTURES, HYBRID
@@ -36,7 +38,7 @@ def model(request, tmp_path_factory):
     return refmodel.load(tiny.build(tmp_path_factory.mktemp("s") / "m.gguf", request.param, seed=9, **shape))
 
 
-@settings(max_examples=15)
+@settings(max_examples=examples(5))
 @given(data=st.data())
 def test_the_copy_computes_the_route_to_the_bit(model, tmp_path, data):
     n = model.n_layer
@@ -245,9 +247,7 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("parts", [0, 9])
-@pytest.mark.parametrize("there", [False, True], ids=["new", "replacing"])
+@pytest.mark.parametrize(("end", "parts", "there"), diagonal(ENDS, [0, 9], [False, True]))
 def test_whatever_ends_the_copying_leaves_no_half_file(end, parts, there, tmp_path):
     """In a process of its own: at the twelfth tensor it is killed, interrupted, or may write no more."""
     source = tiny.build(tmp_path / "m.gguf", "qwen35", seed=2)

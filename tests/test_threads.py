@@ -9,6 +9,7 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
+from shares import diagonal
 
 import refmodel
 from refmodel.machine import threads
@@ -24,8 +25,7 @@ def logits(name, numerics):
     return np.concatenate([session.forward(ids) for ids in ([*range(1, 14)], [5])])
 
 
-@pytest.mark.parametrize("numerics", NUMERICS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("numerics", "name"), diagonal(NUMERICS, MODELS))
 def test_any_number_of_threads_gives_the_same_bits(name, numerics):
     before, results = numba.get_num_threads(), []
     if before < 2:

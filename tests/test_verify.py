@@ -421,7 +421,7 @@ def model(request, tmp_path_factory):
     return refmodel.load(tiny.build(tmp_path_factory.mktemp("r") / "m.gguf", request.param, seed=4, **shape))
 
 
-@settings(max_examples=examples(12))
+@settings(max_examples=examples(4))
 @given(data=st.data())
 def test_random_routes_are_recovered_and_proved(model, tmp_path, data):
     route = model.route(data.draw(routes(model.n_layer)))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tiny
 from gguf import GGMLQuantizationType as Q
+from shares import only
 
 from refmodel import errors
 from refmodel.machine import kernel_cache
@@ -41,13 +42,14 @@ for numerics in sys.argv[2:]:
 """
 
 
-@pytest.mark.parametrize("name", ["qwen35-Q4_K_M", "llama-Q8_0", "qwen3-Q5_K_M"])
+@pytest.mark.parametrize("name", only(["qwen35-Q4_K_M", "llama-Q8_0", "qwen3-Q5_K_M"], "qwen35-Q4_K_M"))
 def test_after_the_work_nothing_is_left_to_compile(name):
     words = [GOLDEN / f"{name}.gguf", "fast", "reference", "oracle", "llamacpp"]
     done = subprocess.run([sys.executable, "-c", NOTHING_IS_LEFT, *map(str, words)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 def test_a_cold_cache_is_filled_by_several_processes_once(tmp_path):
     """With the smallest work: numerics of NumPy alone have no products to compile but those of F32."""
     model = tiny.build(tmp_path / "m.gguf", "llama", n_layer=1)

@@ -16,7 +16,7 @@ from ..llamacpp.builds import BUILDS, FEATURES, INSTRUCTIONS, Build, build_of, c
 from ..llamacpp.library import Library
 from ..llamacpp.oracle import record
 from ..llamacpp.profile import PROFILES
-from ..machine import kernel_cache
+from ..machine import kernel_cache, threads
 from ..machine.files import PACKAGE, user_folder, whole
 from ..machine.sha256 import sha256_of
 from ..model.made import made, random_of
@@ -175,17 +175,23 @@ def differing(probes: Iterable[Probe], build: Build, seen: Callable[[str], None]
     fewer  None if they are not fewer than this
     """
     found: dict[str, float] = {}
-    for probe in probes:
-        model = load(probe.model)
-        for run in probe.traces:
-            other = from_trace(Trace(run))
-            assert other.arithmetic.emulates
-            policy = llamacpp_by_ops(other.arithmetic.emulates.profile, build)
-            rows = diff(model, CALLS, other.taps, model.route(), policy, "node", seen).rows
-            for row in other.judged(rows).values():
-                if row.differ and not row.problem:
-                    operation = other.operations.get(row.name, row.name)
-                    found[operation] = max(found.get(operation, 0.0), row.nmse)
+    with ThreadPoolExecutor(threads.cores()) as pool:  # NumPy computes without Python's lock
+        runs = ((probe.model, run) for probe in probes for run in probe.traces)
+        jobs = [pool.submit(unlike, model, run, build, seen) for model, run in runs]
+        for job in jobs:
+            for operation, nmse in job.result():
+                found[operation] = max(found.get(operation, 0.0), nmse)
             if fewer is not None and len(found) >= fewer:
+                pool.shutdown(cancel_futures=True)
                 return None
     return found
+
+
+def unlike(path: Path, run: Path, build: Build, seen: Callable[[str], None]) -> list[tuple[str, float]]:
+    """The operations of one recorded run whose bits are not those of a build, each with its NMSE; one may come more than once."""
+    model, other = load(path), from_trace(Trace(run))
+    assert other.arithmetic.emulates
+    policy = llamacpp_by_ops(other.arithmetic.emulates.profile, build)
+    rows = diff(model, CALLS, other.taps, model.route(), policy, "node", seen).rows
+    judged = other.judged(rows).values()
+    return [(other.operations.get(row.name, row.name), row.nmse) for row in judged if row.differ and not row.problem]

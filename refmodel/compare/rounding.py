@@ -25,7 +25,7 @@ from .allowances import FLOOR, OF_CLASSES
 from .diff import LACKING, Anchored, has_draft, shows_scores
 from .other_side import Other
 from .rounding_classes import HALF_ULP, Rounding, classes
-from .rows import Row, compare, ratio, without_figures
+from .rows import Row, compare, nmse_of, without_figures
 from .verdict import EQUAL, EXPLAINED, WRONG, Verdict, judge, stem
 
 SHOWS = 0.01  # a program shows a class's rounding if at every token a quarter of its taps has an error of this part of it or more
@@ -147,7 +147,7 @@ def by_token(a: F, b: F, fresh: int) -> F:
     """NMSE of each token [k] where the first axis is that of tokens; else one number [1]."""
     rows = len(a) if a.ndim > 1 and len(a) <= fresh else 1
     a, b = (x.reshape(rows, -1).astype(np.float64) for x in (a, b))
-    return np.array([ratio(float(((p - q) ** 2).sum()), float((q * q).sum())) for p, q in zip(a, b, strict=True)])
+    return np.array([nmse_of(p, q) for p, q in zip(a, b, strict=True)])
 
 
 def verdict_of(model: Model, route: Route, other: Other, seen: Callable[[str], None]) -> Verdict:

@@ -113,6 +113,17 @@ def ratio(a: float, b: float) -> float:
     return a / b if b else (0.0 if a == 0 else np.inf)
 
 
+def nmse_of(a: F, b: F) -> float:
+    """The squared error of a [n] in float64 by the square of b, over numbers that are finite; infinite if only one of two is."""
+    finite = np.isfinite(b)
+    if not np.array_equal(finite, np.isfinite(a)):
+        return float("inf")
+    if not finite.all():
+        a, b = a[finite], b[finite]
+    error = a - b
+    return ratio(float(error @ error), float(b @ b))
+
+
 def squeezed(shape: Sequence[int]) -> tuple[int, ...]:
     """A shape without its axes of length 1."""
     return tuple(n for n in shape if n != 1)

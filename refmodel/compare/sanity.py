@@ -108,7 +108,7 @@ def about_arrays(dump: Dump, kept: Arranged) -> list[Remark]:
     whole = [f for f in found if f.numbers.whole]
     zero = [f for f in whole if not np.any(f.numbers.read()) and np.any(ours[f.place.tap].kept)]
     broken = [f for f in found if not np.isfinite(f.numbers.read()).all()]
-    outputs = [f for f in whole if f.place.tap.startswith(f"{BLOCK}-") and f not in zero]
+    outputs = [f for f in whole if f.place.tap.startswith(f"{BLOCK}-") and f not in (*zero, *broken)]
     out = []
     digests: dict[tuple[int, str], list[Found]] = {}
     for f in outputs:

@@ -6,8 +6,9 @@ from gguf import GGMLQuantizationType as Q
 from hypothesis import given
 from hypothesis import strategies as st
 from near import nmse, same_bits
+from shares import name_of, only, share
 from strategies import activations, seeds
-from test_golden import GOLDEN, MANIFEST, QUANTIZED
+from test_golden import GOLDEN, MANIFEST, QUANTIZED, of_name
 from test_kernels_linear import Packed, exact_product, size_of_sums
 from test_packed_products import packed
 
@@ -16,7 +17,7 @@ from refmodel.numerics import FAST, REFERENCE
 from refmodel.ops.ggml_product import PATHS, QUANTIZERS
 
 
-@pytest.mark.parametrize("kind", PATHS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", only(PATHS, Q.Q8_0, Q.Q5_1, Q.Q4_K, Q.Q6_K), ids=name_of)
 @given(seed=seeds(), T=st.integers(1, 9), O=st.integers(1, 20))
 def test_a_product_is_the_exact_one_of_rounded_tokens(kind, seed, T, O):
     w = packed(kind.name, seed, O, 2)
@@ -36,7 +37,7 @@ def test_floats_are_multiplied_as_reference_multiplies_them(kind):
     same_bits(FAST.linear(w, x), REFERENCE.linear(w, x))
 
 
-@pytest.mark.parametrize("name", QUANTIZED)
+@pytest.mark.parametrize("name", share(QUANTIZED, of_name))
 def test_quantized_models_are_as_far_from_float32_as_llama_cpp_is(name):
     """Both round activations to 8 bits and differ only in the order of sums: twice llama.cpp's own distance is the bound.
 
@@ -48,7 +49,9 @@ def test_quantized_models_are_as_far_from_float32_as_llama_cpp_is(name):
     assert np.median([nmse(ours, exact) for ours, exact in pairs]) <= 2 * MANIFEST[trace]["nmse_of_dequantized"]
 
 
-@pytest.mark.parametrize("name", ["qwen35-Q4_K_M", "qwen35-Q8_0", "llama-Q6_K", "qwen3-Q5_K_M"])
+@pytest.mark.parametrize(
+    "name", only(["qwen35-Q4_K_M", "qwen35-Q8_0", "llama-Q6_K", "qwen3-Q5_K_M"], "qwen35-Q4_K_M", "qwen35-Q8_0")
+)
 def test_a_prompt_in_long_parts_and_steps_of_a_few_tokens_keep_their_bits(name):
     """Which order a product has depends on whether a call has a few tokens or many, and on nothing else."""
     model, tokens = refmodel.load(GOLDEN / "models" / f"{name}.gguf"), list(range(3, 33))

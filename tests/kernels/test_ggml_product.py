@@ -1,11 +1,14 @@
 """Numerics `llamacpp`: which path a product takes, token by token, and how activations are rounded for it."""
 
+import itertools
+
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Q
 from hypothesis import given
 from hypothesis import strategies as st
 from near import same_bits
+from shares import name_of, only, share
 from strategies import activations, seeds
 from test_kernels_linear import Packed
 
@@ -26,9 +29,19 @@ def tokens(seed, T, I):
     return activations(np.random.default_rng(seed), T, I)
 
 
-@pytest.mark.parametrize("T", [1, 3, 11])
-@pytest.mark.parametrize("O", [1, 3, 7, 8, 16, 100, 264, 523])
-@pytest.mark.parametrize("kind", PATHS, ids=lambda kind: kind.name)
+ROWS, COUNTS = (523, 264, 100, 16, 8, 7, 3, 1), (11, 3, 1)
+
+
+KINDS = list(dict.fromkeys([Q.Q4_K, Q.Q8_0, Q.Q4_1, *PATHS]))  # one of each partner first
+
+
+def sizes_of(case):
+    """The sizes of a case, what its tokens are rounded to, and in how many steps; test_packed_products.py has every path."""
+    kind, O, T = case
+    return {("rows", O), ("tokens", T), PATHS[kind].partner, len(plan(kind, O, T, AVX2.repacked, True, False))}
+
+
+@pytest.mark.parametrize(("kind", "O", "T"), share(itertools.product(KINDS, ROWS, COUNTS), sizes_of), ids=name_of)
 def test_a_product_is_the_sum_of_its_steps(kind, O, T):
     """The numerics value sends every token down the path of the plan, in panels of any size or straight from the file."""
     w, x = Packed(kind, 4, O, 2), tokens(4, T, 512 if PATHS[kind].partner == "q8_k" else 64)
@@ -114,6 +127,13 @@ def test_of_values_equally_far_from_zero_the_first_decides():
 # ---- kernels for other processors
 
 
+def orders_of(case):
+    """The order of sums that a case is about."""
+    kind, which, sgemm = case
+    paths = FLOAT_PATHS[kind, which.floats]
+    return {paths.sgemm if sgemm else paths.alone}
+
+
 @pytest.mark.parametrize("which", INSTRUCTIONS.values(), ids=lambda which: which.name)
 def test_what_is_repacked_has_paths_for_it(which):
     for name in which.repacked:
@@ -121,9 +141,9 @@ def test_what_is_repacked_has_paths_for_it(which):
         assert PATHS[Q[name]].gemm
 
 
-@pytest.mark.parametrize("sgemm", [True, False])
-@pytest.mark.parametrize("which", INSTRUCTIONS.values(), ids=lambda which: which.name)
-@pytest.mark.parametrize("kind", FLOATS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize(
+    ("kind", "which", "sgemm"), share(itertools.product(FLOATS, INSTRUCTIONS.values(), (True, False)), orders_of), ids=name_of
+)
 @given(seed=seeds(), O=st.sampled_from([3, 4, 20]), T=st.integers(1, 3), I=st.sampled_from([20, 32, 48, 64, 100, 256]))
 def test_a_product_with_floats_has_the_order_of_the_instructions(which, kind, sgemm, seed, O, T, I):
     w, x = Packed(kind, seed, O, I), tokens(seed, T, I)
@@ -133,7 +153,7 @@ def test_a_product_with_floats_has_the_order_of_the_instructions(which, kind, sg
     same_bits(got, ORDERS[order](dequantize(kind, w.rows)[None], ROUNDED[kind](x)[:, None]))
 
 
-@pytest.mark.parametrize("T", [1, 3, 4, 9])
+@pytest.mark.parametrize("T", only([1, 3, 4, 9], 4))
 def test_q2_k_is_repacked_for_wide_registers_only(T):
     w, x = Packed(Q.Q2_K, 5, 16, 2), tokens(5, T, 512)
     whole, rounded = integers(Q.Q2_K, w.rows), q8_k.quantize(x)
@@ -144,8 +164,9 @@ def test_q2_k_is_repacked_for_wide_registers_only(T):
     same_bits(llamacpp(DEFAULT).linear(w, x), (ops.super_blocks if T >= 8 else ops.lanes_of_q2_k)(whole, rounded))
 
 
-@given(seed=seeds(), kind=st.sampled_from([Q.IQ4_NL, Q.MXFP4]), N=st.integers(1, 6))
-def test_a_last_block_alone_is_fused_or_not(seed, kind, N):
+@pytest.mark.parametrize("kind", only([Q.IQ4_NL, Q.MXFP4], Q.MXFP4), ids=name_of)
+@given(seed=seeds(), N=st.integers(1, 6))
+def test_a_last_block_alone_is_fused_or_not(kind, seed, N):
     w, x = Packed(kind, seed, 3, N), tokens(seed, 1, 32 * N)
     if kind == Q.MXFP4:
         w.rows = w.rows.copy()

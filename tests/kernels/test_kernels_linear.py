@@ -7,6 +7,7 @@ from gguf import GGMLQuantizationType
 from hypothesis import given
 from hypothesis import strategies as st
 from near import near, same_bits
+from shares import name_of, only
 from strategies import activations, seeds
 from test_contract import random_rows
 
@@ -48,8 +49,9 @@ def size_of_sums(w, x):
     return np.abs(x).astype(float) @ np.abs(dequantize(w.type, w.rows)).astype(float).T
 
 
-EVERY = pytest.mark.parametrize("kind", [Q[name] for name in decode.KINDS], ids=lambda kind: kind.name)
-SOME = pytest.mark.parametrize("kind", [Q.Q4_K, Q.Q6_K, Q.Q8_0, Q.F32, Q.BF16], ids=lambda kind: kind.name)
+KINDS = [Q[name] for name in decode.KINDS]
+MULTIPLIED = pytest.mark.parametrize("kind", only(KINDS, Q.Q4_K, Q.Q6_K, Q.Q8_0, Q.F32, Q.BF16), ids=name_of)
+SOME = pytest.mark.parametrize("kind", only([Q.Q4_K, Q.Q6_K, Q.Q8_0, Q.F32, Q.BF16], Q.Q4_K, Q.F32), ids=name_of)
 FLOATS = pytest.mark.parametrize("kind", [Q[name] for name in decode.FLOATS], ids=lambda kind: kind.name)
 
 
@@ -62,9 +64,13 @@ def matrix(kind, seed, O, blocks):
     return Packed(kind, seed, O, blocks if kind.name not in decode.FLOATS else 32 * blocks + seed % 32)
 
 
-@EVERY
-@given(seed=seeds(), large=st.booleans(), start=st.integers(0, 8))
-def test_a_tensor_has_the_bits_of_its_twin(kind, seed, large, start):
+STREAMED = [(kind, large) for kind in KINDS for large in (False, True)]
+SHORT = [case for case in STREAMED if not case[1]] + [(Q.Q4_K, True), (Q.Q8_0, True)]
+
+
+@pytest.mark.parametrize(("kind", "large"), only(STREAMED, *SHORT), ids=name_of)
+@given(seed=seeds(), start=st.integers(0, 8))
+def test_a_tensor_has_the_bits_of_its_twin(kind, large, seed, start):
     """Stored as usual, and past the caches where the array begins at a multiple of 32 bytes."""
     rows = random_rows(kind, seed)
     want, space = dequantize(kind, rows), np.full(4096, 7, np.float32)
@@ -90,7 +96,7 @@ def test_a_large_tensor_is_streamed(monkeypatch):
     same_bits(numerics.decoded(Q.Q8_0, rows)[number], want[number])
 
 
-@EVERY
+@MULTIPLIED
 @given(seed=seeds(), T=st.integers(1, 8), O=st.integers(1, 20), blocks=st.integers(1, 4))
 def test_a_product_has_the_bits_of_its_twin(kind, seed, T, O, blocks):
     w = matrix(kind, seed, O, blocks)

@@ -17,6 +17,7 @@ print("".join(product._share.inspect_asm().values()))
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cpu", TARGETS)
 def test_products_of_bytes_are_added_by_one_instruction(cpu, tmp_path):
     """Compiled and not run, so that any processor of this family does; with a cache that is empty, for cached code has no text."""

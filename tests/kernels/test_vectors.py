@@ -309,6 +309,7 @@ def test_one_of_every_four_lanes_is_chosen_by_two_bits():
     same_bits(out, table[np.arange(96) // 4 * 4 + which % 4])
 
 
+@pytest.mark.long
 @pytest.mark.skipif("NUMBA_CPU_NAME" in os.environ, reason="this is the run for a processor without the x86 instructions")
 def test_without_the_x86_instructions_the_bits_are_the_same():
     environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}

@@ -1,7 +1,7 @@
 """A diagnosis: which fault, or pair of faults, explains another program's numbers, and how sure that is."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from ...compare.other_side import Other, Remark
@@ -9,9 +9,9 @@ from ...model.model import Model
 from ...model.route import Route
 from ...notebook import html_of
 from ...numerics import REFERENCE
-from ..fault import LATER, ROUTED, ROUTED_LATER, SECOND, Calls, Engine, Fault
+from ..fault import LATER, ROUTED, ROUTED_LATER, SECOND, SHORT, Calls, Engine, Fault
 from .accepting import Answer, accepted, answers
-from .judging import COARSE, EQUAL, FINE, Judged, arithmetics, judge
+from .judging import COARSE, EQUAL, FINE, WRONG, Judged, arithmetics, judge
 from .running import closed, everything, run
 from .scoring import Scale, scale_of, score
 from .search import Hypothesis, Search, first_blocks, fitting, small
@@ -91,7 +91,7 @@ def diagnose(
         return result(c, HEALTHY, judged, ())
     if judged.word in (EQUAL, FINE):
         return result(c, HARNESS if codes & MISLABELLED else HEALTHY, judged, ())
-    found = explained(c, judged, chosen)
+    found = explained(c, judged, chosen) or of_outputs(c, judged)
     if found:
         return result(c, FAULT, judged, found)
     if judged.word == COARSE:
@@ -170,6 +170,23 @@ def explained(c: Case, judged: Judged, chosen: tuple[int, ...]) -> Sequence[Answ
     return ()
 
 
+def of_outputs(c: Case, judged: Judged) -> Sequence[Answer]:
+    """The hypotheses that explain what the blocks put out, where none explains every tap of a full trace.
+
+    An engine may keep the same fault in another place: a matrix whose rows are exchanged gives other numbers at once, and rows that
+    are read in another order only where they are used. What the block puts out is the same.
+    """
+    outputs = {tap: x for tap, x in c.other.taps.items() if tap.startswith(("l_out-", "result_output"))}
+    if judged.word != WRONG or len(outputs) == len(c.other.taps) or not any(tap.startswith("l_out-") for tap in outputs):
+        return ()
+    case = replace(c, other=replace(c.other, taps=outputs))
+    again, chosen = of_healthy(case)
+    found = explained(case, again, chosen) if again.word == WRONG else ()
+    return [
+        replace(answer, sure=f"{answer.sure}; it is that of the blocks' outputs, taps within differ otherwise") for answer in found
+    ]
+
+
 def by_arithmetic(c: Case, chosen: tuple[int, ...], scale: Scale) -> list[Search]:
     """A search under each arithmetic that the other side may have, the one first that leaves least at most of the taps.
 
@@ -184,10 +201,12 @@ def by_arithmetic(c: Case, chosen: tuple[int, ...], scale: Scale) -> list[Search
 
 
 def can_show(c: Case) -> list[Fault]:
-    """The faults that such a run can show: those of later calls need a later call, and those of repeated blocks such a route."""
+    """The faults that such a run can show: some need a later call, a short prompt, or a route that repeats blocks."""
     calls, layers = c.other.calls, c.route.layers
+    prompts = calls if c.other.apart else calls[:1]
     there = {
         LATER: len(calls) > 1,
+        SHORT: any(len(prompt) < c.model.hp.d_conv - 1 for prompt in prompts),
         SECOND: c.other.apart and len(calls) > 1,
         ROUTED: len(set(layers)) < len(layers),
         ROUTED_LATER: len(set(layers)) < len(layers) and len(calls) > 1,

@@ -14,7 +14,7 @@ from ...arrays import F
 from ...compare.diff import shows_scores
 from ...compare.other_side import Other
 from ...compare.rounding import Standing
-from ...compare.rows import ratio
+from ...compare.rows import nmse_of
 from ...forward.call import Call, passing
 from ...forward.taps import in_call
 from ...model.route import Route
@@ -48,7 +48,7 @@ class Reach:
 class Seen:
     """What a run computed where the other side has numbers.
 
-    nmse    tap -> NMSE to theirs; infinite for another shape or numbers that are not finite
+    nmse    tap -> NMSE to theirs; infinite for another shape, or where only one side has numbers that are finite
     ours    tap -> our part of it
     inputs  (call, position) -> what a block read, [T, E]
     finite  whether every one of our numbers is
@@ -189,10 +189,8 @@ def entering(session: Session, other: Other, call: int, position: int, x: F | No
 
 
 def distance(ours: F, theirs: F) -> float:
-    """NMSE of an array of ours; infinite for another size or numbers that are not finite."""
+    """NMSE of an array of ours; infinite for another size, and where only one side has numbers that are finite."""
     if ours.size != theirs.size:
         return float("inf")
-    a, b = ours.astype(np.float64).ravel(), theirs.astype(np.float64).ravel()
-    error = a - b
-    found = ratio(float(error @ error), float(b @ b))
+    found = nmse_of(ours.astype(np.float64).ravel(), theirs.astype(np.float64).ravel())
     return found if np.isfinite(found) else float("inf")

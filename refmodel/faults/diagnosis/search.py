@@ -17,7 +17,7 @@ from ..altered import touched
 from ..fault import Engine, Fault, with_all
 from ..sites import GROUPS, OUTSIDE
 from .judging import Judged
-from .running import Reach, Round, Seen, as_computed, reach, run, union
+from .running import Reach, Round, Seen, as_computed, given, reach, run, union
 from .scoring import Scale, Score, score
 from .span import Span
 
@@ -190,29 +190,52 @@ def small(model: Model, other: Other) -> bool:
 
 
 def first_blocks(model: Model, route: Route, nmse: dict[str, float] | None = None) -> tuple[int, ...]:
-    """Some blocks of each kind: the first, and the one that differs most."""
+    """Some blocks of each kind: the first, the one that differs most, and the last whose output was not recorded."""
     chosen = set[int]()
     kinds = [model.kinds[source] for source in route.layers]
     for kind in dict.fromkeys(kinds):
         here = [p for p, found in enumerate(kinds) if found == kind]
         worst = sorted(here, key=lambda p: -(nmse or {}).get(f"l_out-{p}", 0.0))
-        chosen |= set([here[0], *worst][:BLOCKS])
+        unrecorded = [p for p in here if f"l_out-{p}" not in (nmse or {})]
+        chosen |= {*[here[0], *worst][:BLOCKS], *unrecorded[-1:]}
     return tuple(sorted(chosen))
 
 
 def fitting(faults: Iterable[Fault], model: Model, route: Route, other: Other, judged: Judged) -> list[Fault]:
-    """The faults that touch something that is wrong: a kind of blocks with wrong taps, and, in a full trace, a wrong tap."""
+    """The faults that touch something that is wrong: a kind of blocks with wrong taps, and, in a full trace, a wrong tap.
+
+    A tap also shows the faults of blocks before it whose outputs were not recorded, whatever they touch.
+    """
     wrong = judged.wrong
     if not wrong:
         return list(faults)
-    kinds = model.kinds
     free = not any(block_of(tap) is not None for tap in other.taps)
-    groups = {OUTSIDE if (p := block_of(tap)) is None else GROUPS[kinds[route.layers[p]]] for tap in wrong}
+    unseen = {group for tap in wrong for group in unrecorded(tap, model, route, other)}
+    groups = unseen | {place(tap, model, route) for tap in wrong}
     wrong_stems, stems = {stem(tap) for tap in wrong}, {stem(tap) for tap in other.taps}
     out = []
     for fault in faults:
         here = touched(model, fault.at)
         taps = {tap for group in here.values() for tap in group}
-        if free or not here or (groups & set(here) and (not taps & stems or taps & wrong_stems)):
+        shows = unseen & set(here) or not taps & stems or taps & wrong_stems
+        if free or not here or (groups & set(here) and shows):
             out.append(fault)
+    return out
+
+
+def place(tap: str, model: Model, route: Route) -> str:
+    """The kind of place of a tap: of its block, or outside of blocks."""
+    position = block_of(tap)
+    return OUTSIDE if position is None else GROUPS[model.kinds[route.layers[position]]]
+
+
+def unrecorded(tap: str, model: Model, route: Route, other: Other) -> set[str]:
+    """The kinds of the blocks before a tap, back to the last one whose output the other side recorded in every call."""
+    position = block_of(tap)
+    before = range(len(route.layers) if position is None else position)
+    out = set[str]()
+    for p in reversed(before):
+        if all(given(other, p, call) for call in range(len(other.calls))):
+            break
+        out.add(GROUPS[model.kinds[route.layers[p]]])
     return out
