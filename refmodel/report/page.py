@@ -48,6 +48,8 @@ class Heat:
     values  [rows, columns]; NaN where there is none
     scale   what the numbers are
     log     colours are of logarithms; zeros have a colour of their own
+    signed  0 is in the middle of the colours, red is above; only without `log`
+    marked  (row, column) of a cell with a frame; None for none
     """
 
     title: str
@@ -59,6 +61,8 @@ class Heat:
     values: Sequence[Sequence[float]]
     scale: str
     log: bool = True
+    signed: bool = False
+    marked: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
