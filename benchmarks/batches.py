@@ -1,9 +1,10 @@
 """Batches in numbers: 32 sequences that decode against a prefill of 32 tokens, and shared work against route by route.
 
-    python -m benchmarks.batches decode MODEL [--rounds 7] [--llama-python PYTHON]
+    python -m benchmarks.batches decode MODEL [--rounds 7] [--llama-python PYTHON] [--clock processor]
     python -m benchmarks.batches tree   MODEL [--tokens 64] [--some 24]
 
 All sides take turns in one run; what is printed are medians. A visit is one token in one block. PYTHON has llama-cpp-python.
+`--clock processor` counts processor time: with one thread (NUMBA_NUM_THREADS=1) others may use the machine meanwhile.
 """
 
 import argparse
@@ -24,13 +25,14 @@ from refmodel.model.batch import Batch
 from refmodel.model.tree import executions, read_routes
 
 SEQUENCES, PROMPT = 32, 16
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
-def seconds(do: Callable[[], object]) -> float:
-    """How long it takes."""
-    start = time.perf_counter()
+def seconds(do: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """How long it takes, by a clock."""
+    start = clock()
     do()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def windows(n: int) -> list[str]:
@@ -77,14 +79,22 @@ def decode(given: argparse.Namespace) -> dict[str, Any]:
     }
     child = None
     if given.llama_python:
-        words = [given.llama_python, Path(__file__).parent / "llama_parallel_child.py", given.model, SEQUENCES, PROMPT, used()]
+        words = [
+            given.llama_python,
+            Path(__file__).parent / "llama_parallel_child.py",
+            given.model,
+            SEQUENCES,
+            PROMPT,
+            used(),
+            given.clock,
+        ]
         child = subprocess.Popen(
             [*map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
     speeds = dict[str, list[float]]()
     for number in range(given.rounds + 1):
         for name, side in sides.items():
-            took = seconds(side.run)
+            took = seconds(side.run, CLOCKS[given.clock])
             if number:  # the first round warms up
                 speeds.setdefault(name, []).append(side.visits / took)
         if child and child.stdin and child.stdout:
@@ -149,6 +159,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--some", type=int, default=24, help="one of so many routes is run by itself too")
     parser.add_argument("--llama-python", metavar="PYTHON")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     given = parser.parse_args()
     print(json.dumps({"decode": decode, "tree": tree}[given.what](given), indent=1))
 

@@ -1,7 +1,7 @@
 """llama.cpp decoding many sequences at once, by llama-cpp-python's low-level interface: a script for a Python that has it.
 
-Its first argument is the file, then how many sequences, tokens of each one's prompt, and threads. Each line that it reads asks for
-one step, one token of each sequence with the logits of all; it answers with the seconds as JSON.
+Its arguments: file, how many sequences, tokens of each one's prompt, threads, and the clock (`wall` or `processor`). Each line
+that it reads asks for one step, one token of each sequence with the logits of all; it answers with the seconds as JSON.
 """
 
 import json
@@ -22,6 +22,7 @@ def fill(batch: llama_cpp.llama_batch, tokens: list[tuple[int, int, int, bool]])
 def main() -> None:
     """Open the file, read the prompts, then answer."""
     path, sequences, prompt, threads = sys.argv[1], *map(int, sys.argv[2:5])
+    clock = time.process_time if sys.argv[5] == "processor" else time.perf_counter
     llama_cpp.llama_backend_init()
     model = llama_cpp.llama_model_load_from_file(path.encode(), llama_cpp.llama_model_default_params())
     params = llama_cpp.llama_context_default_params()
@@ -34,10 +35,10 @@ def main() -> None:
         assert llama_cpp.llama_decode(context, batch) == 0
     for step, _ in enumerate(sys.stdin):
         fill(batch, [(20 + sequence, prompt + step, sequence, True) for sequence in range(sequences)])
-        start = time.perf_counter()
+        start = clock()
         assert llama_cpp.llama_decode(context, batch) == 0
         llama_cpp.llama_get_logits_ith(context, sequences - 1)
-        print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
+        print(json.dumps({"seconds": clock() - start}), flush=True)
 
 
 if __name__ == "__main__":

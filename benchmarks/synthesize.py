@@ -1,6 +1,6 @@
 """Write a file of random weights in the shape of Qwen3.5-4B or 27B: as large and as mixed as the real one, in seconds.
 
-    python -m benchmarks.synthesize OUT.gguf [--shape 4b] [--layers 32] [--vocab 248320] [--seed 0]
+    python -m benchmarks.synthesize OUT.gguf [--shape 4b] [--layers 32] [--vocab 248320] [--mtp] [--seed 0]
 
 Speed depends on shapes and types, not on values, so a matrix is a few hundred random packed rows over and over; no two
 layers begin at the same row. Scales make activations stay of order one through any number of layers, so every logit is
@@ -39,6 +39,7 @@ class Shape:
     V  the vocabulary     F  n_ff     S  Dk and Dv, which are equal
     interval  every interval-th block is full attention
     tied      whether the head is the embedding
+    predicts  whether a prediction block (MTP) follows the last one; embedding and head are the trunk's
 
     The values are those of Qwen3.5-4B.
     """
@@ -58,6 +59,7 @@ class Shape:
     K: int = 4
     interval: int = 4
     tied: bool = True
+    predicts: bool = False
 
     def more_bits(self, layer: int) -> bool:
         """Whether llama.cpp's mixes give this block a better type: the first and last eighth, and every third between."""
@@ -82,7 +84,7 @@ def tensors(s: Shape) -> Iterator[tuple[str, T, tuple[int, ...]]]:
     if not s.tied:
         yield "output.weight", T.Q6_K, (s.V, s.E)
     key, value, queries, keys = s.Hk * s.S, s.Hv * s.S, s.H * s.D, s.G * s.D
-    for i in range(s.layers):
+    for i in range(s.layers + s.predicts):
         of_all: dict[str, tuple[T, tuple[int, ...]]] = {
             "attn_norm.weight": (T.F32, (s.E,)),
             "post_attention_norm.weight": (T.F32, (s.E,)),
@@ -109,8 +111,13 @@ def tensors(s: Shape) -> Iterator[tuple[str, T, tuple[int, ...]]]:
             "ssm_dt.bias": (T.F32, (s.Hv,)),
             "ssm_a": (T.F32, (s.Hv,)),
         }
-        mixing = delta if (i + 1) % s.interval else attention
-        yield from ((f"blk.{i}.{name}", kind, shape) for name, (kind, shape) in (of_all | mixing).items())
+        mixing = delta if i < s.layers and (i + 1) % s.interval else attention
+        entry = {
+            "nextn.eh_proj.weight": (T.Q8_0, (s.E, 2 * s.E)),
+            **{f"nextn.{name}.weight": (T.F32, (s.E,)) for name in ("enorm", "hnorm", "shared_head_norm")},
+        }
+        named = of_all | mixing | (entry if i == s.layers else {})
+        yield from ((f"blk.{i}.{name}", kind, shape) for name, (kind, shape) in named.items())
 
 
 @cache
@@ -215,7 +222,7 @@ def metadata(s: Shape) -> dict[str, Field]:
     numbers = {
         "context_length": 262_144,
         "embedding_length": s.E,
-        "block_count": s.layers,
+        "block_count": s.layers + s.predicts,
         "feed_forward_length": s.F,
         "attention.head_count": s.H,
         "attention.head_count_kv": s.G,
@@ -228,6 +235,7 @@ def metadata(s: Shape) -> dict[str, Field]:
         "ssm.time_step_rank": s.Hv,
         "ssm.group_count": s.Hk,
         "full_attention_interval": s.interval,
+        **({"nextn_predict_layers": 1} if s.predicts else {}),
     }
     sections = [(half + 2) // 3, (half + 1) // 3, half // 3, 0]
     tokens, merges = vocabulary(s.V)
@@ -263,10 +271,11 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="4b")
     parser.add_argument("--layers", type=int, help="fewer or more than that shape has")
     parser.add_argument("--vocab", type=int, default=Shape.V, help="at least 259")
+    parser.add_argument("--mtp", action="store_true", help="with a prediction block")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     shape = SHAPES[given.shape]
-    path = synthesize(given.out, replace(shape, layers=given.layers or shape.layers, V=given.vocab), given.seed)
+    path = synthesize(given.out, replace(shape, layers=given.layers or shape.layers, V=given.vocab, predicts=given.mtp), given.seed)
     print(f"{path}: {path.stat().st_size / 1e9:.2f} GB")
 
 

@@ -125,8 +125,9 @@ def convolution(u: F, w: Block, s: Recurrent, c: Call) -> F:
 def delta_rule(q: F, k: F, v: F, log_decay: F, beta: F, w: Block, s: Recurrent, c: Call) -> F:
     """The gated delta rule over one sequence: [T, Hv, Dv], shapes as in ops.deltanet; replaces s.delta [Hv, Dv, Dk]."""
     before = c.tap("state_predelta", s.delta)
-    o = c.num.gated_delta_rule(q, k, v, log_decay, beta, before, s.own_delta())
-    s.delta = c.tap("new_state", s.delta)
+    after = s.next_delta()
+    o = c.num.gated_delta_rule(q, k, v, log_decay, beta, before, after)
+    s.delta = c.tap("new_state", after)
     return o
 
 

@@ -143,9 +143,9 @@ def write_one(
 
     count = room(ctx, len(ids), n)
     session.reserve(len(ids) + count)
-    prepare(model, policy, [ids])
+    prepare(model, policy, [ids, [0, 0]] if session.draft else [ids])
     figures = write(Reply(model.tokenizer, stops), generate(session, ids, count, how), len(ids), policy.name, as_json, timed)
-    show(figures | (guesses(session.draft) if session.draft else {}), timed, as_json)
+    show(figures, timed, session.draft, as_json)
 
 
 def refuse(condition: bool, why: str) -> None:
@@ -171,23 +171,22 @@ def refuse_chat_options(system: str, think: bool | None, budget: int | None, *te
 
 
 def session_of(model: "Model", route: "Route", policy: "Numerics", timing: bool, mtp: bool) -> "tuple[Session, Timing | None]":
-    """A session under a route and numerics; with `timing` also the record of where its time goes.
-
-    RefmodelError for both `timing` and `mtp`.
-    """
+    """A session under a route and numerics; with `timing` also the record of where its time goes."""
     from ..speed.timing import Timing
 
-    refuse(timing and mtp, "--timing is about the trunk; leave out --mtp")
     if not timing:
         return model.session(route, policy, mtp=mtp), None
     timed = Timing([model.kinds[source] for source in route.layers])
-    return model.session(route, timed.numerics(policy), timed), timed
+    return model.session(route, timed.numerics(policy), timed, mtp), timed
 
 
-def show(figures: dict[str, Any], timed: "Timing | None", as_json: bool) -> None:
-    """Print what follows the text: the figures as JSON, or the tables of --timing."""
+def show(figures: dict[str, Any], timed: "Timing | None", draft: "DraftHead | None", as_json: bool) -> None:
+    """Print what follows the text: how good the guesses were, the figures as JSON, or the tables of --timing."""
     from ..report.speed import timing_json, timing_tables
 
+    if draft:
+        figures = figures | {"drafted": draft.guessed, "accepted": draft.right, "passes_saved": draft.saved}
+        (out if timed and not as_json else err).print(drafted(draft))
     if as_json:
         out.json(figures | ({"timing": timing_json(timed)} if timed else {}))
     elif timed:
@@ -195,16 +194,13 @@ def show(figures: dict[str, Any], timed: "Timing | None", as_json: bool) -> None
             out.print(table)
 
 
-def guesses(draft: "DraftHead") -> dict[str, Any]:
-    """How often the draft head guessed right, as figures; the words go to stderr."""
-    err.print(drafted(draft), style="dim")
-    return {"drafted": draft.guessed, "accepted": draft.right}
-
-
 def drafted(draft: "DraftHead") -> str:
     """How often the draft head guessed the token that the trunk then wrote, in words."""
     share = f"{100 * draft.right / max(draft.guessed, 1):.0f} %"
-    return f"the draft head guessed {draft.right} of {draft.guessed} tokens before the trunk computed them ({share} accepted)"
+    return (
+        f"the draft head guessed {draft.right} of {draft.guessed} tokens before the trunk computed them ({share} accepted); "
+        f"that saved {draft.saved} passes of the trunk"
+    )
 
 
 def conversation_of(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -97,9 +97,14 @@ class Call:
         """
         if not self.parts:
             return step(*xs, w, s, self)
-        calls = [replace(self, pos=self.pos[part], parts=()) for part in self.parts]
-        of_each = zip(self.parts, s, calls, strict=True)
+        of_each = zip(self.parts, s, self.calls, strict=True)
         return np.concatenate([step(*(x[part] for x in xs), w, state, call) for part, state, call in of_each])
+
+    @cached_property
+    def calls(self) -> list["Call"]:
+        """The same call for each of the parts. Written out: `replace` would take a fiftieth of a batch's time."""
+        c = self
+        return [Call(c.hp, c.num, c.pos[part], c.tapper, c.scores, c.position, c.named) for part in c.parts]
 
     def attention(self, q: F, k: F, v: F, w: Block, s: Any, scale: float, window: int = 0) -> F:
         """Attention of the new tokens to themselves and to what the position remembers.

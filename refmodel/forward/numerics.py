@@ -32,6 +32,7 @@ class Numerics:
     name      a word for reports; numerics_of(name) is this numerics again
     emulates  the llama.cpp that computes the same bits; None if it is no emulation
     by_token  whether the bits of a token do not depend on how many tokens are computed with it, or which: what batches need
+    few       where not: up to how many tokens of one call have the bits that they have one by one
     dtype     of activations and states
     embed     (embedding [V, E], token ids [T], dtype) -> [T, E]
     linear    (matrix [O, I], x [T, I]) -> [T, O]
@@ -43,6 +44,7 @@ class Numerics:
     name: str
     emulates: Emulated | None
     by_token: bool
+    few: int
     dtype: DType
     embed: Callable[[Matrix, Ints, DType], F]
     linear: Callable[[Matrix, F], F]
@@ -62,6 +64,10 @@ class Numerics:
     attention: Callable[[F, F, F, float, F, F, int], F]
     causal_conv1d: Callable[[F, F], F]
     gated_delta_rule: Callable[[F, F, F, F, F, F, F], F]
+
+    def at_once(self, tokens: int) -> int:
+        """How many of that many tokens may be one call, if each is to have the bits that it has one by one."""
+        return tokens if self.by_token else min(tokens, self.few)
 
     @property
     def cache(self) -> np.dtype[Any]:

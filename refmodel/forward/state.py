@@ -1,10 +1,11 @@
 """What a position of the route remembers between calls. A block at two positions has two states.
 
-A state can be forked: two sequences go on from it, and share what it holds until one of them writes.
+A state can be forked: two sequences go on from it, and share what it holds until one of them writes. And it can go back: tokens
+that a draft guessed wrong are forgotten, to the bit.
 """
 
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from ..arrays import F
 
 @dataclass
 class Filled:
-    """How many cells of a pair of buffers are filled, by whichever of the forks that share them."""
+    """How many cells of a pair of buffers are filled, by whichever of the forks that share them; `shared` of them by several."""
 
     cells: int = 0
+    shared: int = 0
 
 
 class KeyValues:
@@ -47,7 +49,18 @@ class KeyValues:
 
     def fork(self) -> "KeyValues":
         """Another one with the same tokens, which shares the buffers."""
+        self._filled.shared = max(self._filled.shared, self.length)
         return copy(self)
+
+    def keep(self, steps: int) -> None:
+        """Does nothing: keys and values of any number of tokens can be forgotten."""
+
+    def back(self, steps: int) -> None:
+        """Forget the last tokens. Cells that a fork still has stay filled, so that the next tokens go into a copy."""
+        mine = self._filled.cells == self.length
+        self.length -= steps
+        if mine and self.length >= self._filled.shared:
+            self._filled.cells = self.length
 
     def bytes(self, tokens: int, dtype: Any) -> int:
         """Bytes that keys and values of `tokens` tokens take in that dtype."""
@@ -65,57 +78,126 @@ class KeyValues:
         return new
 
 
-@dataclass
-class Recurrent:
-    """What a position with the gated delta rule remembers; zeros before the first token.
+class Trail:
+    """An array that is replaced at each step, and those before it, as far back as one may have to go.
 
-    conv   [K-1, C]      the last inputs of the convolution
-    delta  [Hv, Dv, Dk]  the state S of the delta rule
-    shared whether a fork may have the same array `delta`; `conv` is replaced at each call, and never written to
+    values  the oldest first; the last one counts
+    kept    how many before the last are kept
     """
 
-    conv: F
-    delta: F
-    shared: bool = False
+    def __init__(self, now: F) -> None:
+        self.values: tuple[F, ...] = (now,)
+        self.kept = 0
 
-    def fork(self) -> "Recurrent":
-        """Another one with the same states."""
-        self.shared = True
-        return replace(self)
+    @property
+    def now(self) -> F:
+        """The array that counts."""
+        return self.values[-1]
 
-    def own_delta(self) -> F:
-        """`delta`, to be overwritten whole: if a fork may have the same array, another one takes its place, with any numbers."""
-        if self.shared:
-            self.delta, self.shared = np.empty_like(self.delta), False
-        return self.delta
+    def add(self, new: F) -> None:
+        """Take a step: another array counts."""
+        self.values = (*self.values, new)[-1 - self.kept :]
 
-    def bytes(self, tokens: int, dtype: Any) -> int:
-        """Bytes of both states: the same for any number of tokens and any dtype of the cache."""
-        return self.conv.nbytes + self.delta.nbytes
-
-    def reserve(self, tokens: int) -> None:
-        """Does nothing: these states do not grow."""
+    def back(self, steps: int) -> None:
+        """Take that many steps back."""
+        self.values = self.values[: len(self.values) - steps]
 
 
-@dataclass
 class Convolved:
     """What a position with a convolution alone remembers; zeros before the first token.
 
-    conv   [K-1, C]  the last inputs of the convolution
+    conv   [K-1, C]  the last inputs of the convolution; replaced at each call, and never written to
     """
 
-    conv: F
+    def __init__(self, conv: F) -> None:
+        self._conv = Trail(conv)
+
+    @property
+    def conv(self) -> F:
+        """The inputs that the next call reads."""
+        return self._conv.now
+
+    @conv.setter
+    def conv(self, new: F) -> None:
+        self._conv.add(new)
 
     def fork(self) -> "Convolved":
         """Another one with the same inputs."""
-        return replace(self)
+        return Convolved(self.conv)
+
+    def keep(self, steps: int) -> None:
+        """From now on one can go back that many calls of one token."""
+        self._conv.kept = steps
+
+    def back(self, steps: int) -> None:
+        """Forget the last calls, of one token each; `keep` says how many are known."""
+        self._conv.back(steps)
 
     def bytes(self, tokens: int, dtype: Any) -> int:
         """Bytes of the inputs: the same for any number of tokens and any dtype of the cache."""
-        return self.conv.nbytes
+        return (1 + self._conv.kept) * self.conv.nbytes
 
     def reserve(self, tokens: int) -> None:
         """Does nothing: this state does not grow."""
+
+
+class Recurrent:
+    """What a position with the gated delta rule remembers; zeros before the first token.
+
+    convolved  what its convolution remembers
+    delta      [Hv, Dv, Dk]  the state S of the delta rule
+    shared     whether a fork may have the same array `delta`
+    """
+
+    def __init__(self, conv: F, delta: F) -> None:
+        self.convolved, self._delta, self.shared = Convolved(conv), Trail(delta), False
+
+    @property
+    def conv(self) -> F:
+        """[K-1, C], the last inputs of the convolution; replaced at each call, and never written to."""
+        return self.convolved.conv
+
+    @conv.setter
+    def conv(self, new: F) -> None:
+        self.convolved.conv = new
+
+    @property
+    def delta(self) -> F:
+        """The state that the next call reads."""
+        return self._delta.now
+
+    @delta.setter
+    def delta(self, new: F) -> None:
+        self._delta.add(new)
+        self.shared = False
+
+    def fork(self) -> "Recurrent":
+        """Another one with the same states."""
+        other = Recurrent(self.conv, self.delta)
+        self.shared = other.shared = True
+        return other
+
+    def next_delta(self) -> F:
+        """An array for the next `delta`, to be written whole: `delta` itself, unless a fork or a step back may need that."""
+        return np.empty_like(self.delta) if self.shared or self._delta.kept else self.delta
+
+    def keep(self, steps: int) -> None:
+        """From now on one can go back that many calls of one token."""
+        self.convolved.keep(steps)
+        self._delta.kept = steps
+
+    def back(self, steps: int) -> None:
+        """Forget the last calls, of one token each; `keep` says how many are known."""
+        self.convolved.back(steps)
+        self._delta.back(steps)
+        self.shared = True  # it may be one that a fork took before the steps
+
+    def bytes(self, tokens: int, dtype: Any) -> int:
+        """Bytes of both states: the same for any number of tokens and any dtype of the cache."""
+        return self.convolved.bytes(tokens, dtype) + (1 + self._delta.kept) * self.delta.nbytes
+
+    def reserve(self, tokens: int) -> None:
+        """Does nothing: these states do not grow."""
 
 
 State = KeyValues | Recurrent | Convolved

@@ -122,7 +122,7 @@ class Batch:
         if k < 1:
             raise RefmodelError(f"{k} likeliest tokens: expected at least 1; ask for one or more")
         k, output = min(k, self.n_vocab), self.tensors.output
-        return {handle: likeliest(partial(some_columns, row), output, k) for handle, row in self.forward(calls, "last").items()}
+        return {handle: likeliest(partial(some_columns, row), output, k)[0] for handle, row in self.forward(calls, "last").items()}
 
     def hidden(self, calls: Mapping[int, Sequence[int]], which: str = "all") -> dict[int, F]:
         """Feed more tokens of some sequences, and get what the head reads of them.

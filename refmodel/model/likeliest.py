@@ -23,28 +23,30 @@ def parts(rows: int) -> Iterator[tuple[int, int]]:
         yield min(start, rows - size), min(start + size, rows)
 
 
-def likeliest(logits: Callable[[Rows], F], output: Weight, k: int) -> tuple[Ints, F]:
-    """The ids and logits of the k largest logits, both [k], the largest first; of equals the smaller id first.
+Best = tuple[Ints, F]
+"""The ids and logits of the k largest logits of a token, both [k], the largest first; of equals the smaller id first."""
 
-    logits  rows of the head [O, E] -> their logits [1, O]
+
+def likeliest(logits: Callable[[Rows], F], output: Weight, k: int) -> list[Best]:
+    """The k likeliest next tokens of each of T tokens.
+
+    logits  rows of the head [O, E] -> their logits [T, O]
     output  the head [V, E]
     k       at most V
 
     NaN comes before any number, so that who asks for the likeliest sees that the model does not compute one.
     """
-    ids, values, seen = np.zeros(0, np.int64), None, 0
+    best, seen = list[Best](), 0
     for start, stop in parts(output.shape[0]):
-        new = logits(Rows(output, start, stop))[0, seen - start :]
-        if values is None:
-            values = new[:0]
-        for some in (new[:FIRST], new[FIRST:]):
-            ids, values = kept(ids, values, seen, some, k)
-            seen += len(some)
-    assert values is not None
-    return ids, values
+        new = logits(Rows(output, start, stop))[:, seen - start :]
+        best = best or [(np.zeros(0, np.int64), row[:0]) for row in new]
+        for some in (new[:, :FIRST], new[:, FIRST:]):
+            best = [kept(*one, seen, row, k) for one, row in zip(best, some, strict=True)]
+            seen += some.shape[1]
+    return best
 
 
-def kept(ids: Ints, values: F, first: int, new: F, k: int) -> tuple[Ints, F]:
+def kept(ids: Ints, values: F, first: int, new: F, k: int) -> Best:
     """The ids and logits of the best k of those kept so far and of `new`, whose ids count from `first`."""
     edge = values[-1] if len(values) == k else -np.partition(-new, k - 1)[k - 1] if len(new) > k else np.nan
     some = np.flatnonzero(~(new <= edge) if len(values) == k else ~(new < edge))  # a NaN stays

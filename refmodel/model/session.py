@@ -9,10 +9,11 @@ from ..arrays import F, Ints, keep_pages
 from ..errors import RefmodelError, TensorError, TokenError
 from ..forward.call import Call, passing
 from ..forward.numerics import Numerics
+from ..forward.state import KeyValues, State
 from ..forward.taps import Tapper, silent
 from ..machine.memory import require
 from .draft_head import DraftHead
-from .likeliest import likeliest
+from .likeliest import Best, likeliest
 from .route import Route
 from .tensors import Tensors
 
@@ -25,6 +26,7 @@ class Session:
     tapper  called with every intermediate; it may be replaced between calls
     scores  whether attention shows its scores to the tapper (taps kq, kq_soft_max), which it does not make otherwise
     n_past  tokens seen so far
+    guessed tokens after them that `ahead` was given as guesses, and which are not confirmed
     n_vocab V, the rows of the embedding
     states  what each position remembers: a forward.state.State
     draft   the draft head, after the last position, which is fed with the same tokens; None without `mtp`
@@ -50,12 +52,14 @@ class Session:
     def restart(self, mtp: bool = False) -> None:
         """Forget the sequence: the next call is the first one of another. `mtp` makes a draft head; one that is there stays."""
         tensors = self.tensors
-        self.n_past = self.room = 0
-        self.states = [tensors.arch.new_state(tensors.hp, source, self.num.dtype) for source in self.route.layers]
+        self.n_past = self.room = self.guessed = 0
+        self.states: list[State] = [tensors.arch.new_state(tensors.hp, source, self.num.dtype) for source in self.route.layers]
         if mtp or self.draft:
             prediction = tensors.prediction
-            self.states.append(tensors.arch.new_state(tensors.hp, tensors.n_layer, self.num.dtype))
-            self.draft = DraftHead(prediction, self.states[-1], len(self.route.layers))
+            state = tensors.arch.new_state(tensors.hp, tensors.n_layer, self.num.dtype)
+            assert isinstance(state, KeyValues)  # a prediction block has attention
+            self.states.append(state)
+            self.draft = DraftHead(prediction, state, len(self.route.layers))
 
     def memory(self, tokens: int) -> int:
         """Bytes that the states of all positions take for `tokens` tokens in all."""
@@ -96,33 +100,97 @@ class Session:
         Returns their ids and logits, both [k], the likeliest first; of equals the smaller id is first. The logits have the bits of
         `forward`, but are not made for the whole vocabulary at once. TokenError, MemoryLimitError, and RefmodelError for k < 1.
         """
-        if k < 1:
-            raise RefmodelError(f"{k} likeliest tokens: expected at least 1; ask for one or more")
         with passing():
             h, c = self._trunk(tokens, every=False)
-            return likeliest(lambda rows: self.tensors.arch.head(h, rows, c), self.tensors.output, min(k, self.n_vocab))
+            return self._likeliest(h, c, checked_count(k))[0]
 
-    def _trunk(self, tokens: Sequence[int], every: bool) -> tuple[F, Call]:
-        """What the head reads of every token [T, E], or of the last [1, E], and the call that it was."""
+    def ahead(self, tokens: Sequence[int], k: int = 1) -> list[Best]:
+        """Feed a token, and guesses at those that follow it, in one pass; guesses that nobody confirms are forgotten.
+
+        tokens  T >= 1 token ids; where the numerics is not `by_token`, at most num.few for the bits of `likeliest` one by one
+        k       as for `likeliest`
+
+        Returns the k likeliest next tokens of each, as `likeliest` does. `confirm` says that the next guess is right; the other
+        ones are forgotten when the session is fed again. What remembers takes one token at a time, so that each can be forgotten.
+        The draft head reads none of them. Errors as for `likeliest`.
+        """
+        k = checked_count(k)
+        self._forget()
+        for state in self._trunks():
+            state.keep(len(tokens) - 1)
+        with passing():
+            h, c = self._trunk(tokens, every=True, ahead=True)
+            self.guessed = len(tokens) - 1
+            self.n_past -= self.guessed
+            return self._likeliest(h, c, k)
+
+    def guesses(self, token: int, most: int) -> list[int]:
+        """The draft head's guesses at what follows a token that was chosen and not fed yet: at most `most`, none without it."""
+        if not self.draft or most < 1:
+            return []
+        self._forget()
+        with passing():
+            return self.draft.guesses(token, most, Call(self.tensors.hp, self.num, np.zeros(1, np.int64), self.tapper))
+
+    def confirm(self) -> None:
+        """The next one of the guesses that `ahead` was given is right: it counts as fed."""
+        self.guessed -= 1
+        self.n_past += 1
+        if self.draft:
+            self.draft.saved += 1
+
+    def _forget(self) -> None:
+        """Forget guesses that were not confirmed: what follows has the bits as if they had never been there."""
+        for state in self._trunks() if self.guessed else ():
+            state.back(self.guessed)
+        if self.guessed and self.draft:
+            self.draft.unlearn(self.guessed)
+        self.guessed = 0
+
+    def _trunks(self) -> list[State]:
+        """The states of the trunk's positions."""
+        return self.states[: len(self.route.layers)]
+
+    def _likeliest(self, h: F, c: Call, k: int) -> list[Best]:
+        """The k likeliest next tokens, of what the head reads [T, E]."""
+        return likeliest(lambda rows: self.tensors.arch.head(h, rows, c), self.tensors.output, min(k, self.n_vocab))
+
+    def _trunk(self, tokens: Sequence[int], every: bool, ahead: bool = False) -> tuple[F, Call]:
+        """What the head reads of every token [T, E], or of the last [1, E], and the call that it was.
+
+        ahead  states take one token at a time, and the draft head reads none, for some may be forgotten
+        """
         model, ids = self.tensors, checked_tokens(tokens, self.n_vocab)
+        self._forget()
         end = self.n_past + len(ids)
         if end > self.room:
             self.reserve(more_room(end, self.room))
         pos = np.arange(self.n_past, self.n_past + len(ids))
-        c = Call(model.hp, self.num, pos, self.tapper, self.scores)
+        parts = tuple(slice(t, t + 1) for t in range(len(ids))) if ahead and len(ids) > 1 else ()
+        c = Call(model.hp, self.num, pos, self.tapper, self.scores, parts=parts)
         x = model.arch.embed(self.num.embed(model.weights["token_embd.weight"], ids, self.num.dtype), c)
         for position, source in enumerate(self.route.layers):
-            x = model.arch.block(x, model.blocks[source], self.states[position], c.at(position))
+            state = self.states[position]
+            x = model.arch.block(x, model.blocks[source], [state] * len(parts) if parts else state, c.at(position))
         self.n_past += len(ids)
         h = model.arch.final_norm(x if every or self.draft else x[-1:], model.weights[f"{model.arch.FACTS.last_norm}.weight"], c)
         if self.draft:
-            self.draft.feed(ids, h, c)
+            self.draft.learn(ids, h)
+            if not ahead:
+                self.draft.read(c)
         return h if every else h[-1:], c
 
 
 def more_room(tokens: int, room: int) -> int:
     """For how many tokens room is made where `tokens` need it and there is some for `room`: growth is seldom, and bounded."""
     return max(tokens, min(2 * room, room + 4096))
+
+
+def checked_count(k: int) -> int:
+    """How many likeliest tokens are asked for. RefmodelError for less than one."""
+    if k < 1:
+        raise RefmodelError(f"{k} likeliest tokens: expected at least 1; ask for one or more")
+    return k
 
 
 def checked_tokens(tokens: Sequence[int], n_vocab: int) -> Ints:

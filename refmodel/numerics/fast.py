@@ -52,4 +52,6 @@ def store(x: F) -> F:
     return x.astype(np.float16)
 
 
-FAST = replace(REFERENCE, name="fast", by_token=False, linear=linear, experts=partial(by_expert, linear), store=store)
+FAST = replace(
+    REFERENCE, name="fast", by_token=False, few=packed.FEW, linear=linear, experts=partial(by_expert, linear), store=store
+)

@@ -11,6 +11,7 @@ NUMPY = Numerics(
     name="numpy",
     emulates=None,
     by_token=True,
+    few=1,
     dtype=np.float32,
     embed=linear.embed,
     linear=linear.linear,

@@ -85,7 +85,7 @@ class Text:
     def write(self, row: F, output: Weight) -> list[Event]:
         """Choose the next token from logits [1, V]. Returns what is to be told. RefmodelError for logits that are not numbers."""
         how = self.wish.how[self.index]
-        self.next = self.chooser.choose(*likeliest(partial(some_columns, row), output, how.deciding(row.shape[1])))
+        self.next = self.chooser.choose(*likeliest(partial(some_columns, row), output, how.deciding(row.shape[1]))[0])
         self.chooser.before.append(self.next)
         text = self.reply.take(self.next)
         score = None if self.wish.top is None else score_of(row[0], self.next, self.wish.top)

@@ -19,7 +19,7 @@ from ..numerics.limits import MachineLimits
 class Spent:
     """What was spent on one thing.
 
-    phase          prompt, or decode (one token at a time)
+    phase          prompt, or decode: from the first pass of a single token on
     name           an operation, a kind of block, or a remainder
     calls          how often
     seconds        wall time
@@ -38,6 +38,9 @@ class Spent:
         """The least time that its bytes or multiply-adds take on this machine, over the time it took. None: it moves nothing."""
         least = max(self.bytes / limits.bytes, self.multiply_adds / limits.multiply_adds)
         return least / self.seconds if least and self.seconds else None
+
+
+ENDS = {"mtp_post_ffn": "prediction block", "result_output": "head", "mtp_result_output": "draft head"}  # taps that end a place
 
 
 class Timing:
@@ -76,7 +79,7 @@ class Timing:
                 return function(*args)
             self._inside, start = True, self.clock()
             if name == "embed":
-                self.phase, self._since = "decode" if len(args[1]) == 1 else "prompt", start
+                self.phase, self._since = "decode" if len(args[1]) == 1 else self.phase, start
             try:
                 result = function(*args)
             finally:
@@ -93,8 +96,8 @@ class Timing:
         stem, _, position = name.partition("-")
         if stem == "l_out":
             self._ended(self.kinds[int(position)])
-        elif stem == "result_output":
-            self._ended("head")
+        elif stem in ENDS:
+            self._ended(ENDS[stem])
         return x
 
     def _ended(self, kind: str) -> None:

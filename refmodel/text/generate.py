@@ -8,10 +8,10 @@ import numpy as np
 from ..arrays import F, Ints
 from ..errors import TokenError
 from ..model.session import Session
+from .ahead import Reader
 from .sampling import GREEDY, Sampling, choose
 
 UBATCH = 512  # tokens of a prompt that are fed at once, as llama.cpp does; memory for activations does not grow beyond them
-
 
 Steering = Callable[[int], Sequence[int]]
 
@@ -48,20 +48,21 @@ def generate(
     past    the tokens that the session was fed before, for penalties
 
     The same session, prompt and settings give the same tokens: one number per token is drawn from PCG64(seed). The last token
-    is not fed. A draft head guesses each token before the trunk computes it; that changes nothing.
+    is not fed. A draft head's guesses are fed along with the token before them; what follows is what follows without them.
     """
-    chooser, tokens, due = Chooser(how, [*past, *prompt]), list(prompt), deque[int]()
-    for _ in range(count):
-        *parts, last = (tokens[start : start + UBATCH] for start in range(0, len(tokens), UBATCH))
-        for part in parts:
-            session.forward(part, logits="last")
-        token = chooser.choose(*session.likeliest(last, how.deciding(session.n_vocab)))
-        tokens = [due.popleft() if due else token]
-        if session.draft:
-            session.draft.judge(tokens[0])
-        chooser.before += tokens
-        due.extend(steer(tokens[0]))
-        yield tokens[0]
+    chooser, due, k = Chooser(how, [*past, *prompt]), deque[int](), how.deciding(session.n_vocab)
+    *parts, last = (prompt[start : start + UBATCH] for start in range(0, len(prompt), UBATCH))
+    for part in parts:
+        session.forward(part, logits="last")
+    following, reader = session.likeliest(last, k), Reader(session, k)
+    for left in reversed(range(count)):
+        token = chooser.choose(*following)
+        token = due.popleft() if due else token
+        chooser.before.append(token)
+        due.extend(steer(token))
+        yield token
+        if left:
+            following = reader.after(token, left - 1)
 
 
 def room(ctx: int, used: int, count: int) -> int:
