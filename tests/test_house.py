@@ -28,7 +28,7 @@ ROWS = [
     {"forward", "tokenizer"},
     {"ops", "kernels", "gguf"},
     {"quants", "machine"},
-    {"arrays", "errors", "notebook"},
+    {"arrays", "errors", "frames", "notebook"},
 ]
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
 SKIPPED = {PACKAGE / "golden", PACKAGE / "kernels"}  # links to top-level folders
