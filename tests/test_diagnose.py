@@ -69,6 +69,16 @@ def test_faults_that_feed_another_number_of_tokens_are_tried_too(model, evidence
     assert "last-token-lost" not in {fault.name for answer in got.answers[:1] for fault in answer.faults}
 
 
+def test_no_other_tokens_are_found_where_arrays_would_be_left_out(tmp_path):
+    model, calls = (
+        refmodel.load(tiny.build(tmp_path / "m.gguf", "llama", seed=11)),
+        [[5, 6, 7, 8, 9, 17, 41, 3, 88, 61, 23], [30], [12]],
+    )
+    wrong = with_all([FAULTS["ffn-gate-and-up-exchanged"]], Engine(model, NUMPY))
+    numbers = written(wrong, calls, "full", 0.0, np.random.default_rng(1))
+    assert dumped(model, numbers, calls).remarks == []
+
+
 def test_a_head_with_few_rows_more_than_columns_still_tells_noise(golden):
     model = refmodel.load(golden / "models" / "gemma3-Q8_0.gguf")
     assert model.output.shape == (271, 256)

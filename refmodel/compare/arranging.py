@@ -52,9 +52,9 @@ class Arranged:
 
     @property
     def misfit(self) -> float:
-        """The median NMSE of what comes earliest: of the first blocks' arrays, or else of the logits; infinite for none."""
-        known = [f for f in self.found if np.isfinite(f.place.fit)]
-        early = sorted(known, key=lambda f: (f.name.call, -1 if f.name.block is None else f.name.block))
+        """The median NMSE of what the pass computes first, of its end only if nothing else is there; infinite for none."""
+        order = {tap: place for place, tap in enumerate(self.ours)}
+        early = sorted((f for f in self.found if np.isfinite(f.place.fit)), key=lambda f: order[f.place.tap])
         fits = [f.place.fit for f in early if not f.place.tap.startswith("result_")] or [f.place.fit for f in early]
         return float(np.median(fits[:6])) if fits else float("inf")
 

@@ -67,7 +67,8 @@ def with_tokens(model: Model, kept: Arranged, again: Callable[[list[list[int]]],
         return kept, []
     for calls, code, words in readings(model, kept):
         other = again(calls)
-        if other.misfit < CLOSE and other.misfit * CLEARLY < kept.misfit:
+        fits = len(other.odd) <= len(kept.odd)  # no other tokens explain arrays by leaving them out
+        if fits and other.misfit < CLOSE and other.misfit * CLEARLY < kept.misfit:
             return other, [Remark(code, f"{words}; that is what it is compared with: give both programs the same ids")]
     return kept, []
 
