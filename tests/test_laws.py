@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from broken_rules import BROKEN, GOOD
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from shares import diagonal
 from strategies import examples
 
 from refmodel.errors import FileError
@@ -35,8 +36,7 @@ def breaks(engine: Engine, law: str, count: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("numerics", OURS)
-@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize(("law", "numerics"), diagonal(LAWS, OURS))
 def test_our_own_engines_keep_the_laws(law, numerics):
     assert not breaks(of_numerics(OURS[numerics]), law, examples(4))
 
