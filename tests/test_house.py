@@ -27,8 +27,8 @@ ROWS = [
     {"arch", "llamacpp"},
     {"forward", "tokenizer"},
     {"ops", "kernels", "gguf"},
-    {"quants", "machine"},
-    {"arrays", "errors"},
+    {"quants", "machine", "frames"},
+    {"arrays", "errors", "notebook"},
 ]
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
 SKIPPED = {PACKAGE / "golden", PACKAGE / "kernels"}  # links to top-level folders

@@ -237,7 +237,8 @@ def test_gated_delta_rule_of_many_tokens():
 
 def heads(seed, T, S, H, G, D):
     r = np.random.default_rng(seed)
-    return (*(r.standard_normal(shape).astype(f32) for shape in ((T, H, D), (S, G, D), (S, G, D))), float(D**-0.5))
+    q, k, v = (r.standard_normal(shape).astype(f32) for shape in ((T, H, D), (S, G, D + 1), (S, G, D + 1)))
+    return q, k[:, :, :D], v[:, :, :D], float(D**-0.5)  # keys and values are parts of a cache, as in a session
 
 
 NONE = np.zeros((0, 0, 0), f32)
