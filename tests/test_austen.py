@@ -76,6 +76,7 @@ def test_training_never_shows_a_held_out_sum():
             assert shown not in lines
 
 
+@pytest.mark.long
 def test_the_card_and_the_pictures_speak_of_this_model(austen):
     windows = json.loads((GOLDEN / "austen" / "windows.json").read_text())
     n = austen.n_layer

@@ -44,6 +44,7 @@ def test_a_healthy_engine_gets_no_diagnosis(path):
         assert diagnosed(path, [], keeps).verdict == "healthy"
 
 
+@pytest.mark.long
 def test_what_the_library_does_not_have_is_not_named(path):
     found = diagnosed(path, UNKNOWN["blocks that grow"], "l_out-")
     assert found.verdict == "unknown"

@@ -136,6 +136,7 @@ def test_the_words_are_those_of_the_file(tmp_path):
     assert heads == "4 query, 4 key/value, of 6"
 
 
+@pytest.mark.long  # its types need kernels that nothing else needs
 def test_the_replica_runs(replica):
     done = command("run", replica, "-p", "a prompt", "-n", 3, "--json")
     assert done.returncode == 0, done.stderr

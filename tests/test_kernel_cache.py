@@ -96,3 +96,18 @@ def test_processes_that_save_at_once_lose_nothing_and_mix_nothing(tmp_path):
         thread.join()
     for who in range(4):
         assert [files[0].load((who, n)) for n in range(25)] == [f"code {who} {n}" for n in range(25)]
+
+
+def test_what_a_killed_process_was_writing_is_removed_by_the_next_that_saves(tmp_path):
+    file = kernel_cache.shared(IndexDataCacheFile)(str(tmp_path), "kernel-1.py", "stamp")
+    (tmp_path / "kernel-1.py.0123.nbc.tmp.4567").write_bytes(b"half")
+    file.save("a", "code")
+    assert not list(tmp_path.glob("*.tmp.*"))
+    assert file.load("a") == "code"
+
+
+def test_a_kernel_that_cannot_be_kept_is_a_warning(tmp_path):
+    file = kernel_cache.shared(IndexDataCacheFile)(str(tmp_path / "taken away"), "kernel-1.py", "stamp")
+    with pytest.warns(UserWarning, match="taken away: a kernel cannot be kept: No such file"):
+        file.save("a", "code")
+    assert file.load("a") is None

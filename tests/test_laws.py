@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from broken_rules import BROKEN, GOOD
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from shares import diagonal
 from strategies import examples
 
 from refmodel.errors import FileError
 from refmodel.laws.cases import cases
 from refmodel.laws.engine import OURS, Engine, engine_of, of_numerics
 from refmodel.laws.laws import LAWS, Case
+from refmodel.laws.plugin import asked_for
 
 ADAPTERS = Path(__file__).parent / "adapters"
 
@@ -34,8 +36,7 @@ def breaks(engine: Engine, law: str, count: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("numerics", OURS)
-@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize(("law", "numerics"), diagonal(LAWS, OURS))
 def test_our_own_engines_keep_the_laws(law, numerics):
     assert not breaks(of_numerics(OURS[numerics]), law, examples(4))
 
@@ -96,3 +97,39 @@ def test_transformers_keeps_the_laws(form, hf_python):
     done = under_pytest("--engine", str(ADAPTERS / "transformers.py"), "--examples", "20", **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "13 passed, 2 skipped" in done.stdout
+
+
+@pytest.mark.parametrize("words", [["--pyargs", "refmodel.laws"], ["-p", "refmodel.laws.plugin"], ["refmodel/laws/test_laws.py"]])
+def test_runs_that_name_the_laws_get_their_options(words):
+    assert asked_for(words)
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["tests"], ["--pyargs", "refmodel.testing"], ["-p", "refmodel.lawsuit"], ["my_refmodel/lawsuit"]]
+)
+def test_other_runs_do_not(words):
+    assert not asked_for(words)
+
+
+def test_a_project_may_have_options_of_these_names(tmp_path):
+    """Its own conftest adds them; refmodel's plugin, which pytest loads everywhere, leaves them alone."""
+    (tmp_path / "conftest.py").write_text(
+        "def pytest_addoption(parser):\n    parser.addoption('--engine', default='mine')\n    parser.addoption('--examples')\n"
+    )
+    (tmp_path / "test_it.py").write_text("def test_it(request):\n    assert request.config.getoption('--engine') == 'mine'\n")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "-c",
+        os.devnull,
+        "--rootdir",
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from near import nmse
 from public_lists import LISTS, small
+from shares import share
 
 import refmodel
 from refmodel.compare.other_side import compare
@@ -21,7 +22,7 @@ def test_there_are_lists_of_every_architecture():
     assert {arch for arch, *_ in LISTS.values()} == set(refmodel.arch.ARCHITECTURES)
 
 
-@each
+@pytest.mark.parametrize("name", share(LISTS, lambda name: {LISTS[name][0], "Ollama" in name}))
 def test_it_opens_and_runs(name, tmp_path):
     model = refmodel.load(small(name, tmp_path / "m.gguf"))
     assert inconsistencies(model) == []

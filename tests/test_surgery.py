@@ -32,10 +32,14 @@ from refmodel.surgery.runtimes import runners
 TOKENS = [7, 3, 250, 9, 9]
 
 
+def made(arch, folder):
+    """A tiny model, with a prediction block where the architecture has one."""
+    return refmodel.load(tiny.build(folder / "m.gguf", arch, seed=9, **({"n_nextn": 1} if arch in tiny.DELTA else {})))
+
+
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def model(request, tmp_path_factory):
-    shape = {"n_nextn": 1} if request.param in tiny.DELTA else {}
-    return refmodel.load(tiny.build(tmp_path_factory.mktemp("s") / "m.gguf", request.param, seed=9, **shape))
+    return made(request.param, tmp_path_factory.mktemp("s"))
 
 
 @settings(max_examples=examples(5))
@@ -170,8 +174,9 @@ def test_a_part_of_a_split_source_is_never_replaced_by_a_part_of_its_copy(model,
     assert {path: path.read_bytes() for path in parted.file.parts} == before
 
 
-@pytest.mark.parametrize("limit", [Limit(tensors=7), Limit(size=9000), Limit(size=1)])
-def test_a_copy_in_parts_is_one_model_in_parts_no_larger_than_asked(model, tmp_path, limit):
+@pytest.mark.parametrize(("arch", "limit"), diagonal(ARCHITECTURES, [Limit(tensors=7), Limit(size=9000), Limit(size=1)]))
+def test_a_copy_in_parts_is_one_model_in_parts_no_larger_than_asked(arch, limit, tmp_path):
+    model = made(arch, tmp_path)
     route = model.route([1, 0, 2, 2])
     first = routed(model, route, tmp_path / "r.gguf", limit=limit)
     copy = refmodel.load(first)
@@ -183,7 +188,7 @@ def test_a_copy_in_parts_is_one_model_in_parts_no_larger_than_asked(model, tmp_p
         assert sum(t.n_bytes for t in tensors) <= limit.size or len(tensors) == 1
     same_bits(copy.forward(TOKENS), model.forward(TOKENS, route))
     assert copy.file.metadata["refmodel.source.sha256"] == model.file.sha256()
-    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in copy.file.parts}
+    assert {path.name for path in tmp_path.iterdir()} == {"m.gguf", *(path.name for path in copy.file.parts)}
 
 
 def test_the_identity_keeps_the_order_of_tensors(model, tmp_path):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tiny
+from shares import diagonal, name_of
 from test_diff import CALLS, Record
 
 import refmodel
@@ -105,8 +106,7 @@ def test_a_wrong_operation_is_named_and_no_other(name, unknown, tmp_path):
     assert found.is_right("l_out-1")
 
 
-@pytest.mark.parametrize("off", [0.995, 1.005, 1.01])
-@pytest.mark.parametrize("theirs", [REFERENCE, ORACLE, LLAMACPP, FAST], ids=lambda n: n.name)
+@pytest.mark.parametrize(("off", "theirs"), diagonal([0.995, 1.005, 1.01], [REFERENCE, ORACLE, LLAMACPP, FAST]), ids=name_of)
 def test_a_rope_base_half_a_percent_off_is_found_beside_any_rounding(off, theirs, packed):
     wrong = packed.with_hparams(rope=replace(packed.hp.rope, base=packed.hp.rope.base * off))
     found = verdict_on(packed, run_of(wrong, theirs), theirs)

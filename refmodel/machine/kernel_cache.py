@@ -113,8 +113,13 @@ def shared(of_one_process: Any) -> Any:
 
     class Shared(of_one_process):  # type: ignore[misc]
         def save(self, key: Any, data: Any) -> None:
-            with locked(folder() / "lock"):
-                super().save(key, data)
+            try:
+                with locked(folder() / "lock") as alone:
+                    if alone:
+                        remove_unfinished(Path(self._cache_path))
+                    super().save(key, data)
+            except OSError as error:  # a full disk, or a folder that was taken away: it is compiled again by the next run
+                warnings.warn(f"{self._cache_path}: a kernel cannot be kept: {error.strerror or error}", stacklevel=2)
 
         def _data_name(self, number: int) -> str:
             return f"{self._index_name.removesuffix('.nbi')}.{uuid.uuid4().hex[:16]}.nbc"
@@ -128,13 +133,22 @@ def shared(of_one_process: Any) -> Any:
     return Shared
 
 
+def remove_unfinished(kernels: Path) -> None:
+    """Remove what Numba was writing when its process was killed. Whoever calls this holds the lock: nobody writes now."""
+    for path in kernels.glob("*.tmp.*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Wait until no other process holds the lock; a platform or file system without such locks goes on without."""
+def locked(path: Path) -> Iterator[bool]:
+    """Wait until no other process holds the lock; False on a platform or file system without such locks, which goes on without."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
+        alone = False
         with contextlib.suppress(ImportError, OSError):
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+            alone = True
+        yield alone

@@ -149,7 +149,8 @@ class Search:
     def vector(self, seen: Seen, theirs: bool) -> F:
         """The numbers that are compared, theirs or a run's, as one vector; each tap in units of its noise or its size.
 
-        Where a run has another number of tokens, the healthy one's numbers are taken: such effects do not add up with others.
+        Where a run has another number of tokens, the healthy one's numbers are taken: such effects do not add up with others. Where
+        theirs have another size, ours are taken.
         """
         parts = []
         for tap in self.taps():
@@ -158,7 +159,8 @@ class Search:
             healthy = self.healthy.ours[tap]
             ours = seen.ours.get(tap, healthy)
             ours = ours if ours.shape == healthy.shape else healthy
-            x = self.other.taps[tap].reshape(ours.shape) if theirs else ours
+            whole = self.other.taps[tap]
+            x = whole.reshape(ours.shape) if theirs and whole.size == ours.size else ours
             part = compressed(x, tap, self.scale.span)
             parts.append(part / max(float(np.linalg.norm(compressed(self.healthy.ours[tap], tap, self.scale.span))), 1e-30))
         x = np.concatenate(parts) if parts else np.zeros(1)
