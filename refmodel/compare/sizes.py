@@ -13,7 +13,6 @@ from ..dumps.layouts import AS_IS
 from ..forward.taps import in_call
 from .other_side import Remark
 from .placing import FAR, Place, Seen, fit
-from .rows import ratio
 
 LOGITS = "result_output"
 PADDED = 2  # times the vocabulary that a head may have; what decides is whether the columns of both fit
@@ -114,30 +113,22 @@ def too_many(more: Sequence[tuple[Odd, Place]], ours: Mapping[str, Seen]) -> Rem
 
 
 def without_padding(one: Odd, seen: Seen) -> tuple[Odd, Place] | None:
-    """Logits with more columns than the vocabulary has tokens, or fewer, as those that both have; None if these do not fit."""
+    """Logits with more columns than the vocabulary has tokens, as a place of the first ones; None if these do not fit."""
     x, (V,) = one.numbers, seen.shape[1:]
     there = x.shape[-1]
     count = prod(x.shape) // max(there, 1)
-    if there == V or count > seen.fresh or not V / PADDED <= there <= V * PADDED:
+    if count > seen.fresh or not V < there <= V * PADDED:
         return None
-    both, first = min(there, V), seen.fresh - count
-    kept = (seen.rows >= first) & (seen.rows < first + count)
-    a = seen.kept[kept][:, :both].astype(np.float64)
-    b = x.read().reshape(count, there)[seen.rows[kept] - first, :both].astype(np.float64)
-    if not np.isfinite(b).all() or not ratio(float(((a - b) ** 2).sum()), float((a * a).sum())) < FAR:
-        return None
+    first = seen.fresh - count
+    part = replace(x, shape=(count, V), read=lambda: np.ascontiguousarray(x.read().reshape(count, there)[:, :V]))
     place = Place(one.tap, (), first, count, AS_IS, None, np.nan)
-    if there > V:
-        part = replace(x, shape=(count, V), read=lambda: np.ascontiguousarray(x.read().reshape(count, there)[:, :V]))
-        return replace(one, numbers=part), place
-    at = (np.arange(count)[:, None] * V + np.arange(there)).ravel()
-    return replace(one, numbers=replace(x, shape=(count, V), at=at, read=lambda: x.read().ravel())), place
+    return (replace(one, numbers=part), place) if fit(part.read(), place, seen) < FAR else None
 
 
 def padded(one: Odd, seen: Seen) -> Remark:
     """The remark on logits of another number of columns."""
     return Remark(
         "vocabulary-size",
-        f"{one.own} has {one.numbers.shape[-1]} columns, the vocabulary {seen.shape[-1]} tokens, as where a head is padded; the "
-        "columns that both have are compared",
+        f"{one.own} has {one.numbers.shape[-1]} columns, the vocabulary {seen.shape[-1]} tokens: a padded head; the columns after "
+        "the vocabulary are left out",
     )
