@@ -3,16 +3,30 @@
 from collections import Counter
 from html.parser import HTMLParser
 
+import numpy as np
 import tiny
+from diagnosing import dumped, written
 from test_diff import Record
+from typer.testing import CliRunner
 
 import refmodel
+from refmodel.cli import app
+from refmodel.commands.engine import engine_of
+from refmodel.commands.golden import again
 from refmodel.compare.diff import diff
+from refmodel.compare.golden import Golden
+from refmodel.compare.golden_check import checked
 from refmodel.compare.other_side import Other
 from refmodel.compare.verdict import judge
+from refmodel.faults.diagnosis.diagnosis import diagnose
+from refmodel.faults.fault import Engine
+from refmodel.faults.library import FAULTS
 from refmodel.forward.taps import in_call
-from refmodel.numerics import REFERENCE
+from refmodel.numerics import NUMPY, REFERENCE
+from refmodel.report.diagnosis_page import diagnosis_page
 from refmodel.report.diff_page import Compared
+from refmodel.report.golden_page import golden_page
+from refmodel.report.page import Page
 
 VOID = {"meta", "link", "input", "br", "image"}
 
@@ -41,6 +55,25 @@ def compared(folder, calls, faults, route="", **shape) -> Compared:
     silent = lambda name: None
     result = diff(model, calls, record, chosen, REFERENCE, "", silent)
     return Compared(model, chosen, result, judge(model, chosen, other, silent), other, "reference")
+
+
+def diagnosed(folder) -> Page:
+    """The diagnosis of a tiny model with a fault, from the output of each block."""
+    model, calls = refmodel.load(tiny.build(folder / "d.gguf", "qwen35")), [[5, 6, 7, 8, 9, 17, 41, 3, 11, 12]]
+    library = [FAULTS["q-gate-halves"], FAULTS["delta-heads-grouped"]]
+    broken = library[0].on(Engine(model, NUMPY))
+    other = dumped(model, written(broken, calls, "hidden", 0.0, np.random.default_rng(1)), calls)
+    return diagnosis_page(diagnose(model, other, library, lambda name: None), model, other)
+
+
+def checked_golden(folder) -> Page:
+    """Float32 against a golden in float64 of a tiny model, with the output of each block."""
+    model, path, ids = tiny.build(folder / "g.gguf", "llama", seed=2), folder / "g.safetensors", "5,6,7,8"
+    run = CliRunner().invoke
+    run(app, ["golden", "record", str(model), "--tokens", ids, "--filter", "l_out", "-o", str(path)], catch_exceptions=False)
+    golden, loaded = Golden(path), refmodel.load(model)
+    engine = engine_of("", "reference", None, "", "", None)
+    return golden_page(checked(golden, loaded, again(engine, golden, loaded, folder), engine.here))
 
 
 class Read(HTMLParser):

@@ -12,6 +12,7 @@ from refmodel.model.model import Model
 from refmodel.numerics import numerics_of
 from refmodel.serve.answer import Desk
 from refmodel.serve.app import Door
+from refmodel.serve.callers import Callers
 from refmodel.serve.limits import Limits
 from refmodel.serve.served import Served
 from refmodel.serve.server import listening
@@ -28,7 +29,7 @@ class Running:
     def __init__(self, model: Model, numerics: str, limits: Limits, key: str) -> None:
         self.desk, self.at = Desk(), listening("127.0.0.1", 0)
         self.worker = Worker(model, numerics_of(numerics), limits, self.desk.post)
-        self.door = Door(Served("austen", model, CHATML, limits), self.worker, self.desk, key)
+        self.door = Door(Served("austen", model, CHATML, limits), self.worker, self.desk, key, Callers())
         config = uvicorn.Config(self.door.app(), log_level="critical", lifespan="on", ws="none", timeout_graceful_shutdown=2)
         self.server, self.port = uvicorn.Server(config), self.at.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -65,5 +66,5 @@ def alone(
 
 def post(path: str, body: bytes) -> bytes:
     """A request as a client of few words sends it."""
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body

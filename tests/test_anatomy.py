@@ -12,7 +12,7 @@ from refmodel.cli import app
 from refmodel.errors import SweepError
 from refmodel.model.route import Route
 from refmodel.numerics import numerics_of
-from refmodel.report.sweep_plots import gain_map
+from refmodel.report.sweep_page import gain_map
 from refmodel.sweep.anatomy import anatomy, cosines, entropy
 from refmodel.sweep.ledger import Sweep
 from refmodel.sweep.results import Result, Results
@@ -82,10 +82,10 @@ def test_other_questions_are_not_compared():
 
 def test_the_map_has_each_window_at_its_place():
     gains = gain_map(found("a", GOOD), "nll")
-    assert gains[0, 0] == 0
-    assert 0.8 < gains[0, 1] < 1.2
-    assert -1.2 < gains[1, 3] < -0.8
-    assert np.isnan(gains[0, 2])
+    assert gains.shape == (3, 3)
+    assert 0.8 < gains[0, 0] < 1.2
+    assert -1.2 < gains[1, 2] < -0.8
+    assert np.isnan(gains[0, 1])
 
 
 def test_pictures_and_the_trial_of_two_files(tmp_path):

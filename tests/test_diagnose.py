@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny
 from diagnosing import dumped, written
+from report_pages import Read
 from small_faults import FAULTS as SMALL
 from small_faults import Engine as Sick
 from typer.testing import CliRunner
@@ -140,8 +141,18 @@ def test_the_command(model, tmp_path):
         arrays = written(one, CALLS, "hidden", 0.0, np.random.default_rng(1))
         np.savez(path, **{name: x.read() for name, x in arrays.items()})
     words = ["diagnose", str(model.path), "--tokens", ",".join(map(str, CALLS[0])), "--json", "--against"]
-    done = CliRunner().invoke(app, [*words, str(theirs)])
+    report = tmp_path / "report.html"
+    done = CliRunner().invoke(app, [*words, str(theirs), "--html", str(report)])
     said = json.loads(done.stdout)
+    read = Read(report.read_text())
+    assert not read.unclosed
+    assert not read.twice
+    assert [text for _, text in read.all("p", cls="verdict bad")] == ["FAULT: F10 q-gate-halves"]
+    assert set(said["hypotheses"][0]["fix"]) < {text for _, text in read.all("td")}
+    (depth,) = [json.loads(text) for _, text in read.all("script", type="application/json")]
+    before, after, allowed = (series["values"] for series in depth["series"])
+    assert (np.argmax(before), len(before)) == (said["block"], 5)
+    assert after[2] < allowed[2] < before[2]
     assert (done.exit_code, said["verdict"], said["hypotheses"][0]["ids"]) == (1, "fault", ["F10"])
     assert said["hypotheses"][0]["residual"] < 1e-9 < said["hypotheses"][0]["residual_before"]
     assert (said["block"], said["operation"]) == (2, None)

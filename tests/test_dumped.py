@@ -18,6 +18,7 @@ from refmodel.compare.reach import unreached
 from refmodel.compare.rounding import judged
 from refmodel.compare.where import first, in_words, wrong_blocks
 from refmodel.dumps.dump import Dump, Numbers
+from refmodel.errors import DumpError
 from refmodel.forward.taps import in_call
 from refmodel.numerics import REFERENCE
 
@@ -39,7 +40,8 @@ def recorded(model, ids=IDS, numerics="reference"):
 
 
 def dump(arrays, calls=None):
-    return Dump(Path("run"), "arrays", {k: Numbers(x.shape, "F32", lambda x=x: x) for k, x in arrays.items()}, calls)
+    of = lambda x: Numbers(x.shape, "F16" if x.dtype == np.float16 else "F32", lambda: x)
+    return Dump(Path("run"), "arrays", {k: of(x) for k, x in arrays.items()}, calls)
 
 
 def found_in(model, arrays, ids=IDS):
@@ -248,6 +250,77 @@ def test_the_json_of_diff(models, tmp_path):
     assert done.returncode == 2
     assert json.loads(done.stdout)["remarks"][0]["code"] == "nothing-compared"
     assert "nothing was compared" in done.stderr
+
+
+def wider(x, columns):
+    return np.pad(x, ((0, 0), (0, columns)), constant_values=-np.inf)
+
+
+# what a harness does with the rows and columns -> how, from a run of IDS and one with an EOS more; the remark; is it right?
+SIZES = {
+    "a token more at the end": (lambda run, more: layers(more) | {"logits": more["result_output"]}, ["positions"], True),
+    "the same, the last row only": (lambda run, more: {"logits": more["result_output"][-1]}, ["other-tokens"], True),
+    "the first rows only": (lambda run, more: {"logits": run["result_output"][:4]}, ["positions"], True),
+    "a padded head": (lambda run, more: {"logits": wider(run["result_output"], 49)}, ["vocabulary-size"], True),
+    "a head without its last rows": (lambda run, more: {"logits": run["result_output"][:, :-3]}, ["vocabulary-size"], True),
+    "two per cent": (lambda run, more: {"logits": run["result_output"] * 1.02}, ["scaled"], False),
+    "truncated, not rounded": (lambda run, more: {"logits": truncated(run["result_output"])}, [], True),
+    "half probabilities": (lambda run, more: {"probs": soft_max(run["result_output"]).astype(np.float16)}, ["probabilities"], True),
+    "another head": (lambda run, more: {"logits": wider(run["result_output"][:, ::-1], 49)}, None, False),
+}
+
+
+def truncated(x):
+    return (np.ascontiguousarray(x, np.float32).view(np.uint32) & 0xFFFF0000).view(np.float32)
+
+
+def soft_max(x):
+    e = np.exp(x.astype(np.float64))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_other_sizes_and_scales_are_compared_where_they_fit(name, models):
+    model, (made, remarks, right) = models["llama"], SIZES[name]
+    arrays = made(recorded(model), recorded(model, [*IDS, model.n_vocab - 1]))
+    if remarks is None:
+        with pytest.raises(DumpError, match="another model"):
+            found_in(model, arrays)
+        return
+    verdict, other = found_in(model, arrays)
+    assert (codes(other), verdict.word != "wrong") == (remarks, right), verdict.first
+
+
+def test_arrays_without_a_call_are_of_the_call_that_they_fit(models):
+    """The logits of the last step under the name of the first, and the rows of all calls in one array."""
+    model, calls = models["llama"], [IDS[:6], IDS[6:7], IDS[7:]]
+    run = recorded(model)
+    arrays = layers(run) | {"logits": run["result_output"][-1]}
+    other = of_dump(model, dump(arrays), calls, model.route())
+    assert codes(other) == []
+    assert set(other.taps) == {f"l_out-{i}{call}" for i in range(3) for call in ("", "@1", "@2")} | {"result_output@2"}
+    assert judged(model, model.route(), other, lambda name: None).word != "wrong"
+    arrays["layer_1"] = arrays["layer_1"] * np.where(np.arange(len(IDS)) == 6, 1.1, 1)[:, None]
+    other = of_dump(model, dump(arrays), calls, model.route())
+    assert judged(model, model.route(), other, lambda name: None).first.name == "l_out-1@1"
+
+
+def test_another_token_in_the_middle_is_seen_in_the_embeddings(models):
+    """A window hides it from the last tokens, whose numbers are the same."""
+    model = models["gemma3"]
+    run = recorded(model, [*IDS[:3], 30, *IDS[4:]])
+    verdict, other = found_in(model, {"embed": run["inp_scaled"], "layer_0": run["l_out-0"]})
+    assert (verdict.word, codes(other)) == ("equal", ["other-tokens"])
+
+
+def test_llama_cpps_table_of_gelu_is_a_rounding(models):
+    run = recorded(models["gemma3"], numerics="llamacpp")
+    verdict, other = found_in(models["gemma3"], run)
+    assert (verdict.word, codes(other)) == ("explained", [])
+    broken = {
+        name: x * (1 + 3e-2 * np.sin(np.arange(x.size)).reshape(x.shape)) if "geglu-1" in name else x for name, x in run.items()
+    }
+    assert found_in(models["gemma3"], broken)[0].first.name == "ffn_geglu-1"
 
 
 def test_chunks_are_calls(models, tmp_path):

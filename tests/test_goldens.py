@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 from near import same_bits
+from report_pages import Read
 from shares import share
 from test_cli import refmodel as command
 from test_golden import MODELS, of_name
@@ -243,10 +244,16 @@ def test_the_commands(small, tmp_path):
     assert "numerics oracle" in command("golden", "show", path).stdout
     done = command("golden", "check", path, "--model", small)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "SAME BITS")
-    done = command("golden", "check", path, "--model", small, "--numerics", "reference", "--json")
-    report = json.loads(done.stdout)
+    html = tmp_path / "g.html"
+    done = command("golden", "check", path, "--model", small, "--numerics", "reference", "--json", "--html", html)
+    report, read = json.loads(done.stdout), Read(html.read_text())
+    assert not read.unclosed
+    assert not read.twice
+    assert [text for _, text in read.all("p", cls="verdict good")] == ["WITHIN the recorded noise"]
+    assert {row["name"] for row in report["rows"]} <= {text for _, text in read.all("th", scope="row")}
     assert (done.returncode, report["verdict"], report["same_bits"], len(report["rows"])) == (0, "within", False, 8)
-    assert command("golden", "check", path, "--model", small, "--numerics", "reference", "--strict").returncode == 1
+    done = command("golden", "check", path, "--model", small, "--numerics", "reference", "--strict", "--md")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (1, "**WITHIN the recorded noise**")
 
 
 def test_an_update_shows_what_changes_and_asks(small, tmp_path):
@@ -287,6 +294,7 @@ def test_what_is_wrong_with_the_words_is_one_line(small, tmp_path, golden):
         ((*check, path, "--model", golden / "models" / "llama.gguf"), "was recorded of another file"),
         ((*check, path, "--model", small, "--rounds", "f8"), "expected one of"),
         ((*check, path, "--model", small, "--against", golden / "dumps" / "kld.bin"), "dump"),
+        ((*check, path, "--model", small, "--update", "--md"), "leave out --html"),
         (("golden", "show", small), "not a readable golden"),
     ):
         done = command(*words)

@@ -15,6 +15,7 @@ from refmodel.errors import FileError
 from refmodel.laws.cases import cases
 from refmodel.laws.engine import OURS, Engine, engine_of, of_numerics
 from refmodel.laws.laws import LAWS, Case
+from refmodel.laws.plugin import asked_for
 
 ADAPTERS = Path(__file__).parent / "adapters"
 
@@ -96,3 +97,39 @@ def test_transformers_keeps_the_laws(form, hf_python):
     done = under_pytest("--engine", str(ADAPTERS / "transformers.py"), "--examples", "20", **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "13 passed, 2 skipped" in done.stdout
+
+
+@pytest.mark.parametrize("words", [["--pyargs", "refmodel.laws"], ["-p", "refmodel.laws.plugin"], ["refmodel/laws/test_laws.py"]])
+def test_runs_that_name_the_laws_get_their_options(words):
+    assert asked_for(words)
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["tests"], ["--pyargs", "refmodel.testing"], ["-p", "refmodel.lawsuit"], ["my_refmodel/lawsuit"]]
+)
+def test_other_runs_do_not(words):
+    assert not asked_for(words)
+
+
+def test_a_project_may_have_options_of_these_names(tmp_path):
+    """Its own conftest adds them; refmodel's plugin, which pytest loads everywhere, leaves them alone."""
+    (tmp_path / "conftest.py").write_text(
+        "def pytest_addoption(parser):\n    parser.addoption('--engine', default='mine')\n    parser.addoption('--examples')\n"
+    )
+    (tmp_path / "test_it.py").write_text("def test_it(request):\n    assert request.config.getoption('--engine') == 'mine'\n")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "-c",
+        os.devnull,
+        "--rootdir",
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr

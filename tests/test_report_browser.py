@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from report_pages import checked_golden, diagnosed
 from test_report import evil_page
 
 from refmodel.report.html import as_html
@@ -84,14 +85,14 @@ def opened(browser, path: Path, size: str):
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
-    made = {"large": large_page(), "evil": evil_page()}
+    made = {"large": large_page(), "evil": evil_page(), "diagnosis": diagnosed(folder), "golden": checked_golden(folder)}
     for name, page in made.items():
         (folder / f"{name}.html").write_bytes(as_html(page))
     return folder
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", ["large", "evil"])
+@pytest.mark.parametrize("name", ["large", "evil", "diagnosis", "golden"])
 def test_a_page_is_quiet_fits_and_can_be_read_by_everybody(browser, files, name, size):
     page, said = opened(browser, files / f"{name}.html", size)
     data = [text for text in said if not text.startswith("data:")]

@@ -61,8 +61,9 @@ def test_a_sweep_shows_every_window_and_every_route(model, tmp_path):
     rows = [json.loads(line) for line in run("sweep", "show", ledger, "--jsonl")[1].splitlines()]
     assert run("sweep", "show", ledger, "--html", report) == (0, "")
     read = page(report)
-    heat, points = [json.loads(text) for _, text in read.all("script", type="application/json")]
+    heat, bars, points = [json.loads(text) for _, text in read.all("script", type="application/json")]
     base = rows[0]["scores"]["nll"]
+    assert bars["series"][0]["values"] == [heat["values"][i][i] for i in range(3)]
     assert len(points["at"]) == len(rows) - 1
     for row in rows[1:]:
         found = heat["values"][row["dup_start"]][row["dup_end"] - 1]

@@ -18,6 +18,8 @@ import refmodel
 from refmodel.cli import app
 from refmodel.errors import RefmodelError, SweepError
 from refmodel.model.route import Route
+from refmodel.numerics import NUMPY
+from refmodel.sweep.anatomy import anatomy
 from refmodel.sweep.leases import alive, me
 from refmodel.sweep.ledger import Job, Outcome, Sweep, made, opened
 from refmodel.sweep.probes.text import text_probe
@@ -315,3 +317,53 @@ def test_held_out_questions_are_asked_of_the_finalists_only(model_path, text_fil
     found = [line for line in lines(ledger) if len(line["scores"]) == 2]
     assert {"blocks:0,0", figures["verdicts"][0]["route"]} <= {line["route"] for line in found}
     assert sweep(*words, "--held-out", f"kl:{other}")[0] == 2
+
+
+def test_a_race_that_goes_on_in_full_asks_only_what_is_missing(tmp_path):
+    """Some of fifteen windows leave early; then all meet all questions, each once, with the scores of a full sweep."""
+    model, text = tiny.build(tmp_path / "m.gguf", "llama", n_layer=5), tmp_path / "t.txt"
+    text.write_text(" ".join(TEXT.split()[k % 7 :: 1 + k % 3][n] for k in range(12) for n in range(5)))
+    words = ("--probe", f"nll:{text}", "--numerics", "numpy", "--json")
+    raced, whole = tmp_path / "race.db", tmp_path / "full.db"
+    status, out = sweep(model, "--all", *words, "-o", raced)
+    rungs = json.loads(out)["rungs"]
+    assert (status, rungs[0]["routes"]) == (0, 15)
+    assert rungs[-1]["routes"] < 15
+    assert sweep(model, "--all", "--full", *words, "-o", raced)[0] == 0
+    assert sweep(model, "--all", "--full", *words, "-o", whole)[0] == 0
+    with opened(raced) as one, opened(whole) as other:
+        a, b, asked = results(one), results(other), one.answers()
+    assert {row.route: row.scores for row in a.rows} == {row.route: row.scores for row in b.rows}
+    assert sum(answer["n"] for answer in asked) == b.about.probes["nll"]["questions"] * len(b.rows)
+
+
+def test_a_prior_lets_the_windows_start_that_turn_least(tmp_path, text_file):
+    model, ledger = tiny.build(tmp_path / "m.gguf", "llama", n_layer=5), tmp_path / "l.db"
+    words = ("--all", "--probe", f"nll:{text_file}", "--numerics", "numpy", "-o", ledger, "--json")
+    status, out = sweep(model, *words, "--prior", "0.4")
+    figures = json.loads(out)
+    assert (status, figures["routes"], figures["not_started"]) == (0, 1 + 6, 9)
+    loaded = refmodel.load(model)
+    angles = anatomy(loaded, loaded.tokenizer.encode(text_file.read_text(), add_special=True, parse_special=False), NUMPY).angles
+    with opened(ledger) as base:
+        started = [row.window for row in results(base).rows if not row.route.is_identity]
+    assert max(angles[w] for w in started) < min(angles[w] for w in every_window(5) if w not in started)
+    assert sweep(model, *words, "--prior", "0.4", "--full")[0] == 2
+
+
+def test_an_engine_that_is_none_is_one_line(model_path, text_file, tmp_path):
+    words = (model_path, "--all", "--probe", f"nll:{text_file}", "-o", tmp_path / "l.db")
+    assert sweep(*words, "--engine", "dask")[0] == 2
+    assert sweep(*words, "--address", "auto")[0] == 2
+    assert not (tmp_path / "l.db").exists()
+
+
+def test_parquet_has_the_lines_of_jsonl(model_path, text_file, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="no Parquet is written: pip install 'refmodel[parquet]'")
+    ledger, file = tmp_path / "l.db", tmp_path / "l.parquet"
+    assert sweep(model_path, "--all", "--probe", f"nll:{text_file}", "-o", ledger, "--numerics", "numpy")[0] == 0
+    assert sweep("show", ledger, "--parquet", file)[0] == 0
+    lines = [json.loads(line) for line in sweep("show", ledger, "--jsonl")[1].splitlines()]
+    table = parquet.read_table(file).to_pylist()
+    assert [row["route"] for row in table] == [line["route"] for line in lines]
+    assert [row["seconds"] for row in table] == [line["seconds"] for line in lines]

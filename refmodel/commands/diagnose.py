@@ -31,6 +31,7 @@ from .options import (
     profile_of,
     token_ids,
 )
+from .pages import Html, Md, Png, Reports, reports_of
 
 if TYPE_CHECKING:
     from ..compare.other_side import Other
@@ -64,9 +65,13 @@ def diagnose(
     special: Special = False,
     threads: Threads = None,
     as_json: AsJson = False,
+    html: Html = None,
+    md: Md = False,
+    png: Png = None,
 ) -> None:
     """Name the fault that explains another program's numbers: the evidence, our code that does it right, and how sure that is."""
     use(threads)
+    reports = reports_of(html, md, png, as_json, [Path(model), Path(against)])
     loaded = model_of(model)
     if of_model(against):
         raise RefmodelError(
@@ -78,7 +83,7 @@ def diagnose(
     calls = calls_of(token_ids(loaded, prompt, tokens, special), decode, chunks) if asks else None
     asked = Asked(loaded, None, profile_of(profile) if profile else None, llama_of(llama_lib, llama_python))
     with tempfile.TemporaryDirectory(prefix="refmodel-") as folder:
-        raise typer.Exit(answer(asked, against, route, calls, Path(folder), names, suggest, as_json))
+        raise typer.Exit(answer(asked, against, route, calls, Path(folder), names, suggest, as_json, reports))
 
 
 def answer(
@@ -90,12 +95,14 @@ def answer(
     names: Path | None,
     suggest: bool,
     as_json: bool,
+    reports: Reports,
 ) -> int:
     """Diagnose and print. Returns the exit status: 0 if nothing is wrong, else 1."""
     from ..faults.diagnosis.diagnosis import HEALTHY, diagnose
     from ..faults.library import FAULTS
     from ..numerics import REFERENCE
     from ..report import diagnosis as show
+    from ..report.diagnosis_page import diagnosis_page
     from ..report.progress import watching
 
     other = recorded(asked, against, route, calls, folder, names)
@@ -105,8 +112,9 @@ def answer(
     telling = telling_apart(asked.model, other, found) if suggest else None
     if as_json:
         out.json(show.as_json(found, telling))
-    else:
+    elif not reports.md:
         out.print(show.in_words(found, telling), soft_wrap=True)
+    reports.give(lambda: diagnosis_page(found, asked.model, other, telling))
     return 0 if found.verdict == HEALTHY else 1
 
 

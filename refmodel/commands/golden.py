@@ -33,9 +33,11 @@ from .options import (
     token_ids,
     whole_numbers,
 )
+from .pages import Html, Md, Png, Reports, reports_of
 
 if TYPE_CHECKING:
     from ..compare.golden import Golden
+    from ..compare.golden_check import Checked
     from ..compare.other_side import Other
     from ..model.model import Model
 
@@ -139,13 +141,18 @@ def check(
     yes: Annotated[bool, typer.Option("--yes", help="With --update: do not ask.")] = False,
     threads: Threads = None,
     as_json: AsJson = False,
+    html: Html = None,
+    md: Md = False,
+    png: Png = None,
 ) -> None:
     """Let an engine compute what a golden has, and compare. A golden of something else is refused, with the reason."""
     use(threads)
     from ..compare.golden import Golden
     from ..compare.golden_check import check_same, checked
-    from ..report import golden as show
 
+    reports = reports_of(html, md, png, as_json, [golden, Path(model), Path(against)])
+    if update and reports:
+        raise GoldenError("--update writes a new golden; leave out --html, --md and --png")
     engine = engine_of(against, numerics, llama_lib, llama_python, profile, names)
     known = Golden(file_of(str(golden)))
     loaded = model_of(model)
@@ -156,12 +163,21 @@ def check(
             check_same(known, loaded, other)
             raise typer.Exit(renewed(engine, known, loaded, other, yes, as_json))
         result = checked(known, loaded, other, engine.here, rounds)
+    raise typer.Exit(told(result, strict, as_json, reports))
+
+
+def told(result: "Checked", strict: bool, as_json: bool, reports: Reports) -> int:
+    """Print how an engine does, and give the reports. Returns the exit status: 1 if it is out."""
+    from ..report import golden as show
+    from ..report.golden_page import golden_page
+
     if as_json:
         out.json(show.checked_json(result, strict))
-    else:
+    elif not reports.md:
         out.print(show.checked_table(result))
         out.print(show.checked_lines(result), markup=False, soft_wrap=True)
-    raise typer.Exit(0 if result.within and (result.same_bits or not strict) else 1)
+    reports.give(lambda: golden_page(result, strict))
+    return 0 if result.within and (result.same_bits or not strict) else 1
 
 
 def check_rounds(words: str) -> None:

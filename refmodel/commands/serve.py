@@ -19,6 +19,16 @@ CALLS = [[0], [0] * 7, [0] * 8]  # one token, a few, many: what a batch will hav
 SWITCH = 0.0005  # seconds after which the thread that computes lets the one that answers go on
 
 
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(help="Another name under which clients reach it, or * for any; may be given again.", metavar="NAME"),
+]
+Cors = Annotated[
+    list[str] | None,
+    typer.Option(help="A web page that may ask, such as http://localhost:3000; may be given again.", metavar="ORIGIN"),
+]
+
+
 def serve(
     model: ModelPath,
     host: Annotated[str, typer.Option(help="The address to listen on. 0.0.0.0 is every one of this machine.")] = LOCAL[0],
@@ -32,15 +42,17 @@ def serve(
     seconds: Annotated[float, typer.Option(min=0.1, help="At most this long for one request.")] = 600,
     patience: Annotated[float, typer.Option(min=0.1, help="Seconds that a client may take to send, or to read a piece.")] = 30,
     api_key: Annotated[str, typer.Option(envvar="REFMODEL_API_KEY", help="Only requests with this key are answered.")] = "",
+    allow_host: AllowHost = None,
+    cors: Cors = None,
     chat_template: Annotated[
         str, typer.Option(help="A template's name in the file, chatml, a file, or Jinja itself.", metavar="NAME")
     ] = "",
     threads: Threads = None,
 ) -> None:
     """Answer OpenAI's and llama-server's requests over HTTP, each under a route of its own."""
-    if missing := [module for module in NEEDED if importlib.util.find_spec(module) is None]:
-        raise RefmodelError(f"serve needs {' and '.join(missing)}: pip install 'refmodel[serve]'")
+    check_installed()
     use(threads)
+    from ..serve.callers import Callers
     from ..serve.limits import Limits
     from ..serve.served import Served
     from ..serve.server import listening
@@ -59,4 +71,13 @@ def serve(
         err.print("warning: anyone who reaches this address may ask; --api-key closes it", style="yellow")
     sys.setswitchinterval(SWITCH)
     where = f"http://{f'[{host}]' if ':' in host else host}:{at.getsockname()[1]}"
-    answer(served, policy, at, api_key, lambda: err.print(f"{served.name} listens on {where}; Ctrl-C ends", soft_wrap=True))
+    callers = Callers.of([host, *(allow_host or ())], cors or ())
+    answer(
+        served, policy, at, api_key, callers, lambda: err.print(f"{served.name} listens on {where}; Ctrl-C ends", soft_wrap=True)
+    )
+
+
+def check_installed() -> None:
+    """RefmodelError if a package that a server needs is not there."""
+    if missing := [module for module in NEEDED if importlib.util.find_spec(module) is None]:
+        raise RefmodelError(f"serve needs {' and '.join(missing)}: pip install 'refmodel[serve]'")

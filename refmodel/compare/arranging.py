@@ -11,10 +11,12 @@ from ..dumps.layouts import orders
 from ..dumps.map_file import Rule
 from ..dumps.names import BLOCK, STATES, Name, taken_apart
 from ..errors import DumpError
+from ..forward.taps import in_call
 from ..model.model import Model
 from ..model.route import Route
 from .other_side import Remark
 from .placing import CLEARLY, CLOSE, FAR, Place, Seen, candidates, fit, placed, probed
+from .sizes import Odd, of_other_size
 from .verdict import stem
 
 OURS = re.compile(r"(?P<stem>.+?)-(?P<block>\d+)(?P<count>#\d+)?(?:@(?P<call>\d+))?")
@@ -39,16 +41,18 @@ class Arranged:
     ours     our taps of those tokens
     found    what has a place
     unknown  names that say nothing
-    odd      (name, tap, array) of those whose size does not fit their tap
+    odd      those whose size does not fit their tap
     absent   (name, array, name taken apart) of those whose tap this model does not have
+    remarks  on sizes that are not those of the taps
     """
 
     calls: Sequence[Sequence[int]]
     ours: Mapping[str, Seen]
     found: list[Found] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
-    odd: list[tuple[str, str, Numbers]] = field(default_factory=list)
+    odd: list[Odd] = field(default_factory=list)
     absent: list[tuple[str, Numbers, Name]] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
 
     @property
     def misfit(self) -> float:
@@ -74,17 +78,41 @@ def arrange(model: Model, dump: Dump, calls: Sequence[Sequence[int]], route: Rou
         if not taps:
             out.absent += [(own, numbers, name)] * bool(name.stems)
             out.unknown += [own] * (not name.stems)
-        elif place := best(numbers, taps, ours, model, rule):
-            out.found.append(Found(own, numbers, name, place, rule))
+        elif place := best(numbers, [*taps, *in_later_calls(own, taps, calls, ours)], ours, model, rule):
+            out.found.append(Found(own, numbers, replace(name, call=call_of(place.tap)), place, rule))
         else:
-            out.odd.append((own, taps[0], numbers))
+            out.odd.append(Odd(own, taps[0], numbers))
+    with_other_sizes(out)
     used = {id(f.rule) for f in out.found}
     for rule in rules:
-        if id(rule) not in used and not any(rule.tap_of(own) for own, _, _ in out.odd):
+        if id(rule) not in used and not any(rule.tap_of(one.own) for one in out.odd):
             raise DumpError(
                 f"--map: {rule.pattern.pattern!r} matches no array of {dump.path}; it has {', '.join(list(dump.arrays)[:6])}"
             )
     return out
+
+
+def with_other_sizes(kept: Arranged) -> None:
+    """Give the arrays of another size the places that they have after all, and remark on them."""
+    found, kept.remarks = of_other_size(kept.odd, kept.ours, kept.calls)
+    placed_now = {one.own.partition(", call ")[0] for one, _ in found}
+    kept.odd = [one for one in kept.odd if one.own not in placed_now]
+    for one, place in found:
+        match = OURS.fullmatch(one.tap)
+        name = Name((stem(one.tap),), int(match["block"]) if match else None, call_of(one.tap), one.own)
+        kept.found.append(Found(one.own, one.numbers, name, place))
+
+
+def in_later_calls(own: str, taps: Sequence[str], calls: Sequence[Sequence[int]], ours: Mapping[str, Seen]) -> list[str]:
+    """The same taps in the later calls, the last call first, for a name that says no call: it may be of the last step."""
+    if any("@" in tap for tap in taps) or taken_apart(own).call:
+        return []
+    return [tap for k in range(len(calls) - 1, 0, -1) for first in taps if (tap := in_call(first, k)) in ours]
+
+
+def call_of(tap: str) -> int:
+    """The call that a tap is of."""
+    return int(tap.partition("@")[2] or 0)
 
 
 def each(dump: Dump, n_position: int) -> Iterator[tuple[str, Numbers]]:
@@ -204,7 +232,7 @@ def off_tokens(kept: Arranged) -> list[Remark]:
         if not ours.by_token or f.numbers.at is not None or f.numbers.log or f.place.count in (0, 1) or (f.rule and f.rule.tokens):
             continue
         array, short = f.numbers.read(), f.place.count < ours.fresh
-        fits = {shift: fit(array, f.place, ours, shift) for shift in (-1, 0, 1)}
+        fits = {shift: fit(array, f.place, ours, shift) for shift in {-1, 0, 1, f.place.first}}  # the last: its first tokens
         shift = min(fits, key=lambda s: fits[s] if np.isfinite(fits[s]) else np.inf)
         if shift and fits[shift] < FAR and not fits[0] <= max(CLOSE, fits[shift] * CLEARLY):
             f.place = replace(f.place.shifted(shift, ours.fresh), fit=fits[shift])

@@ -10,6 +10,7 @@ from ..forward.taps import in_call
 from ..model.model import Model
 from ..model.route import Route
 from ..model.session import run_calls
+from ..notebook import html_of
 from ..numerics import Numerics
 from .by_token import Choices, likeliest, token_errors
 from .rows import LogitRow, Row, compare, compare_logits, squeezed, without_figures
@@ -30,6 +31,10 @@ class Diff:
     logits: list[LogitRow]
     choices: list[Choices] = field(default_factory=list)
     errors: Mapping[str, F] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str | None:
+        """As a notebook shows it."""
+        return html_of(self)
 
 
 class Anchored:

@@ -23,7 +23,7 @@ from .diff import has_draft
 from .other_side import ALL, Other, Remark, recorded
 from .placing import Place, Seen
 from .rounding import significant_bits
-from .sanity import LOGITS, about_arrays, about_logits, with_tokens
+from .sanity import LOGITS, about_arrays, about_logits, special, with_tokens
 from .views import View, log_probabilities, of_rows, printed
 
 
@@ -80,7 +80,9 @@ def of_dump(model: Model, dump: Dump, calls: Sequence[Sequence[int]] | None, rou
     remarks += said
     kept, said = with_tokens(model, kept, lambda other: arrange(model, dump, other, route, rules))
     check_sizes(dump, kept)
-    remarks += said + reordered(model, kept, len(route.layers)) + about_arrays(dump, kept) + about_logits(model, kept)
+    remarks += (
+        said + kept.remarks + reordered(model, kept, len(route.layers)) + about_arrays(dump, kept) + about_logits(model, kept)
+    )
     remarks += without_place(dump, kept)
     found = check_once(dump, kept)
     return Other(
@@ -169,9 +171,7 @@ def flat(calls: Sequence[Sequence[int]]) -> list[int]:
 
 def differing(model: Model, given: Sequence[int], theirs: Sequence[int]) -> Remark:
     """The remark on a dump that says it ran other tokens than the given ones."""
-    from .sanity import bos_of
-
-    bos = bos_of(model)
+    bos = special(model, "bos")
     if bos is not None and (list(theirs) == [bos, *given] or [bos, *theirs] == list(given)):
         word = "a BOS more than the given ids" if len(theirs) > len(given) else "no BOS, which the given ids have"
         return Remark("bos", f"the dump says that it ran {word}; its own tokens are compared: give both programs the same ids")
@@ -220,9 +220,9 @@ def token_of(dump: Dump, word: int | bytes, index: Mapping[int | bytes, int]) ->
 def check_sizes(dump: Dump, kept: Arranged) -> None:
     """DumpError if the sizes are those of another model: most arrays do not fit their taps."""
     if kept.odd and len(kept.odd) >= len(kept.found):
-        own, tap, x = kept.odd[0]
+        one, shape = kept.odd[0], kept.ours[kept.odd[0].tap].shape
         raise DumpError(
-            f"{dump.path}: {own} has shape {list(x.shape)}, where {tap} of this model has {list(kept.ours[tap].shape)}; it is a "
+            f"{dump.path}: {one.own} has shape {list(one.numbers.shape)}, where {one.tap} of this model has {list(shape)}; it is a "
             "dump of another model, or of other tokens"
         )
 
@@ -235,8 +235,9 @@ def check_once(dump: Dump, kept: Arranged) -> dict[str, Found]:
         if tap in out:
             raise DumpError(f"{dump.path}: {out[tap].own} and {f.own} are both {tap}; keep one, or say with --map what they are")
         out[tap] = f
-    for own, tap, x in kept.odd:
-        out.setdefault(tap, Found(own, x, kept.found[0].name, Place(tap, (), 0, 0, "", None, np.nan)))
+    for one in kept.odd:
+        place = Place(one.tap, (), 0, 0, "", None, np.nan)
+        out.setdefault(one.tap, Found(one.own, one.numbers, kept.found[0].name, place))
     return out
 
 

@@ -15,7 +15,7 @@ from ..ops.experts import by_expert
 from ..ops.ggml_product import PATHS
 from ..ops.ieee import half
 from .allowances import OF_CLASSES, OF_FLOATS
-from .verdict import twin
+from .verdict import in_float32, twin
 
 HALF_ULP = {53: 0.0, 24: 0.0, 11: 2.0**-11, 8: 2.0**-8}  # by the significant bits of a format; float32 needs no perturbation
 
@@ -44,16 +44,23 @@ class Rounding:
         return 0.0 if self.blocks and not tap.startswith("l_out-") else HALF_ULP[self.bits]
 
 
-def classes(arithmetic: Numerics) -> Iterator[Rounding]:
-    """The classes of rounding, the finest first: what the dump says of itself (`arithmetic`), float32, then coarser ones."""
+def classes(arithmetic: Numerics, gelu: bool = False) -> Iterator[Rounding]:
+    """The classes of rounding, the finest first: what the dump says of itself (`arithmetic`), float32, then coarser ones.
+
+    gelu  whether GELU is among the taps: programs with an f16 cache may take it from a table of half floats, as llama.cpp does
+    """
     if arithmetic is not REFERENCE:
         yield Rounding(f"numerics {arithmetic.name}", arithmetic, twin(arithmetic), factor=OF_FLOATS)
+    looked_up = partial(in_float32, ladder(DEFAULT, JUDGE)["order"].geglu)
     f16 = replace(REFERENCE, store=half)
     yield Rounding("float32", REFERENCE, ORACLE, factor=OF_FLOATS)
-    yield Rounding("float32 with an f16 cache", REFERENCE, f16)
+    if gelu:
+        yield Rounding("float32 with an f16 cache and an f16 table of GELU", REFERENCE, replace(f16, geglu=looked_up))
+    else:
+        yield Rounding("float32 with an f16 cache", REFERENCE, f16)
     yield Rounding("f16 between blocks", REFERENCE, REFERENCE, 11, blocks=True)
     yield Rounding("f16 activations", REFERENCE, f16, 11)
-    eight = eight_bits(ladder(DEFAULT, JUDGE)["activations"])
+    eight = replace(eight_bits(ladder(DEFAULT, JUDGE)["activations"]), geglu=looked_up)
     yield Rounding("8-bit activations", ORACLE, eight)
     yield Rounding(
         "8-bit activations with an f16 cache", ORACLE, replace(eight, store=lambda x: x.astype(np.float16).astype(x.dtype))

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..arrays import F, NDInt
 
+FEW = 32  # numbers that are too few to see a factor in
 NOT_FINITE = "not finite"  # how a problem begins that is of numbers, not of names or shapes
 
 
@@ -88,6 +89,19 @@ def compare(name: str, ours: F, theirs: F) -> Row:
         differ=differ,
         holes=ours.size - a.size,
     )
+
+
+def common_factor(ours: F, theirs: F) -> float:
+    """The number c of theirs = c · ours, for arrays of one size; 1 where there is none, as where rounding makes the difference.
+
+    Of the larger half of the numbers, most have the same ratio, and it is not 1: roundings scatter about 1.
+    """
+    a, b = ours.ravel().astype(np.float64), theirs.ravel().astype(np.float64)
+    large = np.isfinite(a) & np.isfinite(b) & (np.abs(a) > np.median(np.abs(a)))
+    if large.sum() < FEW:
+        return 1.0
+    low, middle, high = np.quantile(b[large] / a[large], (0.1, 0.5, 0.9))
+    return float(middle) if high - low < 0.1 * min(abs(middle - 1), abs(middle)) else 1.0
 
 
 def unlike(a: F, b: F) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..arrays import F
-from ..dumps.dump import Dump, Numbers
+from ..dumps.dump import BITS, Dump, Numbers
 from ..dumps.names import BLOCK, EMBEDDED
 from ..errors import RefmodelError
 from ..gguf.metadata import ANY
@@ -17,19 +17,21 @@ from ..model.model import Model
 from ..numerics import REFERENCE
 from .arranging import Arranged, Found, listed
 from .other_side import Remark
-from .placing import CLEARLY, CLOSE, FAR, Place, Seen, fit
-from .rows import log_softmax
+from .placing import CLEARLY, CLOSE, Place, Seen, fit
+from .rows import common_factor, log_softmax
 
 LOGITS = "result_output"
 OLDER = 3600.0  # seconds that a file may be older than most of its folder
+FACTOR = 1e-9  # NMSE: of logits whose factor is looked for
+ALIKE = 0.99  # cosine of an embedding and what a program made of it
 NEAR = 0.05  # how near a mean NLL must be to ln V, as a part of that, to say that a head knows nothing
-LOOKED_AT = 1 << 16  # numbers of an array
+SMALLEST = {"F16": 2.0**-14}  # probabilities of which a format keeps all its digits; of others this many
 
 
-def bos_of(model: Model) -> int | None:
-    """The id of the token that begins a text; None if the vocabulary has none."""
+def special(model: Model, which: str) -> int | None:
+    """The id of the token that begins (`bos`) or ends (`eos`) a text; None if the vocabulary has none."""
     try:
-        found: int = model.file.metadata.int("tokenizer.ggml.bos_token_id", -1, *ANY)
+        found: int = model.file.metadata.int(f"tokenizer.ggml.{which}_token_id", -1, *ANY)
     except RefmodelError:
         return None
     return found if 0 <= found < model.n_vocab else None
@@ -40,22 +42,23 @@ def readings(model: Model, arranged: Arranged) -> Iterator[tuple[list[list[int]]
     first, *rest = [list(call) for call in arranged.calls]
     if (ids := of_embedding(model, arranged)) is not None and ids != first:
         at = next((i for i, pair in enumerate(zip(ids, first)) if pair[0] != pair[1]), min(len(ids), len(first)))
-        bos = bos_of(model)
+        bos = special(model, "bos")
         if bos is not None and (ids == [bos, *first] or [bos, *ids] == first):
             word = "a BOS that the given ids do not have" if len(ids) > len(first) else "no BOS, which the given ids have"
             yield [ids, *rest], "bos", f"the program ran {word}"
         else:
             yield [ids, *rest], "other-tokens", f"its embeddings are those of other ids: at place {at} it has {ids[at : at + 1]}"
-    bos = bos_of(model)
+    bos, eos = special(model, "bos"), special(model, "eos")
     if bos is not None:
         doubled = "two BOS tokens, where the given ids have one" if first[0] == bos else "a BOS that the given ids do not have"
         yield [[bos, *first], *rest], "bos", f"the program ran {doubled}"
-        yield [[bos], *rest], "warm-up", "it is of a warm-up: of BOS, and not of the prompt"
-        eos = model.file.metadata.int("tokenizer.ggml.eos_token_id", -1, *ANY)
-        if 0 <= eos < model.n_vocab:
+        if eos is not None:
             yield [[bos, eos], *rest], "warm-up", "it is of a warm-up: of BOS and EOS, and not of the prompt"
+        yield [[bos], *rest], "warm-up", "it is of a warm-up: of BOS, and not of the prompt"
         if first[0] == bos and len(first) > 1:
             yield [first[1:], *rest], "bos", "the program ran no BOS, which the given ids have"
+    if eos is not None and not rest:
+        yield [[*first, eos]], "other-tokens", "the program ran an EOS after the given ids"
 
 
 def with_tokens(model: Model, kept: Arranged, again: Callable[[list[list[int]]], Arranged]) -> tuple[Arranged, list[Remark]]:
@@ -63,14 +66,28 @@ def with_tokens(model: Model, kept: Arranged, again: Callable[[list[list[int]]],
 
     again  arranges the dump under other tokens
     """
-    if kept.misfit <= FAR:
+    embedded = embeds_others(model, kept)
+    if kept.misfit <= CLOSE and not embedded:
         return kept, []
     for calls, code, words in readings(model, kept):
         other = again(calls)
         fits = len(other.odd) <= len(kept.odd)  # no other tokens explain arrays by leaving them out
-        if fits and other.misfit < CLOSE and other.misfit * CLEARLY < kept.misfit:
+        better = other.misfit * CLEARLY < kept.misfit or (embedded and not embeds_others(model, other))
+        if fits and other.misfit < CLOSE and better:
             return other, [Remark(code, f"{words}; that is what it is compared with: give both programs the same ids")]
     return kept, []
+
+
+def embeds_others(model: Model, kept: Arranged) -> bool:
+    """Whether a dump has the embeddings of its first call, and one of them is not that of the given id."""
+    found = next((f for f in kept.found if f.place.tap in EMBEDDED and f.numbers.whole), None)
+    if found is None:
+        return False
+    rows = found.place.arranged(found.numbers.read(), kept.ours[found.place.tap]).astype(np.float64)
+    ids = np.array(kept.calls[0][found.place.first :][: len(rows)])
+    e = REFERENCE.embed(model.weights["token_embd.weight"], ids, np.float32).astype(np.float64)
+    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(e, axis=1)
+    return bool(((rows * e).sum(axis=1) < ALIKE * lengths).any())
 
 
 def of_embedding(model: Model, arranged: Arranged) -> list[int] | None:
@@ -83,8 +100,9 @@ def of_embedding(model: Model, arranged: Arranged) -> list[int] | None:
 
 def nearest_of_odd(model: Model, arranged: Arranged) -> list[int] | None:
     """The same where the dump has more tokens than the run."""
-    for _, tap, numbers in arranged.odd:
-        if tap in EMBEDDED and numbers.whole and numbers.shape and numbers.shape[-1] == model.hp.n_embd:
+    for one in arranged.odd:
+        numbers = one.numbers
+        if one.tap in EMBEDDED and numbers.whole and numbers.shape and numbers.shape[-1] == model.hp.n_embd:
             return nearest(model, numbers.read().reshape(-1, numbers.shape[-1]))
     return None
 
@@ -100,7 +118,7 @@ def nearest(model: Model, rows: F) -> list[int] | None:
         at = cosine.argmax(axis=1)
         here = cosine[np.arange(len(rows)), at]
         ids, best = np.where(here > best, start + at, ids), np.maximum(best, here)
-    return [int(i) for i in ids] if best.min() > 0.99 else None
+    return [int(i) for i in ids] if best.min() > ALIKE else None
 
 
 def about_arrays(dump: Dump, kept: Arranged) -> list[Remark]:
@@ -165,7 +183,7 @@ def about_logits(model: Model, kept: Arranged) -> list[Remark]:
             )
             f.numbers = as_log(f, found, partial(of_place, f.numbers.read, f.place, ours))
             continue
-        out += uncapped(model, f, kept, rows) + knows_nothing(model, f, kept, rows)
+        out += uncapped(model, f, kept, rows) + scaled(f, ours, rows) + knows_nothing(model, f, kept, rows)
     return out
 
 
@@ -188,10 +206,13 @@ def probabilities(rows: F) -> str:
 def as_log(f: Found, found: str, rows: Callable[[], F]) -> Numbers:
     """The array as log-probabilities [k, V] of the tokens that it has."""
     at = np.arange(f.place.first, f.place.first + f.place.count)
-    least = np.full(f.place.count, np.log(1e-30)) if found == "probabilities" else None
-    read = (lambda: np.log(np.maximum(rows(), 1e-30))) if found == "probabilities" else rows
+    least, step, read = None, f.numbers.step, rows
+    if found == "probabilities":
+        small, few = SMALLEST.get(f.numbers.dtype, 1e-30), BITS.get(f.numbers.dtype, 53)
+        least, step = np.full(f.place.count, np.log(small)), 2.0**-few if few < BITS["F32"] else 0.0
+        read = lambda: np.log(np.maximum(rows().astype(np.float64), small))
     width = f.numbers.shape[-1] if not f.place.axes else f.numbers.shape[0]
-    return Numbers((f.place.count, width), f.numbers.dtype, read, log=True, least=least, step=f.numbers.step, rows=at)
+    return Numbers((f.place.count, width), f.numbers.dtype, read, log=True, least=least, step=step, rows=at)
 
 
 def uncapped(model: Model, f: Found, kept: Arranged, rows: F) -> list[Remark]:
@@ -206,6 +227,17 @@ def uncapped(model: Model, f: Found, kept: Arranged, rows: F) -> list[Remark]:
     return [
         Remark("softcap", f"{f.own} is from before the softcap of {cap:g}; it is compared there: apply {cap:g} * tanh(x / {cap:g})")
     ]
+
+
+def scaled(f: Found, ours: Seen, rows: F) -> list[Remark]:
+    """A remark on logits that are ours times a number."""
+    at = ours.rows - f.place.first
+    there = (at >= 0) & (at < len(rows))
+    factor = common_factor(ours.kept[there], rows[at[there]]) if f.place.fit > FACTOR else 1.0
+    if factor == 1:
+        return []
+    words = f"{f.own} is the logits times {factor:.4g}: a temperature, or a scale of the head that this model does not have; "
+    return [Remark("scaled", words + "write what the head gives")]
 
 
 def knows_nothing(model: Model, f: Found, kept: Arranged, rows: F) -> list[Remark]:

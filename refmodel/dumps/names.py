@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 BLOCK, BEFORE = "l_out", "l_out before"  # the output of a block, and of the one before it
 STATES = "hidden_states"
+LOGITS = ("result_output",)
 EMBEDDED = ("inp_scaled", "embd", "model.input_embed", "model.embed_tokens")
 LAYER = re.compile(r"(?:^|[._/-])(?:(?:decoder_?)?layers?|blk|blocks?|h|decoder)[._/-]?(\d+)(?:[._/-]+(.*))?$", re.IGNORECASE)
 ENDS_IN_NUMBER = re.compile(r"(.+?)[._-]?(\d+)$")
@@ -84,7 +85,9 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 _OUTSIDE = {
     EMBEDDED: "embed_tokens tok_embeddings token_embd embeddings embedding embed wte inp_embd input_embed embd inputs_embeds",
     ("result_norm",): "norm final_norm final_layernorm ln_f output_norm result_norm last_hidden_state ln_final",
-    ("result_output",): "logits lm_head output result_output logits_last last_logits logits_all head unembed scores",
+    LOGITS: "logits lm_head output result_output logits_last last_logits logits_all head unembed scores final_logits "
+    "next_token_logits output_logits lm_logits prefill_logits raw_logits probs probabilities softmax logprobs log_probs "
+    "log_probabilities log_softmax",
 }
 OUTSIDE: Mapping[str, tuple[str, ...]] = {word: taps for taps, words in _OUTSIDE.items() for word in words.split()}
 NUMBERED = {STATES: STATES, "all_hidden_states": STATES, "hidden_state": STATES}
@@ -121,6 +124,8 @@ def taken_apart(name: str) -> Name:
         return Name(stems, None, call, rest)
     if match := ENDS_IN_NUMBER.fullmatch(rest):
         word = key(match[1]).rpartition(".")[2]
+        if OUTSIDE.get(word) == LOGITS:  # logits_0, logits_1: one file a call
+            return Name(LOGITS, None, int(match[2]), match[1])
         stems = (STATES,) if word in NUMBERED else PARTS.get(word, ()) if word else ()
         return Name(stems, int(match[2]), call, match[1])
     return Name((), None, call, rest)

@@ -6,12 +6,13 @@ from hypothesis import HealthCheck, given, settings
 from .cases import cases
 from .engine import Engine, engine_of
 from .laws import LAWS, Case
+from .plugin import ENGINE, EXAMPLES
 
 
 @pytest.fixture(scope="session")
 def engine(request: pytest.FixtureRequest) -> Engine:
     """The engine that --engine names."""
-    return engine_of(request.config.getoption("--engine"))
+    return engine_of(request.config.getoption("--engine", ENGINE))
 
 
 @pytest.mark.parametrize("law", LAWS)
@@ -21,7 +22,7 @@ def test_law(law: str, engine: Engine, request: pytest.FixtureRequest) -> None:
         pytest.skip("the adapter has no function `conv`")
 
     @settings(
-        max_examples=request.config.getoption("--examples"),
+        max_examples=request.config.getoption("--examples", EXAMPLES),
         deadline=None,  # a kernel may be compiled
         derandomize=True,
         database=None,

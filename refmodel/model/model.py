@@ -15,6 +15,7 @@ from ..forward.taps import Tapper, silent
 from ..forward.weights import Block, Weight
 from ..gguf.reader import GgufFile, read
 from ..hf.checkpoint import opened
+from ..notebook import html_of
 from ..quants import LAYOUTS, dequantize, not_decoded
 from ..tokenizer import Tokenizer
 from .batch import Batch
@@ -62,6 +63,10 @@ class Model:
         largest = max((prod(tensor.shape) for tensor in file.tensors.values()), default=0)
         keys = Keys(md, self.architecture, largest, rope_freqs(file))
         self.tensors = Tensors(file, self.architecture, self.arch, replace(self.arch.hparams(keys), **file.beyond))
+
+    def _repr_html_(self) -> str | None:
+        """As a notebook shows it."""
+        return html_of(self)
 
     @property
     def hp(self) -> Hparams:

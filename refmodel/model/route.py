@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Any
 
 from ..errors import RouteError
+from ..notebook import html_of
 
 MAX_POSITIONS = 4096  # a route longer than this is a typing mistake, and would only exhaust memory
 WINDOW = re.compile(r"\(?\s*([0-9]{1,99})\s*,\s*([0-9]{1,99})\s*\)?")
@@ -84,6 +85,10 @@ class Route:
         meant = get_close_matches(kind.strip().lower(), NOTATIONS, 1) if colon else []
         hint = f"; did you mean {meant[0]}:{shown(body)}?" if meant else ""
         raise RouteError(f"--route {name}: not a route; expected blocks:i,j or layers:0..14,12,13 or (i,j){hint}")
+
+    def _repr_html_(self) -> str | None:
+        """As a notebook shows it."""
+        return html_of(self)
 
     @property
     def is_identity(self) -> bool:

@@ -8,7 +8,23 @@ import numpy as np
 
 from .diff import diff_headline, out_of_reach, verdict_line, wrong_because
 from .explanation_page import budget_section
-from .page import BAD, GOOD, NOTE, Heat, Line, Lines, Page, Section, Series, Table, extreme, figure, jumps
+from .page import (
+    BAD,
+    GOOD,
+    NOTE,
+    Heat,
+    Line,
+    Lines,
+    Page,
+    Section,
+    Series,
+    Table,
+    block_names,
+    extreme,
+    figure,
+    jumps,
+    tokens_in_words,
+)
 
 if TYPE_CHECKING:
     from ..arrays import F
@@ -43,7 +59,7 @@ class Compared:
     @property
     def blocks(self) -> list[str]:
         """The name of each position: its number, and the source block if that is another."""
-        return [f"block {p}" if p == layer else f"block {layer} at {p}" for p, layer in enumerate(self.route.layers)]
+        return block_names(self.route.layers)
 
     @property
     def kinds(self) -> list[str]:
@@ -70,9 +86,6 @@ def diff_page(c: Compared) -> Page:
 
 def facts(c: Compared) -> dict[str, str]:
     """What was computed from what."""
-    ids = [token for call in c.other.calls for token in call]
-    shown = ", ".join(map(str, ids[:64])) + (", ..." if len(ids) > 64 else "")
-    calls = c.other.calls
     found = {
         "model": f"{c.model.path.name}, {c.model.architecture}, {c.model.n_layer} blocks",
         "sha256 of the model": c.model.file.sha256(),
@@ -80,7 +93,7 @@ def facts(c: Compared) -> dict[str, str]:
         "ours": c.numerics,
         "theirs": c.other.who,
         "their arithmetic": c.verdict.rounds or c.verdict.arithmetic.name,
-        "tokens": f"{len(ids)} in {len(calls)} call{'s' * (len(calls) != 1)}: {shown}",
+        "tokens": tokens_in_words(c.other.calls),
     }
     if reach := out_of_reach(c.other, c.model):
         found["not reached"] = "; ".join(reach)

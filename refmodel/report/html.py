@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import cache
+from hashlib import sha256
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ def environment() -> "Environment":
         loader=PackageLoader(__package__), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     made.finalize = lambda value: shown(value) if type(value) is str else value
-    made.globals.update(drawn=drawn, figures=figures, version=version("refmodel"))
+    made.globals.update(drawn=drawn, still=still, figures=figures, version=version("refmodel"))
     return made
 
 
@@ -31,6 +32,11 @@ def drawn(picture: Picture, prefix: str) -> list[dict[str, Any]]:
     """A picture for wide pages and one for phones, with what the template needs of each."""
     both = {"wide": as_svg(picture, f"{prefix}w", True), "narrow": as_svg(picture, f"{prefix}n", False)}
     return [{"size": size, "svg": one.svg, "box": one.box, "marks": one.marks} for size, one in both.items()]
+
+
+def still(picture: Picture) -> str:
+    """A picture for wide pages that answers to nothing, with ids that no other picture has."""
+    return as_svg(picture, f"r{sha256(repr(picture).encode('utf-8', 'backslashreplace')).hexdigest()[:12]}", True).svg
 
 
 def figures(picture: Picture) -> dict[str, Any]:

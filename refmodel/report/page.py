@@ -48,6 +48,8 @@ class Heat:
     values  [rows, columns]; NaN where there is none
     scale   what the numbers are
     log     colours are of logarithms; zeros have a colour of their own
+    signed  0 is in the middle of the colours, red is above; only without `log`
+    marked  (row, column) of a cell with a frame; None for none
     """
 
     title: str
@@ -59,6 +61,8 @@ class Heat:
     values: Sequence[Sequence[float]]
     scale: str
     log: bool = True
+    signed: bool = False
+    marked: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -189,3 +193,15 @@ def extreme(at: Sequence[str], values: Sequence[float]) -> str:
 def jumps(layers: Sequence[int]) -> list[int]:
     """The positions of a route whose block does not follow the one before it."""
     return [p for p in range(1, len(layers)) if layers[p] != layers[p - 1] + 1]
+
+
+def block_names(layers: Sequence[int]) -> list[str]:
+    """The name of each position of a route: its number, and the source block if that is another."""
+    return [f"block {p}" if p == layer else f"block {layer} at {p}" for p, layer in enumerate(layers)]
+
+
+def tokens_in_words(calls: Sequence[Sequence[int]]) -> str:
+    """The token ids of calls as a fact: how many, in how many calls, and the first ones."""
+    ids = [token for call in calls for token in call]
+    shown = ", ".join(map(str, ids[:64])) + (", ..." if len(ids) > 64 else "")
+    return f"{len(ids)} in {len(calls)} call{'s' * (len(calls) != 1)}: {shown}"

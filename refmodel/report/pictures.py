@@ -213,10 +213,15 @@ def heat(axes: "Axes", picture: Heat) -> None:
     shown = np.where(values > 0, np.clip(values, SMALL, LARGE), np.nan) if picture.log else values
     known = shown[np.isfinite(shown)]
     low, high = (float(known.min()), float(known.max())) if known.size else (1e-16, 1.0)
+    low, high = (-max(-low, high), max(-low, high)) if picture.signed else (low, high)
     high = high if high > low else low * 10 if picture.log else low + 1
-    colours = colormaps["viridis" if picture.log else "cividis"].with_extremes(bad=COLOURS["same"])
+    name = "viridis" if picture.log else "RdBu_r" if picture.signed else "cividis"
+    colours = colormaps[name].with_extremes(bad=COLOURS["same"])
     norm = LogNorm(low, high) if picture.log else Normalize(low, high)
     image = axes.imshow(shown, aspect="auto", interpolation="none", cmap=colours, norm=norm, origin="lower")
+    if picture.marked:
+        row, column = picture.marked
+        axes.plot(column, row, "s", markersize=7, markerfacecolor="none", markeredgecolor=COLOURS["ink"], markeredgewidth=1.4)
     for axis, names, most in ((axes.xaxis, picture.columns, 10), (axes.yaxis, picture.rows, 14)):
         step = max(1, math.ceil(len(names) / (most if is_wide(axes) else 6)))
         axis.set_ticks(range(0, len(names), step), [short(name) for name in names[::step]])

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .page import BAD, GOOD, NOTE, Heat, Line, Page, Points, Section, Table, extreme
+from ..arrays import F
+from .page import BAD, GOOD, NOTE, Heat, Line, Page, Points, Section, Series, Shares, Table, extreme
 from .sweep import gain
 
 if TYPE_CHECKING:
@@ -48,22 +49,43 @@ def headline(judged: "Sequence[Verdict]") -> tuple[str, str, list[str]]:
 
 def of_probe(found: "Results", probe: str) -> Section:
     """The pictures of one probe: the gain of each window, and of each route for its cost with its interval."""
-    pictures: list[Heat | Points] = []
-    n = found.about.n_layer
-    gains = np.full((n, n), np.nan)
-    for row in found.rows:
-        if not row.route.is_identity and (window := row.window) and len(found.gains(row, probe)):
-            gains[window[0], window[1] - 1] = gain(found, row, probe)
+    pictures: list[Heat | Points | Shares] = []
+    n, gains = found.about.n_layer, gain_map(found, probe)
     if not np.isnan(gains).all():
         starts, ends = [f"window from {i}" for i in range(n)], [f"to before {j + 1}" for j in range(n)]
         flat = [f"blocks:{i},{j + 1}" for i in range(n) for j in range(n)]
         known = {name: value for name, value in zip(flat, gains.ravel().tolist()) if not np.isnan(value)}
         best = max(known, key=lambda name: known[name])
-        says = f"The window from block i to before block j runs twice. The best is {best}, {known[best]:+.4g}."
+        says = f"The window from block i to before block j runs twice. The best is {best}, {known[best]:+.4g}; it has a frame."
         title = f"Gain of each window by {probe}"
-        pictures.append(Heat(title, says, "first block", "end", starts, ends, gains.tolist(), "mean gain", log=False))
+        place = np.unravel_index(int(np.nanargmax(gains)), gains.shape)
+        heat = Heat(
+            title, says, "i, the first block", "j, the end", starts, ends, gains.tolist(), "mean gain; unrouted 0", False, True,
+            (int(place[0]), int(place[1])),
+        )  # fmt: skip
+        pictures += [heat, *singles(gains, probe)]
     pictures += [points] if (points := paid(found, probe)) else []
     return Section(f"By {probe}", [], pictures)
+
+
+def gain_map(found: "Results", probe: str) -> F:
+    """The mean gain of every window, [N, N]: row i, column j - 1 of the window i, j; NaN where it was not computed."""
+    n = found.about.n_layer
+    gains = np.full((n, n), np.nan)
+    for row in found.rows:
+        if not row.route.is_identity and (window := row.window) and len(found.gains(row, probe)):
+            gains[window[0], window[1] - 1] = gain(found, row, probe)
+    return gains
+
+
+def singles(gains: F, probe: str) -> list[Shares]:
+    """The bars of the single blocks, if some were repeated: from the gains [N, N] of all windows."""
+    each = np.diagonal(gains)
+    if np.isnan(each).all():
+        return []
+    at = [f"block {i}" for i in range(len(each))]
+    says = f"The gain of each block that runs twice: {extreme(at, each.tolist())}."
+    return [Shares(f"Single blocks by {probe}", says, "block", "mean gain", at, [Series("gain", each.tolist())])]
 
 
 def paid(found: "Results", probe: str) -> Points | None:

@@ -50,7 +50,7 @@ class Answer(Response):
         self.asked, self.desk, self.patience = asked, desk, patience
         self.events, self.background = Events(), None
         self.reads, self.texts = dict[int, Read](), dict[tuple[int, int], Written]()
-        self.jobs = [worker.submit(wish) for wish in asked.wishes]
+        self.jobs = [worker.submit(wish, asked.stream) for wish in asked.wishes]
         for number, job in enumerate(self.jobs):
             desk.queues[job] = (number, self.events)
 

@@ -12,11 +12,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from ..errors import RefmodelError
 from ..machine.boundary import from_json
 from .answer import Answer, Desk, as_json
 from .asked import Asked, Json
+from .callers import Callers
 from .llama_server import Completion, apply_template, detokenize, props, tokenize
 from .openai import Chat, Completions, models
 from .served import Served
@@ -30,14 +32,15 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class Door:
     """What all paths share.
 
-    key   of the API; empty: everyone may ask
-    open  requests for texts that are being answered
+    key      of the API; empty: everyone may ask
+    callers  which names and which web pages are answered
+    open     requests for texts that are being answered
     """
 
-    def __init__(self, served: Served, worker: Worker, desk: Desk, key: str) -> None:
-        self.served, self.worker, self.desk, self.key, self.open = served, worker, desk, key, 0
+    def __init__(self, served: Served, worker: Worker, desk: Desk, key: str, callers: Callers) -> None:
+        self.served, self.worker, self.desk, self.key, self.callers, self.open = served, worker, desk, key, callers, 0
 
-    def app(self) -> Starlette:
+    def app(self) -> ASGIApp:
         """The application. Its lifespan starts the worker, and ends it."""
         write = partial(self._routes, ["POST"])
         texts: list[tuple[Dialect, list[str]]] = [
@@ -54,7 +57,7 @@ class Door:
             *(route for function, path in answers.items() for route in write(partial(self._value, function), [path])),
         ]
         handlers: dict[Any, Any] = {HTTPException: not_found}
-        return Starlette(routes=routes, exception_handlers=handlers, lifespan=self._life)
+        return self.callers.around(Starlette(routes=routes, exception_handlers=handlers, lifespan=self._life))
 
     def _routes(self, methods: list[str], answer: Endpoint, paths: list[str]) -> list[Route]:
         async def endpoint(request: Request) -> Response:

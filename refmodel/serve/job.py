@@ -22,6 +22,7 @@ class Job:
 
     wish      what is asked for
     deadline  time.monotonic() at which it is ended
+    at_once   whether events are told as they come; else all together when it is complete
     gone      whether nobody waits for it any more; another thread may set it
     handle    of the sequence that reads the prompt, in the batch
     fed       tokens of the prompt that were fed
@@ -32,6 +33,7 @@ class Job:
 
     wish: Wish
     deadline: float
+    at_once: bool = True
     gone: bool = False
     handle: int = 0
     fed: int = 0

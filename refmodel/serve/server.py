@@ -10,6 +10,7 @@ import uvicorn
 from ..forward.numerics import Numerics
 from .answer import Desk
 from .app import Door
+from .callers import Callers
 from .served import Served
 from .worker import Worker
 
@@ -36,16 +37,19 @@ def listening(host: str, port: int) -> socket.socket:
         raise OSError(error.errno, error.strerror, f"{host}:{port}") from None
 
 
-def serve(served: Served, numerics: Numerics, at: socket.socket, key: str, ready: Callable[[], None] = lambda: None) -> None:
+def serve(
+    served: Served, numerics: Numerics, at: socket.socket, key: str, callers: Callers, ready: Callable[[], None] = lambda: None
+) -> None:
     """Answer requests until SIGINT or SIGTERM; then KeyboardInterrupt or SystemExit, as the command line takes signals.
 
-    at     the socket, which listens
-    ready  called when requests are answered
+    at       the socket, which listens
+    callers  which names and which web pages are answered
+    ready    called when requests are answered
     """
     desk = Desk()
     worker = Worker(served.model, numerics, served.limits, desk.post)
     config = uvicorn.Config(
-        Door(served, worker, desk, key).app(),
+        Door(served, worker, desk, key, callers).app(),
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -44,9 +44,12 @@ class Worker:
         """Start the thread."""
         self.thread.start()
 
-    def submit(self, wish: Wish) -> Job:
-        """Ask for something. Its events are posted until it is complete, has failed, or is `gone`."""
-        job = Job(wish, time.monotonic() + self.limits.seconds)
+    def submit(self, wish: Wish, at_once: bool = True) -> Job:
+        """Ask for something. Its events are posted until it is complete, has failed, or is `gone`.
+
+        at_once  as they come; else all together at the end, which leaves the other thread in peace
+        """
+        job = Job(wish, time.monotonic() + self.limits.seconds, at_once)
         self.arrived.put(job)
         return job
 
@@ -158,8 +161,9 @@ class Worker:
     def _deliver(self, jobs: Sequence[Job] | None = None) -> None:
         """Post what is new, and forget the requests that are complete."""
         jobs = [*self.live, *(job for job in self.waiting if failed(job))] if jobs is None else jobs
-        parcels = [(job, job.out) for job in jobs if job.out]
-        self._leave([job for job in jobs if failed(job) or not (job.reading or job.texts)])
+        done = [job for job in jobs if failed(job) or not (job.reading or job.texts)]
+        parcels = [(job, job.out) for job in jobs if job.out and (job.at_once or job in done)]
+        self._leave(done)
         for job, _ in parcels:
             job.out = []
         if parcels:

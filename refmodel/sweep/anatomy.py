@@ -4,15 +4,18 @@ Source: block influence, arXiv:2403.03853; angular distance of windows, arXiv:24
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
 from ..arrays import F
 from ..forward.numerics import Numerics
+from ..frames import dataset, table
 from ..model.batch import Batch
 from ..model.model import Model
 from ..model.session import checked_tokens
+from ..notebook import html_of
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,25 @@ class Anatomy:
     blocks: Sequence[BlockFacts]
     angles: F
     token: str
+
+    def to_polars(self) -> Any:
+        """The blocks as a polars.DataFrame, a row each. RefmodelError without polars."""
+        return table([asdict(one) | {"decays": list(one.decays)} for one in self.blocks])
+
+    def to_xarray(self) -> Any:
+        """All of it as an xarray.Dataset: a variable of each fact over `block`, and `angle` over `first` and `end`.
+
+        RefmodelError without xarray.
+        """
+        facts = ("kind", "norm", "influence", "rank", "chance")
+        variables: dict[str, Any] = {name: (["block"], [getattr(one, name) for one in self.blocks]) for name in facts}
+        entropies = [np.nan if one.entropy is None else one.entropy for one in self.blocks]
+        variables |= {"entropy": (["block"], entropies), "angle": (["first", "end"], self.angles)}
+        return dataset(variables, token=self.token)
+
+    def _repr_html_(self) -> str | None:
+        """As a notebook shows it."""
+        return html_of(self)
 
 
 @dataclass

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from ..arrays import F
 from ..forward.numerics import Numerics
+from ..model.elevator import Work
 from ..model.model import Model
 from ..model.route import Route
 from ..model.tree import read_routes
@@ -20,7 +21,21 @@ TRIED = 2  # questions after which a route whose answers are all broken is not a
 
 
 class Engine(Protocol):
-    """Runs probes under routes."""
+    """Runs probes under routes.
+
+    model  the model
+    work   what was computed
+    """
+
+    @property
+    def model(self) -> Model: ...
+
+    @property
+    def work(self) -> Work: ...
+
+    def unrouted(self, tokens: Sequence[int]) -> F:
+        """The logits of the model in its own order, [T, V]."""
+        ...
 
     def run(self, probe: Probe, first: int, stop: int, routes: Sequence[Route]) -> Iterator[tuple[int, Outcome]]:
         """Ask the questions first to stop under every route; yields (number of the route, what it came to), in any order."""
@@ -28,13 +43,14 @@ class Engine(Protocol):
 
 
 class Local:
-    """This process. `batch.work` counts what was computed.
+    """This process.
 
     memory  bytes that hidden states, keys and values may take; None: half of what is free
     """
 
     def __init__(self, model: Model, numerics: Numerics, memory: int | None = None) -> None:
         self.model, self.batch, self.memory = model, model.batch(numerics), memory
+        self.work = self.batch.work
 
     def unrouted(self, tokens: Sequence[int]) -> F:
         """The logits of the model in its own order, [T, V]."""

@@ -155,6 +155,15 @@ class Ledger:
         done = set(self._base.execute("SELECT route, probe, first FROM answers"))
         return [job for job in jobs if (job.route, job.probe, job.first) not in done]
 
+    def met(self, probe: str) -> dict[int, int]:
+        """How many questions of a probe each route was asked, from the first one on without a gap: number of the route -> count."""
+        found: dict[int, int] = {}
+        rows = self._base.execute("SELECT route, first, n FROM answers WHERE probe = ? ORDER BY route, first", (probe,))
+        for route, first, n in rows:
+            if first == found.get(route, 0):
+                found[route] = first + n
+        return found
+
     def routes(self) -> list[dict[str, Any]]:
         """All routes as {id, route, layers, note}, in the order in which they were added."""
         names = ("id", "route", "layers", "note")

@@ -9,6 +9,7 @@ import numpy as np
 from ..arrays import F
 from ..errors import SweepError
 from ..model.route import Route
+from ..notebook import html_of
 from .ledger import Ledger, Sweep
 from .windows import Window, window_of
 
@@ -58,6 +59,10 @@ class Results:
 
     about: Sweep
     rows: Sequence[Result]
+
+    def _repr_html_(self) -> str | None:
+        """As a notebook shows it."""
+        return html_of(self)
 
     @cached_property
     def baseline(self) -> Result:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..arrays import F
 from ..errors import SweepError
+from ..forward.numerics import Numerics
 from ..model.route import Route
 from .engines import Engine, Probe
 from .ledger import Job, Ledger
@@ -25,30 +26,42 @@ Note = Callable[[Route], str]
 class Run:
     """One process's part of a sweep.
 
-    ledger  where results go
-    probes  by name
-    engine  runs passes
-    note    what to write next to a route
-    seen    called with the text of a route and the number of jobs that are left, after each job
+    ledger    where results go
+    probes    by name
+    engine    runs passes
+    numerics  how they compute
+    note      what to write next to a route
+    seen      called with the text of a route and the number of jobs that are left, after each job
     """
 
     ledger: Ledger
     probes: dict[str, Probe]
     engine: Engine
+    numerics: Numerics
     note: Note = lambda route: ""
     seen: Callable[[str, int], None] = lambda route, left: None
 
     def ask(self, routes: Iterable[Route], probe: str, first: int, stop: int) -> None:
-        """Have every route asked these questions of a probe, by this process or by others; returns when all are done."""
+        """Have every route asked these questions of a probe, by this process or by others; returns when all are done.
+
+        What a route was asked before, for example in a race, is not asked again.
+        """
         chosen = sorted(routes, key=lambda route: route.layers)
-        numbers = self.numbers(chosen)
+        numbers, met = self.numbers(chosen), self.ledger.met(probe)
         by_id = {numbers[route.canonical]: route for route in chosen}
-        jobs = [Job(number, probe, first, stop - first) for number in by_id]
+        jobs = [Job(number, probe, at, stop - at) for number in by_id if (at := max(first, met.get(number, 0))) < stop]
         while left := self.ledger.missing(jobs):
-            if mine := self.ledger.claim(left, AT_ONCE):
+            if mine := self.claimed(left):
                 self.do(mine, [by_id[job.route] for job in mine], len(left))
             else:
                 time.sleep(PATIENCE)  # others compute the rest
+
+    def claimed(self, left: Sequence[Job]) -> list[Job]:
+        """Some jobs that nobody works at, all with the same questions; none if others hold them all."""
+        for first in sorted({job.first for job in left}):
+            if mine := self.ledger.claim([job for job in left if job.first == first], AT_ONCE):
+                return mine
+        return []
 
     def do(self, jobs: Sequence[Job], routes: Sequence[Route], left: int) -> None:
         """Compute jobs of one probe and the same questions, and write each as soon as it is done."""

@@ -7,6 +7,7 @@ from functools import partial
 from ...compare.other_side import Other, Remark
 from ...model.model import Model
 from ...model.route import Route
+from ...notebook import html_of
 from ...numerics import REFERENCE
 from ..fault import LATER, ROUTED, ROUTED_LATER, SECOND, SHORT, Calls, Engine, Fault
 from .accepting import Answer, accepted, answers
@@ -44,6 +45,10 @@ class Diagnosis:
     remarks: Sequence[Remark]
     arithmetic: str
     judged: Judged
+
+    def _repr_html_(self) -> str | None:
+        """As a notebook shows it."""
+        return html_of(self)
 
 
 @dataclass
