@@ -87,7 +87,19 @@ def main() -> int:
         here = Path(folder)
         model, text = tiny.build(here / "m.gguf", "llama", n_layer=7), here / "t.txt"
         text.write_text(english.TEXT[:400])
-        words = ["sweep", str(model), "--all", "--probe", f"nll:{text}", "--probe", f"kl:{text}", "--numerics", "numpy", "-o"]
+        words = [
+            "sweep",
+            str(model),
+            "--all",
+            "--full",
+            "--probe",
+            f"nll:{text}",
+            "--probe",
+            f"kl:{text}",
+            "--numerics",
+            "numpy",
+            "-o",
+        ]
         start, whole = time.perf_counter(), here / "whole.db"
         child = CONTEXT.Process(target=run, args=([*words, str(whole)],))
         child.start()
