@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from refmodel.kernels.language.memory import stream
+from refmodel.kernels.language.memory import store_past_caches
 from refmodel.kernels.language.reshaping import splat
 from refmodel.kernels.language.vectors import Vec
 from refmodel.machine.memory import beyond_caches
@@ -46,7 +46,7 @@ def fill_one(out: Any, start: int, stop: int) -> None:
     """Write the bytes `start` to `stop` of out once, past the caches."""
     value = splat(LINE, NOT_ZERO)
     for i in range(start, stop, 64):
-        stream(out, i, value)
+        store_past_caches(out, i, value)
 
 
 @njit(parallel=True, cache=True)

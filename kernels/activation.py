@@ -1,19 +1,18 @@
 """Twins of ops.activation in float32, sixteen numbers at a time; silu and swiglu of whole eights have the bits of ops.ggml."""
 
-from functools import cache
-
 import numpy as np
-from numba import njit, prange, types
+from numba import njit, types
 
 from .exponential import exp
-from .language.compile_time import address, call, entry, inline
+from .language.compile_time import inline
 from .language.memory import load, store
 from .language.reshaping import splat
+from .language.threads import in_threads
 from .language.vectors import Vec
 
 f32xL, LANES, ONE = Vec("f", 32, 16), 16, np.float32(1)
 NOTHING, FLAT = np.empty(0, np.float32), types.Array(types.float32, 1, "C")
-PART = 1 << 14  # numbers that are worth another thread
+UNITS = 1 << 14  # numbers that a thread claims at once
 
 
 @inline
@@ -24,42 +23,24 @@ def _sixteen(inverse, x, y, times):
 
 
 @njit(cache=True)
-def _some(inverse, x, y, out, start, stop):
-    """Numbers `start` to `stop` of x (and y, or nothing), flat."""
-    whole, rest = start + (stop - start) // LANES * LANES, np.zeros((3, LANES), np.float32)
-    for i in range(4 * start, 4 * whole, 4 * LANES):
+def _some(inverse, x, y, out, first, last):
+    """Numbers `first` to `last` of x (and y, or nothing), flat."""
+    whole, rest = first + (last - first) // LANES * LANES, np.zeros((3, LANES), np.float32)
+    for i in range(4 * first, 4 * whole, 4 * LANES):
         a = load(f32xL, x, i)
         store(out, i, _sixteen(inverse, a, load(f32xL, y, i) if y.size else a, y.size > 0))
-    if whole < stop:
-        for i in range(whole, stop):
+    if whole < last:
+        for i in range(whole, last):
             rest[0, i - whole], rest[1, i - whole] = x[i], y[i] if y.size else x[i]
         store(rest, 8 * LANES, _sixteen(inverse, load(f32xL, rest, 0), load(f32xL, rest, 4 * LANES), y.size > 0))
-        for i in range(whole, stop):
+        for i in range(whole, last):
             out[i] = rest[2, i - whole]
-
-
-@njit(parallel=True, cache=True, nogil=True)
-def _each(some, inverse, x, y, out):
-    """All of x, in parts that several threads take if there is more than one."""
-    if x.size <= PART:
-        call(some, (inverse, x, y, out, np.int64(0), x.size))
-    else:
-        for part in prange((x.size + PART - 1) // PART):
-            start = np.int64(part) * PART
-            call(some, (inverse, x, y, out, start, min(start + PART, x.size)))
-
-
-@cache
-def _compiled():
-    """The kernel, and the address of what each thread does in it."""
-    numbers = types.boolean, FLAT, FLAT, FLAT
-    return entry(_each, (), types.int64, *numbers), address(_some, (), *numbers, types.int64, types.int64)
 
 
 def _mapped(inverse, x, y):
     x, out = np.ascontiguousarray(x, np.float32), np.empty(x.shape, np.float32)
-    run, some = _compiled()
-    run(some, inverse, x.reshape(-1), np.ascontiguousarray(y, np.float32).reshape(-1), out.reshape(-1))
+    run = in_threads(_some, (), types.boolean, FLAT, FLAT, FLAT)
+    run(x.size, UNITS, inverse, x.reshape(-1), np.ascontiguousarray(y, np.float32).reshape(-1), out.reshape(-1))
     return out
 
 

@@ -1,61 +1,68 @@
 """Twin of ops.attention: float32, keys and values float32 or half floats.
 
-Keys are taken in parts of 256, each with its own maximum and sums, which are put together in order. A part starts at a multiple of
-256, so what a row adds up, and in which order, depends on its position alone. Parts of one token are work for several threads; of
-many tokens, few parts at a time are kept, so that memory grows with S and never with T · S.
+Keys are taken in spans of 256, each with its own maximum and sums, which are put together in order. A span starts at a multiple of
+256, so what a row adds up, and in which order, depends on its position alone. Spans of one token are work for several threads; of
+many tokens, few spans at a time are kept, so that memory grows with S and never with T · S.
 """
 
 from functools import cache
 
-import numba
 import numpy as np
-from numba import njit, prange, types
-from numba.extending import overload
+from numba import njit, types
 
 from .exponential import exp
-from .language.arithmetic import fma, halves_added, hsum, neighbours_added, repeat_every
-from .language.compile_time import INLINE, Static, address, call, entry, for_kernels, within
-from .language.memory import fetch_add, load, load_rows, store, store_rows
-from .language.reshaping import convert, repeat, splat, tile, where_less, wide
+from .language.arithmetic import fma, halves_added, hsum, pairwise
+from .language.compile_time import inline, made, maker, within
+from .language.memory import load, load_rows, store, store_rows
+from .language.reshaping import convert, repeat, repeat_every, splat, tile, where_less
+from .language.threads import NUMBER, in_threads
 from .language.vectors import Vec, f32, target_is
 
-PART = 256  # keys
-TOKENS = 8  # queries that one thread takes with a part, while the part is in its cache
-ROOM = 256  # parts of queries that are put together at once
+SPAN = 256  # keys
+TOKENS = 8  # queries that one thread takes with a span, while the span is in its cache
+ROOM = 256  # spans of queries that are put together at once
+JOINED = 32  # that are worth another thread
 LANES = 16
-f32xL, f16xL, NUMBER = Vec("f", 32, LANES), Vec("f", 16, LANES), Vec("f", 32, 1)
-LEAST, ONE = np.float32(-np.inf), Static(1)
+f32xL, LEAST = Vec("f", 32, LANES), np.float32(-np.inf)
 
 
-@for_kernels
-def _floats(whole, half, rows, data, at, apart):
-    """load_rows of float32, or of half floats whose bits are an array of uint16."""
+@maker
+def loading(half, lanes, rows):
+    """The function (data, at, stride): load_rows of `rows` rows, f32 lanes all; half floats are the bits of an array of uint16."""
+    vec = Vec("f", 16 if half else 32, lanes)
+
+    @inline
+    def floats(data, at, stride):
+        return convert(f32, load_rows(vec, rows, data, at, stride))
+
+    return floats
 
 
-@overload(_floats, jit_options=INLINE)
-def _floats_of(whole, half, rows, data, at, apart):
-    if data.dtype == types.uint16:
-        return lambda whole, half, rows, data, at, apart: convert(f32, load_rows(half, rows, data, at, apart))
-    return lambda whole, half, rows, data, at, apart: load_rows(whole, rows, data, at, apart)
+@maker
+def scoring(R, K, half):
+    """The function (q, q_at, k, k_at, stride, n, D, raw) for R rows of q, one behind the other, times n keys, `stride` bytes apart.
 
+    raw  [R, SPAN]: overwritten; -inf up to whole lanes
+    """
+    keys_of, query_lanes, lanes = loading(half, K * LANES, K), Vec("f", 32, R * LANES), Vec("f", 32, R * K * LANES)
 
-@within
-def _scores(R, K, q, q_at, k, k_at, apart, n, D, raw):
-    """raw [R, PART]: R rows of q, one behind the other, times n keys that lie `apart` bytes apart; -inf up to whole lanes."""
-    s = 0
-    while s < n:
-        step = apart if s + K.value <= n else 0  # the last ones are taken one by one
-        total = splat(wide(wide(f32xL, K), R), 0)
-        for d in range(0, 4 * D, 4 * LANES):
-            keys = _floats(wide(f32xL, K), wide(f16xL, K), K, k, k_at + s * apart + d // 4 * k.itemsize, step)
-            query = load_rows(wide(f32xL, R), R, q, q_at + d, 4 * D)
-            total = fma(repeat_every(query, LANES, K), tile(keys, R), total)
-        four = halves_added(halves_added(total, 16), 8)
-        store_rows(R, raw, 4 * s, 4 * (PART + LANES), neighbours_added(neighbours_added(four)))
-        s += K.value if step else 1
-    for r in range(R.value):
-        for i in range(n, n + LANES):
-            raw[r, i] = LEAST
+    @within
+    def scores(q, q_at, k, k_at, stride, n, D, raw):
+        s = 0
+        while s < n:
+            step = stride if s + K <= n else 0  # the last ones are taken one by one
+            total = splat(lanes, 0)
+            for d in range(0, 4 * D, 4 * LANES):
+                keys = keys_of(k, k_at + s * stride + d // 4 * k.itemsize, step)
+                query = load_rows(query_lanes, R, q, q_at + d, 4 * D)
+                total = fma(repeat_every(query, LANES, K), tile(keys, R), total)
+            store_rows(R, raw, 4 * s, 4 * (SPAN + LANES), pairwise(halves_added(total, 16)))
+            s += K if step else 1
+        for r in range(R):
+            for i in range(n, n + LANES):
+                raw[r, i] = LEAST
+
+    return scores
 
 
 @within
@@ -76,16 +83,22 @@ def _weighed(raw, n, scale, numbers):
     numbers[0], numbers[1] = highest, hsum(total)
 
 
-@within
-def _values(R, W, raw, v, v_at, apart, n, D, sums, sums_at, sums_apart):
-    """R rows of sums [D] = the weights raw [R, n] times the values."""
-    for d in range(0, 4 * D, 4 * LANES * W.value):
-        total = splat(wide(wide(f32xL, W), R), 0)
-        for s in range(n):
-            weights = load_rows(wide(NUMBER, R), R, raw, 4 * s, 4 * (PART + LANES))
-            value = _floats(wide(f32xL, W), wide(f16xL, W), ONE, v, v_at + s * apart + d // 4 * v.itemsize, 0)
-            total = fma(repeat(repeat(weights, LANES), W), tile(value, R), total)
-        store_rows(R, sums, sums_at + d, sums_apart, total)
+@maker
+def summing(R, W, half):
+    """The function (raw, v, v_at, stride, n, D, sums, sums_at, sums_stride): R rows of sums [D] = weights raw [R, n] · values."""
+    value_of, rows, lanes = loading(half, W * LANES, 1), Vec("f", 32, R), Vec("f", 32, R * W * LANES)
+
+    @within
+    def values(raw, v, v_at, stride, n, D, sums, sums_at, sums_stride):
+        for d in range(0, 4 * D, 4 * LANES * W):
+            total = splat(lanes, 0)
+            for s in range(n):
+                weights = load_rows(rows, R, raw, 4 * s, 4 * (SPAN + LANES))
+                value = value_of(v, v_at + s * stride + d // 4 * v.itemsize, 0)
+                total = fma(repeat(repeat(weights, LANES), W), tile(value, R), total)
+            store_rows(R, sums, sums_at + d, sums_stride, total)
+
+    return values
 
 
 @within
@@ -94,67 +107,89 @@ def first_seen(seen, window):
     return max(0, seen - window) if window else 0
 
 
-@njit(cache=True)
-def _share(R, K, W, q, k, v, scale, start, window, kq, begin, sums, numbers, claimed):
-    """One thread's work, until nothing is left: R query heads at a time of a few tokens, with one part of a key head."""
-    (T, H, D), G, parts = q.shape, k.shape[1], sums.shape[2]
-    blocks, some, raw = (T + TOKENS - 1) // TOKENS, H // G, np.empty((R.value, PART + LANES), np.float32)
-    while True:
-        unit = fetch_add(claimed, 1)
-        if unit >= parts * G * blocks:
-            break
-        part, g, block = unit // (G * blocks), unit // blocks % G, unit % blocks
-        first = part * PART
-        at, apart = first * k.strides[0] + g * k.strides[1], k.strides[0]
-        for t in range(block * TOKENS, min((block + 1) * TOKENS, T)):
+@maker
+def spans_of_heads(R, K, W, half):
+    """The function (span, g, tokens, given, sums, numbers, raw) for one span of key head g and the queries of some tokens.
+
+    tokens         the first, and the one after the last
+    given          as in `_units`
+    sums, numbers  [T, H, spans, D] and [T, H, spans, 2]: of each span its sums, its maximum, and the sum of its weights
+    """
+    scores, values = scoring(R, K, half), summing(R, W, half)
+
+    @within
+    def of_span(span, g, tokens, given, sums, numbers):
+        q, k, v, scale, start, window, kq, begin = given
+        (_, H, D), some, spans, first = q.shape, q.shape[1] // k.shape[1], sums.shape[2], span * SPAN
+        raw = np.empty((R, SPAN + LANES), np.float32)
+        at, stride = first * k.strides[0] + g * k.strides[1], k.strides[0]
+        for t in range(tokens[0], tokens[1]):
             seen = start + t + 1
             skipped = max(first_seen(seen, window) - first, 0)
-            n = min(PART, seen - first) - skipped
-            for h in range(g * some, (g + 1) * some if n > 0 else 0, R.value):
-                _scores(R, K, q, 4 * (t * H + h) * D, k, at + skipped * apart, apart, n, D, raw)
-                for r in range(R.value if kq.size else 0):
+            n = min(SPAN, seen - first) - skipped
+            for h in range(g * some, (g + 1) * some if n > 0 else 0, R):
+                scores(q, 4 * (t * H + h) * D, k, at + skipped * stride, stride, n, D, raw)
+                for r in range(R if kq.size else 0):
                     for i in range(n):  # a slice would bring code for its error message, which takes seconds to compile
                         kq[h + r, begin + t, first + skipped + i] = raw[r, i]
-                for r in range(R.value):
-                    _weighed(raw[r], n, scale, numbers[t, h + r, part])
-                to = 4 * ((t * H + h) * parts + part) * D
-                _values(R, W, raw, v, at + skipped * apart, apart, n, D, sums, to, 4 * parts * D)
+                for r in range(R):
+                    _weighed(raw[r], n, scale, numbers[t, h + r, span])
+                to = 4 * ((t * H + h) * spans + span) * D
+                values(raw, v, at + skipped * stride, stride, n, D, sums, to, 4 * spans * D)
+
+    return of_span
+
+
+span_of_heads = made(spans_of_heads)
 
 
 @njit(cache=True)
+def _units(R, K, W, half, given, sums, numbers, first, last):
+    """The units `first` to `last`: R query heads at a time of a few tokens, with one span of a key head.
+
+    given  q, k, v, the factor of scores, the keys before the first token, the window, kq, and the first token's place in kq
+    """
+    (T, _, _), G, blocks = given[0].shape, given[1].shape[1], (len(given[0]) + TOKENS - 1) // TOKENS
+    of_span = span_of_heads(R, K, W, half)
+    for unit in range(first, last):
+        span, g, block = unit // (G * blocks), unit // blocks % G, unit % blocks
+        of_span(span, g, (block * TOKENS, min((block + 1) * TOKENS, T)), given, sums, numbers)
+
+
+@within
 def _together(sums, numbers, low, seen, scale, out):
-    """The parts of one row that sees keys low to seen, in order: out [D]; numbers[0] receives the maximum and the sum of all."""
+    """The spans of one row that sees keys low to seen, in order: out [D]; numbers[0] receives the maximum and the sum of all."""
     out[:] = 0
     top, total = LEAST, np.float32(0)
-    for part in range(low // PART, (seen + PART - 1) // PART):
-        new = max(top, numbers[part, 0])
+    for span in range(low // SPAN, (seen + SPAN - 1) // SPAN):
+        new = max(top, numbers[span, 0])
         fade = exp(splat(f32xL, (top - new) * scale))[0]
-        weight = exp(splat(f32xL, (numbers[part, 0] - new) * scale))[0]
+        weight = exp(splat(f32xL, (numbers[span, 0] - new) * scale))[0]
         for d in range(out.size):
-            out[d] = out[d] * fade + sums[part, d] * weight
-        top, total = new, total * fade + numbers[part, 1] * weight
+            out[d] = out[d] * fade + sums[span, d] * weight
+        top, total = new, total * fade + numbers[span, 1] * weight
     numbers[0, 0], numbers[0, 1] = top, total
     for d in range(out.size):
         out[d] /= total
 
 
-@njit(parallel=True, cache=True)
-def _attention(sharing, joining, threads, q, k, v, scale, start, window, kq, begin, sums, numbers, claimed, out):
-    for _ in prange(threads):
-        call(sharing, (None, None, None, q, k, v, scale, start, window, kq, begin, sums, numbers, claimed))
-    for unit in prange(q.shape[0] * q.shape[1]):
-        t, h = divmod(np.int64(unit), q.shape[1])
-        call(joining, (sums[t, h], numbers[t, h], first_seen(start + t + 1, window), start + t + 1, scale, out[t, h]))
+@njit(cache=True)
+def _rows(start, window, scale, sums, numbers, out, first, last):
+    """Put the spans of the rows `first` to `last` together, [token, head] in one: out [T, H, D]."""
+    H = out.shape[1]
+    for row in range(first, last):
+        t, h = row // H, row % H
+        _together(sums[t, h], numbers[t, h], first_seen(start + t + 1, window), start + t + 1, scale, out[t, h])
 
 
 @cache
 def _compiled(R, K, W, dtype):
-    """For a cache that lies in memory in any way, whose dtype has that name: the kernel, and the addresses of its two parts."""
-    number, scale, cells = types.int64, types.float32, types.Array(getattr(types, dtype), 3, "A")
-    _, one, two, three, four = (types.Array(types.float32, ndim, "C") for ndim in range(5))
-    first = three, cells, cells, scale, number, number, three, number, four, four, types.Array(number, 1, "C")
-    joining = address(_together, (), two, two, number, number, scale, one)
-    return entry(_attention, (), number, number, number, *first, three), address(_share, (R, K, W), *first), joining
+    """The two steps, for a cache that lies in memory in any way, whose dtype has that name."""
+    scale, cells = types.float32, types.Array(getattr(types, dtype), 3, "A")
+    three, four = (types.Array(types.float32, ndim, "C") for ndim in (3, 4))
+    given = types.Tuple([three, cells, cells, scale, NUMBER, NUMBER, three, NUMBER])
+    joining = in_threads(_rows, (), NUMBER, NUMBER, scale, four, four, three)
+    return in_threads(_units, (R, K, W, dtype == "uint16"), given, four, four), joining
 
 
 def attention(q, k, v, scale, kq, kq_soft_max, window):
@@ -180,16 +215,14 @@ def attention(q, k, v, scale, kq, kq_soft_max, window):
     most, keys = (4, 4) if target_is("avx512f") else (2, 2)
     R = next(n for n in (4, 2, 1) if n <= most and H // G % n == 0)
     W = next(n for n in (most, 2, 1) if D % (LANES * n) == 0)
-    out, threads, parts = np.empty_like(q), numba.get_num_threads(), -(-S // PART)
-    step = max(1, ROOM // parts)
+    out, spans, (run, join) = np.empty_like(q), -(-S // SPAN), _compiled(R, keys, W, k.dtype.name)
+    step = max(1, ROOM // spans)
     for t in range(0, T, step):
         here = slice(t, min(t + step, T))
         rows, start = q[here], S - T + t
-        sums, numbers = np.empty((len(rows), H, parts, D), np.float32), np.empty((len(rows), H, parts, 2), np.float32)
-        claimed = np.zeros(1, np.int64)
-        result = out[here]
-        run, sharing, joining = _compiled(R, keys, W, k.dtype.name)
-        run(sharing, joining, threads, rows, k, v, factor, start, window, kq, t, sums, numbers, claimed, result)
+        sums, numbers = np.empty((len(rows), H, spans, D), np.float32), np.empty((len(rows), H, spans, 2), np.float32)
+        run(spans * G * -(-len(rows) // TOKENS), 1, (rows, k, v, factor, start, window, kq, t), sums, numbers)
+        join(len(rows) * H, max(1, JOINED // spans), start, window, factor, sums, numbers, out[here])
         for i in range(len(rows) if kq.size else 0):
             seen = slice(first_seen(start + i + 1, window), start + i + 1)
             top, total = (numbers[i, :, 0, j, None] for j in (0, 1))

@@ -3,54 +3,27 @@
 import numpy as np
 from numba import njit, prange
 
-from .exponential import exp_of_16
-from .ggml_floats import added_as_compiled, dot_f32, hsum
+from .exponential import exp, exp_of_16
+from .ggml_floats import dot_f32, hsum
 from .language.arithmetic import hsum as hsum_lanes
 from .language.compile_time import within
-from .language.ieee import bits_of, cosf, expf, float_of, fma, half_bits, logf, sinf
+from .language.ieee import added_as_compiled, cosf, expf, fma, half_bits, logf, sinf
 from .language.memory import load, store
-from .language.reshaping import splat
 from .language.vectors import Vec
 
-f32x16 = Vec("f", 32, 16)
+f32x8, f32x16 = Vec("f", 32, 8), Vec("f", 32, 16)
 ONE = np.float32(1)
-E, LN2_HIGH, LN2_LOW = (np.float32(float.fromhex(x)) for x in ("0x1.715476p+0", "0x1.62e4p-1", "0x1.7f7d1cp-20"))
-SHIFT = np.float32(float.fromhex("0x1.8p23"))
-P1, P2, P3, P4, P5 = (
-    np.float32(float.fromhex(x)) for x in ("0x1.ffffecp-1", "0x1.fffdb6p-2", "0x1.555e66p-3", "0x1.573e2ep-5", "0x1.0e4020p-7")
-)
-
-
-@within
-def exp8(x):
-    """Twin of ops.ggml.exp8, for one number."""
-    z = fma(x, E, SHIFT)
-    n = z - SHIFT
-    b = fma(-n, LN2_LOW, fma(-n, LN2_HIGH, x))
-    e = np.uint32(bits_of(z) << np.uint32(23))
-    u = b * b
-    j = fma(fma(fma(P5, b, P4), u, fma(P3, b, P2)), u, P1 * b)
-    if abs(n) <= np.float32(126):
-        k = float_of(e + np.uint32(0x3F800000))
-        return fma(j, k, k)
-    g = np.uint32(0x82000000) if n <= 0 else np.uint32(0)
-    s1 = float_of(g + np.uint32(0x7F000000))
-    if abs(n) > np.float32(192):
-        return s1 * s1
-    s2 = float_of(np.int64(e) - np.int64(g))
-    return fma(s2, j, s2) * s1
 
 
 @within
 def _exp_row(x, top, lanes, out):
     """e^(x − top) of a row: whole registers have the polynomial, the rest of a row the C library."""
     whole = x.size // lanes * lanes
-    if lanes == 16:
-        for i in range(0, whole, 16):
-            store(out, 4 * i, exp_of_16(load(f32x16, x, 4 * i) - splat(f32x16, top)))
-    else:
-        for i in range(whole):
-            out[i] = exp8(x[i] - top)
+    for i in range(0, whole, lanes):
+        if lanes == 16:
+            store(out, 4 * i, exp_of_16(load(f32x16, x, 4 * i) - top))
+        else:
+            store(out, 4 * i, exp(load(f32x8, x, 4 * i) - top))
     for i in range(whole, x.size):
         out[i] = expf(x[i] - top)
 

@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit, prange
 
 from .exponential import exp, exp_of_16
-from .ggml import exp8, sum_of
+from .ggml import sum_of
 from .ggml_floats import dot_f16, dot_f32, dot_sgemm
 from .language.arithmetic import fma as fma_lanes
 from .language.arithmetic import rounded_to_half
@@ -70,15 +70,11 @@ def _with(acc, v, weight):
 def _soft_max(x, weights, lanes):
     """e^(x − max) / Σ into weights, whose length is a multiple of 16; zeros behind x."""
     top = x.max()
-    weights[:] = 0
-    if lanes == 16:
-        weights[: x.size] = x
-        weights[x.size :] = LEAST
-        for i in range(0, weights.size, 16):
-            store(weights, 4 * i, exp_of_16(load(f32x16, weights, 4 * i) - top))
-    else:
-        for i in range(x.size):
-            weights[i] = exp8(x[i] - top)
+    weights[: x.size] = x
+    weights[x.size :] = LEAST
+    for i in range(0, 4 * weights.size, 64):
+        below = load(f32x16, weights, i) - top
+        store(weights, i, exp_of_16(below) if lanes == 16 else exp(below))
     factor = np.float32(1.0 / sum_of(weights, lanes))
     for i in range(x.size):
         weights[i] *= factor
@@ -162,8 +158,8 @@ def _row(q, k, v, begin, seen, step, factor, fused_sum, lanes, out):
 
 
 @within
-def _in_tiles(q, turned, v, begin, seen, factor, lanes, out):
-    """One query [D] over the keys that it sees, 64 at a time, in float32; turned [D, keys], so that keys are lanes."""
+def _in_tiles(q, transposed, v, begin, seen, factor, lanes, out):
+    """One query [D] over the keys that it sees, 64 at a time, in float32; transposed [D, keys], so that keys are lanes."""
     D, top, total = q.size, LEAST, ZERO
     p = np.empty(TILE, np.float32)
     out[:] = 0
@@ -171,7 +167,7 @@ def _in_tiles(q, turned, v, begin, seen, factor, lanes, out):
         n, highest = min(TILE, seen - first), LEAST
         hidden, scores = max(0, begin - first), splat(f32xT, 0)
         for d in range(D):
-            scores = fma_lanes(splat(f32xT, q[d]), load(f32xT, turned, 4 * (d * turned.shape[1] + first)), scores)
+            scores = fma_lanes(splat(f32xT, q[d]), load(f32xT, transposed, 4 * (d * transposed.shape[1] + first)), scores)
         store(p, 0, scores * factor)
         p[:hidden] = LEAST
         for s in range(hidden, n):
@@ -212,19 +208,19 @@ def flash(q, k, v, scale, kq, kq_soft_max, window, threads, fused_sum, tiles_any
     step = (cells + threads - 1) // threads if T == 1 and cells >= SPLIT else cells
     factor, out = np.float32(scale), np.empty_like(q)
     keys, values = np.empty((G, S, D), np.float32), np.empty((G, S, D), np.float32)
-    turned = np.zeros((G, D, cells if tiles else 0), np.float32)
+    transposed = np.zeros((G, D, cells if tiles else 0), np.float32)
     for s in prange(S):
         for g in range(G):
             _halves_to(k[s, g], keys[g, s])
             _halves_to(v[s, g], values[g, s])
             for d in range(D if tiles else 0):
-                turned[g, d, s] = keys[g, s, d]
+                transposed[g, d, s] = keys[g, s, d]
     for unit in prange(T * H):
         t, h = unit // H, unit % H
         g, seen = h // (H // G), S - T + t + 1
         begin = max(0, seen - window) if window else 0
         if tiles:
-            _in_tiles(q[t, h], turned[g], values[g], begin, seen, factor, lanes, out[t, h])
+            _in_tiles(q[t, h], transposed[g], values[g], begin, seen, factor, lanes, out[t, h])
         else:
             _row(q[t, h], keys[g], values[g], begin, seen, step, factor, fused_sum, lanes, out[t, h])
     return out

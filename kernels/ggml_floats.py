@@ -7,16 +7,15 @@ import numpy as np
 from numba import njit, prange
 
 from .language.arithmetic import fma as fma_lanes
-from .language.arithmetic import halves_added, neighbours_added
+from .language.arithmetic import four_registers, halves_added, pairwise
 from .language.arithmetic import hsum as hsum_lanes
-from .language.compile_time import inline, within
-from .language.ieee import fma
+from .language.compile_time import inline, maker, within
+from .language.ieee import added_as_compiled
 from .language.memory import load
-from .language.reshaping import bitcast, part, shuffle, splat, where_less
+from .language.reshaping import bitcast, cut, evens, odds, splat, where_less
 from .language.vectors import Vec, f32, u32
 
-u32x16, f32x8, f32x16, f32x32, f32x64 = Vec("u", 32, 16), Vec("f", 32, 8), Vec("f", 32, 16), Vec("f", 32, 32), Vec("f", 32, 64)
-EVEN, ODD = tuple(range(0, 32, 2)), tuple(range(1, 32, 2))
+u32x16, f32x16, f32x32 = Vec("u", 32, 16), Vec("f", 32, 16), Vec("f", 32, 32)
 
 
 @within
@@ -25,44 +24,36 @@ def hsum(x):
     return ((x[7] + x[3]) + (x[5] + x[1])) + ((x[6] + x[2]) + (x[4] + x[0]))
 
 
+@maker
+def running(lanes):
+    """The function (x, y, n) for the products of the first n numbers, a multiple of `lanes`, added up in that many lanes."""
+    vec = Vec("f", 32, lanes)
+
+    @inline
+    def sums(x, y, n):
+        acc = splat(vec, 0)
+        for i in range(0, 4 * n, 4 * lanes):
+            acc = fma_lanes(load(vec, x, i), load(vec, y, i), acc)
+        return acc
+
+    return sums
+
+
+_in_8, _in_16, _in_32, _in_64 = map(running, (8, 16, 32, 64))
+
+
 @inline
 def _four_of_8(x, y):
     """8 lanes; the numbers of x and y [n] lie side by side."""
-    acc = splat(f32x32, 0)
-    for i in range(0, x.size // 32 * 32, 32):
-        acc = fma_lanes(load(f32x32, x, 4 * i), load(f32x32, y, 4 * i), acc)
-    return halves_added(halves_added(acc, 32), 16)
-
-
-@inline
-def _four_of_16(x, y):
-    acc = splat(f32x64, 0)
-    for i in range(0, x.size // 64 * 64, 64):
-        acc = fma_lanes(load(f32x64, x, 4 * i), load(f32x64, y, 4 * i), acc)
-    return halves_added(halves_added(acc, 64), 32)
-
-
-@inline
-def _pairwise(lanes):
-    return neighbours_added(neighbours_added(halves_added(lanes, 8)))[0]
+    return four_registers(_in_32(x, y, x.size // 32 * 32))
 
 
 @within
 def _main(x, y, lanes):
     """The sum of the whole steps of four registers."""
-    return hsum_lanes(_four_of_16(x, y)) if lanes == 16 else _pairwise(_four_of_8(x, y))
-
-
-@within
-def added_as_compiled(x, y, start, total, lanes):
-    """total + Σ x · y from `start` on, in order, rounded as in a compiled loop. Twin of ops.ggml_floats.added_as_compiled."""
-    n, at_once = x.size, lanes // 2
-    whole = start + (n - start) // at_once * at_once
-    for i in range(start, whole):
-        total += x[i] * y[i]
-    for i in range(whole, n):
-        total = fma(x[i], y[i], total)
-    return total
+    if lanes == 16:
+        return hsum_lanes(halves_added(halves_added(_in_64(x, y, x.size // 64 * 64), 64), 32))
+    return pairwise(_four_of_8(x, y))[0]
 
 
 @within
@@ -91,25 +82,15 @@ def dot_bf16(x, y, lanes):
     start = x.size // 32 * 32
     if lanes == 8:
         return _added_in_double(x, y, start, np.float64(hsum_lanes(_four_of_8(x, y))))
-    acc = splat(f32x32, 0)
-    for i in range(0, start, 32):
-        acc = fma_lanes(load(f32x32, x, 4 * i), load(f32x32, y, 4 * i), acc)
-    low, high = np.float64(hsum_lanes(part(acc, 2, 0))), np.float64(hsum_lanes(part(acc, 2, 1)))
+    acc = _in_32(x, y, start)
+    low, high = np.float64(hsum_lanes(cut(acc, 2, 0))), np.float64(hsum_lanes(cut(acc, 2, 1)))
     return _added_in_double(x, y, start, low + high)
 
 
 @within
 def dot_sgemm(x, y, lanes):
     """Twin of ops.ggml_floats.dot_sgemm: the dot product of x and y [n], n a multiple of lanes."""
-    if lanes == 16:
-        wide = splat(f32x16, 0)
-        for i in range(0, x.size, 16):
-            wide = fma_lanes(load(f32x16, x, 4 * i), load(f32x16, y, 4 * i), wide)
-        return hsum_lanes(wide)
-    acc = splat(f32x8, 0)
-    for i in range(0, x.size, 8):
-        acc = fma_lanes(load(f32x8, x, 4 * i), load(f32x8, y, 4 * i), acc)
-    return hsum_lanes(acc)
+    return hsum_lanes(_in_16(x, y, x.size)) if lanes == 16 else hsum_lanes(_in_8(x, y, x.size))
 
 
 # ---- pairs of bfloats: x and y [n] are float32 whose lower halves are zeros
@@ -127,8 +108,8 @@ def _flushed(x):
 def _pairs_onto(acc, x, y, i):
     """acc and the products of 32 numbers from i on: of the odd ones, then of the even ones."""
     a, b = load(f32x32, x, 4 * i), load(f32x32, y, 4 * i)
-    acc = _flushed(fma_lanes(_flushed(shuffle(a, a, ODD)), _flushed(shuffle(b, b, ODD)), acc))
-    return _flushed(fma_lanes(_flushed(shuffle(a, a, EVEN)), _flushed(shuffle(b, b, EVEN)), acc))
+    acc = _flushed(fma_lanes(_flushed(odds(a)), _flushed(odds(b)), acc))
+    return _flushed(fma_lanes(_flushed(evens(a)), _flushed(evens(b)), acc))
 
 
 @within

@@ -120,7 +120,7 @@ def test_no_package_has_a_circle(package):
 
 @pytest.mark.parametrize("path", KERNELS, ids=lambda p: p.name)
 def test_kernels_import_numpy_numba_and_llvmlite_only(path):
-    allowed = {"functools", "operator", "numpy", "numba", "llvmlite", "refmodel"}
+    allowed = {"functools", "operator", "typing", "numpy", "numba", "llvmlite", "refmodel"}
     for parts in imported(path, ROOT, "refmodel"):
         assert parts[0] in allowed
         assert parts[0] != "refmodel" or parts[1] == "kernels"

@@ -16,14 +16,14 @@ from functools import cache
 
 import numba
 import numpy as np
-from numba import njit, prange, types
-from numba.extending import overload
+from numba import njit, types
 
-from ..language.arithmetic import fma, hsum
-from ..language.compile_time import WITHIN, Static, address, call, entry, for_kernels, inline
-from ..language.ieee import fma as fma_of_numbers
-from ..language.memory import fetch, fetch_add, load, store
-from ..language.reshaping import part, tile
+from ..language.arithmetic import fma, four_registers, hsum, pairwise
+from ..language.compile_time import inline, made, maker, within
+from ..language.ieee import added_as_compiled
+from ..language.memory import fetch, load, store
+from ..language.reshaping import tile
+from ..language.threads import NUMBER, in_threads
 from ..language.vectors import Vec, target_is
 from . import dequantize, float_rows, packed_rows
 from .dequantize import KINDS
@@ -32,50 +32,62 @@ from .float_rows import FLOATS
 ROWS = packed_rows.ROWS  # of a panel
 assert float_rows.ROWS == ROWS
 WIDTH = 512  # weights of each, at most
-CHUNK = 512  # rows that a thread claims at once, at most
+CHUNK = 512  # rows that a thread takes at once, at most
 TOKENS = 1 << 20  # bytes of those that every row meets at once: half of a common second cache keeps them
 PANEL = ROWS * WIDTH + 64  # numbers, of which the first 64 bytes are for alignment
 SCRATCH = max(dequantize.SCRATCH, packed_rows.SCRATCH)
 LANES = {"dot_sgemm": 8, "dot_f32": 32, "dot_f16": 32, "dot_bf16": 32}
-f32x4, f32x8 = Vec("f", 32, 4), Vec("f", 32, 8)
+f32x32 = Vec("f", 32, 32)
 
 
-@for_kernels
-def multiply(order, panel, at, steps, x, column, sums):
-    """Add `steps` steps of a panel, from the byte `at` on, times the columns of all tokens to sums [T, ROWS, lanes]."""
+@maker
+def tokens_times_steps(lanes, bits, tokens, numbers):
+    """The function (panel, at, steps, x, x_at, stride, sums, to): `steps` steps of a panel from the byte `at` on, times tokens.
 
-
-@overload(multiply, jit_options=WITHIN)
-def _multiply(order, panel, at, steps, x, column, sums):
-    lanes, item = LANES[order.value], x.dtype.bitwidth // 8
-    step = ROWS * lanes * item  # bytes, of a panel and of one token's sums
-    # running numbers in registers: of one token eight registers of 256 bits; of two 16 of 32, or eight of 16
-    single, each = 256, 256 if target_is("avx512f") else 128
-    lane, one, two = (Vec("f", 8 * item, n) for n in (lanes, single // item, each // item))
-    in_one, in_two, token_lanes = one.lanes // lanes, two.lanes // lanes, lanes * item
+    tokens   one or two; the numbers of the first are at the byte x_at of x, of the second `stride` bytes later
+    numbers  running ones of each in registers; they are added to those in sums, from the byte `to` on
+    """
+    step, token_lanes = ROWS * lanes * bits // 8, lanes * bits // 8  # bytes, of a panel and of one token's sums; of one token
+    lane, register, rows = Vec("f", bits, lanes), Vec("f", bits, numbers), numbers // lanes
 
     @inline
-    def times_one(panel, at, steps, x, x_at, sums, to):
-        a = load(one, sums, to)
+    def one(panel, at, steps, x, x_at, stride, sums, to):
+        a = load(register, sums, to)
         for _ in range(steps):
-            a = fma(load(one, panel, at), tile(load(lane, x, x_at), in_one), a)
+            a = fma(load(register, panel, at), tile(load(lane, x, x_at), rows), a)
             at += step
             x_at += token_lanes
         store(sums, to, a)
 
     @inline
-    def times_two(panel, at, steps, x, x_at, stride, sums, to):
-        a, b = load(two, sums, to), load(two, sums, to + step)
+    def two(panel, at, steps, x, x_at, stride, sums, to):
+        a, b = load(register, sums, to), load(register, sums, to + step)
         for _ in range(steps):
-            w = load(two, panel, at)
-            a = fma(w, tile(load(lane, x, x_at), in_two), a)
-            b = fma(w, tile(load(lane, x, x_at + stride), in_two), b)
+            w = load(register, panel, at)
+            a = fma(w, tile(load(lane, x, x_at), rows), a)
+            b = fma(w, tile(load(lane, x, x_at + stride), rows), b)
             at += step
             x_at += token_lanes
         store(sums, to, a)
         store(sums, to + step, b)
 
-    def body(order, panel, at, steps, x, column, sums):
+    return one if tokens == 1 else two
+
+
+@maker
+def multiplying(lanes, bits):
+    """The function (panel, at, steps, x, column, sums) that multiplies a panel with the columns of all tokens.
+
+    It adds `steps` steps of the panel, from the byte `at` on, times the tokens' numbers from `column` on to sums [T, ROWS, lanes].
+    """
+    item, step = bits // 8, ROWS * lanes * bits // 8  # bytes, of a number and of one token's sums
+    # running numbers in registers: of one token eight registers of 256 bits; of two 16 of 32, or eight of 16
+    single, each = 256, 256 if target_is("avx512f") else 128
+    times_one = tokens_times_steps(lanes, bits, 1, single // item)
+    times_two = tokens_times_steps(lanes, bits, 2, each // item)
+
+    @within
+    def multiply(panel, at, steps, x, column, sums):
         T, width = x.shape
         pairs = T // 2 * 2 if lanes == 8 else 0
         for t in range(0, pairs, 2):
@@ -83,157 +95,166 @@ def _multiply(order, panel, at, steps, x, column, sums):
                 times_two(panel, at + row, steps, x, item * (t * width + column), item * width, sums, t * step + row)
         for t in range(pairs, T):
             for row in range(0, step, single):
-                times_one(panel, at + row, steps, x, item * (t * width + column), sums, t * step + row)
+                times_one(panel, at + row, steps, x, item * (t * width + column), item * width, sums, t * step + row)
 
-    return body
-
-
-@for_kernels
-def total(order, sums, w, x, rest):
-    """One dot product: the partial sums of `order`, and the last `rest` weights and numbers, which are not in them."""
+    return multiply
 
 
-@overload(total, jit_options=WITHIN)
-def _total(order, sums, w, x, rest):
-    lane = Vec("f", x.dtype.bitwidth, 8)
+@inline
+def _added_in_double(main, w, x, rest):
+    result = np.float64(main)
+    for i in range(rest):
+        result += np.float64(w[i] * x[i])
+    return np.float32(result)
 
-    @inline
-    def four_registers(sums):
-        a, b, c, d = load(f32x8, sums, 0), load(f32x8, sums, 32), load(f32x8, sums, 64), load(f32x8, sums, 96)
-        return (a + c) + (b + d)
 
-    @inline
-    def pairwise(lanes):
-        four = part(lanes, 2, 0) + part(lanes, 2, 1)
-        return (four[0] + four[1]) + (four[2] + four[3])
+@within
+def dot_f32(sums, w, x, rest):
+    """One dot product: the partial sums of an order, and the last `rest` weights and numbers, which are not in them."""
+    return added_as_compiled(w[:rest], x, 0, pairwise(four_registers(load(f32x32, sums, 0)))[0], 8)
 
-    @inline
-    def added_in_double(main, w, x, rest):
-        result = np.float64(main)
-        for i in range(rest):
-            result += np.float64(w[i] * x[i])
-        return np.float32(result)
 
-    def dot_sgemm(order, sums, w, x, rest):
+@within
+def dot_f16(sums, w, x, rest):
+    """The same in another order."""
+    return _added_in_double(pairwise(four_registers(load(f32x32, sums, 0)))[0], w, x, rest)
+
+
+@within
+def dot_bf16(sums, w, x, rest):
+    """The same in another order."""
+    return _added_in_double(hsum(four_registers(load(f32x32, sums, 0))), w, x, rest)
+
+
+@maker
+def total(order, bits):
+    """The function (sums, w, x, rest) for one dot product in an order."""
+    lane = Vec("f", bits, 8)
+
+    @within
+    def dot_sgemm(sums, w, x, rest):
         return hsum(load(lane, sums, 0))
 
-    def dot_f32(order, sums, w, x, rest):
-        result = pairwise(four_registers(sums))
-        for i in range(rest):
-            result = result + w[i] * x[i] if i < rest // 4 * 4 else fma_of_numbers(w[i], x[i], result)
-        return result
-
-    def dot_f16(order, sums, w, x, rest):
-        return added_in_double(pairwise(four_registers(sums)), w, x, rest)
-
-    def dot_bf16(order, sums, w, x, rest):
-        return added_in_double(hsum(four_registers(sums)), w, x, rest)
-
-    return {"dot_sgemm": dot_sgemm, "dot_f32": dot_f32, "dot_f16": dot_f16, "dot_bf16": dot_bf16}[order.value]
+    return {"dot_sgemm": dot_sgemm, "dot_f32": dot_f32, "dot_f16": dot_f16, "dot_bf16": dot_bf16}[order]
 
 
-@for_kernels
-def fill(kind, lanes, rows, at, width, scratch, panel, to):
-    """Decode the next weights of a row into a panel, `width` of them in a step."""
+@maker
+def filling(kind, lanes, bits):
+    """The function (rows, at, width, scratch, panel, to) that decodes the next `width` weights of a row into a panel."""
+    size, weights, step = KINDS[kind].BLOCK, KINDS[kind].WEIGHTS, ROWS * lanes * bits // 8
+    pace, floats = weights // lanes * step, kind in FLOATS
+    block = dequantize.block(kind, lanes, bits) if floats else packed_rows.block(kind, bits)
 
-
-@overload(fill, jit_options=WITHIN)
-def _fill(kind, lanes, rows, at, width, scratch, panel, to):
-    of, step = KINDS[kind.value], ROWS * lanes.value * panel.dtype.bitwidth // 8
-    size, weights, pace = of.BLOCK, of.WEIGHTS, of.WEIGHTS // lanes.value * step
-
-    def packed(kind, lanes, rows, at, width, scratch, panel, to):
+    @within
+    def of_packed(rows, at, width, scratch, panel, to):
         for n in range(width // weights):
-            packed_rows.block(kind, rows, at + size * n, scratch, panel, to + pace * n, step)
+            block(rows, at + size * n, scratch, panel, to + pace * n, step)
 
-    def of_floats(kind, lanes, rows, at, width, scratch, panel, to):
+    @within
+    def of_floats(rows, at, width, scratch, panel, to):
         whole = width // weights
         for n in range(whole):
             fetch(rows, at + size * n, size)
-            dequantize.block(kind, lanes, rows, at + size * n, scratch, panel, to + pace * n, step)
+            block(rows, at + size * n, scratch, panel, to + pace * n, step)
         if width % weights:  # the last ones are filled up with zeros
             scratch[:] = 0
             for i in range(size // weights * (width % weights)):
                 scratch[i] = rows[at + size * whole + i]
-            dequantize.block(kind, lanes, scratch, 0, scratch, panel, to + pace * whole, step)
+            block(scratch, 0, scratch, panel, to + pace * whole, step)
 
-    return of_floats if kind.value in FLOATS else packed
+    return of_floats if floats else of_packed
 
 
-@for_kernels
-def sums_of_rows(way, kind, order, rows, at, x, inner, panel, scratch, sums):
-    """The partial dot products of ROWS rows with all tokens: sums [T, ROWS, lanes], overwritten.
+@maker
+def sums_of_rows(way, kind, order, bits):
+    """The function (rows, at, x, inner, panel, scratch, sums) for the partial dot products of ROWS rows with all tokens.
 
-    at  [ROWS]  byte offset of each row
+    at    [ROWS]  byte offset of each row
+    sums  [T, ROWS, lanes]  overwritten
 
-    Returns where in the panel the first row's weights begin that are not in the sums.
+    It returns where in the panel the first row's weights begin that are not in the sums.
     """
+    return sums_by_panels(kind, LANES[order], bits) if way == "panels" else sums_of_one_token(kind, LANES[order])
 
 
-@overload(sums_of_rows, jit_options=WITHIN)
-def _sums_of_rows(way, kind, order, rows, at, x, inner, panel, scratch, sums):
-    of, lanes, item = KINDS[kind.value], LANES[order.value], x.dtype.bitwidth // 8
-    size, weights, step = of.BLOCK, of.WEIGHTS, ROWS * lanes * item
-    layout, up = Static(lanes), 7 if lanes == 8 else 0  # orders of 32 lanes leave out a last step of fewer weights
+def sums_by_panels(kind, lanes, bits):
+    """sums_of_rows of the way `panels`."""
+    size, weights, item = KINDS[kind].BLOCK, KINDS[kind].WEIGHTS, bits // 8
+    fill, multiply, up = filling(kind, lanes, bits), multiplying(lanes, bits), 7 if lanes == 8 else 0
+    # orders of 32 lanes leave out a last step of fewer weights
 
-    def panels(way, kind, order, rows, at, x, inner, panel, scratch, sums):
+    @within
+    def panels(rows, at, x, inner, panel, scratch, sums):
         sums[:] = 0
         aligned, steps = -panel.ctypes.data % 64, 0
         for start in range(0, inner, WIDTH):
             width = min(WIDTH, inner - start)
             for k in range(ROWS):
-                fill(kind, layout, rows, at[k] + start // weights * size, width, scratch, panel, aligned + lanes * item * k)
+                fill(rows, at[k] + start // weights * size, width, scratch, panel, aligned + lanes * item * k)
             steps = (width + up) // lanes
-            multiply(order, panel, aligned, steps, x, start, sums)
-        return (aligned + step * steps) // item
+            multiply(panel, aligned, steps, x, start, sums)
+        return (aligned + ROWS * lanes * item * steps) // item
 
-    def one_token(way, kind, order, rows, at, x, inner, panel, scratch, sums):
-        packed_rows.one_token(kind, rows, at, x, inner // weights, scratch, sums)
+    return panels
+
+
+def sums_of_one_token(kind, lanes):
+    """sums_of_rows of the way `one_token`."""
+    weights, floats = KINDS[kind].WEIGHTS, kind in FLOATS
+    of_floats = float_rows.one_token(kind, lanes) if floats else None
+    of_packed = None if floats else packed_rows.one_token(kind)
+
+    @within
+    def one_token(rows, at, x, inner, panel, scratch, sums):
+        if floats:
+            of_floats(rows, at, x, inner // weights, sums)
+        else:
+            of_packed(rows, at, x, inner // weights, scratch, sums)
         return 0
 
-    def one_token_and_floats(way, kind, order, rows, at, x, inner, panel, scratch, sums):
-        float_rows.one_token(kind, layout, rows, at, x, inner // weights, sums)
-        return 0
+    return one_token
 
-    if way.value == "panels":
-        return panels
-    return one_token_and_floats if kind.value in FLOATS else one_token
+
+@maker
+def rows_between(way, kind, order, bits):
+    """The function (rows, x, inner, out, first, last) that multiplies the rows `first` to `last` with all tokens.
+
+    Where rows are missing, the last one stands in.
+    """
+    of_rows, dot, lanes = sums_of_rows(way, kind, order, bits), total(order, bits), LANES[order]
+    number = np.float32 if bits == 32 else np.float64
+
+    @within
+    def multiply(rows, x, inner, out, first, last):
+        row_bytes, flat = rows.shape[1], rows.reshape(-1)
+        panel, scratch, at = np.empty(PANEL, number), np.empty(SCRATCH, np.uint8), np.empty(ROWS, np.int64)
+        sums, length = np.empty((len(x), ROWS, lanes), number), (last - first + ROWS - 1) // ROWS
+        for r in range(first, first + length):
+            for k in range(ROWS):
+                at[k] = min(r + k * length, last - 1) * row_bytes
+            end = of_rows(flat, at, x, inner, panel, scratch, sums)
+            for t in range(len(x)):
+                for k in range(ROWS):
+                    w = panel[end + lanes * k :]
+                    out[t, min(r + k * length, last - 1)] = dot(sums[t, k], w, x[t, inner - inner % 32 :], inner % 32)
+
+    return multiply
+
+
+multiply = made(rows_between)
 
 
 @njit(cache=True)
-def _share(way, kind, order, claimed, many, rows, row_bytes, x, inner, sums, out):
-    """One thread's work, until no rows are left. Where rows are missing, the last one stands in."""
-    n, panel, scratch, at = out.shape[1], np.empty(PANEL, x.dtype), np.empty(SCRATCH, np.uint8), np.empty(ROWS, np.int64)
-    while True:
-        first = fetch_add(claimed, many)
-        if first >= n:
-            break
-        last = min(first + many, n) - 1
-        apart = (last - first + ROWS) // ROWS
-        for r in range(first, first + apart):
-            for k in range(ROWS):
-                at[k] = min(r + k * apart, last) * row_bytes
-            end = sums_of_rows(way, kind, order, rows, at, x, inner, panel, scratch, sums)
-            for t in range(len(x)):
-                for k in range(ROWS):
-                    w = panel[end + sums.shape[2] * k :]
-                    out[t, min(r + k * apart, last)] = total(order, sums[t, k], w, x[t, inner - inner % 32 :], inner % 32)
-
-
-@njit(parallel=True, cache=True)
-def _product(sharing, claimed, many, rows, row_bytes, x, inner, sums, out):
-    for i in prange(len(sums)):
-        call(sharing, (None, None, None, claimed, many, rows, row_bytes, x, inner, sums[i], out))
+def _rows(way, kind, order, bits, rows, x, inner, out, first, last):
+    multiply(way, kind, order, bits)(rows, x, inner, out, first, last)
 
 
 @cache
-def _compiled(way, kind, order, dtype):
-    """The kernel for tokens whose dtype has that name, and the address of what each thread does in it."""
-    number, of = types.int64, getattr(types, dtype)
-    counter, rows = types.Array(number, 1, "C"), types.Array(types.uint8, 1, "C", readonly=True)
-    two, three, four = (types.Array(of, ndim, "C") for ndim in (2, 3, 4))
-    first = counter, number, rows, number, two, number
-    return entry(_product, (), number, *first, four, two), address(_share, (way, kind, order), *first, three, two)
+def _compiled(way, kind, order, bits):
+    """The product of tokens whose numbers have so many bits, in threads."""
+    tokens = types.Array(getattr(types, f"float{bits}"), 2, "C")
+    rows = types.Array(types.uint8, 2, "C", readonly=True)
+    return in_threads(_rows, (way, kind, order, bits), rows, tokens, NUMBER, tokens)
 
 
 def product(kind, order, rows, x, out):
@@ -247,20 +268,16 @@ def product(kind, order, rows, x, out):
     """
     assert out.flags.c_contiguous
     assert out.dtype == x.dtype
-    (O, row_bytes), (T, I), threads = rows.shape, x.shape, numba.get_num_threads()
-    rows = np.ascontiguousarray(rows).reshape(-1).view()
+    O, (T, I), threads = len(rows), x.shape, numba.get_num_threads()
+    rows = np.ascontiguousarray(rows).view()
     rows.setflags(write=False)  # as a mapped file is: otherwise the kernel is compiled a second time
     if kind not in FLOATS:
-        x = packed_rows.turned(x)
+        x = packed_rows.transposed(x)
     elif order == "dot_sgemm" and I % 8:
         x = np.pad(x, ((0, 0), (0, -I % 8)))
     many = min(CHUNK, max(O // (4 * threads * ROWS), 1) * ROWS)
     one = T == 1 and I % KINDS[kind].WEIGHTS == 0 and x.dtype == np.float32
-    run, sharing = _compiled("one_token" if one else "panels", kind, order, x.dtype.name)
-    x = np.ascontiguousarray(x)
-    parts = max(-(-x.nbytes // TOKENS), 1)
-    each = -(-T // (2 * parts)) * 2  # in pairs
+    run, x = _compiled("one_token" if one else "panels", kind, order, 8 * x.itemsize), np.ascontiguousarray(x)
+    each = -(-T // (2 * max(-(-x.nbytes // TOKENS), 1))) * 2  # tokens at once, in pairs
     for start in range(0, T, each):
-        tokens, result = x[start : start + each], out[start : start + each]
-        sums = np.empty((threads, len(tokens), ROWS, LANES[order]), x.dtype)
-        run(sharing, np.zeros(1, np.int64), many, rows, row_bytes, tokens, I, sums, result)
+        run(O, many, rows, x[start : start + each], I, out[start : start + each])

@@ -1,11 +1,12 @@
 """Arithmetic of vectors that Python has no operator for: fused products, rounding, sums over lanes in a stated order."""
 
+import numpy as np
 from llvmlite import ir
-from numba.core import types
 from numba.core.typing import signature
 from numba.extending import intrinsic
 
-from .vectors import FLOATS, I32, Vec, called, joined, known, pieces, shuffled, target_has
+from .compile_time import inline
+from .vectors import FLOATS, I32, Vec, called, known, shuffled, target_has
 
 
 @intrinsic
@@ -40,28 +41,6 @@ def rounded_to_half(typingctx, v):
 
 
 @intrinsic
-def fold(typingctx, vec, v):
-    """v.reshape(-1, lanes of vec).sum(0), from left to right."""
-    vec = vec.instance_type
-
-    def emit(context, builder, sig, args):
-        total, *rest = pieces(builder, args[1], vec.lanes)
-        for piece in rest:
-            total = (builder.fadd if vec.kind == "f" else builder.add)(total, piece)
-        return total
-
-    return signature(vec, types.TypeRef(vec), v), emit
-
-
-@intrinsic(prefer_literal=True)
-def repeat_every(typingctx, v, lanes, times):
-    """np.repeat(v.reshape(-1, lanes), times, axis=0): groups of lanes several times over; both are known when compiling."""
-    each, n = known(lanes), known(times)
-    emit = lambda context, builder, sig, args: joined(builder, [g for g in pieces(builder, args[0], each) for _ in range(n)])
-    return signature(Vec(v.kind, v.bits, v.lanes * n), v, lanes, times), emit
-
-
-@intrinsic
 def largest(typingctx, v):
     """The largest of unsigned lanes."""
     emit = lambda context, builder, sig, args: called(
@@ -70,56 +49,62 @@ def largest(typingctx, v):
     return signature(v.scalar, v), emit
 
 
-def halved(builder, v, kind):
-    """The sum of all lanes, an IR scalar."""
-    while v.type.count > 1:
-        low, high = pieces(builder, v, v.type.count // 2)
-        v = (builder.fadd if kind == "f" else builder.add)(high, low)
-    return builder.extract_element(v, I32(0))
+def added(in_numpy):
+    """The operation that cuts a vector into the rows of a matrix as a function does in NumPy, and adds them up from the first on.
+
+    in_numpy  its parameters are a flat array, and a number that is known when compiling, or nothing
+    """
+
+    def typed(v, *numbers):
+        rows = in_numpy(np.arange(v.lanes), *map(known, numbers))
+
+        def emit(context, builder, sig, args):
+            total, *rest = (shuffled(builder, args[0], args[0], row.tolist()) for row in rows)
+            for more in rest:
+                total = (builder.fadd if v.kind == "f" else builder.add)(total, more)
+            return total
+
+        return signature(Vec(v.kind, v.bits, rows.shape[1]), v, *numbers), emit
+
+    by_arity = [lambda typingctx, v: typed(v), lambda typingctx, v, number: typed(v, number)]
+    return intrinsic(prefer_literal=True)(by_arity[in_numpy.__code__.co_argcount - 1])
 
 
-@intrinsic
-def hsum(typingctx, v):
-    """The sum of all lanes: the upper half is added to the lower until one lane is left (llama.cpp's order)."""
-    return signature(v.scalar, v), lambda context, builder, sig, args: halved(builder, args[0], v.kind)
-
-
-@intrinsic(prefer_literal=True)
-def halves_added(typingctx, v, lanes):
-    """v.reshape(-1, 2, lanes / 2).sum(1): in each run of `lanes` lanes the upper half is added to the lower."""
-    half = known(lanes) // 2
-    low = [k for k in range(v.lanes) if k % (2 * half) < half]
-
-    def emit(context, builder, sig, args):
-        parts = [shuffled(builder, args[0], args[0], [k + start for k in low]) for start in (0, half)]
-        return (builder.fadd if v.kind == "f" else builder.add)(*parts)
-
-    return signature(Vec(v.kind, v.bits, v.lanes // 2), v, lanes), emit
-
-
-@intrinsic
-def neighbours_added(typingctx, v):
-    """v[0::2] + v[1::2]."""
-
-    def emit(context, builder, sig, args):
-        parts = [shuffled(builder, args[0], args[0], range(start, v.lanes, 2)) for start in (0, 1)]
-        return (builder.fadd if v.kind == "f" else builder.add)(*parts)
-
-    return signature(Vec(v.kind, v.bits, v.lanes // 2), v), emit
+fold = added(lambda v, lanes: v.reshape(-1, lanes))
+# in each run of `lanes` lanes the upper half is added to the lower
+halves_added = added(lambda v, lanes: v.reshape(-1, 2, lanes // 2).swapaxes(0, 1).reshape(2, -1))
+neighbours_added = added(lambda v: v.reshape(-1, 2).T)
 
 
 @intrinsic(prefer_literal=True)
 def hsums(typingctx, v, count):
-    """hsum of each of `count` equal parts; count is known when compiling."""
+    """The sum of each of `count` equal parts: the upper half is added to the lower until one lane is left (llama.cpp's order)."""
     result = Vec(v.kind, v.bits, known(count))
 
     def emit(context, builder, sig, args):
-        sums, each = args[0], v.lanes // result.lanes
-        while each > 1:
-            each //= 2
-            low = [2 * each * k + i for k in range(result.lanes) for i in range(each)]
-            halves = [shuffled(builder, sums, sums, [lane + start for lane in low]) for start in (each, 0)]
-            sums = (builder.fadd if v.kind == "f" else builder.add)(*halves)
+        sums, parts = args[0], np.arange(v.lanes).reshape(result.lanes, -1)
+        while parts.shape[1] > 1:
+            low, high = (shuffled(builder, sums, sums, half.ravel().tolist()) for half in np.split(parts, 2, axis=1))
+            sums = (builder.fadd if v.kind == "f" else builder.add)(high, low)
+            parts = np.arange(sums.type.count).reshape(result.lanes, -1)
         return sums
 
     return signature(result, v, count), emit
+
+
+@inline
+def hsum(v):
+    """The sum of all lanes, in the order of `hsums`."""
+    return hsums(v, 1)[0]
+
+
+@inline
+def four_registers(v):
+    """Four registers of eight lanes as one, for each row: [rows][32] -> [rows][8], (first + third) + (second + fourth)."""
+    return halves_added(halves_added(v, 32), 16)
+
+
+@inline
+def pairwise(v):
+    """The sum of each eight lanes: [rows][8] -> [rows], as ops.ggml_floats.pairwise does it."""
+    return neighbours_added(neighbours_added(halves_added(v, 8)))

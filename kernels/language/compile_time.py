@@ -1,11 +1,15 @@
-"""Values that are known when a kernel is compiled: one driver serves all tensor types, and its branches cost nothing."""
+"""Kernels that are made for a case: Python functions build them, and what they know is a constant in the machine code.
 
-from functools import wraps
+A maker is a Python function that takes names and numbers, and returns a kernel that has them built in. Inside a kernel
+`made(maker)` gives that kernel for the values of Statics, with which compiled code is found in Numba's cache.
+"""
+
+from functools import cache, wraps
 
 from numba import njit, types
 from numba.core import cgutils
 from numba.core.imputils import lower_constant
-from numba.extending import NativeValue, intrinsic, models, overload_attribute, register_model, typeof_impl, unbox
+from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
 
 
 class Static:
@@ -41,6 +45,50 @@ def _static_constant(context, builder, static_type, static):
     return context.get_dummy_value()
 
 
+MAKING = [""]  # what is being made just now, the innermost last
+
+
+def maker(function):
+    """Make each kernel once; and give its functions names that say what they were made for.
+
+    Names of machine code are global in a process. What it compiles and what it takes from the cache must not have one name for two
+    things, or the first of them runs in the place of the other. So a maker does the same for the same values, which have a repr.
+    """
+
+    @cache
+    @wraps(function)
+    def make(*values):
+        MAKING.append(f"{function.__module__}.{function.__qualname__}{values}")
+        try:
+            return function(*values)
+        finally:
+            MAKING.pop()
+
+    return make
+
+
+def named(function):
+    """The function, with a name that says what it was made for."""
+    function.__qualname__ = f"{MAKING[-1]}{function.__qualname__}"
+    return function
+
+
+def made(maker):
+    """What a kernel calls to get the maker's kernel: made(maker)(kind, path) is maker(kind.value, path.value)."""
+
+    @intrinsic
+    def kernel(typingctx, *statics):
+        result = types.Dispatcher(maker(*(static.value for static in statics)))
+        return result(types.StarArgTuple(statics)), lambda context, *_: context.get_dummy_value()
+
+    return kernel
+
+
+def typed(known, others):
+    """The signature of a kernel: Statics of the values `known`, then the Numba types `others`."""
+    return (*map(StaticType, known), *others)
+
+
 def entry(kernel, known, *others):
     """The compiled machine code of a kernel, to be called directly; keep what is returned.
 
@@ -50,66 +98,44 @@ def entry(kernel, known, *others):
     Numba's dispatcher would look up the type of every Static in every call, which takes longer than a small operation. Nothing is
     checked here: arrays must have exactly these types.
     """
-    return kernel.compile((*map(StaticType, known), *others))
+    return kernel.compile(typed(known, others))
 
 
 def address(kernel, known, *others):
     """The address of such a kernel, for `call`. The kernel returns nothing and stays in memory."""
-    given = (*map(StaticType, known), *others)
-    kernel.compile(given)
-    compiled = kernel.overloads[given]
+    kernel.compile(typed(known, others))
+    compiled = kernel.overloads[typed(known, others)]
     return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+
+
+def called_at(context, builder, place, kinds, values):
+    """Call the kernel at an address, as IR; its errors become the caller's."""
+    code = context.call_conv.get_function_type(types.none, kinds).as_pointer()
+    status, _ = context.call_conv.call_function(builder, builder.inttoptr(place, code), types.none, kinds, values)
+    with cgutils.if_unlikely(builder, status.is_error):
+        context.call_conv.return_status_propagate(builder, status)
 
 
 @intrinsic
 def call(typingctx, address, arguments):
-    """Call the kernel at an address with a tuple of arguments, None for each Static. Nothing is checked.
-
-    Numba compiles the body of a `prange` four times. Where it is only such a call, the kernel itself is compiled once.
-    """
+    """Call the kernel at an address with a tuple of arguments, None for each Static. Nothing is checked."""
 
     def emit(context, builder, sig, args):
         kinds = list(sig.args[1])
-        code = context.call_conv.get_function_type(types.none, kinds).as_pointer()
-        values = cgutils.unpack_tuple(builder, args[1], len(kinds))
-        status, _ = context.call_conv.call_function(builder, builder.inttoptr(args[0], code), types.none, kinds, values)
-        with cgutils.if_unlikely(builder, status.is_error):
-            context.call_conv.return_status_propagate(builder, status)
+        called_at(context, builder, args[0], kinds, cgutils.unpack_tuple(builder, args[1], len(kinds)))
         return context.get_dummy_value()
 
     return types.none(types.int64, arguments), emit
 
 
-# how functions are compiled that kernels alone call: without the ways in from Python and C, which cost as much as a small function
-WITHIN = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-INLINE = {**WITHIN, "forceinline": True}
+# small functions that only kernels call are compiled without the ways in from C, which cost as much as the functions themselves
 
 
 def within(function):
     """Compile a function that kernels call."""
-    return njit(no_cfunc_wrapper=True)(function)
+    return njit(no_cfunc_wrapper=True)(named(function))
 
 
 def inline(function):
     """The same, inlined into its callers."""
-    return njit(no_cfunc_wrapper=True, forceinline=True)(function)
-
-
-def for_kernels(declared):
-    """Declare a function that only kernels can call; its `overload` says what it does for which Static.
-
-    Called from Python it raises NotImplementedError.
-    """
-
-    @wraps(declared)
-    def outside(*_):
-        raise NotImplementedError(f"{declared.__name__} is for kernels only; call it in a function that Numba compiles")
-
-    return outside
-
-
-@overload_attribute(StaticType, "value")
-def _value(static):
-    """static.value inside a kernel, where it is a number."""
-    value = static.value
-    return lambda static: value
+    return njit(no_cfunc_wrapper=True, forceinline=True)(named(function))

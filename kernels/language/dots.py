@@ -7,27 +7,6 @@ from numba.extending import intrinsic
 from .vectors import DOT4, I32, REGISTER, Vec, called, joined, known, per_register, pieces, shuffled, target_has
 
 
-@intrinsic
-def magnitude(typingctx, v):
-    """abs(v) of signed lanes, as unsigned ones: -128 becomes 128."""
-    emit = lambda context, builder, sig, args: called(builder, f"llvm.abs.v{v.lanes}i{v.bits}", v.ir, args[0], ir.IntType(1)(0))
-    return signature(Vec("u", v.bits, v.lanes), v), emit
-
-
-@intrinsic
-def with_sign(typingctx, a, b):
-    """a * sign(b) of i8 lanes (vpsignb)."""
-
-    def emit(context, builder, sig, args):
-        if target_has(context, "avx2"):
-            return per_register(builder, "llvm.x86.avx2.psign.b", "", a.ir, *args)
-        zero = a.ir([0] * a.lanes)
-        signed = builder.select(builder.icmp_signed("<", args[1], zero), builder.sub(zero, args[0]), args[0])
-        return builder.select(builder.icmp_signed("==", args[1], zero), zero, signed)
-
-    return signature(a, a, a), emit
-
-
 def pair_products(builder, a, b, wide, widen_a):
     """a[0::2] * b[0::2] + a[1::2] * b[1::2] in the lanes of `wide`."""
     products = []

@@ -41,6 +41,18 @@ expf, logf, cosf, sinf = (_of_libm(name) for name in ("expf", "logf", "cosf", "s
 
 
 @within
+def added_as_compiled(x, y, start, total, lanes):
+    """total + Σ x · y from `start` on, in order, rounded as in a compiled loop. Twin of ops.ggml_floats.added_as_compiled."""
+    n, at_once = x.size, lanes // 2
+    whole = start + (n - start) // at_once * at_once
+    for i in range(start, whole):
+        total += x[i] * y[i]
+    for i in range(whole, n):
+        total = fma(x[i], y[i], total)
+    return total
+
+
+@within
 def bits_of(x):
     """The 32 bits of a float32, as uint32."""
     return np.float32(x).view(np.uint32)

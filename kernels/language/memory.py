@@ -54,24 +54,6 @@ def load_rows(typingctx, vec, rows, data, offset, stride):
     return signature(vec, types.TypeRef(vec), rows, data, types.intp, types.intp), emit
 
 
-@intrinsic
-def load_columns(typingctx, vec, data, offset, stride):
-    """Eight rows, `stride` bytes apart, transposed so that rows are lanes: [4-byte columns][8 rows][4 bytes]."""
-    vec = vec.instance_type
-    row = Vec("u", 32, 4)
-
-    def emit(context, builder, sig, args):
-        array, offset, stride = args[1:]
-        columns = []
-        for start in range(0, vec.lanes * vec.bits // 256, 4):
-            place = array, builder.add(offset, offset.type(4 * start)), stride
-            rows = loaded_rows(context, builder, data, place, row, 8)
-            columns += columns_of(builder, [joined(builder, [rows[k], rows[k + 4]]) for k in range(4)])
-        return builder.bitcast(joined(builder, columns), vec.ir)
-
-    return signature(vec, types.TypeRef(vec), data, types.intp, types.intp), emit
-
-
 def loaded_rows(context, builder, array_type, place, row, count):
     """`count` vectors of type `row`, one from each row of a place (array, offset, stride): a list of IR values."""
     array, offset, stride = place
@@ -121,7 +103,7 @@ def store(typingctx, data, offset, v):
 
 
 @intrinsic
-def stream(typingctx, data, offset, v):
+def store_past_caches(typingctx, data, offset, v):
     """`store` past the caches; the address and the size of v are multiples of 32."""
 
     def emit(context, builder, sig, args):
@@ -135,13 +117,18 @@ def stream(typingctx, data, offset, v):
     return signature(types.void, data, types.intp, v), emit
 
 
+def prefetched(context, builder, array_type, array, offset):
+    """Ask the second-level cache for the line of array[offset], as IR."""
+    place = address(context, builder, array_type, array, offset, I8)
+    called(builder, "llvm.prefetch.p0", ir.VoidType(), place, I32(0), I32(2), I32(1))
+
+
 @intrinsic
 def prefetch(typingctx, data, offset):
     """Ask the second-level cache for the line of data[offset]. Nothing is read, and any offset is allowed."""
 
     def emit(context, builder, sig, args):
-        place = address(context, builder, data, args[0], args[1], I8)
-        called(builder, "llvm.prefetch.p0", ir.VoidType(), place, I32(0), I32(2), I32(1))
+        prefetched(context, builder, data, *args)
         return context.get_dummy_value()
 
     return signature(types.void, data, types.intp), emit

@@ -2,12 +2,13 @@
 
 import operator
 
+import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.core.typing import signature
 from numba.extending import intrinsic, lower_builtin, type_callable
 
-from .vectors import Vec, half_to_float, joined, known, per_register, shuffled, splatted, target_has
+from .vectors import Vec, half_to_float, known, per_register, shuffled, splatted, target_has
 
 
 @intrinsic
@@ -50,45 +51,40 @@ def convert(typingctx, vec, v):
     return signature(vec, given, v), emit
 
 
-@intrinsic(prefer_literal=True)
-def shuffle(typingctx, a, b, lanes):
-    """concatenate(a, b)[lanes]; lanes is a global tuple, known when the kernel is compiled."""
-    chosen = [lane.literal_value for lane in lanes]
-    result = Vec(a.kind, a.bits, len(chosen))
-    emit = lambda context, builder, sig, args: shuffled(builder, args[0], args[1], chosen)
-    return signature(result, a, b, lanes), emit
+def moves(in_numpy):
+    """The operation that does with the lanes of vectors what a function does with the elements of flat arrays, in NumPy.
+
+    in_numpy  its parameters are arrays for vectors, and the values of what is known when compiling: literals, Statics
+    """
+
+    def typed(*given):
+        arrays, count, vectors = [], 0, []
+        for k, kind in enumerate(given):
+            if isinstance(kind, Vec):
+                arrays.append(np.arange(count, count + kind.lanes))
+                count, vectors = count + kind.lanes, [*vectors, k]
+            else:
+                arrays.append(known(kind))
+        lanes, of = in_numpy(*arrays).ravel().tolist(), given[vectors[0]]
+        emit = lambda context, builder, sig, args: shuffled(builder, args[vectors[0]], args[vectors[-1]], lanes)
+        return signature(Vec(of.kind, of.bits, len(lanes)), *given), emit
+
+    by_arity = [
+        lambda typingctx, a: typed(a),
+        lambda typingctx, a, b: typed(a, b),
+        lambda typingctx, a, b, c: typed(a, b, c),
+        lambda typingctx, a, b, c, d: typed(a, b, c, d),
+    ]
+    return intrinsic(prefer_literal=True)(by_arity[in_numpy.__code__.co_argcount - 1])
 
 
-@intrinsic
-def concat(typingctx, a, b):
-    """a's lanes, then b's."""
-    emit = lambda context, builder, sig, args: joined(builder, list(args))
-    return signature(Vec(a.kind, a.bits, 2 * a.lanes), a, b), emit
-
-
-@intrinsic(prefer_literal=True)
-def part(typingctx, v, count, k):
-    """v.reshape(count, -1)[k]; count and k are literals."""
-    lanes = v.lanes // count.literal_value
-    start = lanes * k.literal_value
-    emit = lambda context, builder, sig, args: shuffled(builder, args[0], args[0], range(start, start + lanes))
-    return signature(Vec(v.kind, v.bits, lanes), v, count, k), emit
-
-
-@intrinsic(prefer_literal=True)
-def repeat(typingctx, v, times):
-    """np.repeat(v, times): each lane several times over; times is known when compiling."""
-    count = known(times)
-    emit = lambda context, builder, sig, args: shuffled(builder, args[0], args[0], [k // count for k in range(v.lanes * count)])
-    return signature(Vec(v.kind, v.bits, v.lanes * count), v, times), emit
-
-
-@intrinsic(prefer_literal=True)
-def tile(typingctx, v, times):
-    """np.tile(v, times): the whole vector several times over; times is known when compiling."""
-    count = known(times)
-    emit = lambda context, builder, sig, args: joined(builder, [args[0]] * count)
-    return signature(Vec(v.kind, v.bits, v.lanes * count), v, times), emit
+concat = moves(lambda a, b: np.concatenate([a, b]))
+cut = moves(lambda v, count, k: v.reshape(count, -1)[k])
+repeat = moves(lambda v, times: np.repeat(v, times))  # each lane several times over
+repeat_every = moves(lambda v, lanes, times: np.repeat(v.reshape(-1, lanes), times, axis=0))  # groups of lanes several times over
+tile = moves(lambda v, times: np.tile(v, times))  # the whole vector several times over
+evens = moves(lambda v: v[0::2])
+odds = moves(lambda v: v[1::2])
 
 
 @intrinsic(prefer_literal=True)

@@ -18,7 +18,7 @@ from numba.core import cgutils, types
 from numba.core.registry import cpu_target
 from numba.extending import lower_builtin, models, register_model, type_callable, typeof_impl
 
-from .compile_time import StaticType
+from .compile_time import Static, StaticType
 
 I8, I32 = ir.IntType(8), ir.IntType(32)
 AHEAD = 1024  # bytes from what is read to what is fetched, in each of the streams of a core
@@ -67,8 +67,10 @@ f16, f32 = Vec("f", 16, 1), Vec("f", 32, 1)
 
 
 def known(argument):
-    """A number that is known when compiling: a literal, or a Static."""
-    return argument.value if isinstance(argument, StaticType) else argument.literal_value
+    """What is known when compiling: a literal, a Static, or the Static that begins a tuple. Also of a Static itself."""
+    if isinstance(argument, types.BaseTuple):
+        return known(argument.types[0])
+    return argument.value if isinstance(argument, StaticType | Static) else argument.literal_value
 
 
 def target_has(context, feature):

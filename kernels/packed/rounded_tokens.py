@@ -1,34 +1,32 @@
 """Tokens rounded to 8 bits, as the ways of product.py read them. Twins: `quantize` of quants.q8_0, quants.q8_1 and quants.q8_k.
 
-`count` tokens, which are multiplied at once, lie side by side; zeros fill the last of T' tokens:
+`at_once` tokens, which are multiplied at once, lie side by side; zeros fill the last of T' tokens:
 
-  q     [N, T' / count, W / 4, count, 4] int8, flat     codes
+  q     [N, T' / at_once, W / 4, at_once, 4] int8, flat     codes
   d     [N, T'] float32                                 the scale of each block
-  sums  [N, T' / count, pairs, count, 2] int16, flat    Σ code under each scale of the weights
+  sums  [N, T' / at_once, pairs, at_once, 2] int16, flat    Σ code under each scale of the weights
   s     [N, T'] float32                                 the sums of Q8_1
 """
 
 import numpy as np
 from numba import njit, types
-from numba.extending import overload
 
 from ..language.arithmetic import hsums, largest
-from ..language.compile_time import WITHIN, Static, for_kernels, within
+from ..language.compile_time import Static, made, maker, within
 from ..language.ieee import float_of, to_half
-from ..language.memory import fetch_add, load, store
+from ..language.memory import load, store
 from ..language.reshaping import bitcast, convert, splat
 from ..language.vectors import Vec, i8, i32, u32
-from ..types.contract import TYPES
+from ..types.contract import packed
 
 f32x32 = Vec("f", 32, 32)
 ROUND = np.float32(3 << 22)  # once added and taken away, a small number is a whole one: ties to even
-AT_ONCE = 16  # tokens that a thread claims: what several of them write lies in the same cache lines
 
 
-def form_of(kind):
-    """What of a type matters to its tokens: (WEIGHTS, GROUP, whether they have s). Types that agree in it share compiled code."""
-    of = TYPES[kind]
-    return of.WEIGHTS, of.GROUP, of.M >= 0 and of.WEIGHTS == 32
+def token_blocks(kind):
+    """What of a type matters to its tokens: (weights, group, whether they have s). Types that agree in it share compiled code."""
+    of = packed(kind)
+    return of.weights, of.group, of.minima and of.weights == 32
 
 
 SIZES = types.UniTuple(types.int64, 4)
@@ -36,11 +34,11 @@ SCALES = types.Array(types.float32, 2, "C")
 TOKENS = types.Tuple([types.Array(types.int8, 1, "C"), SCALES, types.Array(types.int16, 1, "C"), SCALES])  # q, d, sums, s
 
 
-def sizes(form, count, tokens, width):
+def sizes(blocks, at_once, tokens, width):
     """The room for `tokens` tokens of `width` numbers: the sizes of q and of sums, N and T'."""
-    (weights, group, _), whole = form, -(-tokens // count) * count
-    blocks = width // weights
-    return width * whole, (weights // group + 1) // 2 * 2 * blocks * whole, blocks, whole
+    (weights, group, _), whole = blocks, -(-tokens // at_once) * at_once
+    N = width // weights
+    return width * whole, (weights // group + 1) // 2 * 2 * N * whole, N, whole
 
 
 @within
@@ -56,77 +54,71 @@ def _furthest(x, at):
     return largest(bitcast(u32, load(f32x32, x, at)) & 0x7FFFFFFF)
 
 
-@for_kernels
-def scale(form, x, at):
-    """Of the block of x at the byte `at`: the factor that makes codes, the scale of the codes, and that scale before rounding."""
+@within
+def q8_0(x, at):
+    """Of the 32 numbers of x at the byte `at`: the factor that makes codes, their scale, and that scale before rounding."""
+    far = float_of(_furthest(x, at))
+    factor = np.float32(127) / far if far != 0 else np.float32(0)
+    exact = far / np.float32(127)
+    return factor, to_half(exact), exact
 
 
-@overload(scale, jit_options=WITHIN)
-def _scale(form, x, at):
-    def q8_0(form, x, at):
-        far = float_of(_furthest(x, at))
-        factor = np.float32(127) / far if far != 0 else np.float32(0)
-        exact = far / np.float32(127)
-        return factor, to_half(exact), exact
-
-    def q8_k(form, x, at):
-        far = np.uint32(0)
-        for p in range(8):
-            far = max(far, _furthest(x, at + 128 * p))
-        furthest, flat = float_of(far), x.reshape(-1)
-        for i in range(at // 4, at // 4 + 256):
-            if abs(flat[i]) == furthest:  # of several the first gives the sign
-                furthest = flat[i]
-                break
-        factor = np.float32(-127) / furthest if furthest != 0 else np.float32(0)
-        limit = -furthest if furthest != 0 else np.float32(0)  # of an infinite number, or of zeros; Numba does not divide by zero
-        d = np.float32(1) / factor if factor != 0 else limit
-        return factor, d, d
-
-    return q8_k if form.value[0] == 256 else q8_0
+@within
+def q8_k(x, at):
+    """The same of 256 numbers; their scale is not rounded."""
+    far = np.uint32(0)
+    for p in range(8):
+        far = max(far, _furthest(x, at + 128 * p))
+    furthest, flat = float_of(far), x.reshape(-1)
+    for i in range(at // 4, at // 4 + 256):
+        if abs(flat[i]) == furthest:  # of several the first gives the sign
+            furthest = flat[i]
+            break
+    factor = np.float32(-127) / furthest if furthest != 0 else np.float32(0)
+    limit = -furthest if furthest != 0 else np.float32(0)  # of an infinite number, or of zeros; Numba does not divide by zero
+    d = np.float32(1) / factor if factor != 0 else limit
+    return factor, d, d
 
 
-@for_kernels
-def round_block(form, count, x, t, n, tokens):
-    """Round block n of token t of x [T, I] into `tokens`."""
-
-
-@overload(round_block, jit_options=WITHIN)
-def _round_block(form, count, x, t, n, tokens):
-    (weights, group, has_s), side = form.value, count.value
+@maker
+def rounding(blocks, at_once):
+    """The function (x, t, n, tokens) that rounds block n of token t of x [T, I] into `tokens`; `at_once` lie side by side."""
+    weights, group, has_s = blocks
     each, pairs = 32 // group, (weights // group + 1) // 2  # groups of 32 weights
+    scale = q8_k if weights == 256 else q8_0
 
-    def body(form, count, x, t, n, tokens):
+    @within
+    def round_block(x, t, n, tokens):
         q, d, sums, s = tokens
-        start, place, lane = 4 * (t * x.shape[1] + weights * n), n * (d.shape[1] // side) + t // side, t % side
-        factor, d[n, t], exact = scale(form, x, start)
+        start, place, lane = 4 * (t * x.shape[1] + weights * n), n * (d.shape[1] // at_once) + t // at_once, t % at_once
+        factor, d[n, t], exact = scale(x, start)
         for p in range(weights // 32):
             whole = convert(i32, (load(f32x32, x, start + 128 * p) * factor + ROUND) - ROUND)
             words, totals = bitcast(u32, convert(i8, whole)), hsums(whole, each)
             for k in range(8):
-                store(q, 4 * ((weights // 4 * place + 8 * p + k) * side + lane), splat(u32, words[k]))
+                store(q, 4 * ((weights // 4 * place + 8 * p + k) * at_once + lane), splat(u32, words[k]))
             for g in range(each * p, each * p + each):
-                sums[2 * ((pairs * place + g // 2) * side + lane) + g % 2] = totals[g - each * p]
+                sums[2 * ((pairs * place + g // 2) * at_once + lane) + g % 2] = totals[g - each * p]
             if has_s:
                 s[n, t] = to_half(exact * np.float32(totals[0]))
 
-    return body
+    return round_block
+
+
+round_block = made(rounding)
 
 
 @njit(cache=True)
-def round_tokens(form, count, claimed, x, tokens):
-    """Round tokens x [T, I] into `tokens`: one thread's work. `claimed` [1] counts the tokens that are taken."""
-    while True:
-        first = fetch_add(claimed, AT_ONCE)
-        if first >= len(x):
-            break
-        for t in range(first, min(first + AT_ONCE, len(x))):
-            for n in range(len(tokens[1])):
-                round_block(form, count, x, t, n, tokens)
+def round_tokens(blocks, at_once, x, tokens, first, last):
+    """Round the tokens `first` to `last` of x [T, I] into `tokens`."""
+    of_block = round_block(blocks, at_once)
+    for t in range(first, last):
+        for n in range(len(tokens[1])):
+            of_block(x, t, n, tokens)
 
 
-def rounded(form, count, x):
+def rounded(blocks, at_once, x):
     """Tokens x [T, I] float32, C-contiguous, rounded: the tuple q, d, sums, s. Twin of `quantize` of quants.q8_0, q8_1 and q8_k."""
-    tokens = room(sizes(form, count, *x.shape))
-    round_tokens(Static(form), Static(count), np.zeros(1, np.int64), x, tokens)
+    tokens = room(sizes(blocks, at_once, *x.shape))
+    round_tokens(Static(blocks), Static(at_once), x, tokens, 0, len(x))
     return tokens

@@ -1,96 +1,115 @@
-"""A way for few tokens: a register of rows at once, whose words are turned so that rows are lanes. A block is taken apart in
+"""A way for few tokens: a register of rows at once, whose words are transposed so that rows are lanes. A block is taken apart in
 registers and forgotten, once for each token. Has the paths of accumulate.py that add up a whole block."""
 
 import numpy as np
-from numba.extending import overload
 
-from ..language.arithmetic import fold, repeat_every
-from ..language.compile_time import INLINE, for_kernels, inline
+from ..language.arithmetic import fold
+from ..language.compile_time import inline, maker, within
 from ..language.dots import FACTOR, dot2_i16, dots_onto, no_sums, scaled
-from ..language.memory import fetch, load, load_repeated, store
-from ..language.reshaping import bitcast, convert, splat, wide
+from ..language.memory import load, load_repeated, store
+from ..language.reshaping import bitcast, convert, repeat_every, splat, wide
 from ..language.row_layout import REGISTER_OF_ROWS as LAYOUT
-from ..language.row_layout import count_of, factors, in_pairs
+from ..language.row_layout import Block, count_of, factors, fetch_rows, in_pairs
 from ..language.vectors import Vec, f32, i16
-from ..types.contract import TYPES, codes, delta, flush_of, lower, offset_of, scales
-from .accumulate import added
+from ..types.contract import packed
+from .accumulate import ADDED
 
-ROWS, STREAMS = count_of(LAYOUT), 7
+ROWS, STREAMS_UP_TO = count_of(LAYOUT), 7
 SCRATCH = 64 * ROWS
 i32s, f32s = Vec("i", 32, ROWS), Vec("f", 32, ROWS)
 
 
-def together(kind):
+def tokens_at_once(kind):
     """How many tokens are interleaved: one."""
     return 1
 
 
-@for_kernels
-def sums_of_block(kind, rows, at, stride, q, sums, n, scratch):
-    """The integer sums of one block of ROWS rows and one token, i32 lanes: Σ scale · Σ code · q, and Σ minimum · Σ q.
+@maker
+def sums_of_block(kind):
+    """The function (block, q, sums, n, scratch) for the integer sums of one block of ROWS rows and one token.
 
     q, sums  of all tokens, as in rounded_tokens.py; n is the place of this token's block in them
     scratch  bytes for the scales
+
+    It returns Σ scale · Σ code · q, and Σ minimum · Σ q: i32 lanes.
     """
+    return sums_of_groups(packed(kind)) if packed(kind).groups > 1 else sums_of_one_group(packed(kind))
 
 
-@overload(sums_of_block, jit_options=INLINE)
-def _sums_of_block(kind, rows, at, stride, q, sums, n, scratch):
-    of, offset = TYPES[kind.value], offset_of(kind)
-    parts, minima, groups = of.PARTS, of.M >= 0, of.WEIGHTS // of.GROUP
-    words = of.WEIGHTS // 4 // parts  # of one part
-    runs, times = words // flush_of(kind), of.GROUP // 4 // flush_of(kind)  # of words that are added up; of these under one scale
-    in_part, pairs, lanes = groups // parts, groups // 2, ROWS * FACTOR.lanes
-    of_runs, of_scales, size, rows_in_part = ROWS * runs, ROWS * in_part, of.BLOCK, ROWS // parts
+def sums_of_part(of):
+    """Of one part of a block: Σ scale · Σ code · q; its scales are in scratch."""
+    codes, size, parts = of.codes, of.block, of.parts
+    words, in_part = of.weights // 4 // parts, of.groups // parts
+    runs, times = words // of.flush, of.group // 4 // of.flush  # of words that are added up; of these under one scale
+    of_runs, of_scales, rows_in_part, lanes = ROWS * runs, ROWS * in_part, ROWS // parts, ROWS * FACTOR.lanes
 
     @inline
-    def of_part(kind, rows, at, stride, q, n, scratch, p):
-        for k in range(rows_in_part * p, rows_in_part * (p + 1)):
-            fetch(rows, at + k * stride, size)
-        code = codes(kind, LAYOUT, rows, at, stride, p)
+    def of_part(block, q, n, scratch, p):
+        fetch_rows(block, rows_in_part * p, rows_in_part, size)
+        code = codes(block, p)
         dots = dots_onto(no_sums(of_runs), code, load_repeated(words, ROWS, q, 4 * words * (parts * n + p)), runs)
         scale = repeat_every(load(wide(FACTOR, of_scales), scratch, 4 * ROWS * in_part * p), lanes, times)
-        return fold(i32s, scaled(dots, scale))
+        return fold(scaled(dots, scale), ROWS)
 
-    def with_scales(kind, rows, at, stride, q, sums, n, scratch):
-        scale, minimum = scales(kind, LAYOUT, rows, at, stride)
-        store(scratch, 0, factors(LAYOUT, scale))
+    return of_part
+
+
+def sums_of_groups(of):
+    """sums_of_block of a type whose blocks have groups."""
+    scales, parts, groups, pairs, offset = of.scales, of.parts, of.groups, of.groups // 2, of.offset
+    of_part, below_too = sums_of_part(of), of.minima or of.offset
+
+    @inline
+    def of_block(block, q, sums, n, scratch):
+        scale, minimum = scales(block)
+        store(scratch, 0, factors(block, scale))
         below = splat(i32s, 0)
-        if minima or offset:
-            below = fold(i32s, dot2_i16(in_pairs(LAYOUT, minimum), bitcast(i16, load_repeated(pairs, ROWS, sums, 2 * groups * n))))
+        if below_too:
+            below = fold(dot2_i16(in_pairs(block, minimum), bitcast(i16, load_repeated(pairs, ROWS, sums, 2 * groups * n))), ROWS)
         dot = below * -offset
-        dot += of_part(kind, rows, at, stride, q, n, scratch, np.int64(0))
-        dot += of_part(kind, rows, at, stride, q, n, scratch, np.int64(1))
+        dot += of_part(block, q, n, scratch, np.int64(0))
+        dot += of_part(block, q, n, scratch, np.int64(1))
         if parts == 4:  # written out, so that a part's shifts are constants and what parts share is loaded once
-            dot += of_part(kind, rows, at, stride, q, n, scratch, np.int64(2))
-            dot += of_part(kind, rows, at, stride, q, n, scratch, np.int64(3))
+            dot += of_part(block, q, n, scratch, np.int64(2))
+            dot += of_part(block, q, n, scratch, np.int64(3))
         return dot, below
 
-    def without(kind, rows, at, stride, q, sums, n, scratch):
-        for k in range(4 * (n % 4), 4 * (n % 4) + 4):
-            fetch(rows, at + k * stride, 4 * size)
-        code, below = codes(kind, LAYOUT, rows, at, stride, 0), splat(i32s, sums[2 * n])
+    return of_block
+
+
+def sums_of_one_group(of):
+    """sums_of_block of a type with one scale for 32 weights."""
+    codes, four_blocks, offset, runs = of.codes, 4 * of.block, of.offset, 8 // of.flush
+    of_runs = ROWS * runs
+
+    @inline
+    def of_block(block, q, sums, n, scratch):
+        fetch_rows(block, 4 * (n % 4), 4, four_blocks)
+        code, below = codes(block, 0), splat(i32s, sums[2 * n])
         dots = dots_onto(no_sums(of_runs), code, load_repeated(8, ROWS, q, 32 * n), runs)
-        return fold(i32s, scaled(dots, splat(wide(FACTOR, of_runs), 1))) - below * offset, below
+        return fold(scaled(dots, splat(wide(FACTOR, of_runs), 1)), ROWS) - below * offset, below
 
-    return with_scales if groups > 1 else without
+    return of_block
 
 
+@maker
 def driver(kind, path):
     """The function that product.py asks of a way, for a type and a path (names)."""
-    size, minima = TYPES[kind].BLOCK, TYPES[kind].M >= 0
+    of, sums_of, added = packed(kind), sums_of_block(kind), ADDED[path]
+    size, minima, read_d, read_dmin = of.block, of.minima, of.read_d, of.read_dmin
 
-    def body(way, kind, path, rows, at, stride, tokens, scratch, result):
+    @within
+    def some_rows(rows, at, stride, tokens, scratch, result):
         q, d, sums, _ = tokens
         N, T = d.shape
         for t in range(T):
             total, under = splat(f32s, 0), splat(f32s, 0)
             for n in range(N):
-                block = at + size * n
-                dot, below = sums_of_block(kind, rows, block, stride, q, sums, n * T + t, scratch)
-                high = delta(kind, LAYOUT, rows, block, stride)
-                low = lower(kind, LAYOUT, rows, block, stride) if minima else splat(f32s, 0)
-                total, under = added(path, convert(f32, dot), convert(f32, below), high, low, splat(f32s, d[n, t]), total, under)
+                block = Block(LAYOUT, rows, at + size * n, stride)
+                dot, below = sums_of(block, q, sums, n * T + t, scratch)
+                low = read_dmin(block) if minima else splat(f32s, 0)
+                factor = splat(f32s, d[n, t])
+                total, under = added(convert(f32, dot), convert(f32, below), read_d(block), low, factor, total, under)
             store(result, 4 * ROWS * t, total - under)
 
-    return body
+    return some_rows

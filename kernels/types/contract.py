@@ -1,4 +1,4 @@
-"""The packed types, and how a driver that knows a type only when it is compiled asks for its numbers and functions.
+"""The packed types: what the module of one says, and what drivers make of it.
 
 A module of a type says
   BLOCK, WEIGHTS   bytes and weights of a block
@@ -9,17 +9,16 @@ A module of a type says
   D, M             the byte of the block's scale (f16), and of the scale of its minima; -1: there are none
   ADDED            whether a minimum is added and not taken away
   FLUSH            words of 4 codes whose products with 8-bit numbers may be added up in 16 bits
-and has `codes(layout, rows, at, stride, part)`, `scales(layout, rows, at, stride)` where blocks have groups, and
-`delta(layout, rows, at, stride)` where the scale is no f16. Their lanes lie as the layout says.
+and has `codes(block, part)`, `scales(block)` where blocks have groups, and
+`read_d(block)` where the scale is no f16. Their lanes lie as the layout says.
 """
 
 import numpy as np
-from numba.extending import overload
 
-from ..language.compile_time import INLINE, WITHIN, for_kernels
-from ..language.reshaping import bitcast, convert, splat
-from ..language.row_layout import count_of, number
-from ..language.vectors import DOT4, Vec, f16, f32, i8, u8
+from ..language.compile_time import inline, maker
+from ..language.reshaping import bitcast, convert
+from ..language.row_layout import every_row, number
+from ..language.vectors import DOT4, f16, f32, i8, u8, u32
 from . import iq4_nl, iq4_xs, mxfp4, q2_k, q3_k, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0
 
 TYPES = {
@@ -39,106 +38,90 @@ TYPES = {
 }
 
 
-def is_signed(kind):
-    """Whether `codes` gives signed bytes (`kind` is a Static). Where the target has dot products of four bytes, it never does."""
-    return TYPES[kind.value].SIGNED and not DOT4
+def _moved_up(codes):
+    """Signed codes as unsigned bytes, 128 more; of the type for which `packed` is called."""
+
+    @inline
+    def moved_up(block, part):
+        return bitcast(u8, codes(block, part)) ^ 128
+
+    return moved_up
 
 
-def offset_of(kind):
-    """The number to subtract from what `codes` gives (`kind` is a Static)."""
-    return 128 if TYPES[kind.value].SIGNED and DOT4 else TYPES[kind.value].OFFSET
+@maker
+def _minus(offset):
+    @inline
+    def minus(v):
+        return bitcast(i8, v - offset)
+
+    return minus
 
 
-def flush_of(kind):
-    """How many words of 4 codes times 8-bit numbers are added up before the scale multiplies the sum (`kind` is a Static)."""
-    return TYPES[kind.value].GROUP // 4 if DOT4 else TYPES[kind.value].FLUSH
+@inline
+def _as_they_are(v):
+    return v
 
 
-@for_kernels
-def the(kind, name):
-    """A constant of the type's module: its name is a literal, such as "BLOCK"."""
+@inline
+def _ones(block):
+    """Four ones for each row, twice: of a block without groups."""
+    ones = bitcast(i8, every_row(block, u32, 0x01010101))
+    return ones, ones
 
 
-@for_kernels
-def codes(kind, layout, rows, at, stride, part):
-    """Part `part` of a block of each row: WEIGHTS / PARTS codes as 8-bit lanes in the layout, before scale and offset.
+@maker
+def _half_float(place, sign):
+    """The function that reads a half float of each block, f32: one lane for each row."""
 
-    rows    uint8, contiguous; the first row's block starts at the byte `at`, the next row's `stride` bytes later
+    @inline
+    def half_float(block):
+        return convert(f32, number(block, f16, place))
+
+    @inline
+    def negative(block):
+        return half_float(block) * np.float32(-1)
+
+    return half_float if sign > 0 else negative
+
+
+class PackedType:
+    """A packed type as drivers see it.
+
+    block, weights, parts, group   as the module says
+    groups    of a block
+    minima    whether blocks have minima
+    signed    whether codes are signed in a file
+    subtracted, offset  what is to be taken from a file's codes, and from what `codes` gives
+    flush     words of 4 codes whose products are added up before the scale multiplies the sum
+    code      the lane type of what `codes` gives: unsigned bytes where the target has dot products of four
+
+    and the functions, which kernels call:
+
+    codes(block, part)  weights / parts codes of each row as 8-bit lanes in the block's layout
+    numbers(codes)      codes minus their offset; signed if there is one
+    scales(block)       the scales of a block's groups and their minima, two vectors of 8-bit lanes in its layout; without minima
+                        the scales twice, without groups four ones
+    read_d(block)       the scale of a block, f32: one lane for each row
+    read_dmin(block)    the scale of its minima, f32; only for types that have them
+
+    A block is a row_layout.Block: one block of each of a few rows.
     """
 
-
-@for_kernels
-def as_codes(kind, v):
-    """Bytes that were stored, as lanes of the type that `codes` gives."""
-
-
-@for_kernels
-def scales(kind, layout, rows, at, stride):
-    """The scales of a block's groups and their minima, for each row: two vectors of 8-bit lanes in the layout.
-
-    A type without minima gives the scales twice; one without scales of its own gives four ones.
-    """
-
-
-@for_kernels
-def delta(kind, layout, rows, at, stride):
-    """The scale of a block, f32: one lane for each row."""
+    def __init__(self, of):
+        moved = of.SIGNED and DOT4
+        self.block, self.weights, self.parts, self.group = of.BLOCK, of.WEIGHTS, of.PARTS, of.GROUP
+        self.groups, self.minima = of.WEIGHTS // of.GROUP, of.M >= 0
+        self.signed, self.subtracted, self.offset = of.SIGNED, of.OFFSET, 128 if moved else of.OFFSET
+        self.flush = of.GROUP // 4 if DOT4 else of.FLUSH
+        self.code = i8 if of.SIGNED and not DOT4 else u8
+        self.codes = _moved_up(of.codes) if moved else of.codes
+        self.numbers = _minus(self.offset) if self.offset else _as_they_are
+        self.scales = getattr(of, "scales", _ones)
+        self.read_d = getattr(of, "read_d", None) or _half_float(of.D, 1)
+        self.read_dmin = _half_float(of.M, -1 if of.ADDED else 1)
 
 
-@for_kernels
-def lower(kind, layout, rows, at, stride):
-    """The scale of a block's minima, f32: one lane for each row. Only for types that have minima."""
-
-
-@overload(the, prefer_literal=True, jit_options=WITHIN)
-def _the(kind, name):
-    value = getattr(TYPES[kind.value], name.literal_value)
-    return lambda kind, name: value
-
-
-@overload(codes, jit_options=INLINE)
-def _codes(kind, layout, rows, at, stride, part):
-    of_kind = TYPES[kind.value].codes
-    if TYPES[kind.value].SIGNED and DOT4:
-        return lambda kind, layout, rows, at, stride, part: bitcast(u8, of_kind(layout, rows, at, stride, part)) ^ 128
-    return lambda kind, layout, rows, at, stride, part: of_kind(layout, rows, at, stride, part)
-
-
-@overload(as_codes, jit_options=INLINE)
-def _as_codes(kind, v):
-    lane = i8 if is_signed(kind) else u8
-    return lambda kind, v: bitcast(lane, v)
-
-
-@overload(scales, jit_options=INLINE)
-def _scales(kind, layout, rows, at, stride):
-    of_kind, ones = getattr(TYPES[kind.value], "scales", None), Vec("i", 8, 4 * count_of(layout))
-    if of_kind is None:
-        return lambda kind, layout, rows, at, stride: (splat(ones, 1), splat(ones, 1))
-    return lambda kind, layout, rows, at, stride: of_kind(layout, rows, at, stride)
-
-
-@overload(delta, jit_options=INLINE)
-def _delta(kind, layout, rows, at, stride):
-    if of_kind := getattr(TYPES[kind.value], "delta", None):
-        return lambda kind, layout, rows, at, stride: of_kind(layout, rows, at, stride)
-    place = TYPES[kind.value].D
-    return lambda kind, layout, rows, at, stride: convert(f32, number(layout, f16, rows, at + place, stride))
-
-
-@overload(lower, jit_options=INLINE)
-def _lower(kind, layout, rows, at, stride):
-    place, sign = TYPES[kind.value].M, np.float32(-1 if TYPES[kind.value].ADDED else 1)
-    return lambda kind, layout, rows, at, stride: convert(f32, number(layout, f16, rows, at + place, stride)) * sign
-
-
-@for_kernels
-def numbers(kind, v):
-    """Codes minus their offset; signed if there is one."""
-
-
-@overload(numbers, jit_options=INLINE)
-def _numbers(kind, v):
-    if offset := offset_of(kind):
-        return lambda kind, v: bitcast(i8, v - offset)
-    return lambda kind, v: v
+@maker
+def packed(kind):
+    """The PackedType of a name in TYPES."""
+    return PackedType(TYPES[kind])

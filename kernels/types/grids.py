@@ -8,18 +8,14 @@ block. Its tables are given by the caller, who has them from `quants`:
   signs  [entries, 8] float32, 1 and -1: by seven bits, or by eight
 """
 
-from functools import cache
-
-import numba
 import numpy as np
-from numba import njit, prange, types
-from numba.extending import overload
+from numba import njit, types
 
-from ..language.compile_time import WITHIN, address, call, entry, for_kernels, within
+from ..language.compile_time import made, within
 from ..language.ieee import float_of
-from ..language.memory import fetch_add
+from ..language.threads import in_threads
 
-CHUNK = 1 << 14  # weights that a thread claims at once
+CHUNK = 1 << 14  # weights that a thread takes at once
 
 
 @within
@@ -59,7 +55,8 @@ def odd(d, scale):
     return d * np.float32(2 * np.int32(scale) + 1)
 
 
-def q1_0(kind, rows, at, grid, signs, out, to):
+@within
+def q1_0(rows, at, grid, signs, out, to):
     """Decode the block of 128 weights at rows[at:] to out[to:]: d or -d by each bit. Twin of quants.q1_0."""
     d = -half(word(rows, at))
     for n in range(16):
@@ -67,7 +64,8 @@ def q1_0(kind, rows, at, grid, signs, out, to):
             out[to + 8 * n + j] = d * signs[rows[at + 2 + n], j]
 
 
-def q2_0(kind, rows, at, grid, signs, out, to):
+@within
+def q2_0(rows, at, grid, signs, out, to):
     """Decode the block of 64 weights at rows[at:] to out[to:]: d · (code − 1), codes of two bits. Twin of quants.q2_0."""
     d = half(word(rows, at))
     for n in range(16):
@@ -75,7 +73,8 @@ def q2_0(kind, rows, at, grid, signs, out, to):
             out[to + 4 * n + j] = d * np.float32(np.int32(rows[at + 2 + n] >> (2 * j) & 3) - 1)
 
 
-def nvfp4(kind, rows, at, grid, signs, out, to):
+@within
+def nvfp4(rows, at, grid, signs, out, to):
     """Decode the block of 64 weights at rows[at:] to out[to:]: 4-bit floats in groups of 16. Twin of quants.nvfp4."""
     for s in range(4):
         x = np.int32(rows[at + s])
@@ -87,7 +86,8 @@ def nvfp4(kind, rows, at, grid, signs, out, to):
             out[to + 16 * s + 8 + j] = d * grid[0, code >> 4]
 
 
-def tq1_0(kind, rows, at, grid, signs, out, to):
+@within
+def tq1_0(rows, at, grid, signs, out, to):
     """Decode the block of 256 weights at rows[at:] to out[to:]: five digits of base 3 in a byte. Twin of quants.tq1_0."""
     d = half(word(rows, at + 52))
     for n in range(5):
@@ -100,7 +100,8 @@ def tq1_0(kind, rows, at, grid, signs, out, to):
             out[to + 240 + 4 * n + j] = d * grid[n, rows[at + 48 + j]]
 
 
-def tq2_0(kind, rows, at, grid, signs, out, to):
+@within
+def tq2_0(rows, at, grid, signs, out, to):
     """Decode the block of 256 weights at rows[at:] to out[to:]: d · (code − 1), codes of two bits. Twin of quants.tq2_0."""
     d = half(word(rows, at + 64))
     for n in range(2):
@@ -110,7 +111,8 @@ def tq2_0(kind, rows, at, grid, signs, out, to):
                 out[first + 32 * s] = d * np.float32((code >> np.int32(2 * s) & np.int32(3)) - np.int32(1))
 
 
-def iq2_xxs(kind, rows, at, grid, signs, out, to):
+@within
+def iq2_xxs(rows, at, grid, signs, out, to):
     """Decode the block of 256 weights at rows[at:] to out[to:]. Twin of quants.iq2_xxs."""
     d = half(word(rows, at)) * np.float32(0.125)
     for n in range(8):
@@ -121,7 +123,8 @@ def iq2_xxs(kind, rows, at, grid, signs, out, to):
             eight(out, to + 32 * n + 8 * k, scale, grid, rows[qs + k], signs, rest >> np.uint32(7 * k) & np.uint32(127))
 
 
-def iq2_xs(kind, rows, at, grid, signs, out, to):
+@within
+def iq2_xs(rows, at, grid, signs, out, to):
     """Decode the block of 256 weights at rows[at:] to out[to:]. Twin of quants.iq2_xs."""
     d = half(word(rows, at)) * np.float32(0.125)
     for n in range(32):
@@ -130,7 +133,8 @@ def iq2_xs(kind, rows, at, grid, signs, out, to):
         eight(out, to + 8 * n, scale, grid, qs & np.uint32(511), signs, qs >> np.uint32(9))
 
 
-def iq2_s(kind, rows, at, grid, signs, out, to):
+@within
+def iq2_s(rows, at, grid, signs, out, to):
     """Decode the block of 256 weights at rows[at:] to out[to:]. Twin of quants.iq2_s."""
     d = half(word(rows, at)) * np.float32(0.125)
     for n in range(32):
@@ -139,7 +143,8 @@ def iq2_s(kind, rows, at, grid, signs, out, to):
         eight(out, to + 8 * n, scale, grid, rows[at + 2 + n] | high << np.uint32(8), signs, rows[at + 34 + n])
 
 
-def iq3_xxs(kind, rows, at, grid, signs, out, to):
+@within
+def iq3_xxs(rows, at, grid, signs, out, to):
     """Decode the block of 256 weights at rows[at:] to out[to:]. Twin of quants.iq3_xxs."""
     d = half(word(rows, at)) * np.float32(0.25)
     for n in range(8):
@@ -150,7 +155,8 @@ def iq3_xxs(kind, rows, at, grid, signs, out, to):
             fours(out, to + 32 * n + 8 * k, scale, grid, rows[qs + 2 * k], rows[qs + 2 * k + 1], signs, which)
 
 
-def iq3_s(kind, rows, at, grid, signs, out, to):
+@within
+def iq3_s(rows, at, grid, signs, out, to):
     """Decode the block of 256 weights at rows[at:] to out[to:]. Twin of quants.iq3_s."""
     d = half(word(rows, at))
     for n in range(32):
@@ -168,7 +174,8 @@ def moved(out, to, scale, grid, index, move):
         out[to + j] = scale * (grid[index, j] + move)
 
 
-def iq1_s(kind, rows, at, grid, signs, out, to):
+@within
+def iq1_s(rows, at, grid, signs, out, to):
     """Decode the block of 256 weights at rows[at:] to out[to:]. Twin of quants.iq1_s."""
     d = half(word(rows, at)) * np.float32(0.125)
     for n in range(8):
@@ -179,7 +186,8 @@ def iq1_s(kind, rows, at, grid, signs, out, to):
             moved(out, to + 32 * n + 8 * k, scale, grid, rows[at + 2 + 4 * n + k] | high, move)
 
 
-def iq1_m(kind, rows, at, grid, signs, out, to):
+@within
+def iq1_m(rows, at, grid, signs, out, to):
     """Decode the block of 256 weights at rows[at:] to out[to:]. Twin of quants.iq1_m."""
     bits = np.uint32(0)
     for n in range(4):
@@ -207,52 +215,19 @@ BLOCKS = {  # type -> weights, bytes, what decodes a block
 }
 
 
-@for_kernels
-def block(kind, rows, at, grid, signs, out, to):
-    """Decode the block of a type in BLOCKS at rows[at:] to out[to:]."""
-
-
-@overload(block, jit_options=WITHIN)
-def _block(kind, rows, at, grid, signs, out, to):
-    return BLOCKS[kind.value][2]
-
-
-@for_kernels
-def size(kind, which):
-    """The weights (which = 0) or bytes (which = 1) of a block."""
-
-
-@overload(size, prefer_literal=True, jit_options=WITHIN)
-def _size(kind, which):
-    value = BLOCKS[kind.value][which.literal_value]
-    return lambda kind, which: value
+decoding = made(lambda kind: BLOCKS[kind][2])
 
 
 @njit(cache=True)
-def _share(kind, rows, grid, signs, out, claimed):
-    """One thread's work: whole blocks of rows [bytes] -> out [weights], until none is left."""
-    blocks, many = out.size // size(kind, 0), CHUNK // size(kind, 0)
-    while True:
-        first = fetch_add(claimed, many)
-        if first >= blocks:
-            break
-        for n in range(first, min(first + many, blocks)):
-            block(kind, rows, size(kind, 1) * n, grid, signs, out, size(kind, 0) * n)
-
-
-@njit(parallel=True, cache=True)
-def _decode(sharing, rows, grid, signs, out, claimed, threads):
-    for _ in prange(threads):
-        call(sharing, (None, rows, grid, signs, out, claimed))
+def _blocks(kind, weights, size, rows, grid, signs, out, first, last):
+    """Decode the blocks `first` to `last` of rows [bytes], of `weights` weights and `size` bytes each, to out [weights]."""
+    decode = decoding(kind)
+    for n in range(first, last):
+        decode(rows, size * n, grid, signs, out, weights * n)
 
 
 TABLE, ROWS = types.Array(types.float32, 2, "C"), types.Array(types.uint8, 1, "C", readonly=True)
-SHARE = ROWS, TABLE, TABLE, types.Array(types.float32, 1, "C"), types.Array(types.int64, 1, "C")
-
-
-@cache
-def _compiled(kind):
-    return entry(_decode, (), types.int64, *SHARE, types.int64), address(_share, (kind,), *SHARE)
+GIVEN = types.int64, types.int64, ROWS, TABLE, TABLE, types.Array(types.float32, 1, "C")
 
 
 def dequantize(kind, rows, grid, signs, out):
@@ -260,7 +235,7 @@ def dequantize(kind, rows, grid, signs, out):
 
     grid, signs  the type's tables, as at the top of this file
     """
-    rows, out = np.ascontiguousarray(rows).reshape(-1).view(), out.reshape(-1)
+    rows, out, (weights, size, _) = np.ascontiguousarray(rows).reshape(-1).view(), out.reshape(-1), BLOCKS[kind]
     rows.setflags(write=False)
-    run, sharing = _compiled(kind)
-    run(sharing, rows, grid, signs, out, np.zeros(1, np.int64), numba.get_num_threads())
+    run = in_threads(_blocks, (kind,), *GIVEN)
+    run(out.size // weights, CHUNK // weights, weights, size, rows, grid, signs, out)

@@ -10,7 +10,7 @@ VALUES = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 1
 
 
 @inline
-def codes(layout, rows, at, stride, part):
+def codes(block, part):
     """32 weights: 4-bit codes looked up in VALUES."""
-    both = take(layout, 16, rows, at + 2, stride)
-    return lookup(beside(layout, both & 15, both >> 4), VALUES)
+    both = take(block, 16, 2)
+    return lookup(beside(block, both & 15, both >> 4), VALUES)

@@ -11,20 +11,20 @@ SIGNED, OFFSET, D, M, ADDED = True, 0, 0, -1, False
 
 
 @inline
-def codes(layout, rows, at, stride, part):
+def codes(block, part):
     """64 weights: 16 bytes hold 32, the first half in their lower bits."""
-    both = take(layout, 32, rows, at + 8 + 32 * part, stride)
+    both = take(block, 32, 8 + 32 * part)
     low, high = both & 15, both >> 4
-    first = beside(layout, piece(layout, low, 2, 0), piece(layout, high, 2, 0))
-    second = beside(layout, piece(layout, low, 2, 1), piece(layout, high, 2, 1))
-    return lookup(beside(layout, first, second), VALUES)
+    first = beside(block, piece(block, low, 2, 0), piece(block, high, 2, 0))
+    second = beside(block, piece(block, low, 2, 1), piece(block, high, 2, 1))
+    return lookup(beside(block, first, second), VALUES)
 
 
 @inline
 def _halves_in_order(two):
     """The four halves of the two lower bytes of each word, a byte for each."""
-    apart = (two | (two << 8)) & 0x00FF00FF
-    return (apart | (apart << 4)) & 0x0F0F0F0F
+    pairs = (two | (two << 8)) & 0x00FF00FF
+    return (pairs | (pairs << 4)) & 0x0F0F0F0F
 
 
 @inline
@@ -34,10 +34,10 @@ def _pairs_in_order(byte):
 
 
 @inline
-def scales(layout, rows, at, stride):
+def scales(block):
     """Eight scales of 6 bits around 32."""
-    high, low = number(layout, u32, rows, at, stride), number(layout, u32, rows, at + 4, stride)
+    high, low = number(block, u32, 0), number(block, u32, 4)
     first = _halves_in_order(low & 0xFFFF) | (_pairs_in_order((high >> 16) & 0xFF) << 4)
     second = _halves_in_order(low >> 16) | (_pairs_in_order(high >> 24) << 4)
-    both = bitcast(i8, beside(layout, bitcast(u8, first), bitcast(u8, second)) - 32)
+    both = bitcast(i8, beside(block, bitcast(u8, first), bitcast(u8, second)) - 32)
     return both, both

@@ -11,15 +11,15 @@ VALUES = (12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0)  # from 12 
 
 
 @inline
-def codes(layout, rows, at, stride, part):
+def codes(block, part):
     """32 weights: 4-bit codes looked up in VALUES, which has twice the weight + 12."""
-    both = take(layout, 16, rows, at + 1, stride)
-    return bitcast(u8, lookup(beside(layout, both & 15, both >> 4), VALUES))
+    both = take(block, 16, 1)
+    return bitcast(u8, lookup(beside(block, both & 15, both >> 4), VALUES))
 
 
 @inline
-def delta(layout, rows, at, stride):
+def read_d(block):
     """The block's scale 2^(e - 128), f32. It may be subnormal, so it is the product of two powers of two that are not."""
-    total = convert(u32, number(layout, u8, rows, at, stride)) + 126
+    total = convert(u32, number(block, u8, 0)) + 126
     half = total >> 1
     return bitcast(f32, half << 23) * bitcast(f32, (total - half) << 23)

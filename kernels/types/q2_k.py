@@ -8,15 +8,15 @@ SIGNED, OFFSET, D, M, ADDED = False, 0, 80, 82, False
 
 
 @inline
-def codes(layout, rows, at, stride, part):
+def codes(block, part):
     """128 weights: each two bits of 32 bytes."""
-    four = take(layout, 32, rows, at + 16 + 32 * part, stride)
-    two = beside(layout, four, four >> 2)
-    return beside(layout, two & 3, (two >> 4) & 3)
+    four = take(block, 32, 16 + 32 * part)
+    two = beside(block, four, four >> 2)
+    return beside(block, two & 3, (two >> 4) & 3)
 
 
 @inline
-def scales(layout, rows, at, stride):
+def scales(block):
     """Sixteen scales, then sixteen minima, of 4 bits."""
-    both = take(layout, 16, rows, at, stride)
+    both = take(block, 16, 0)
     return both & 15, both >> 4

@@ -10,19 +10,19 @@ SIGNED, OFFSET, D, M, ADDED = False, 4, 108, -1, False
 
 
 @inline
-def codes(layout, rows, at, stride, part):
+def codes(block, part):
     """128 weights: each two bits of 32 bytes, and four bits of each third byte."""
-    low, third = take(layout, 32, rows, at + 32 + 32 * part, stride), take(layout, 32, rows, at, stride)
-    two, upper = beside(layout, low, low >> 2), beside(layout, third, third >> 1) >> 4 * part
-    return beside(layout, (two & 3) | ((upper & 1) << 2), ((two >> 4) & 3) | (upper & 4))
+    low, third = take(block, 32, 32 + 32 * part), take(block, 32, 0)
+    two, upper = beside(block, low, low >> 2), beside(block, third, third >> 1) >> 4 * part
+    return beside(block, (two & 3) | ((upper & 1) << 2), ((two >> 4) & 3) | (upper & 4))
 
 
 @inline
-def scales(layout, rows, at, stride):
+def scales(block):
     """Sixteen scales of 6 bits around 32: halves of eight bytes, and two bits of each of four."""
-    packed = take(layout, 12, rows, at + 96, stride)
-    a, b, high = piece(layout, packed, 3, 0), piece(layout, packed, 3, 1), piece(layout, packed, 3, 2)
-    first = beside(layout, (a & 15) | ((high & 3) << 4), (b & 15) | ((high & 12) << 2))
-    second = beside(layout, (a >> 4) | (high & 48), (b >> 4) | ((high >> 6) << 4))
-    both = bitcast(i8, beside(layout, first, second) - 32)
+    packed = take(block, 12, 96)
+    a, b, high = piece(block, packed, 3, 0), piece(block, packed, 3, 1), piece(block, packed, 3, 2)
+    first = beside(block, (a & 15) | ((high & 3) << 4), (b & 15) | ((high & 12) << 2))
+    second = beside(block, (a >> 4) | (high & 48), (b >> 4) | ((high >> 6) << 4))
+    both = bitcast(i8, beside(block, first, second) - 32)
     return both, both

@@ -8,7 +8,7 @@ SIGNED, OFFSET, D, M, ADDED = False, 0, 0, 2, True
 
 
 @inline
-def codes(layout, rows, at, stride, part):
+def codes(block, part):
     """32 weights of 4 bits: lower halves of the bytes, then upper ones."""
-    both = take(layout, 16, rows, at + 4, stride)
-    return beside(layout, both & 15, both >> 4)
+    both = take(block, 16, 4)
+    return beside(block, both & 15, both >> 4)

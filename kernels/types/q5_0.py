@@ -9,14 +9,14 @@ SIGNED, OFFSET, D, M, ADDED = False, 16, 0, -1, False
 
 
 @inline
-def fifth_bits(layout, rows, at, stride):
-    """The 32 fifth bits of each row as bytes 0 or 16. Twin of quants.bits.fifth_bits."""
-    bits = spread_bits(layout, take(layout, 4, rows, at, stride))
+def fifth_bits(block, at):
+    """The 32 fifth bits of each row, from the byte `at` of the block on, as bytes 0 or 16. Twin of quants.bits.fifth_bits."""
+    bits = spread_bits(block, take(block, 4, at))
     return where_less(splat(bits, 0), bits, splat(bits, 16), splat(bits, 0))
 
 
 @inline
-def codes(layout, rows, at, stride, part):
+def codes(block, part):
     """32 weights of 5 bits: the lower, then the upper halves of 16 bytes, and their fifth bits."""
-    both = take(layout, 16, rows, at + 6, stride)
-    return beside(layout, both & 15, both >> 4) | fifth_bits(layout, rows, at + 2, stride)
+    both = take(block, 16, 6)
+    return beside(block, both & 15, both >> 4) | fifth_bits(block, 2)

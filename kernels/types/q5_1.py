@@ -9,7 +9,7 @@ SIGNED, OFFSET, D, M, ADDED = False, 0, 0, 2, True
 
 
 @inline
-def codes(layout, rows, at, stride, part):
+def codes(block, part):
     """32 weights of 5 bits: the lower, then the upper halves of 16 bytes, and their fifth bits."""
-    both = take(layout, 16, rows, at + 8, stride)
-    return beside(layout, both & 15, both >> 4) | fifth_bits(layout, rows, at + 4, stride)
+    both = take(block, 16, 8)
+    return beside(block, both & 15, both >> 4) | fifth_bits(block, 4)

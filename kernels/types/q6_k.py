@@ -10,15 +10,15 @@ SIGNED, OFFSET, D, M, ADDED = False, 32, 208, -1, False
 
 
 @inline
-def codes(layout, rows, at, stride, part):
+def codes(block, part):
     """128 weights: halves of 64 bytes, and two bits of each of 32 bytes for each 32 weights."""
-    both, high = take(layout, 64, rows, at + 64 * part, stride), take(layout, 32, rows, at + 128 + 32 * part, stride)
-    upper = beside(layout, high, high >> 2)
-    return beside(layout, (both & 15) | ((upper & 3) << 4), (both >> 4) | (upper & 48))
+    both, high = take(block, 64, 64 * part), take(block, 32, 128 + 32 * part)
+    upper = beside(block, high, high >> 2)
+    return beside(block, (both & 15) | ((upper & 3) << 4), (both >> 4) | (upper & 48))
 
 
 @inline
-def scales(layout, rows, at, stride):
+def scales(block):
     """Sixteen signed scales of 8 bits, given twice: the type has no minima."""
-    both = bitcast(i8, take(layout, 16, rows, at + 192, stride))
+    both = bitcast(i8, take(block, 16, 192))
     return both, both

@@ -10,6 +10,6 @@ SIGNED, OFFSET, D, M, ADDED = True, 0, 0, -1, False
 
 
 @inline
-def codes(layout, rows, at, stride, part):
+def codes(block, part):
     """32 weights of 8 bits, signed."""
-    return bitcast(i8, take(layout, 32, rows, at + 2, stride))
+    return bitcast(i8, take(block, 32, 2))

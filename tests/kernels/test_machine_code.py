@@ -13,7 +13,7 @@ TARGETS = {"haswell": (AVX2, r"vpmaddubsw\s.*%ymm"), "znver4": (f"{AVX2},{AVX512
 COMPILE = """
 from refmodel.kernels.packed import product
 product.compiled("rows_as_lanes", "Q8_0", "super_blocks")
-print("".join(product._share.inspect_asm().values()))
+print("".join(product._chunks.inspect_asm().values()))
 """
 
 

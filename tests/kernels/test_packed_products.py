@@ -10,9 +10,9 @@ from shares import only, share
 from strategies import activations, seeds
 from test_kernels_linear import Packed, exact_product, size_of_sums
 
-from refmodel.kernels.packed.accumulate import STRETCH
+from refmodel.kernels.packed.accumulate import GROUPS_AT_ONCE
 from refmodel.kernels.packed.product import product
-from refmodel.kernels.packed.rounded_tokens import form_of, rounded
+from refmodel.kernels.packed.rounded_tokens import rounded, token_blocks
 from refmodel.kernels.types.contract import TYPES
 from refmodel.ops import ggml_product as ops
 from refmodel.ops.ggml_product import PATHS, QUANTIZERS
@@ -24,7 +24,7 @@ SUPER = [name for name in TYPES if QUANTS[Q[name]].WEIGHTS == 256]
 NUMBERS = [(kind.name, path) for kind, p in PATHS.items() for path in (p.gemv, p.gemm, "super_blocks") if path]
 LANES = [(kind.name, path) for kind, p in PATHS.items() for path in (p.vec_dot, p.sgemm) if path]
 NUMBERS += [("IQ4_XS", "whole_super_blocks")]
-CASES = [("rows_as_lanes", *case) for case in NUMBERS if case[1] not in STRETCH]
+CASES = [("rows_as_lanes", *case) for case in NUMBERS if case[1] not in GROUPS_AT_ONCE]
 CASES += [*(("panels", *case) for case in NUMBERS), *(("vec_dot", *case) for case in LANES)]
 
 
@@ -119,7 +119,7 @@ def test_tokens_are_rounded_to_the_bits_of_the_partner(name, side, seed, T, bloc
     x = (np.random.default_rng(seed).standard_normal((T, blocks * of.WEIGHTS)) * scale).astype(f32)
     x[0, 3] = -x[0].max()  # equally far from zero as another one
     a = QUANTIZERS[PATHS[Q[name]].partner](x)
-    q, d, sums, s = rounded(form_of(name), side, x)
+    q, d, sums, s = rounded(token_blocks(name), side, x)
     groups, fill = of.WEIGHTS // of.GROUP, -T % side
     codes = q.reshape(blocks, -1, of.WEIGHTS // 4, side, 4).transpose(1, 3, 0, 2, 4).reshape(T + fill, blocks, of.WEIGHTS)
     same_bits(codes[:T], a.codes)

@@ -15,13 +15,14 @@ from refmodel.kernels.language.row_layout import (
     ROW,
     SIXTEEN_ROWS,
     TWO_ROWS,
-    apart,
+    Block,
     beside,
     columns,
     outermost,
     piece,
     spread_bits,
     take,
+    two_fields,
 )
 from refmodel.kernels.language.vectors import Vec
 
@@ -32,28 +33,28 @@ f32x16 = Vec("f", 32, 16)
 
 @njit
 def _taken(layout, data, stride, out):
-    store(out, 0, take(layout, 16, data, 0, stride))
+    store(out, 0, take(Block(layout, data, np.int64(0), stride), 16, 0))
 
 
 @njit
 def _apart(layout, data, stride, first, second, out):
-    store(out, 0, apart(layout, take(layout, 16, data, 0, stride), first, second, 12))
+    store(out, 0, two_fields(layout, take(Block(layout, data, np.int64(0), stride), 16, 0), first, second, 12))
 
 
 @njit
 def _joined(layout, data, stride, out):
-    v = take(layout, 16, data, 0, stride)
+    v = take(Block(layout, data, np.int64(0), stride), 16, 0)
     store(out, 0, beside(layout, piece(layout, v, 4, 3), piece(layout, v, 4, 1)))
 
 
 @njit
 def _bits(layout, data, stride, out):
-    store(out, 0, spread_bits(layout, take(layout, 4, data, 0, stride)))
+    store(out, 0, spread_bits(layout, take(Block(layout, data, np.int64(0), stride), 4, 0)))
 
 
 @njit
 def _outermost(layout, data, stride, out):
-    store(out, 0, outermost(layout, take(layout, 16, data, 0, stride), 4))
+    store(out, 0, outermost(layout, take(Block(layout, data, np.int64(0), stride), 16, 0), 4))
 
 
 @njit
@@ -87,7 +88,7 @@ def test_beside_and_piece(name, seed):
 
 @each
 @given(seed=seeds(), first=st.integers(-2, 4), second=st.integers(-2, 4))
-def test_apart(name, seed, first, second):
+def test_two_fields(name, seed, first, second):
     """With a mask of two bits, 2 and 3: they come from the byte itself as long as both stay in it."""
     rows, got = done(_apart, name, seed, 32, first, second)
     moved = [(rows >> n if n >= 0 else rows << -n) & 12 for n in (first, second)]
