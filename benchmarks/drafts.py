@@ -1,6 +1,6 @@
 """Guessed tokens in numbers: what a pass of a token and its guesses costs, against a pass of the token by itself.
 
-    python -m benchmarks.drafts MODEL [--numerics fast] [--rounds 7] [--most 3]
+    python -m benchmarks.drafts MODEL [--numerics fast] [--rounds 7] [--most 3] [--clock processor]
 
 MODEL has a prediction block (MTP). All sides take turns in one run. Printed are medians of the seconds, the median ratio of each
 round to a pass of one token, and what follows for the speed of writing where a share of the guesses is right: each of those saves
@@ -9,21 +9,15 @@ a pass.
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from statistics import median
 from typing import Any
 
 import refmodel
 
+from .batches import CLOCKS, seconds
+
 PROMPT, SHARES = 16, (0.4, 0.6, 0.8, 1.0)
-
-
-def seconds(do: Callable[[], object]) -> float:
-    """How long it takes."""
-    start = time.perf_counter()
-    do()
-    return time.perf_counter() - start
 
 
 def sides(model: refmodel.Model, numerics: str, most: int) -> dict[str, Callable[[], object]]:
@@ -40,13 +34,13 @@ def sides(model: refmodel.Model, numerics: str, most: int) -> dict[str, Callable
     return found
 
 
-def measured(model: refmodel.Model, numerics: str, most: int, rounds: int) -> dict[str, Any]:
+def measured(model: refmodel.Model, numerics: str, most: int, rounds: int, clock: Callable[[], float]) -> dict[str, Any]:
     """Seconds of each side, their ratios to one token, and the speed that follows, as a ratio to writing without guesses."""
     turns = sides(model, numerics, most)
     took: dict[str, list[float]] = {name: [] for name in turns}
     for number in range(rounds + 1):
         for name, do in turns.items():
-            spent = seconds(do)
+            spent = seconds(do, clock)
             if number:  # the first round warms up
                 took[name].append(spent)
     ratios = {name: [a / b for a, b in zip(took[name], took["one token"], strict=True)] for name in turns}
@@ -70,8 +64,10 @@ def main() -> None:
     parser.add_argument("--numerics", default="fast")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--most", type=int, default=3, help="guesses in a pass")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="as of benchmarks.batches")
     given = parser.parse_args()
-    print(json.dumps(measured(refmodel.load(given.model), given.numerics, given.most, given.rounds), indent=1))
+    found = measured(refmodel.load(given.model), given.numerics, given.most, given.rounds, CLOCKS[given.clock])
+    print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

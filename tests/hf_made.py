@@ -64,7 +64,14 @@ KINDS = {
     "gemma3": Kind(
         "Gemma3ForCausalLM",
         "gemma3_text",
-        {**COMMON, "num_hidden_layers": 7, "sliding_window": 4, "query_pre_attn_scalar": D, "rope_parameters": None},
+        {
+            **COMMON,
+            "num_hidden_layers": 7,
+            "sliding_window": 4,
+            "query_pre_attn_scalar": D,
+            "rope_parameters": None,
+            "tie_word_embeddings": True,
+        },
         "gemma3",
     ),
     "qwen3next": Kind(

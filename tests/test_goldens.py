@@ -21,6 +21,7 @@ from refmodel.compare.own_side import own_side
 from refmodel.compare.rounding_classes import through
 from refmodel.errors import GoldenError
 from refmodel.numerics import ORACLE, REFERENCE, numerics_of
+from refmodel.report.golden import checked_json
 
 IDS = [5, 6, 7, 8, 9, 17, 41, 3]
 CALLS = [IDS[:5], IDS[5:7], IDS[7:]]
@@ -203,6 +204,10 @@ def test_dumps_are_held_against_a_golden_and_become_one(model, tmp_path):
     found = checked(Golden(one), model, coarse, False, "reference")
     assert (found.within, found.would) == (False, "f16")
     assert checked(Golden(one), model, coarse, False, "bf16").within
+    odd = checked(Golden(one), model, dumped(tmp_path / "g", model, lambda x: np.roll(x, 1, axis=0)), False, "reference")
+    assert [remark.code for remark in odd.remarks] == ["shifted-by-one"]
+    assert checked_json(odd, False)["remarks"][0]["code"] == "shifted-by-one"
+    assert healthy.remarks == []
     with pytest.raises(GoldenError, match=r"are not what .* computes, whatever it rounds"):
         golden_of(model, tmp_path, other=dumped(tmp_path / "h", model, lambda x: x[:, ::-1]), keep="", here=False)
 

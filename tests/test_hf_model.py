@@ -287,6 +287,7 @@ WRONG = [  # kind, change of the configuration, change of the weights, the error
     ("qwen35", {"layer_types": ["linear_attention"]}, None, MetadataError, "layer_types"),
     ("qwen35", {"linear_num_value_heads": 8}, None, RefmodelError, "ssm.time_step_rank is 8; expected a multiple"),
     ("qwen35", {"linear_num_key_heads": 9}, None, TensorError, "in_proj_qkv.weight|attn_qkv.weight has shape"),
+    ("qwen3", {}, dropped("lm_head.weight"), TensorError, "lm_head.weight is missing, and config.json says tie_word_embeddings"),
     ("llama", {}, dropped(Q0), TensorError, "tensor blk.0.attn_q.weight is missing"),
     (
         "llama",
@@ -307,6 +308,14 @@ WRONG = [  # kind, change of the configuration, change of the weights, the error
     ("qwen3moe", {}, put("model.layers.1.mlp.experts.3.up_proj.weight", np.ones((16, 21))), TensorError, "experts are alike"),
     ("qwen3moe", {"num_experts": 8}, None, TensorError, r"mlp.experts.7.\w+_proj.weight is missing; there should be 8"),
 ]
+
+
+def test_a_folder_without_a_head_of_its_own_uses_its_embedding(tmp_path):
+    heads = {}
+    for said in (True, None):
+        path = hf_made.rewrite(build(tmp_path / str(said), "qwen3", tie_word_embeddings=said), dropped("lm_head.weight"))
+        heads[said] = refmodel.load(path).forward(TOKENS)
+    assert np.array_equal(heads[True], heads[None])
 
 
 @pytest.mark.parametrize(("kind", "changes", "weights", "error", "words"), WRONG)

@@ -14,7 +14,7 @@ from .diff import logit_rows
 from .golden import LOGITS, Golden, c_library, call_of, engine_of, recorded_arrays, refuse_other_file, rows_of, statement
 from .golden_noise import Run, engine_named, explains, measured
 from .golden_tolerance import OWN, allowed, finest_first
-from .other_side import Other
+from .other_side import Other, Remark
 from .rows import LogitRow, Row, compare
 from .semantics import misfits, semantics
 from .views import of_tokens
@@ -83,6 +83,7 @@ class Checked:
     logits   a row for each token
     lacking  the recorded tensors that the engine does not have
     would    what would explain it, where `rounds` does not: one of ROUND; empty if nothing does
+    remarks  what is odd about the dump that was checked
     """
 
     golden: Golden
@@ -93,6 +94,7 @@ class Checked:
     logits: Sequence[LogitRow]
     lacking: Sequence[str]
     would: str
+    remarks: Sequence[Remark] = ()
 
     @property
     def within(self) -> bool:
@@ -135,7 +137,7 @@ def checked(golden: Golden, model: Model, other: Other, here: bool, rounds: str 
     would = "" if exact or all(row.within for row in rows) else explained_by(golden, rows, how)
     logits = [row for tap, pair in pairs.items() if is_logits(tap) for row in by_token(golden, other, tap, *pair)]
     lacking = [tap for tap in golden.arrays if tap not in pairs]
-    return Checked(golden, engine, OWN if alike else how, exact, rows, logits, lacking, would)
+    return Checked(golden, engine, OWN if alike else how, exact, rows, logits, lacking, would, other.remarks)
 
 
 def check_same(golden: Golden, model: Model, other: Other) -> None:

@@ -96,8 +96,19 @@ def made(folder: Folder, cls: Class, hp: Hparams) -> Made:
         out.add(f"blk.{hp.n_layer}.", PREDICTING, PREDICTS)
     for i in range(hp.n_nextn):
         out.add(f"blk.{hp.n_layer + i}.", f"{PREDICTING}layers.{i}.", cls.layer)
+    refuse_lost_head(folder, f"{above}lm_head.weight")
     out.refuse_unread()
     return out
+
+
+def refuse_lost_head(folder: Folder, name: str) -> None:
+    """TensorError for a folder that says it has a head of its own, and has none: transformers would begin with random numbers."""
+    said = [home.get("tie_word_embeddings") for home in folder.homes]
+    if False in said and True not in said and name not in folder.tensors:
+        raise TensorError(
+            f"{folder.path}: tensor {name} is missing, and config.json says tie_word_embeddings false; get the folder again, or "
+            "say true if the embedding is the head"
+        )
 
 
 def arranged(where: str, name: str, target: str, found: list[FolderTensor], move: Move, hp: Hparams) -> AnyTensor:

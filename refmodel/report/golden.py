@@ -84,7 +84,8 @@ def checked_table(checked: "Checked", most: int = 20) -> Table:
 def checked_lines(checked: "Checked") -> str:
     """The lines after the table: who was compared with whom, what was allowed and why, and the verdict."""
     golden = checked.golden
-    lines = [f"{checked.engine['who']}", f"against {golden.said['engine']['who']}"]
+    lines = [f"{remark.code}: {remark.words}" for remark in checked.remarks]
+    lines += [f"{checked.engine['who']}", f"against {golden.said['engine']['who']}"]
     lines += logit_lines(checked.logits) if checked.logits else []
     lines += [f"not in the run: {', '.join(checked.lacking[:4])}"] if checked.lacking else []
     return "\n".join([*lines, reason(checked), verdict(checked)])
@@ -123,6 +124,7 @@ def checked_json(checked: "Checked", strict: bool) -> dict[str, Any]:
             "exact": checked.exact,
             "same_bits": checked.same_bits,
             "would": checked.would,
+            "remarks": [asdict(remark) for remark in checked.remarks],
             "lacking": list(checked.lacking),
             "rows": [{**asdict(row), "within": row.within} for row in checked.rows],
             "logits": [asdict(row) for row in checked.logits],

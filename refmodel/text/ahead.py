@@ -6,7 +6,7 @@ from ..model.likeliest import Best
 from ..model.session import Session
 
 MOST = 3  # guesses that are fed with a token
-COST = 0.4  # of a guess, in passes of one token: making it, and what the pass is longer; benchmarks.drafts measures both
+COST = 0.7  # of a guess, in passes of one token, where no instruction adds four products: benchmarks.drafts, docs/speed.md
 
 
 class Reader:
@@ -45,7 +45,7 @@ class Trust:
     """
 
     def __init__(self) -> None:
-        self.share = 0.7
+        self.share = 0.8
 
     def judge(self, right: bool) -> None:
         """Count a guess."""
@@ -56,5 +56,5 @@ class Trust:
         speed = [sum(self.share**n for n in range(count + 1)) / (1 + COST * count) for count in range(most + 1)]
         best = speed.index(max(speed))
         if not best:
-            self.share += 0.05 * (0.5 - self.share)
+            self.share += 0.05 * (COST + 0.1 - self.share)
         return best
