@@ -1,5 +1,7 @@
 """Twins of ops.activation in float32, sixteen numbers at a time; silu and swiglu of whole eights have the bits of ops.ggml."""
 
+from functools import cache
+
 import numpy as np
 from numba import njit, types
 
@@ -37,10 +39,14 @@ def _some(inverse, x, y, out, first, last):
             out[i] = rest[2, i - whole]
 
 
+@cache
+def _in_threads():
+    return in_threads(_some, (), types.boolean, FLAT, FLAT, FLAT)
+
+
 def _mapped(inverse, x, y):
     x, out = np.ascontiguousarray(x, np.float32), np.empty(x.shape, np.float32)
-    run = in_threads(_some, (), types.boolean, FLAT, FLAT, FLAT)
-    run(x.size, UNITS, inverse, x.reshape(-1), np.ascontiguousarray(y, np.float32).reshape(-1), out.reshape(-1))
+    _in_threads()(x.size, UNITS, inverse, x.reshape(-1), np.ascontiguousarray(y, np.float32).reshape(-1), out.reshape(-1))
     return out
 
 

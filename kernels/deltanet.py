@@ -57,6 +57,11 @@ def _four_taps(x, w, out):
 
 
 @cache
+def _convolution():
+    return in_threads(_channels, (), TABLE, TABLE, TABLE)
+
+
+@cache
 def _convolution_of_few():
     return entry(_four_taps, (), TABLE, TABLE, TABLE)
 
@@ -72,7 +77,7 @@ def causal_conv1d(x, w):
     if K == 4 and len(out) <= FEW:
         _convolution_of_few()(x, w, out)
     else:
-        in_threads(_channels, (), TABLE, TABLE, TABLE)(C, CHANNELS, x, w, out)
+        _convolution()(C, CHANNELS, x, w, out)
     return out
 
 
@@ -233,6 +238,11 @@ def _heads(R, Dk, given, before, after, out, first, last):
 GIVEN = types.Tuple([CUBE, CUBE, CUBE, TABLE, TABLE])
 
 
+@cache
+def _in_threads(R, Dk):
+    return in_threads(_heads, (R, Dk), GIVEN, CUBE, CUBE, CUBE)
+
+
 def gated_delta_rule(q, k, v, log_decay, beta, before, after):
     """Twin of ops.deltanet.gated_delta_rule, in float32.
 
@@ -248,6 +258,5 @@ def gated_delta_rule(q, k, v, log_decay, beta, before, after):
     assert after.flags.c_contiguous
     given = tuple(np.ascontiguousarray(x, np.float32) for x in (q, k, v, log_decay, beta))
     out, R = np.empty(v.shape, np.float32), 2 if target_is("avx512f") and v.shape[2] % 2 == 0 else 1
-    run = in_threads(_heads, (R, k.shape[2]), GIVEN, CUBE, CUBE, CUBE)
-    run(len(after), 1, given, np.ascontiguousarray(before, np.float32), after, out)
+    _in_threads(R, k.shape[2])(len(after), 1, given, np.ascontiguousarray(before, np.float32), after, out)
     return out

@@ -1,5 +1,7 @@
 """Twin of ops.norm in float32."""
 
+from functools import cache
+
 import numpy as np
 from numba import njit, types
 
@@ -34,10 +36,15 @@ def _rows(x, eps, out, first, last):
             out[r, i] = x[r, i] / root
 
 
+@cache  # the types are looked up once: that takes longer than a norm
+def _in_threads():
+    return in_threads(_rows, (), NUMBERS, types.float32, NUMBERS)
+
+
 def rms_norm(x, eps):
     """Twin of ops.norm.rms_norm: x / sqrt(mean(x²) + eps) over the last axis, in float32. Any shape; returns a new array of it."""
     x = np.ascontiguousarray(x, np.float32)
     out, n = np.empty(x.shape, np.float32), x.shape[-1]
-    run, rows = in_threads(_rows, (), NUMBERS, types.float32, NUMBERS), x.reshape(-1, n)
-    run(len(rows), max(UNITS // max(n, 1), 1), rows, np.float32(eps), out.reshape(-1, n))
+    rows = x.reshape(-1, n)
+    _in_threads()(len(rows), max(UNITS // max(n, 1), 1), rows, np.float32(eps), out.reshape(-1, n))
     return out

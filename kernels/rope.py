@@ -1,5 +1,7 @@
 """Twin of ops.rope in float32: sines and cosines are NumPy's, and one token after the other is rotated, by several threads."""
 
+from functools import cache
+
 import numpy as np
 from numba import njit, types
 
@@ -23,11 +25,16 @@ def _tokens(x, cos, sin, distance, step, out, first, last):
                 out[t, h, i] = x[t, h, i]
 
 
+@cache
+def _in_threads():
+    return in_threads(_tokens, (), HEADS, PAIRS, PAIRS, NUMBER, NUMBER, HEADS)
+
+
 def rope(x, pos, how):
     """Twin of ops.rope.rope in float32: heads x [T, H, D] at positions pos [T] -> [T, H, D]; how is an ops.rope.Rope."""
     angles, x = how.angles(pos), np.ascontiguousarray(x, np.float32)
     cos, sin = (np.ascontiguousarray(how.magnitude * f(angles), np.float32) for f in (np.cos, np.sin))
     out, pairs = np.empty(x.shape, np.float32), (1, 2) if how.adjacent else (how.n_rot // 2, 1)
     many = max(UNITS // max(x[:1].size, 1), 1)
-    in_threads(_tokens, (), HEADS, PAIRS, PAIRS, NUMBER, NUMBER, HEADS)(len(x), many, x, cos, sin, *pairs, out)
+    _in_threads()(len(x), many, x, cos, sin, *pairs, out)
     return out

@@ -103,8 +103,9 @@ AT_ONCE = ("surgery", "trace", "golden")  # there whole or not at all
 
 
 def run(words: list[str], here: Path) -> None:
-    """A command in this process, whose output nobody reads, with a cache of its own."""
-    os.environ["NUMBA_CACHE_DIR"] = str(here / "cache")
+    """A command in this process, whose output nobody reads; a warm-up has a cache of its own."""
+    if words[0] == "warmup":
+        os.environ["NUMBA_CACHE_DIR"] = str(here / "cache")
     sys.stdout = sys.stderr = open(os.devnull, "w")
     os.setpgrp()  # its workers die with it
     app(words, standalone_mode=False)

@@ -1,9 +1,10 @@
 """A server that is asked many things, killed and started again, and what it then has: texts, memory, speed. Prints its figures.
 
-    python tests/many_requests.py --count 10000 --numerics reference
+    python tests/many_requests.py --count 10000 --numerics reference --log memory.jsonl
 
-It starts `refmodel serve austen` as a process of its own. --only names a part: parallel, first, throughput, memory, kill.
-The exit status is 1 if a text is wrong or memory grows.
+It starts `refmodel serve MODEL` as a process of its own. --only names a part: parallel, first, throughput, crowd, memory, kill.
+--log keeps the memory after every 50 requests, so that a run that is ended has said what it saw. The exit status is 1 if a text is
+wrong, a request of the crowd is not answered, or memory grows.
 """
 
 import argparse
@@ -26,8 +27,8 @@ ROUTES = ["", "blocks:5,7", "layers:0..6,5..11", "blocks:3,6;4,6"]
 PORT = 8923
 
 
-def start(numerics: str) -> subprocess.Popen:
-    words = ["serve", "austen", "--port", str(PORT), "--numerics", numerics]
+def start(numerics: str, model: str) -> subprocess.Popen:
+    words = ["serve", model, "--port", str(PORT), "--numerics", numerics]
     server = subprocess.Popen([sys.executable, "-m", "refmodel", *words], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     assert server.stderr
     said = ""
@@ -115,8 +116,33 @@ async def throughput(http: httpx.AsyncClient, numerics: str) -> bool:
     return True
 
 
-async def memory(http: httpx.AsyncClient, server: subprocess.Popen, count: int) -> bool:
-    """Memory over many small requests, some of whose clients leave."""
+async def crowd(http: httpx.AsyncClient) -> bool:
+    """200 clients at once: 140 ask and get their texts, 30 read slowly, 30 leave in the middle."""
+    alone = {prompt: await ask(http, prompt, "", 4) for prompt in STARTS}
+
+    async def slow(prompt: str) -> None:
+        async with http.stream("POST", "/v1/completions", json={"prompt": prompt, "max_tokens": 40, "stream": True}) as answer:
+            async for _ in answer.aiter_bytes(16):
+                await asyncio.sleep(0.02)
+
+    begin = time.perf_counter()
+    leaving = [asyncio.ensure_future(stream(http, STARTS[i % 8], 500)) for i in range(30)]
+    slowly = [asyncio.ensure_future(slow(STARTS[i % 8])) for i in range(30)]
+    listening = [asyncio.ensure_future(ask(http, STARTS[i % 8], "", 4)) for i in range(140)]
+    await asyncio.sleep(1)
+    for one in leaving:
+        one.cancel()
+    texts = await asyncio.gather(*listening)
+    right = sum(text == alone[STARTS[i % 8]] for i, text in enumerate(texts))
+    ended = await asyncio.gather(*slowly, return_exceptions=True)
+    slow_well = sum(one is None for one in ended)
+    up = (await http.get("/health")).status_code == 200
+    print(f"200 clients in {time.perf_counter() - begin:.0f} s: {right} of 140 texts right, {slow_well} of 30 slow readers served")
+    return right == 140 and slow_well == 30 and up
+
+
+async def memory(http: httpx.AsyncClient, server: subprocess.Popen, count: int, log: Path | None) -> bool:
+    """Memory over many small requests, some of whose clients leave: how much it grew after the first thousand."""
     found, begin = [], time.perf_counter()
     for done in range(0, count, 50):
         todo = [ask(http, STARTS[i % 8], ROUTES[i % 4], 2) for i in range(45)]
@@ -125,26 +151,31 @@ async def memory(http: httpx.AsyncClient, server: subprocess.Popen, count: int) 
         for one in leaving:
             one.cancel()
         found.append(resident(server))
+        if log:
+            with log.open("a") as file:
+                file.write(json.dumps({"requests": done + 50, "megabytes": found[-1]}) + "\n")
         if done % 1000 == 0:
             print(f"{done + 50} requests, {found[-1]:.0f} MB", flush=True)
-    half = found[len(found) // 2 :]
-    grown = max(half) - max(found[len(found) // 10 : len(found) // 2] or half)
+    after = found[min(1000, count // 2) // 50 :]
+    grown = float(np.median(after[-10:]) - np.median(after[:10]))
     seconds = time.perf_counter() - begin
     print(
-        f"{count} requests in {seconds:.0f} s; memory {found[0]:.0f} MB, largest later {max(half):.0f} MB, grown by {grown:.1f} MB"
+        f"{count} requests in {seconds:.0f} s; {found[0]:.0f} MB at first, {max(found):.0f} at most; after the first 1,000 "
+        f"grown by {grown:.1f} MB"
     )
     return grown < 8
 
 
-async def parts(server: subprocess.Popen, only: str, numerics: str, count: int) -> bool:
+async def parts(server: subprocess.Popen, only: str, numerics: str, count: int, log: Path | None) -> bool:
     limits = httpx.Limits(max_connections=200)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{PORT}", timeout=600, limits=limits) as http:
         asked = {"parallel": lambda: parallel(http, numerics), "first": lambda: first(http)}
-        asked |= {"throughput": lambda: throughput(http, numerics), "memory": lambda: memory(http, server, count)}
+        asked |= {"throughput": lambda: throughput(http, numerics), "crowd": lambda: crowd(http)}
+        asked |= {"memory": lambda: memory(http, server, count, log)}
         return all([await part() for name, part in asked.items() if only in ("", name)])
 
 
-def killed(server: subprocess.Popen, numerics: str) -> bool:
+def killed(server: subprocess.Popen, numerics: str, model: str) -> bool:
     """SIGKILL in the middle of answers, a new start on the same port, then SIGTERM in the middle of answers."""
     body = json.dumps({"prompt": "She", "max_tokens": 3000, "temperature": 0, "stream": True}).encode()
     for number in (signal.SIGKILL, signal.SIGTERM):
@@ -163,7 +194,7 @@ def killed(server: subprocess.Popen, numerics: str) -> bool:
         status = server.wait(30)
         print(f"{number.name}: ended in {time.perf_counter() - begin:.1f} s with status {status}; the client heard {last[:120]}")
         if number == signal.SIGKILL:
-            server = start(numerics)
+            server = start(numerics, model)
     return "shutting down" in last
 
 
@@ -172,11 +203,13 @@ def main() -> None:
     read.add_argument("--count", type=int, default=10_000)
     read.add_argument("--numerics", default="reference")
     read.add_argument("--only", default="")
+    read.add_argument("--model", default="austen", help="for crowd, memory and kill any model; the other parts are about austen")
+    read.add_argument("--log", type=Path)
     given = read.parse_args()
-    server = start(given.numerics)
+    server = start(given.numerics, given.model)
     try:
-        well = asyncio.run(parts(server, given.only, given.numerics, given.count))
-        well = (given.only not in ("", "kill") or killed(server, given.numerics)) and well
+        well = asyncio.run(parts(server, given.only, given.numerics, given.count, given.log))
+        well = (given.only not in ("", "kill") or killed(server, given.numerics, given.model)) and well
     finally:
         server.kill()
     sys.exit(not well)

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,3 +102,9 @@ def test_a_filter_keeps_what_matches(tmp_path):
 def test_a_broken_filter_is_named(tmp_path):
     with pytest.raises(TraceError, match="not a regular expression"), Spool(tmp_path / "t.npz", {}) as spool:
         Recorder(spool, "(")
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="a folder in which nobody makes a file")
+def test_a_folder_that_cannot_be_written_is_named():
+    with pytest.raises(TraceError, match=r"/proc/t\.npz: cannot be written: .*; name another place"):
+        Spool(Path("/proc/t.npz"), {})

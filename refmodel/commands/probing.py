@@ -98,6 +98,21 @@ def one_pass(digits: bool) -> Maker:
     return make
 
 
+def of_harness(model: "Model", name: str, rest: str, most: int, of: str) -> "Probe":
+    """A probe of a task of lm-evaluation-harness."""
+    from ..sweep.probes.harness import task_probe
+
+    if not rest:
+        raise SweepError(f"--probe {name}: needs a task: --probe {name}:TASK")
+    return task_probe(name, rest, model.tokenizer, of)
+
+
 WRITTEN = ("ng-math", "cf-math", "ng-eq", "cf-eq", "reasoning")
-MAKERS: dict[str, Maker] = {"nll": text(False), "kl": text(True), "choices": one_pass(False), "digits": one_pass(True)}
+MAKERS: dict[str, Maker] = {
+    "nll": text(False),
+    "kl": text(True),
+    "choices": one_pass(False),
+    "digits": one_pass(True),
+    "lm_eval": of_harness,
+}
 MAKERS |= {kind: written(kind) for kind in WRITTEN}

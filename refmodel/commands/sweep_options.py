@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 PROBES = (
-    "What routes are scored by; may be given again: nll:TEXT, kl:TEXT, choices:FILE, digits:FILE; ng-math, cf-math, "
+    "What routes are scored by; may be given again: nll:TEXT, kl:TEXT, choices:FILE, digits:FILE, lm_eval:TASK; ng-math, cf-math, "
     "ng-eq, cf-eq, reasoning, each with :FILE, :NUMBER of our own questions, or nothing."
 )
 LOCAL, RAY = "local", "ray"

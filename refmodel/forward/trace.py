@@ -28,7 +28,7 @@ class Spool:
     metadata  text -> text, for the file's header; a trace has the key `provenance` there
 
     Use it in a `with`: the target appears, whole, at the end, and not at all after an error. TraceError for another suffix, a
-    folder that does not exist, or a name that arises twice.
+    folder that does not exist or cannot be written, or a name that arises twice.
     """
 
     def __init__(self, path: Path, metadata: Mapping[str, str]) -> None:
@@ -41,7 +41,10 @@ class Spool:
                 f"{path}: "
                 + ("is a folder; name a file in it" if path.is_dir() else f"the folder {path.parent} does not exist; make it first")
             )
-        self.data = tempfile.TemporaryFile(dir=path.parent)
+        try:
+            self.data = tempfile.TemporaryFile(dir=path.parent)
+        except OSError as error:  # names a temporary file, of which the user knows nothing
+            raise TraceError(f"{path}: cannot be written: {error.strerror}; name another place") from None
 
     def add(self, name: str, x: F) -> None:
         """Append one float16, float32 or float64 array of any shape under a new name. TraceError for a name that arises twice."""
