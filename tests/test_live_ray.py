@@ -47,7 +47,7 @@ def test_a_cluster_with_a_killed_worker_has_the_scores_of_one_process(tmp_path):
     probe = text_probe("nll", IDS, None, False)
     routes = [Route.identity(LAYERS), *(repeated(window, LAYERS) for window in every_window(LAYERS))]
     ray.init(
-        num_cpus=3, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}}
+        num_cpus=3, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}}
     )
     try:
         engine, killed = OnRay(model, "numpy"), []
