@@ -1,6 +1,8 @@
 """`refmodel diagnose`: faults are named from what an engine wrote, healthy runs are not accused, unknown faults are located."""
 
 import json
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,12 +15,15 @@ from typer.testing import CliRunner
 
 import refmodel
 from refmodel.cli import app
+from refmodel.compare.verdict import in_float32
 from refmodel.faults.diagnosis.diagnosis import diagnose
 from refmodel.faults.diagnosis.relation import relate
 from refmodel.faults.diagnosis.running import distance
 from refmodel.faults.fault import Engine, with_all
 from refmodel.faults.library import FAULTS
-from refmodel.numerics import FAST, NUMPY, REFERENCE
+from refmodel.llamacpp.builds import JUDGE
+from refmodel.llamacpp.profile import DEFAULT
+from refmodel.numerics import FAST, NUMPY, REFERENCE, ladder
 
 CALLS = [[5, 6, 7, 8, 9, 17, 41, 3, 11, 12]]
 LIBRARY = [FAULTS[name] for name in ("rope-all-dims", "rope-pairing", "q-gate-halves", "delta-heads-grouped", "norm-one-missing")]
@@ -52,6 +57,13 @@ def test_a_fault_is_named(model, name, evidence, noise):
     assert name in {fault.name for faults in (answer.faults, *answer.same_as) for fault in faults}
     assert len(answer.same_as) < 2
     assert answer.after < answer.before
+
+
+def test_a_table_of_gelu_is_rounding(tmp_path):
+    model = refmodel.load(tiny.build(tmp_path / "m.gguf", "gemma3", n_layer=2, interval=2))
+    numerics = replace(NUMPY, geglu=partial(in_float32, ladder(DEFAULT, JUDGE)["order"].geglu))
+    assert found(model, [], "full", numerics=numerics).verdict == "healthy"
+    assert found(model, ["eps-ten-times"], "full", numerics=numerics, library=[FAULTS["eps-ten-times"]]).verdict == "fault"
 
 
 @pytest.mark.parametrize(("evidence", "noise"), [("full", 0.0), ("hidden", 0.0), ("last", 1e-3), ("greedy", 0.0)])

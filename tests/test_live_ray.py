@@ -46,9 +46,8 @@ def test_a_cluster_with_a_killed_worker_has_the_scores_of_one_process(tmp_path):
     model = refmodel.load(tiny.build(tmp_path / "m.gguf", "llama", n_layer=LAYERS))
     probe = text_probe("nll", IDS, None, False)
     routes = [Route.identity(LAYERS), *(repeated(window, LAYERS) for window in every_window(LAYERS))]
-    ray.init(
-        num_cpus=3, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}}
-    )
+    paths = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": paths})
     try:
         engine, killed = OnRay(model, "numpy"), []
         thread = threading.Thread(target=killed_one, args=(time.monotonic() + 120, killed))

@@ -185,7 +185,7 @@ def judged(model: Model, route: Route, other: Other, seen: Callable[[str], None]
     with TemporaryDirectory(prefix="refmodel-") as folder:
         measured: dict[str, Errors] = {}
         tried: list[tuple[Verdict, float]] = []
-        for how in classes(other.arithmetic, any(stem(tap) == "ffn_geglu" for tap in other.taps)):
+        for how in classes(other.arithmetic, other.taps):
             if how.exact.name not in measured:
                 path = Path(folder) / f"{len(measured)}.safetensors"
                 measured[how.exact.name] = errors(model, route, other, how.exact, path, seen)

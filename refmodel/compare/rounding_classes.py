@@ -1,6 +1,6 @@
 """The ways in which programs round that are told apart: what each keeps, and with how many bits."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,7 +15,7 @@ from ..ops.experts import by_expert
 from ..ops.ggml_product import PATHS
 from ..ops.ieee import half
 from .allowances import OF_CLASSES, OF_FLOATS
-from .verdict import in_float32, twin
+from .verdict import in_float32, stem, twin
 
 HALF_ULP = {53: 0.0, 24: 0.0, 11: 2.0**-11, 8: 2.0**-8}  # by the significant bits of a format; float32 needs no perturbation
 
@@ -44,17 +44,19 @@ class Rounding:
         return 0.0 if self.blocks and not tap.startswith("l_out-") else HALF_ULP[self.bits]
 
 
-def classes(arithmetic: Numerics, gelu: bool = False) -> Iterator[Rounding]:
+def classes(arithmetic: Numerics, taps: Iterable[str]) -> Iterator[Rounding]:
     """The classes of rounding, the finest first: what the dump says of itself (`arithmetic`), float32, then coarser ones.
 
-    gelu  whether GELU is among the taps: programs with an f16 cache may take it from a table of half floats, as llama.cpp does
+    taps  that are compared; if GELU is among them, a program may take it from a table of half floats, as llama.cpp does
     """
+    gelu = any(stem(tap) == "ffn_geglu" for tap in taps)
     if arithmetic is not REFERENCE:
         yield Rounding(f"numerics {arithmetic.name}", arithmetic, twin(arithmetic), factor=OF_FLOATS)
     looked_up = partial(in_float32, ladder(DEFAULT, JUDGE)["order"].geglu)
     f16 = replace(REFERENCE, store=half)
     yield Rounding("float32", REFERENCE, ORACLE, factor=OF_FLOATS)
     if gelu:
+        yield Rounding("float32 with an f16 table of GELU", REFERENCE, replace(REFERENCE, geglu=looked_up))
         yield Rounding("float32 with an f16 cache and an f16 table of GELU", REFERENCE, replace(f16, geglu=looked_up))
     else:
         yield Rounding("float32 with an f16 cache", REFERENCE, f16)

@@ -76,7 +76,7 @@ def judge(make: Make, route: Route, other: Other, what: Reach, healthy: Seen | N
     tried: list[tuple[Judged, float]] = []
     runs: dict[str, tuple[Seen, Mapping[str, F]]] = {}
     floor: Mapping[str, float] = {}
-    for number, how in enumerate(classes(other.arithmetic)):
+    for number, how in enumerate(classes(other.arithmetic, other.taps)):
         if how.exact.name not in runs:
             seen = run(make(how.exact), route, other, what, healthy)
             runs[how.exact.name] = seen, errors_by_token(seen, other)
