@@ -331,6 +331,7 @@ def test_a_graph_of_ggml_computes_the_delta_rule(backend):
 
 
 @pytest.mark.live
+@pytest.mark.long
 def test_llama_cpp_runs_the_synthetic_file_turn_by_turn_and_its_logits_are_ours(tiny_file, llama_lib):
     from benchmarks.child import Child, environment
 

@@ -49,7 +49,8 @@ def accepted(search: Search, found: Sequence[Hypothesis], healthy: Judged) -> Hy
     if healthy.word == COARSE and after * CLEAR > before:
         return None
     judged = judged_with(search, best)
-    if any(tap not in judged.seen.nmse for tap in healthy.wrong if tap in search.taps()):
+    shown = [tap for tap in search.taps() if np.isfinite(search.other.taps[tap]).all()]  # what overflows follows from what did
+    if any(tap not in judged.seen.nmse for tap in healthy.wrong if tap in shown):
         return None  # something is wrong that these faults do not reach
     if judged.word == WRONG:
         return best if after * 1e6 < before and exactly(search, best) else None
