@@ -10,6 +10,7 @@ a pass.
 import argparse
 import json
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -29,8 +30,8 @@ def sides(model: refmodel.Model, numerics: str, most: int) -> dict[str, Callable
         each.forward(prompt, "last")
     found: dict[str, Callable[[], object]] = {"one token": lambda: plain.likeliest([7])}
     for guesses in range(1, most + 1):
-        found[f"guessing {guesses}"] = lambda n=guesses: session.guesses(7, n)  # type: ignore[misc]
-        found[f"with {guesses}"] = lambda n=guesses: session.ahead([7, *range(n)])  # type: ignore[misc]
+        found[f"guessing {guesses}"] = partial(session.guesses, 7, guesses)
+        found[f"with {guesses}"] = partial(session.ahead, [7, *range(guesses)])
     return found
 
 

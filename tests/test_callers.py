@@ -8,6 +8,8 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from refmodel.commands.serve import check_origins
+from refmodel.errors import RefmodelError
 from refmodel.serve.callers import Callers
 
 APP = Starlette(routes=[Route("/x", lambda request: JSONResponse({}), methods=["GET", "POST"])])
@@ -75,3 +77,14 @@ def test_allowed_pages_may_ask_and_are_told():
     before = {"Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": "authorization,content-type"}
     assert asked(callers, "OPTIONS", Host="localhost", Origin="http://localhost:3000", **before).status_code == 200
     assert asked(callers, "OPTIONS", Host="localhost", Origin="http://other", **before).status_code == 403
+
+
+@pytest.mark.parametrize("word", ["*", "http://localhost:3000", "https://example.org/", "HTTP://A", "tauri://localhost"])
+def test_an_origin_that_a_browser_sends_may_be_allowed(word):
+    check_origins([word])
+
+
+@pytest.mark.parametrize("word", ["nonsense", "localhost:3000", "http://", "http://a/page", "http://a b", ""])
+def test_a_word_that_no_browser_sends_is_no_origin(word):
+    with pytest.raises(RefmodelError, match="expected an origin"):
+        check_origins(["*", word])

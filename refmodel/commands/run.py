@@ -143,7 +143,7 @@ def write_one(
 
     count = room(ctx, len(ids), n)
     session.reserve(len(ids) + count)
-    prepare(model, policy, [ids, [0, 0]] if session.draft else [ids])
+    prepare(model, policy, [ids, [0] * policy.at_once(2)] if session.draft else [ids])
     figures = write(Reply(model.tokenizer, stops), generate(session, ids, count, how), len(ids), policy.name, as_json, timed)
     show(figures, timed, session.draft, as_json)
 

@@ -1,7 +1,9 @@
 """`refmodel serve`: answer other programs over HTTP."""
 
 import importlib.util
+import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -51,6 +53,7 @@ def serve(
 ) -> None:
     """Answer OpenAI's and llama-server's requests over HTTP, each under a route of its own."""
     check_installed()
+    check_origins(cors or ())
     use(threads)
     from ..serve.callers import Callers
     from ..serve.limits import Limits
@@ -81,3 +84,12 @@ def check_installed() -> None:
     """RefmodelError if a package that a server needs is not there."""
     if missing := [module for module in NEEDED if importlib.util.find_spec(module) is None]:
         raise RefmodelError(f"serve needs {' and '.join(missing)}: pip install 'refmodel[serve]'")
+
+
+def check_origins(words: Iterable[str]) -> None:
+    """RefmodelError for a word that no browser sends as the origin of a page."""
+    for word in words:
+        if word != "*" and not re.fullmatch(r"(?i:[a-z][a-z0-9+.-]*)://[^/?#\s]+/?", word):
+            raise RefmodelError(
+                f"--cors {word}: expected an origin, such as http://localhost:3000, or *; give scheme, name and port"
+            )

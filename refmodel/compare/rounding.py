@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from .rounding_classes import HALF_ULP, Rounding, classes
 from .rows import Row, common_factor, compare, nmse_of, without_figures
 from .verdict import EQUAL, EXPLAINED, WRONG, Verdict, judge, stem
 
+T = TypeVar("T")
 SHOWS = 0.01  # a program shows a class's rounding if at every token a quarter of its taps has an error of this part of it or more
 QUARTER = 0.25
 UNKNOWN = "a rounding that could not be found out"  # where no token is clean
@@ -108,7 +110,7 @@ def errors(model: Model, route: Route, other: Other, num: Numerics, path: Path, 
             if not rows[key].problem:
                 tokens[key] = by_token(a, b.reshape(a.shape), fresh)
                 spool.add(key, ours)
-                if rows[key].nmse > FLOOR and (factor := common_factor(ours, theirs)) != 1:
+                if rows[key].nmse > FLOOR and (factor := common_factor(a, b)) != 1:
                     factors[key] = factor
 
         run(model, route, other, num, Standing(other, take), seen)
@@ -201,17 +203,23 @@ def judged(model: Model, route: Route, other: Other, seen: Callable[[str], None]
 
 
 def chosen(tried: Sequence[tuple[Verdict, float]]) -> Verdict:
-    """The verdict of the class that a run with something wrong rounds by: the finest whose rounding explains its cleanest token.
+    """The verdict of the class that a run with something wrong rounds by; of no class if it shows the rounding of none."""
+    return of_shown(tried, wrong) or replace(min(tried, key=lambda pair: pair[1])[0], rounds=UNKNOWN)
+
+
+def of_shown(tried: Sequence[tuple[T, float]], wrong: Callable[[T], int]) -> T | None:
+    """What was found under the finest class whose rounding explains the cleanest token; None if no class's does.
 
     A coarser one is taken if the run shows its rounding and it leaves at most half as many taps: what it rounds is not wrong.
+
+    tried  (what was found, how much of the class's rounding the run shows), the finest class first
+    wrong  how many taps a finding leaves unexplained
     """
-    found = [(verdict, shown) for verdict, shown in tried if shown <= OF_CLASSES]
-    if not found:
-        return replace(min(tried, key=lambda pair: pair[1])[0], rounds=UNKNOWN)
-    best = found[0][0]
-    for verdict, shown in found[1:]:
-        if shown >= SHOWS and 2 * wrong(verdict) <= wrong(best):
-            best = verdict
+    found = [(one, shown) for one, shown in tried if shown <= OF_CLASSES]
+    best = found[0][0] if found else None
+    for one, shown in found[1:]:
+        if best is not None and shown >= SHOWS and 2 * wrong(one) <= wrong(best):
+            best = one
     return best
 
 

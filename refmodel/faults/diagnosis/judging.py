@@ -1,15 +1,15 @@
 """Whether rounding explains what a run leaves: diff's classes of rounding, for an engine that may have faults, on some blocks."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 
 from ...arrays import F
-from ...compare.allowances import FLOOR, OF_CLASSES
+from ...compare.allowances import FLOOR
 from ...compare.other_side import Other
-from ...compare.rounding import SHOWS, by_token, lowest, shaken
+from ...compare.rounding import SHOWS, by_token, lowest, of_shown, shaken
 from ...compare.rounding_classes import HALF_ULP, Rounding, classes, through
 from ...compare.rows import as_bits
 from ...compare.verdict import stem
@@ -92,19 +92,8 @@ def judge(make: Make, route: Route, other: Other, what: Reach, healthy: Seen | N
         if found.word != WRONG and (not tried or shown >= SHOWS):
             return found
         tried.append((found, shown))
-    return replace(chosen(tried), word=WRONG)
-
-
-def chosen(tried: Sequence[tuple[Judged, float]]) -> Judged:
-    """The class that a run with something wrong rounds by, as compare.rounding.chosen finds it for a healthy engine."""
-    found = [(judged, shown) for judged, shown in tried if shown <= OF_CLASSES]
-    if not found:
-        return min(tried, key=lambda pair: pair[1])[0]
-    best = found[0][0]
-    for judged, shown in found[1:]:
-        if shown >= SHOWS and 2 * len(judged.wrong) <= len(best.wrong):
-            best = judged
-    return best
+    best = of_shown(tried, lambda judged: len(judged.wrong)) or min(tried, key=lambda pair: pair[1])[0]
+    return replace(best, word=WRONG)
 
 
 def under(how: Rounding, exact: Seen, level: Mapping[str, F], fine: bool) -> Judged:
