@@ -68,11 +68,13 @@ def rope(r, kind, D):
         dealt = [(pairs + 2 - k) // 3 for k in range(3)]  # as they are dealt out in turns
         sections = {} if kind == "qwen3next" else {"mrope_section": dealt, "mrope_interleaved": True}
         return base | {"rope_type": "default", "partial_rotary_factor": 2 * pairs / D} | sections
-    kinds = ["default", "linear", "yarn"] + ["llama3"] * (kind in ("llama", "mistral"))
-    how = one(r, *kinds)
+    how = one(r, "default", "linear", "yarn", "llama3")
     scaled = {"factor": float(one(r, 2.0, 4.0, 8.0))} if how != "default" else {}
     if how in ("yarn", "llama3"):
         scaled |= {"original_max_position_embeddings": int(one(r, 32, 64, 256))}
+    if how == "yarn":  # some of these a GGUF loses
+        scaled |= one(r, {}, {}, {"beta_fast": 64.0}, {"beta_slow": 2.0, "truncate": False}, {"attention_factor": 1.3})
+        scaled |= one(r, {}, {}, {"mscale": 1.0, "mscale_all_dim": 0.7})
     if how == "llama3":
         scaled |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
     return base | {"rope_type": how} | scaled

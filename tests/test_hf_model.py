@@ -274,10 +274,10 @@ WRONG = [  # kind, change of the configuration, change of the weights, the error
     ("llama", {"rope_parameters": {"rope_type": "llama3", "factor": 0}}, None, MetadataError, "rope_parameters"),
     (
         "qwen2",
-        {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "beta_fast": 64, "original_max_position_embeddings": 9}},
+        {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "beta_fast": -64, "original_max_position_embeddings": 9}},
         None,
         MetadataError,
-        "beta_fast of YaRN is 64; expected 32",
+        "rope_parameters is .*; expected positive finite numbers of YaRN",
     ),
     ("qwen3moe", {"norm_topk_prob": False}, None, MetadataError, "norm_topk_prob is False; expected true"),
     ("qwen3moe", {"mlp_only_layers": [1]}, None, MetadataError, r"mlp_only_layers is \[1\]; expected experts in every layer"),

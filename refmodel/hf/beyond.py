@@ -5,10 +5,12 @@ Each function gets the settings and the sizes that the keys made, and returns fi
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ..arch import Hparams
 from .by_place.rules import SLIDING
+from .ropes import rope_divisors, unusual_yarn, yarn_by_its_numbers
 from .settings import Settings
 
 Found = tuple[dict[str, Any], list[str]]
@@ -18,6 +20,22 @@ Beyond = Callable[[Settings, Hparams], Found]
 def nothing(s: Settings, hp: Hparams) -> Found:
     """For classes whose configuration a GGUF can express."""
     return {}, []
+
+
+def rotation(s: Settings, hp: Hparams, divisors_kept: bool) -> Found:
+    """RoPE, where a file has neither keys nor a tensor for its numbers. MetadataError for one that is out of its range.
+
+    divisors_kept  whether files of the architecture have a tensor with the divisors of `llama3` RoPE
+    """
+    if odd := unusual_yarn(s):
+        words = "; ".join(f"{key} of YaRN is {found:g}, and llama.cpp takes {usual:g}" for key, (found, usual) in odd.items())
+        return {"rope": yarn_by_its_numbers(s, hp.rope)}, [f"no key of this architecture says it: {words}"]
+    divisors = None if divisors_kept else rope_divisors(s, hp.rope.n_rot)
+    if divisors is None:
+        return {}, []
+    factors = tuple(a * b for a, b in zip(hp.rope.factors, divisors, strict=True))
+    remark = "rope_type is llama3; no tensor of this architecture holds its divisors, and llama.cpp rotates by undivided angles"
+    return {"rope": replace(hp.rope, factors=factors)}, [remark]
 
 
 def windowed(s: Settings, slides: tuple[bool, ...]) -> Found:

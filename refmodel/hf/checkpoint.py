@@ -12,6 +12,7 @@ from ..gguf.metadata import Metadata
 from ..gguf.reader import GgufFile, read
 from ..gguf.tensor import AnyTensor, Tensor
 from ..machine.boundary import expecting
+from .beyond import rotation
 from .classes import CLASSES, Class
 from .folder import CONFIG, Folder, read_folder
 from .keys import fields_of
@@ -57,16 +58,19 @@ def as_made(folder: Folder, cls: Class, path: Path) -> tuple[GgufFile, Made]:
     """The same, by a class that is known."""
     s = Settings.of(folder, predicting_layers(folder) if cls.predicts else 0)
     fields = fields_of(s, cls.arch, cls.says) | vocabulary(folder, s)
-    metadata, divisors = Metadata(path / CONFIG, fields), rope_divisors(s)
+    metadata, arch = Metadata(path / CONFIG, fields), ARCHITECTURES[cls.arch]
     held = sum(prod(t.shape) for t in folder.tensors.values())  # no width is more
-    hp = ARCHITECTURES[cls.arch].hparams(Keys(metadata, cls.arch, held, tuple(divisors or ())))
+    hp = arch.hparams(Keys(metadata, cls.arch, held))
+    in_file = DIVISORS in arch.globals(hp, 0)[1]
+    divisors = rope_divisors(s, hp.rope.n_rot) if in_file else None
     found = made(folder, cls, hp)
     tensors: dict[str, AnyTensor] = {} if divisors is None else {DIVISORS: rope_tensor(path, divisors)}
-    beyond, remarks = cls.beyond(s, hp)
-    return GgufFile(path, 0, metadata, tensors | found.tensors, (path / CONFIG, *folder.shards), beyond, tuple(remarks)), found
+    parts = [cls.beyond(s, hp), rotation(s, hp, in_file)]
+    beyond, remarks = {**parts[0][0], **parts[1][0]}, (*parts[0][1], *parts[1][1])
+    return GgufFile(path, 0, metadata, tensors | found.tensors, (path / CONFIG, *folder.shards), beyond, remarks), found
 
 
-DIVISORS = "rope_freqs.weight"
+DIVISORS = "rope_freqs.weight"  # in the architectures that read it
 
 
 def rope_tensor(path: Path, divisors: list[float]) -> Tensor:

@@ -6,10 +6,12 @@ modeling_rope_utils.py.
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..errors import MetadataError
-from .settings import CURE, Settings, finite, head_dim
+from ..ops.rope import Rope
+from .settings import CURE, Settings, finite
 from .spelling import rope
 
 NO_SCALING = ("default", "llama3")  # llama3: the divisors of the angles are a tensor in a GGUF
@@ -59,6 +61,13 @@ READ = {
         "mscale_all_dim": "yarn_log_multiplier",
     }
 }
+# Numbers that the converter writes for every model type; an earlier name is taken first.
+WRITTEN = {
+    "yarn_ext_factor": ("extrapolation_factor",),
+    "yarn_attn_factor": ("attention_factor", "attn_factor"),
+    "yarn_beta_fast": ("beta_fast",),
+    "yarn_beta_slow": ("beta_slow",),
+}
 
 
 def growth(s: Settings) -> dict[str, Any]:
@@ -68,25 +77,75 @@ def growth(s: Settings) -> dict[str, Any]:
 
 
 def yarn_scaling(s: Settings, how: Mapping[str, Any]) -> dict[str, Any]:
-    """YaRN. MetadataError for numbers of its own that llama.cpp does not read in these architectures."""
+    """YaRN: the numbers that llama.cpp has keys for. MetadataError for a factor or a context that is none."""
     factor = finite(how.get("factor"), s.refused("rope_parameters", "a factor"))
     own, wrong = READ.get(s.model_type, {}), s.refused("rope_parameters", "finite numbers")
-    keys = {f"rope.scaling.{key}": finite(how[name], wrong) for name, key in own.items() if how.get(name) is not None}
-    taken_off = keys.get("rope.scaling.yarn_log_multiplier", 0.0)
-    grown = (0.1 * math.log(factor) + 1) / (0.1 * taken_off * math.log(factor) + 1) if factor > 1 else 1.0
-    usual = {"beta_fast": 32, "beta_slow": 1, "attention_factor": grown, "truncate": True, "mscale": None, "mscale_all_dim": None}
-    usual = {name: value for name, value in usual.items() if name not in own} | ({"mscale": 1.0} if own else {})
-    for key, value in usual.items():
-        found = how.get(key, value)
-        same = math.isclose(found, value, rel_tol=1e-6) if isinstance(found, float) and value is not None else found == value
-        if not same:
-            raise MetadataError(
-                f"{s.path}: {key} of YaRN is {str(found)[:40]}; expected {value}, as these architectures are computed: {CURE}"
-            )
+    said = {key: next((how[name] for name in names if how.get(name) is not None), None) for key, names in WRITTEN.items()}
+    said |= {key: how.get(name) for name, key in own.items()}
+    keys = {f"rope.scaling.{key}": finite(value, wrong) for key, value in said.items() if value is not None}
     context = how.get("original_max_position_embeddings", s.values.get("original_max_position_embeddings"))
     if not isinstance(context, int) or not 0 < context < 1 << 32:
         raise s.refused("rope_parameters", "original_max_position_embeddings, a whole number")
     return {"rope.scaling.type": "yarn", "rope.scaling.factor": factor, "rope.scaling.original_context_length": context, **keys}
+
+
+def yarn_numbers(s: Settings) -> dict[str, float]:
+    """The numbers of YaRN as transformers has them; `truncate` is 0 or 1. MetadataError for one that is out of its range.
+
+    Source: _compute_yarn_parameters in transformers' modeling_rope_utils.py.
+    """
+    how, wrong = rope_of(s), s.refused("rope_parameters", "positive finite numbers of YaRN")
+    fast, slow, factor = (
+        finite(how.get(key) or usual, wrong) for key, usual in (("beta_fast", 32), ("beta_slow", 1), ("factor", 1))
+    )
+    both = [finite(how.get(key) or 0, wrong) for key in ("mscale", "mscale_all_dim")]
+    grown = growth_of(factor, both[0]) / growth_of(factor, both[1]) if all(both) else growth_of(factor, 1.0)
+    own = how.get("attention_factor")
+    whole = "full_attention" in ropes_of(s) or bool(how.get("truncate", True))  # the class does not look for it there
+    out = {"beta_fast": fast, "beta_slow": slow, "truncate": float(whole), "attention_factor": grown}
+    out |= {} if own is None else {"attention_factor": finite(own, wrong)}
+    if not (factor > 0 and all(out[key] > 0 for key in ("beta_fast", "beta_slow", "attention_factor"))):
+        raise wrong
+    return out
+
+
+def growth_of(factor: float, multiplier: float) -> float:
+    """How much what YaRN rotates grows. Source: get_mscale in transformers' modeling_rope_utils.py."""
+    return 0.1 * multiplier * math.log(factor) + 1 if factor > 1 else 1.0
+
+
+def unusual_yarn(s: Settings) -> dict[str, tuple[float, float]]:
+    """The numbers of YaRN that no key says and llama.cpp takes otherwise: name -> the number, and the one that llama.cpp takes."""
+    how, own = rope_of(s), READ.get(s.model_type, {})
+    if how.get("rope_type") != "yarn":
+        return {}
+    found, wrong = yarn_numbers(s), s.refused("rope_parameters", "finite numbers")
+    factor, less = (finite(how.get(key) or 0, wrong) for key in ("factor", "mscale_all_dim"))
+    usual = {"beta_fast": 32.0, "beta_slow": 1.0, "truncate": 1.0} | {key: found[key] for key in own if key in found}
+    usual |= {"attention_factor": growth_of(factor, 1.0) / growth_of(factor, less if own else 0.0)}
+    return {key: (found[key], value) for key, value in usual.items() if not math.isclose(found[key], value, rel_tol=1e-6)}
+
+
+def yarn_by_its_numbers(s: Settings, rope: Rope) -> Rope:
+    """YaRN with all numbers of a configuration, in float64. MetadataError for one that is out of its range.
+
+    rope  what the keys make: its base, n_rot and scale hold
+
+    Source: _compute_yarn_parameters in transformers' modeling_rope_utils.py.
+    """
+    said, how = yarn_numbers(s), rope_of(s)
+    wrong = s.refused("rope_parameters", "original_max_position_embeddings, a positive number, and a base above 1")
+    context = finite(how.get("original_max_position_embeddings", s.values.get("original_max_position_embeddings")), wrong)
+    if not (context > 0 and rope.base > 1):
+        raise wrong
+    turns = (said["beta_fast"], said["beta_slow"])
+    low, high = (rope.n_rot * math.log(context / (b * 2 * math.pi)) / (2 * math.log(rope.base)) for b in turns)
+    if said["truncate"]:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, rope.n_rot - 1)
+    width = high - low or 0.001
+    kept = tuple(1.0 - min(max((i - low) / width, 0.0), 1.0) for i in range(rope.n_rot // 2))
+    return replace(rope, unscaled=kept, magnitude=said["attention_factor"])
 
 
 SCALED: dict[str, Callable[[Settings, Mapping[str, Any]], dict[str, Any]]] = {"linear": linear_scaling, "yarn": yarn_scaling}
@@ -112,8 +171,8 @@ def local_base(s: Settings) -> dict[str, Any]:
     }
 
 
-def rope_divisors(s: Settings) -> list[float] | None:
-    """The divisors of the angles of `llama3` RoPE, one for each pair; None for another kind. In float64.
+def rope_divisors(s: Settings, n_rot: int) -> list[float] | None:
+    """The divisors of the angles of `llama3` RoPE, one for each pair of n_rot numbers; None for another kind. In float64.
 
     Source: llama.cpp conversion/llama.py, generate_extra_tensors; transformers' modeling_rope_utils.py.
     """
@@ -123,11 +182,11 @@ def rope_divisors(s: Settings) -> list[float] | None:
     names = {"rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     names |= {"original_max_position_embeddings": 8192}
     base, factor, low, high, context = (finite(how.get(k, v), s.refused("rope_parameters", "numbers")) for k, v in names.items())
-    D, out = head_dim(s), []
+    out = []
     if not (base > 0 and factor > 0 and 0 < low < high and context > 0):
         raise s.refused("rope_parameters", "positive numbers, low_freq_factor below high_freq_factor")
-    for i in range(0, D, 2):
-        turns = context / (2 * math.pi * base ** (i / D))  # within the context of the training
+    for i in range(0, n_rot, 2):
+        turns = context / (2 * math.pi * base ** (i / n_rot))  # within the context of the training
         smooth = min(max((turns - low) / (high - low), 0.0), 1.0)
         out.append(1 / ((1 - smooth) / factor + smooth))
     return out

@@ -45,16 +45,20 @@ def rotation(model: Model, rope: Rope) -> Facts:
     scaling            none, linear or yarn
     factor             by which angles are divided; 1 without scaling
     context            tokens of the training, which yarn starts from; None without it
-    turns              within the context: pairs that turn so often keep their angle, and those that turn less are divided
+    turns              within the context: pairs that turn so often keep their angle, and those that turn less are divided; None
+                       without yarn, and where a folder has numbers of its own, which are a remark
     kept, ramp         pairs that yarn leaves as they are, and pairs of which it divides a part: each None, or the last one's number
     magnitude          factor of what is rotated
-    divisors           the least and the largest divisor of rope_freqs.weight; None without it
+    divisors           the least and the largest number by which the angle of a pair is divided; None if there are none
+    divisors_in        where they are: rope_freqs.weight, or a folder's rope_type llama3; None if there are none
     """
     yarn = bool(rope.unscaled) and rope.scale != 1
     kept = [i for i, part in enumerate(rope.unscaled) if part == 1]
     some = [i for i, part in enumerate(rope.unscaled) if part > 0]
     turned = [factor for factor in rope.factors if factor != math.inf]
-    md, a = model.file.metadata, model.architecture
+    md, a, own = model.file.metadata, model.architecture, "rope" in model.file.beyond
+    divided = "rope_freqs.weight" if "rope_freqs.weight" in model.file.tensors else ""
+    divided = divided or ("rope_type llama3" if own and max(turned) != 1 else "")
     context = md.int(f"{a}.rope.scaling.original_context_length", 0) or md.int(f"{a}.context_length")
     return {
         "base": rope.base,
@@ -63,11 +67,14 @@ def rotation(model: Model, rope: Rope) -> Facts:
         "scaling": "yarn" if yarn else "linear" if rope.scale != 1 else "none",
         "factor": 1 / rope.scale,
         "context": context if yarn else None,
-        "turns": [turns(model, "yarn_beta_fast", Yarn.fast), turns(model, "yarn_beta_slow", Yarn.slow)] if yarn else None,
+        "turns": [turns(model, "yarn_beta_fast", Yarn.fast), turns(model, "yarn_beta_slow", Yarn.slow)]
+        if yarn and not own
+        else None,
         "kept": kept[-1] if yarn and kept else None,
         "ramp": some[-1] if yarn and some else None,
         "magnitude": rope.magnitude,
-        "divisors": [min(turned), max(turned)] if "rope_freqs.weight" in model.file.tensors else None,
+        "divisors": [min(turned), max(turned)] if divided else None,
+        "divisors_in": divided or None,
     }
 
 
@@ -119,13 +126,14 @@ def scaled(r: Facts) -> Iterator[str]:
         yield f"; all angles are divided by {r['factor']:g} (linear scaling)"
     if r["scaling"] == "yarn":
         kept = "no pair keeps" if r["kept"] is None else f"pairs 0 to {r['kept']} keep"
-        first, (fast, slow) = 0 if r["ramp"] is None else r["ramp"] + 1, r["turns"]
+        first = 0 if r["ramp"] is None else r["ramp"] + 1
+        fast, slow = (f" ({r['turns'][0]:g} turns and more)", f" ({r['turns'][1]:g} turn or less)") if r["turns"] else ("", "")
         yield (
-            f"; YaRN with factor {r['factor']:g} over {r['context']} tokens: {kept} their angle ({fast:g} turns and more), "
-            f"those from {first} on are divided by {r['factor']:g} ({slow:g} turn or less), those between by a part of it"
+            f"; YaRN with factor {r['factor']:g} over {r['context']} tokens: {kept} their angle{fast}, "
+            f"those from {first} on are divided by {r['factor']:g}{slow}, those between by a part of it"
         )
     if r["divisors"]:
         least, most = r["divisors"]
-        yield f"; rope_freqs.weight divides the angle of each pair, by {least:g} to {most:g}"
+        yield f"; {r['divisors_in']} divides the angle of each pair, by {least:g} to {most:g}"
     if r["magnitude"] != 1:
         yield f"; what is rotated is multiplied by {r['magnitude']:.6g}"

@@ -40,6 +40,7 @@ def summary(model: Model) -> dict[str, str]:
         "file": str(model.path),
         "parts": str(len(model.file.parts)),
         **({"export": f"Ollama's, read with llama.cpp's names: {'; '.join(model.file.notes)}"} if model.file.notes else {}),
+        **({"a GGUF of it": f"loses: {'; '.join(model.file.remarks)}"} if model.file.remarks else {}),
         "name": model.file.metadata.str("general.name", "-"),
         "architecture": model.architecture,
         "blocks": f"{hp.n_layer}" + (f" + {hp.n_nextn} for multi-token prediction (executed with --mtp)" if hp.n_nextn else ""),

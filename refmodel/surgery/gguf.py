@@ -180,7 +180,7 @@ def routed_field(key: str, value: Field, model: Model, plan: Plan) -> Field:
     if name == "block_count":
         return field(GGUFValueType.UINT32, len(plan.blocks))
     if value.item is None:
-        if name in NUMBERS - listed_kinds(model) and not plan.route.is_identity:
+        if name in NUMBERS - listed_kinds(model) and value.value() != 0 and not plan.route.is_identity:  # 0: no block is special
             raise MetadataError(
                 f"{where}: {key} says what a block is by its place in the file; a route would make it wrong; {WITHOUT}"
             )

@@ -125,7 +125,8 @@ def check_gguf_metadata(check: Check, report: Report, file: GgufFile, model: Mod
             if not by_default(key, value, model):
                 check.found(key, f"is missing; the source has {shown(value)}")
         elif not same(found[key], value):
-            check.found(key, f"is {shown(found[key])}; the source has {shown(value)}")
+            if not (by_default(key, found[key], model) and by_default(key, value, model)):
+                check.found(key, f"is {shown(found[key])}; the source has {shown(value)}")
         elif (found[key].type, found[key].item) != (value.type, value.item):
             of = found[key].item or found[key].type
             report.notes.append(f"{key} is {of.name}, the source's {(value.item or value.type).name}: llama.cpp may want that type")
