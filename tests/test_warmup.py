@@ -13,6 +13,7 @@ from shares import only
 from refmodel import errors
 from refmodel.machine import kernel_cache
 from refmodel.model.model import load
+from refmodel.numerics import packed
 from refmodel.speed import warmup
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "models"
@@ -21,6 +22,7 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "models"
 NOTHING_IS_LEFT = """
 import sys
 from numba.core.dispatcher import Dispatcher
+from refmodel.numerics import packed
 from refmodel.speed import warmup
 from refmodel.model.model import load
 
@@ -69,14 +71,18 @@ def test_a_cold_cache_is_filled_by_several_processes_once(tmp_path):
     assert "data saved" not in run.stdout
 
 
-def test_the_work_is_cut_by_type_and_tokens(tmp_path):
+def test_the_work_is_cut_by_type_and_tokens(monkeypatch):
+    monkeypatch.setattr(packed, "matrices", lambda: False)
     model = load(GOLDEN / "qwen35-Q4_K_M.gguf")
     works = warmup.work(model, "fast", [12])
     assert works[0].title == "all but products"
     assert [one.title for one in works if "Q4_K" in one.title] == ["Q4_K, 71 tokens", "Q4_K, 1 token"]
     assert len({warmup.mark(one) for one in works}) == len(works)
     assert {name for one in works for name in one.matrices} <= set(model.weights)
-    assert warmup.lengths([1, 3, 300]) == [71, 7, 1]
+    assert warmup.lengths([1, 3, 12, 300]) == [71, 7, 1]
+    monkeypatch.setattr(packed, "matrices", lambda: True)  # then enough tokens for them have kernels of their own
+    assert warmup.lengths([1, 3, 12, 300]) == [71, 23, 7, 1]
+    assert packed.way("super_blocks", 64, 23) != packed.way("super_blocks", 64, 71)
 
 
 def test_marks_belong_to_the_state_of_the_sources(monkeypatch, tmp_path):

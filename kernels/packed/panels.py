@@ -15,7 +15,7 @@ from ..language.vectors import DOT4, Vec, f32, i16
 from ..types.contract import TYPES, packed
 from .accumulate import ADDED, GROUPS_AT_ONCE, MINIMA_ALONE
 
-ROWS, STREAMS_UP_TO = count_of(LAYOUT), 0
+ROWS, STREAMS_UP_TO, TOKENS = count_of(LAYOUT), 0, 1
 u8x4, i16x2 = Vec("u", 8, 4), Vec("i", 16, 2)
 WORD = 4 * ROWS  # bytes of 4 codes of each row; also of a float, of a scale
 

@@ -7,6 +7,7 @@ A way is a module with
   STREAMS_UP_TO  tokens up to which these rows lie far apart, each followed by the next: so memory is read in streams from front
                  to back, each fetched a little ahead. For more tokens rows lie together, for their results are written together
   SCRATCH        bytes of scratch that it wants
+  TOKENS         zeros fill the tokens up to a multiple of this
   tokens_at_once(kind)
                  tokens that lie side by side (rounded_tokens.py)
   driver(kind, path)
@@ -19,15 +20,15 @@ from functools import cache
 import numpy as np
 from numba import get_num_threads, njit, types
 
-from ..language.compile_time import address, entry, made, maker, within
+from ..language.compile_time import address, entry, inline, made, maker, within
 from ..language.threads import NUMBER, all_threads, share
-from . import panels, rows_as_lanes, vec_dot
+from . import matrices, panels, rows_as_lanes, vec_dot
 from .rounded_tokens import SIZES, TOKENS, room, round_tokens, sizes, token_blocks
 
 CHUNK = 512  # rows that a thread takes at once, at most
-LEAST = 16  # rows of a chunk: at least those of a way
+LEAST = 32  # rows of a chunk, or a multiple: at least those of a way
 AT_ONCE = 16  # tokens that a thread rounds at once: what several of them write lies in the same cache lines
-WAYS = {"rows_as_lanes": rows_as_lanes, "panels": panels, "vec_dot": vec_dot}
+WAYS = {"rows_as_lanes": rows_as_lanes, "panels": panels, "matrices": matrices, "vec_dot": vec_dot}
 SCRATCH = max(way.SCRATCH for way in WAYS.values())
 
 
@@ -35,6 +36,12 @@ SCRATCH = max(way.SCRATCH for way in WAYS.values())
 def multiplying(way, kind, path):
     """The function (start, stop, rows, tokens, scratch, out) that multiplies the rows `start` to `stop` with all tokens."""
     R, streams_up_to, some_rows = WAYS[way].ROWS, WAYS[way].STREAMS_UP_TO, WAYS[way].driver(kind, path)
+
+    @inline
+    def copied(result, out, first, stride):
+        for t in range(len(out)):
+            for k in range(R):
+                out[t, first + k * stride] = result[t, k]
 
     @within
     def multiply(start, stop, rows, tokens, scratch, out):
@@ -46,9 +53,10 @@ def multiplying(way, kind, path):
             if length and i == length:  # what is left begins with rows that are done: their bits stay
                 first, stride = stop - R, 1
             some_rows(rows, first * row_bytes, stride * row_bytes, tokens, scratch, result)
-            for t in range(len(out)):
-                for k in range(R):
-                    out[t, first + k * stride] = result[t, k]
+            if stride == 1:  # known to be one where it matters: so whole registers are copied
+                copied(result, out, first, 1)
+            else:
+                copied(result, out, first, stride)
 
     return multiply
 
@@ -82,12 +90,13 @@ FLOATS, ROWS = types.Array(types.float32, 2, "C"), types.Array(types.uint8, 2, "
 def compiled(way, kind, path):
     """Compile what a product of this type needs.
 
-    Returns what blocks tokens have, how many are multiplied at once, and the addresses of two kernels: the first rounds tokens, the
-    second multiplies rows.
+    Returns what blocks tokens have, to a multiple of what they are filled up, and the addresses of two kernels: the first rounds
+    tokens, the second multiplies rows.
     """
     blocks, at_once = token_blocks(kind), WAYS[way].tokens_at_once(kind)
     rounding = address(round_tokens, (blocks, at_once), FLOATS, TOKENS, NUMBER, NUMBER)
-    return blocks, at_once, rounding, address(_chunks, (way, kind, path), NUMBER, ROWS, TOKENS, FLOATS, NUMBER, NUMBER)
+    chunks = address(_chunks, (way, kind, path), NUMBER, ROWS, TOKENS, FLOATS, NUMBER, NUMBER)
+    return blocks, max(at_once, WAYS[way].TOKENS), rounding, chunks
 
 
 @cache
@@ -110,7 +119,7 @@ def product(way, kind, path, rows, x, out):
     assert out.dtype == np.float32
     assert out.shape == (len(x), len(rows))
     threads = get_num_threads()
-    chunk = max(LEAST, min(CHUNK, len(rows) // (4 * threads) // 16 * 16))
-    blocks, at_once, rounding, multiplying = compiled(way, kind, path)
+    chunk = max(LEAST, min(CHUNK, len(rows) // (4 * threads) // LEAST * LEAST))
+    blocks, together, rounding, multiplying = compiled(way, kind, path)
     chunks = max((len(rows) - LEAST) // chunk + 1, 1)
-    _compiled()(all_threads(), threads, rounding, multiplying, sizes(blocks, at_once, *x.shape), rows, x, out, chunk, chunks)
+    _compiled()(all_threads(), threads, rounding, multiplying, sizes(blocks, together, *x.shape), rows, x, out, chunk, chunks)

@@ -1,6 +1,6 @@
 """Tokens rounded to 8 bits, as the ways of product.py read them. Twins: `quantize` of quants.q8_0, quants.q8_1 and quants.q8_k.
 
-`at_once` tokens, which are multiplied at once, lie side by side; zeros fill the last of T' tokens:
+`at_once` tokens, which are multiplied at once, lie side by side; T' is T, filled up with zeros:
 
   q     [N, T' / at_once, W / 4, at_once, 4] int8, flat     codes
   d     [N, T'] float32                                 the scale of each block
@@ -34,9 +34,9 @@ SCALES = types.Array(types.float32, 2, "C")
 TOKENS = types.Tuple([types.Array(types.int8, 1, "C"), SCALES, types.Array(types.int16, 1, "C"), SCALES])  # q, d, sums, s
 
 
-def sizes(blocks, at_once, tokens, width):
-    """The room for `tokens` tokens of `width` numbers: the sizes of q and of sums, N and T'."""
-    (weights, group, _), whole = blocks, -(-tokens // at_once) * at_once
+def sizes(blocks, together, tokens, width):
+    """The room for `tokens` tokens of `width` numbers, filled up to a multiple of `together`: the sizes of q and sums, N and T'."""
+    (weights, group, _), whole = blocks, -(-tokens // together) * together
     N = width // weights
     return width * whole, (weights // group + 1) // 2 * 2 * N * whole, N, whole
 

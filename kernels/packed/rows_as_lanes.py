@@ -14,7 +14,7 @@ from ..language.vectors import Vec, f32, i16
 from ..types.contract import packed
 from .accumulate import ADDED
 
-ROWS, STREAMS_UP_TO = count_of(LAYOUT), 7
+ROWS, STREAMS_UP_TO, TOKENS = count_of(LAYOUT), 7, 1
 SCRATCH = 64 * ROWS
 i32s, f32s = Vec("i", 32, ROWS), Vec("f", 32, ROWS)
 

@@ -14,7 +14,7 @@ from ..language.row_layout import FOUR_ROWS, ROW, Block
 from ..language.vectors import DOT4, Vec, f32, i16
 from ..types.contract import packed
 
-ROWS, STREAMS_UP_TO, SCRATCH = 4, 7, 256
+ROWS, STREAMS_UP_TO, SCRATCH, TOKENS = 4, 7, 256, 1
 u8x32, i8x32, i16x64 = Vec("u", 8, 32), Vec("i", 8, 32), Vec("i", 16, 64)
 f32x4, f32x32 = Vec("f", 32, 4), Vec("f", 32, 32)
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from ..kernels import machine_limits as kernels
 from ..machine.memory import beyond_caches
+from . import packed
 
 SIZE = beyond_caches(1 << 27)  # bytes
 TIMES = 1 << 20
@@ -30,11 +32,16 @@ def measured() -> MachineLimits:
     """Measure the machine's limits: the best of a few tries with the threads that are in use; about a second."""
     data, sums = np.zeros(SIZE, np.uint8), np.zeros(numba.get_num_threads(), np.int32)
     data[:] = 1  # pages of zeros that were never written are all one page
+    return MachineLimits(SIZE / best(lambda: kernels.read(data, sums), 5), multiply_adds(sums))
+
+
+def multiply_adds(sums: NDArray[np.int32]) -> float:
+    """Multiply-adds of 8-bit numbers in a second, with a thread for each of `sums`."""
+    if packed.matrices():
+        seconds = best(lambda: kernels.multiply_matrices(TIMES // 64, sums), 3)
+        return kernels.MULTIPLIED_BY_MATRICES * (TIMES // 64) * len(sums) / seconds
     few = np.ones(kernels.MULTIPLIED, np.uint8)
-    return MachineLimits(
-        SIZE / best(lambda: kernels.read(data, sums), 5),
-        kernels.MULTIPLIED * TIMES * len(sums) / best(lambda: kernels.multiply(few, TIMES, sums), 3),
-    )
+    return kernels.MULTIPLIED * TIMES * len(sums) / best(lambda: kernels.multiply(few, TIMES, sums), 3)
 
 
 def best(run: Callable[[], None], tries: int) -> float:

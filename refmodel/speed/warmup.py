@@ -30,10 +30,11 @@ from ..forward.weights import Rows
 from ..machine import kernel_cache
 from ..model.made import made, zeros_of
 from ..model.model import Model, load
-from ..numerics import Numerics, numerics_of
+from ..numerics import Numerics, numerics_of, packed
 
 COMMON = (Q.Q4_K, Q.Q5_K, Q.Q6_K, Q.Q8_0, Q.F32)  # the types of a usual K-quant
-ONE, FEW, MANY = 1, 7, 71  # tokens: which kernels run depends on whether there are 8, and on what four or eight leave over
+# tokens: which kernels run depends on whether there are 8, or enough for matrix registers, and on what four or eight leave over
+ONE, FEW, SOME, MANY = 1, 7, 23, 71
 ROWS = 64  # of a matrix that is tried
 
 
@@ -59,10 +60,11 @@ class Work:
 
 def lengths(calls: Iterable[int]) -> list[int]:
     """The numbers of tokens to compile for, the largest first. ONE is always among them, as the head has one token."""
-    return sorted({ONE, *(ONE if T == 1 else FEW if T < 8 else MANY for T in calls)}, reverse=True)
+    some = packed.MANY if packed.matrices() else FEW  # above it all calls are alike
+    return sorted({ONE, *(ONE if T == 1 else FEW if T < 8 else SOME if some >= T else MANY for T in calls)}, reverse=True)
 
 
-def work(model: Model, numerics: str, calls: Sequence[int] = (ONE, FEW, MANY)) -> list[Work]:
+def work(model: Model, numerics: str, calls: Sequence[int] = (ONE, FEW, SOME, MANY)) -> list[Work]:
     """All pieces of work for passes with these numbers of tokens, the longest first."""
     types: dict[str, dict[tuple[int, int], str]] = {}  # what is left over from eight rows or columns may choose a path too
     for name, w in model.weights.items():

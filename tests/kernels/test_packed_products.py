@@ -10,10 +10,12 @@ from shares import only, share
 from strategies import activations, seeds
 from test_kernels_linear import Packed, exact_product, size_of_sums
 
-from refmodel.kernels.packed.accumulate import GROUPS_AT_ONCE
+from refmodel.kernels.language.matrix_registers import TARGET_HAS_THEM
+from refmodel.kernels.packed.accumulate import GROUPS_AT_ONCE, MINIMA_ALONE
 from refmodel.kernels.packed.product import product
 from refmodel.kernels.packed.rounded_tokens import rounded, token_blocks
 from refmodel.kernels.types.contract import TYPES
+from refmodel.machine import matrix_registers
 from refmodel.ops import ggml_product as ops
 from refmodel.ops.ggml_product import PATHS, QUANTIZERS
 from refmodel.ops.ieee import fma
@@ -24,8 +26,9 @@ SUPER = [name for name in TYPES if QUANTS[Q[name]].WEIGHTS == 256]
 NUMBERS = [(kind.name, path) for kind, p in PATHS.items() for path in (p.gemv, p.gemm, "super_blocks") if path]
 LANES = [(kind.name, path) for kind, p in PATHS.items() for path in (p.vec_dot, p.sgemm) if path]
 NUMBERS += [("IQ4_XS", "whole_super_blocks")]
+ONE_SUM = [case for case in NUMBERS if case[1] not in MINIMA_ALONE]
 CASES = [("rows_as_lanes", *case) for case in NUMBERS if case[1] not in GROUPS_AT_ONCE]
-CASES += [*(("panels", *case) for case in NUMBERS), *(("vec_dot", *case) for case in LANES)]
+CASES += [(way, *case) for way, cases in (("panels", NUMBERS), ("matrices", ONE_SUM), ("vec_dot", LANES)) for case in cases]
 
 
 COMMON = ("Q4_K", "Q6_K", "Q8_0", "Q5_0")  # whose kernels the models of golden/ need anyway
@@ -54,6 +57,8 @@ def tokens(seed, T, w):
 
 
 def multiplied(way, name, path, w, x):
+    if way == "matrices" and TARGET_HAS_THEM and not matrix_registers.granted():
+        pytest.skip("the system gives this process no matrix registers")
     out = np.full((len(x), w.shape[0]), np.nan, f32)
     product(way, name, path, w.rows, x, out)
     return out
@@ -102,11 +107,25 @@ def test_a_product_has_the_bits_of_its_definition(way, name, path, seed, O, T, b
 
 
 @pytest.mark.parametrize("O", [255, 257, 271, 272, 600])
-@pytest.mark.parametrize(("way", "name"), [("rows_as_lanes", "Q4_K"), ("panels", "Q5_0")])
+@pytest.mark.parametrize(("way", "name"), [("rows_as_lanes", "Q4_K"), ("panels", "Q5_0"), ("matrices", "Q6_K")])
 def test_rows_are_claimed_in_chunks_and_none_is_left_out(way, name, O):
     w = packed(name, 3, O, 1)
     x, a = tokens(3, 2, w)
     same_bits(multiplied(way, name, "super_blocks", w, x), defined(name, "super_blocks", w, a))
+
+
+@pytest.mark.parametrize("name", ["Q4_K", "Q6_K", "IQ4_XS", "Q8_0"])
+def test_the_largest_codes_and_scales_fit_the_planes_of_a_panel(name):
+    """All bits of a block set but those of its half floats: codes and scales that random bytes do not meet together."""
+    for T in (3, 33, 70):
+        w = packed(name, 5, 35, 2)
+        w.rows = np.full_like(w.rows, 255)
+        blocks = w.rows.reshape(35, 2, -1)
+        for place in (TYPES[name].D, TYPES[name].M):
+            if place >= 0:
+                blocks[:, :, place : place + 2] = np.array([1.5], np.float16).view(np.uint8)
+        x, a = tokens(5, T, w)
+        same_bits(multiplied("matrices", name, "super_blocks", w, x), defined(name, "super_blocks", w, a))
 
 
 SIDES = [(name, side) for name in ("Q8_0", "Q4_1", "Q4_K", "Q6_K") for side in (1, 4)]  # each partner; groups of 16 and of 32
