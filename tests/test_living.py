@@ -122,6 +122,47 @@ def test_what_became_of_a_tensor_is_told(change, said, source, copy, tmp_path):
     assert said in report.findings[0][1].what
 
 
+def sized(t, x):
+    """A tensor of that name and other values, of another shape."""
+    return Tensor(t.name, Q.F32, x.shape, t.file, np.ascontiguousarray(x, np.float32).view(np.uint8).ravel())
+
+
+PARTS = [
+    ("blk.3.ffn_up.weight", lambda x, r: x[np.sort(r.permutation(len(x))[:200])], "200 of the {n} rows of blk.1.ffn_up.weight"),
+    ("blk.3.ffn_up.weight", lambda x, r: x[:200], "200 of the {n} rows of blk.1.ffn_up.weight, the first 200"),
+    ("blk.3.ffn_down.weight", lambda x, r: x[:, 7:], "of the {m} columns of blk.1.ffn_down.weight"),
+    ("blk.3.attn_norm.weight", lambda x, r: x[:50], "50 of the {n} values of blk.1.attn_norm.weight"),
+    ("token_embd.weight", lambda x, r: np.concatenate([x, x[:3] + 1]), "the {n} rows of token_embd.weight and 3 more"),
+    ("blk.3.ffn_up.weight", lambda x, r: np.concatenate([x[:9], x[:3] + 1]), "9 of its 12 rows are some of the {n} of blk.1"),
+    ("blk.3.ffn_up.weight", lambda x, r: x[:9] + 1, ""),
+    ("blk.3.ffn_up.weight", lambda x, r: x[:9, :9], ""),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "said"), PARTS)
+def test_a_part_of_a_tensor_is_told(name, change, said, source, copy, tmp_path):
+    """As pruning of widths and added tokens leave it; one finding for each such tensor."""
+    t = read(copy).tensors[name]
+    odd = sized(t, change(floats(t), np.random.default_rng(1)))
+    report = verify(changed(copy, tmp_path / "o.gguf", {name: odd}), source.path, options=Options(forward=False))
+    found = [f.what for _, f in report.findings if f.key == name]
+    assert len(found) == 1
+    assert found[0].startswith(f"has shape {odd.shape};")
+    assert said.format(n=t.shape[0], m=t.shape[-1]) in found[0]
+    assert bool(said) == (" of the " in found[0] or " and " in found[0] or " some of " in found[0])
+
+
+def test_pruned_experts_are_told(tmp_path):
+    model = refmodel.load(tiny.build(tmp_path / "m.gguf", "qwen3moe", seed=3))
+    path = routed(model, model.route("blocks:1,3"), tmp_path / "c.gguf")
+    odd = {n: sized(t, floats(t)[[0, 2, 3, 5, 6]]) for n, t in read(path).tensors.items() if "_exps." in n or "ffn_gate_inp." in n}
+    pruned = changed(path, tmp_path / "p.gguf", odd, **{"qwen3moe.expert_count": field(V.UINT32, 5)})
+    said = {f.key: f.what for _, f in verify(pruned, model.path, options=Options(forward=False)).findings}
+    assert "5 of the 7 experts of blk.1.ffn_up_exps.weight" in said["blk.3.ffn_up_exps.weight"]
+    assert "5 of the 7 rows of blk.1.ffn_gate_inp.weight" in said["blk.3.ffn_gate_inp.weight"]
+    assert said["qwen3moe.expert_count"] == "is 5; the source has 7"
+
+
 def test_an_identity_block_is_told(source, copy, tmp_path):
     tensors = read(copy).tensors
     zeros = {n: in_type(tensors[n], Q.F32, 0 * floats(tensors[n])) for n in ("blk.3.attn_output.weight", "blk.3.ffn_down.weight")}

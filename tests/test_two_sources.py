@@ -59,6 +59,7 @@ def test_the_blocks_of_two_files_are_found(arch, shape, tmp_path):
     assert (report.verdict, report.findings) == ("recovered", [])
     assert report.route == report.recovered == WORDS
     assert report.blocks == [(str([a, b][number]), block) for number, block in MAP]
+    assert not [note for note in report.notes if note.endswith("?")]  # the first source's last block is an end
     assert "source blocks 0 to 3 are those of a.gguf, 4 to 7 are those of b.gguf" in report.notes
     found = recovered(copy, a, [b])
     assert (found.words, found.status) == (WORDS, 0)
@@ -161,3 +162,17 @@ def test_the_commands_take_several_sources(tmp_path):
     proof = run(app, ["verify", copy, *both, "--no-forward"])
     assert proof.exit_code == 0
     assert f"RECOVERED: the copy is the source under {WORDS}" in proof.output
+
+
+def test_what_looks_like_an_accident_is_so_in_its_own_source(tmp_path):
+    a, b = sources(tmp_path, "llama")
+    places = {
+        "it ends with block 2, the source with 3": [(1, 0), (1, 1), (0, 2)],
+        "it begins with block 5": [(1, 1), (1, 2), (1, 3)],
+        "blocks 5 and 6 have changed places": [(1, 0), (1, 2), (1, 1), (1, 3)],
+        "": [(0, 0), (1, 1), (0, 2), (1, 3)],
+    }
+    for remark, some in places.items():
+        report = verify(passthrough([a, b], tmp_path / "c.gguf", some), a, options=QUICK, others=[b])
+        found = [note for note in report.notes if note.endswith("?")]
+        assert any(remark in note for note in found) if remark else not found, (remark, found)

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import RouteError
 from ..model.route import Route
 from .copy_map import block_of
-from .values import FLOATS, Stored, decodes, difference, flat, floats, word
+from .values import FLOATS, Stored, decodes, difference, error, flat, floats, word
 
 THREADS = 2  # hashing is as fast as reading with two
 
@@ -60,6 +60,8 @@ class Match:
     common   how many tensors it shares with the nearest
     total    how many tensors it has
     values   whether the nearest is known only by the values of its small tensors
+    close    how many tensors have another type than those of the nearest, and values within the error of that type, where that
+             and the hashes account for all of them; else 0
     """
 
     block: int
@@ -68,6 +70,7 @@ class Match:
     common: int
     total: int
     values: bool = False
+    close: int = 0
 
     @property
     def likely(self) -> Sequence[int]:
@@ -76,6 +79,8 @@ class Match:
 
     def describe(self) -> str:
         """The same in words."""
+        if self.close:
+            return f"block {self.block} is source block {self.nearest}, {self.close} of its {self.total} tensors in other types"
         if self.sources:
             return f"block {self.block} is source block {' or '.join(map(str, self.sources))}"
         if self.values:
@@ -109,6 +114,11 @@ class Recovery:
     def exact(self) -> bool:
         """Whether every block of the trunk is a whole block of the source's trunk."""
         return bool(self.trunk) and all(any(source < self.n_layer for source in m.sources) for m in self.trunk)
+
+    @property
+    def known(self) -> bool:
+        """Whether every block of the trunk is one of the source's trunk, whole or in other types."""
+        return bool(self.trunk) and all(m.close or any(source < self.n_layer for source in m.sources) for m in self.trunk)
 
     @property
     def route(self) -> Route | None:
@@ -182,6 +192,36 @@ def by_values(found: Recovery, copy: Mapping[str, Stored], source: Mapping[str, 
         known = near[0] if near and clear and not match.likely else None
         matches.append(match if known is None else replace(match, nearest=known, values=True))
     return replace(found, matches=matches)
+
+
+def by_types(found: Recovery, copy: Mapping[str, Stored], source: Mapping[str, Stored], prefixes: tuple[str, str]) -> Recovery:
+    """A recovery in which a block is its nearest one if all its other tensors are that block's within the error of another type."""
+    ours, theirs = (names_by_block(tensors, prefix) for tensors, prefix in zip((copy, source), prefixes, strict=True))
+    matches = []
+    for match in found.matches:
+        near = match.nearest
+        if match.sources or near is None or ours[match.block].keys() != theirs.get(near, {}).keys():
+            matches.append(match)
+            continue
+        pairs = [(copy[name], source[theirs[near][part]]) for part, name in ours[match.block].items()]
+        other = [(a, b) for a, b in pairs if word(a.type) != word(b.type)]
+        whole = match.common + len(other) == match.total and all(within(a, b) for a, b in other)
+        matches.append(replace(match, close=len(other)) if whole else match)
+    return replace(found, matches=matches)
+
+
+def within(a: Stored, b: Stored) -> bool:
+    """Whether the values of `a` are those of `b` within the error of its type."""
+    return flat(a.shape) == flat(b.shape) and decodes(a.type) and decodes(b.type) and error(a, b).within(a.type)
+
+
+def names_by_block(tensors: Mapping[str, Stored], prefix: str) -> dict[int, dict[str, str]]:
+    """Block -> (name without prefix and number -> name)."""
+    out: dict[int, dict[str, str]] = defaultdict(dict)
+    for name in tensors:
+        if (block := block_of(name, prefix)) is not None:
+            out[block][name.removeprefix(f"{prefix}{block}.")] = name
+    return dict(out)
 
 
 def vectors(tensors: Mapping[str, Stored], prefix: str) -> dict[int, dict[str, np.ndarray]]:

@@ -17,11 +17,12 @@ from ...model.route import Route
 from .. import hf_runtimes
 from ..copy_map import folder_plan
 from ..gguf import plan_of
-from ..recover import Claim, Recovery, recovery
+from ..recover import Claim, Recovery, by_types, recovery
 from ..runtimes import cost, runners
 from .folder import folder_claims, verify_folder
 from .gguf import gguf_claims, verify_gguf
 from .joined import Sources, joined_folders, joined_models
+from .living import accidents
 from .report import FORWARD, LLAMACPP, MEANS, Options, Report
 
 __all__ = ["MEANS", "Options", "Recovered", "Report", "foreseen", "recovered", "verify"]
@@ -69,6 +70,9 @@ def verify_several(report: Report, out: Path, paths: Sequence[Path], options: Op
     report.notes.insert(0, sources.legend())
     if report.route:
         route = Route.of(report.route, sum(sources.counts))
+        odd = accidents(route, (sum(sources.counts),))
+        report.notes = [note for note in report.notes if note not in odd]
+        report.notes += [] if report.intended else accidents(route, sources.counts)
         report.blocks = [(str(paths[number]), block) for number, block in map(sources.place, route.layers)]
         report.recovered = report.recovered and sources.words(Route.of(report.recovered, sum(sources.counts)))
         report.route = sources.words(route)
@@ -102,11 +106,13 @@ class Recovered:
     @property
     def lines(self) -> list[str]:
         """One line for each block that is not whole, and for each claim."""
-        odd = [f"! {m.describe()}" for m in self.recovery.trunk if not m.sources]
+        odd = [f"! {m.describe()}" for m in self.recovery.trunk if not (m.sources or m.close)]
         several = [f"  {m.describe()}: the source has equal blocks" for m in self.recovery.trunk if len(m.sources) > 1]
         claims = [("  " if true else "! ") + sentence for true, sentence in (c.verdict(self.recovery) for c in self.claims)]
         legend = [f"  {self.sources.legend()}"] if len(self.sources.paths) > 1 else []
-        return legend + odd + several + claims
+        close = sum(m.close for m in self.recovery.trunk)
+        types = [f"  {close} tensors are in other types than the source's, within the error of these types"] if close else []
+        return legend + types + odd + several + claims
 
     @property
     def words(self) -> str:
@@ -119,7 +125,7 @@ class Recovered:
     @property
     def status(self) -> int:
         """The exit status: 0 if every block is known and no claim is wrong, 1 otherwise."""
-        return 0 if self.recovery.exact and not self.lies else 1
+        return 0 if self.recovery.known and not self.lies else 1
 
     def as_json(self) -> dict[str, Any]:
         """The same for --json."""
@@ -150,10 +156,12 @@ def recovered(out: Path, source: Path, others: Sequence[Path] = ()) -> Recovered
         held, sources = joined_folders(paths, copy)
         prefixes = (copy.prefix, held.prefix)
         found, _, _ = recovery(copy.tensors, held.tensors, prefixes, held.n_layer, held.behind)
+        found = by_types(found, copy.tensors, held.tensors, prefixes)
         return Recovered(found, folder_claims(copy, held.n_layer), sources)
     file = opened(out)
     model, sources = joined_models(paths, file)
     found, _, _ = recovery(file.tensors, model.file.tensors, ("blk.", "blk."), model.n_layer, int(model.hp.n_nextn))
+    found = by_types(found, file.tensors, model.file.tensors, ("blk.", "blk."))
     return Recovered(found, gguf_claims(file, model.n_layer), sources)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from ...gguf.format import OURS
 from ...model.route import Route
 from ..copy_map import Plan, block_of
+from ..parts import part_of
 from ..recover import Claim, Recovery
 from ..values import Error, Stored, decodes, error, flat, relation, word
 from .living import accidents
@@ -78,7 +79,10 @@ def decided(
             report.route, report.origin = route.canonical, origin
             report.intended = origin.startswith(("given", "claimed"))
             if not report.intended:
-                report.notes += ["the route is read from the copy itself, which proves no intention", *accidents(route)]
+                report.notes += [
+                    "the route is read from the copy itself, which proves no intention",
+                    *accidents(route, (route.n_layer,)),
+                ]
             return Plan(route, whole.behind, whole.prefix)
     odd = next((m for m in found.trunk if not m.likely), None)
     structure.found("the blocks", odd.describe() if odd else "there are none that this source has")
@@ -103,7 +107,8 @@ def check_structure(
             continue
         a, b = ours[name], theirs[source]
         if flat(a.shape) != flat(b.shape):
-            check.found(name, f"has shape {a.shape}; {source} has {b.shape}" + also(known.explain(name, source)))
+            part = part_of(a, b, source)
+            check.found(name, f"has shape {a.shape}; {source} has {b.shape}" + also(part or known.explain(name, source)))
         elif a.type != b.type:
             check_type(check, retyped, (name, source), a, b, known)
     for name in ours:
@@ -161,13 +166,18 @@ def check_seams(report: Report, plan: Plan, found: Recovery) -> None:
             check.found(f"position {position}", f"should run source block {source}, but {is_}")
 
 
+def alike(a: Stored, b: Stored) -> bool:
+    """Whether two tensors have the same type and shape."""
+    return bool(a.type == b.type) and flat(a.shape) == flat(b.shape)
+
+
 def check_bytes(check: Check, plan: Plan, ours: Hashed, theirs: Hashed, known: Differences) -> None:
     """Check that every tensor's hash is its source's; a finding says whose it is instead, or what became of it."""
     holders: dict[str, list[str]] = {}
     for name, digest in theirs.hashes.items():
         holders.setdefault(digest, []).append(name)
     for name, source in plan.origins(theirs.hashes).items():
-        if name not in ours.hashes or ours.tensors[name].type != theirs.tensors[source].type:
+        if name not in ours.hashes or not alike(ours.tensors[name], theirs.tensors[source]):
             continue  # said by the structure
         check.compared += 1
         if ours.hashes[name] != theirs.hashes[source] and not known.excuses(name, source):

@@ -1,7 +1,7 @@
 """Remarks about copies that went on living: saved again, quantized, with blocks that change nothing, or cut by accident."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ...model.route import Route
 from ..copy_map import Plan, block_of
@@ -9,15 +9,22 @@ from ..values import Error, Stored, decodes, floats, word
 from .report import Report
 
 
-def accidents(route: Route) -> list[str]:
-    """What in a route looks like an accident: no window runs twice, but blocks are moved, single or missing."""
-    layers, n, out = list(route.layers), route.n_layer, []
-    if layers[0] != 0:
+def accidents(route: Route, counts: Sequence[int]) -> list[str]:
+    """What in a route looks like an accident: no window runs twice, but blocks are moved, single or missing.
+
+    counts  how many of the route's blocks are of each source, one after the other
+    """
+    ends = [sum(counts[: k + 1]) for k in range(len(counts))]
+    source = [sum(block >= end for end in ends) for block in route.layers]
+    layers, out = list(route.layers), []
+    if layers[0] not in (0, *ends):
         out.append(f"it begins with block {layers[0]}: is that meant?")
-    if layers[-1] != n - 1:
-        out.append(f"it ends with block {layers[-1]}, the source with {n - 1}: is that meant?")
+    if layers[-1] + 1 not in ends:
+        out.append(f"it ends with block {layers[-1]}, the source with {ends[source[-1]] - 1}: is that meant?")
     for p in range(1, len(layers) - 1):
         before, here, after = layers[p - 1 : p + 2]
+        if len(set(source[p - 1 : p + 2])) > 1:
+            continue
         if here not in (before + 1, before) and after not in (here + 1, here) and after - before in (1, 2):
             out.append(f"position {p} runs block {here} between blocks {before} and {after}: an accident?")
         if p + 2 < len(layers) and here == after + 1 == before + 2 and layers[p + 2] == here + 1:
