@@ -33,4 +33,4 @@ def part_of(copy: Stored, source: Stored, name: str) -> str:
 def slices(t: Stored, shape: tuple[int, ...], axis: int) -> list[bytes]:
     """A digest of each slice along an axis, by values."""
     x = np.moveaxis(np.concatenate(list(floats(t))).reshape(shape), axis, 0)
-    return [hashlib.sha256(np.ascontiguousarray(one)).digest() for one in x]
+    return [hashlib.sha256(np.ascontiguousarray(one).data).digest() for one in x]
