@@ -344,6 +344,7 @@ SAME = {
         lambda c: c.update(attention_dropout=0.0, initializer_range=0.02, use_cache=True, hidden_act="silu", attention_bias=False)
     ),
     "defaults left out": config_edited(lambda c: (c.pop("rms_norm_eps"), c.pop("sliding_window"))[:0]),
+    "what a loader was told": config_edited(lambda c: c.update(attn_implementation="sdpa", model_max_length=4096)),
     "another order": config_edited(lambda c: dict(reversed(c.items()))),
     "another version": config_edited(lambda c: c.update(transformers_version="5.23.0", _name_or_path="elsewhere")),
     "no window, not even where it would begin": config_edited(lambda c: (c.pop("max_window_layers"),)[:0]),

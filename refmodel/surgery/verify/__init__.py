@@ -17,7 +17,8 @@ from ...model.route import Route
 from .. import hf_runtimes
 from ..copy_map import folder_plan
 from ..gguf import plan_of
-from ..recover import Claim, Recovery, by_types, recovery
+from ..recover import Claim, Recovery, recovery
+from ..retyped import by_types
 from ..runtimes import cost, runners
 from .folder import folder_claims, verify_folder
 from .gguf import gguf_claims, verify_gguf

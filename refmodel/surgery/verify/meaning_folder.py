@@ -12,10 +12,11 @@ from ...hf.spelling import SWITCHED, default, defaults, keys_of, rope
 
 # Keys by which nothing is computed in a forward pass.
 STEERS_NOTHING = {
-    "attention_dropout", "attn_pdrop", "chunk_size_feed_forward", "embd_pdrop", "hidden_dropout", "hidden_dropout_prob", "id2label",
-    "initializer_range", "keys_to_ignore_at_inference", "label2id", "output_attentions", "output_hidden_states",
-    "output_router_logits", "pad_token_id", "pretraining_tp", "problem_type", "resid_pdrop", "residual_dropout", "return_dict",
-    "router_aux_loss_coef", "router_jitter_noise", "transformers_version", "unsloth_fixed", "unsloth_version", "use_cache",
+    "attention_dropout", "attn_implementation", "attn_pdrop", "chunk_size_feed_forward", "embd_pdrop", "hidden_dropout",
+    "hidden_dropout_prob", "id2label", "initializer_range", "keys_to_ignore_at_inference", "label2id", "model_max_length",
+    "output_attentions", "output_hidden_states", "output_router_logits", "pad_token_id", "pretraining_tp", "problem_type",
+    "resid_pdrop", "residual_dropout", "return_dict", "router_aux_loss_coef", "router_jitter_noise", "transformers_version",
+    "unsloth_fixed", "unsloth_version", "use_cache",
 }  # fmt: skip
 OF_ENCODERS = {"is_decoder", "is_encoder_decoder"}  # no decoder-only class reads them
 GENERATION = re.compile(r"^(top_[kp]|temperature|num_beams\w*|do_sample|(min|max)_length|(no_)?repeat\w*|repetition_penalty)$")
