@@ -3,6 +3,7 @@
     python tests/many_kills.py all kills.jsonl --count 100
     python tests/many_kills.py surgery trace kills.jsonl
 
+Every other kill waits until the first of what a command writes is there: most of a command's time passes before that.
 After each kill nothing stands under a final name but what an undisturbed run writes, and the files that are read are as
 they were. After every few kills the command runs to its end: then nothing else is left in its folder. Of a sweep the
 ledger is compared, and in half of the sweeps two processes work on it, of which either may be killed. Of a warm-up the
@@ -39,6 +40,7 @@ from refmodel.sweep.ledger import opened  # noqa: E402
 
 CONTEXT = multiprocessing.get_context("fork")  # the parent computes nothing, so that its children may
 EACH = 5  # kills between runs to the end
+WRITING = 0.05  # of the time of a run, in which what a command writes is written
 TOKENS = "5,9,200,31,7"
 
 
@@ -140,6 +142,12 @@ def lives_in(group: int, stat: Path) -> bool:
     return int(its_group) == group and state != "Z"
 
 
+def until(true: Callable[[], bool], children: list[multiprocessing.process.BaseProcess]) -> None:
+    """Wait until something is true, or a child has ended."""
+    while not true() and all(child.is_alive() for child in children):
+        time.sleep(0.0005)
+
+
 def strangers(here: Path, allowed: Iterable[str]) -> list[str]:
     """Names in a folder that nobody expects; of a cache, files that no kernel has."""
     names = [path.name for path in here.iterdir() if path.name not in {"m.gguf", "t.txt", "cache", *allowed}]
@@ -158,11 +166,18 @@ class Round:
 
     def killed(self, r: random.Random, seconds: float, several: bool) -> dict[str, object] | None:
         """Kill it once and look at what it left; None if it ended before."""
+        begun, before = time.perf_counter(), set(self.here.rglob("*"))
         children = [started(self.words, self.here) for _ in range(1 + several)]
-        time.sleep(after := r.uniform(0, seconds))
+        after = r.uniform(0, seconds)
+        if waits := r.random() < 0.5:
+            until(lambda: set(self.here.rglob("*")) != before, children)
+            after = r.uniform(0, WRITING * seconds)
+        for child in children:
+            child.join(after / len(children))
         alive = [child for child in children if child.is_alive()]
         if not alive:
             return None
+        after = time.perf_counter() - begun
         for child in r.sample(alive, r.randint(1, len(alive))):
             os.kill(child.pid or 0, signal.SIGKILL)
         for child in children:
@@ -170,7 +185,7 @@ class Round:
             gone(child.pid or 0)
         self.unchanged()
         left = strangers(self.here, ())
-        return {"command": self.name, "after": round(after, 3), "left": left, "whole": self.whole(left)}
+        return {"command": self.name, "after": round(after, 3), "waited": waits, "left": left, "whole": self.whole(left)}
 
     def whole(self, left: list[str]) -> bool:
         """Whether an output is there; AssertionError for one that is not the output of an undisturbed run."""
@@ -203,7 +218,7 @@ def campaign(name: str, folder: Path, file: Path, count: int, r: random.Random) 
     source, text = tiny.build(folder / "m.gguf", "llama", n_layer=1 if name == "warmup" else 7), english.TEXT[:400]
     sources = {"m.gguf": source.read_bytes(), "t.txt": text.encode()}
     undisturbed, met, rounds = Round(name, folder / f"{name}-whole", sources), Counter[str](), 0
-    seconds = undisturbed.ended()
+    seconds = min(undisturbed.ended() for _ in range(1 if name == "warmup" else 3))  # the first one loads what the others have
     expected = undisturbed.writer.content(undisturbed.here)
     while done < count:
         rounds += 1

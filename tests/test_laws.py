@@ -99,6 +99,19 @@ def test_transformers_keeps_the_laws(form, hf_python):
     assert "13 passed, 2 skipped" in done.stdout
 
 
+@pytest.mark.live
+@pytest.mark.parametrize("form", ["recurrent", "chunk"])
+def test_flash_linear_attention_keeps_the_laws(form, hf_python):
+    """Both of its naive implementations, where that Python has fla-core."""
+    has = "import importlib.util, sys; sys.exit(importlib.util.find_spec('fla') is None)"
+    if subprocess.run([hf_python, "-c", has]).returncode:
+        pytest.skip("pip install --no-deps fla-core einops, for the Python of REFMODEL_HF_PYTHON")
+    environment = {"REFMODEL_HF_PYTHON": hf_python, "DELTA_RULE": form}
+    done = under_pytest("--engine", str(ADAPTERS / "fla.py"), "--examples", "20", **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "13 passed, 2 skipped" in done.stdout
+
+
 @pytest.mark.parametrize("words", [["--pyargs", "refmodel.laws"], ["-p", "refmodel.laws.plugin"], ["refmodel/laws/test_laws.py"]])
 def test_runs_that_name_the_laws_get_their_options(words):
     assert asked_for(words)

@@ -13,6 +13,7 @@ from serving import alone, post, running
 
 import refmodel
 from refmodel.errors import RefmodelError
+from refmodel.serve.fields import Fields
 from refmodel.serve.limits import Limits
 from refmodel.text.sampling import Sampling
 
@@ -178,6 +179,10 @@ WRONG = {  # path, body -> the status, and a word of the message
     ("/v1/completions", b'{"prompt": "a", "n": 65}'): (400, "n is 65"),
     ("/v1/completions", b'{"prompt": "a", "stop": [1]}'): (400, "stop is [1]"),
     ("/v1/completions", b'{"prompt": "a", "logit_bias": {"x": 1}}'): (400, "logit_bias"),
+    ("/v1/completions", b'{"prompt": "a", "logit_bias": {"' + b"9" * 4400 + b'": 1}}'): (400, "logit_bias"),
+    ("/v1/completions", b'{"prompt": "a", "top_p": 1' + b"0" * 400 + b"}"): (400, "top_p is 1"),
+    ("/v1/completions", b'{"prompt": "a", "stream_options": [1]}'): (400, "stream_options is [1]"),
+    ("/completion", b'{"prompt": "a", "stop": "\\ud800"}'): (400, "expected a text"),
     ("/v1/completions", b'{"prompt": "\\ud800"}'): (400, "surrogate"),
     ("/v1/completions", json.dumps({"prompt": "word " * 600}).encode()): (400, "shorten it"),
     ("/v1/completions", b'{"prompt": "' + b"a" * (4 << 20) + b'"}'): (413, "more than 4,194,304 bytes"),
@@ -200,6 +205,12 @@ def test_a_mistake_is_one_json_object_with_its_status(server, path, body):
     assert error.keys() == {"message", "type", "param", "code"}
     assert word in error["message"]
     assert "Traceback" not in answer.text
+
+
+def test_fields_at_the_edge_are_taken():
+    fields = Fields({"top_p": 10**300, "stop": "é🙂", "logit_bias": {"2047": 1}, "stream_options": {}, "prompt": "a"})
+    assert (fields.number("top_p", 1, 0), fields.stops(), fields.options("stream_options")) == (1e300, ("é🙂",), {})
+    assert fields.biases(2048) == ((2047, 1.0),)
 
 
 def test_clients_that_leave_or_do_not_read_cost_the_others_nothing(model, server):

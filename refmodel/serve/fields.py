@@ -2,6 +2,7 @@
 
 import math
 import secrets
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ from ..text.sampling import Sampling
 from .wishes import Refusal
 
 MOST_STOPS, MOST_TOP, MOST_BIAS = 32, 20, 1000
+DIGITS = 20  # of a token id: Python does not read whole numbers of thousands of digits
 NEUTRAL: dict[str, tuple[Any, ...]] = {  # what changes a text and is not here -> the values with which it changes nothing
     "tools": ([],),
     "functions": ([],),
@@ -42,9 +44,9 @@ class Fields:
                 raise Refusal(f"{name} is not supported by this server; leave it out", param=name)
 
     def number(self, name: str, default: float, low: float, high: float = math.inf) -> float:
-        """A number from low to high."""
-        value = self.body.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        """A number from low to high; one that a float cannot hold is none."""
+        value, most = self.body.get(name, default), min(high, sys.float_info.max)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= most:
             raise self.wrong(name, f"a number from {low:g} to {high:g}" if high < math.inf else f"a number of at least {low:g}")
         return float(value)
 
@@ -69,11 +71,18 @@ class Fields:
             raise self.wrong(name, "a text")
         return value
 
+    def options(self, name: str) -> Mapping[str, Any]:
+        """An object with further fields."""
+        value = self.body.get(name, {})
+        if not isinstance(value, dict):
+            raise self.wrong(name, "an object")
+        return value
+
     def stops(self) -> tuple[str, ...]:
-        """`stop`: a text or a list of them."""
+        """`stop`: a text or a list of them. Halves of surrogate pairs are no text: no answer could repeat them."""
         value = self.body.get("stop", [])
         several = [value] if isinstance(value, str) else value
-        if not isinstance(several, list) or len(several) > MOST_STOPS or not all(isinstance(one, str) for one in several):
+        if not isinstance(several, list) or len(several) > MOST_STOPS or not all(map(is_text, several)):
             raise self.wrong("stop", f"a text, or a list of at most {MOST_STOPS} texts")
         return tuple(several)
 
@@ -105,13 +114,24 @@ class Fields:
         pairs = list(value.items()) if isinstance(value, dict) else value
         found = list[tuple[int, float]]()
         for pair in pairs if isinstance(pairs, list) else [None]:
-            if not isinstance(pair, list | tuple) or len(pair) != 2 or not str(pair[0]).isdecimal() or int(pair[0]) >= n_vocab:
+            if not isinstance(pair, list | tuple) or len(pair) != 2 or not is_below(n_vocab, pair[0]):
                 raise self.wrong("logit_bias", f"{{id: bias}} with token ids from 0 to {n_vocab - 1}")
             bias = pair[1]
             if bias is not False and (bias is True or not isinstance(bias, int | float) or not abs(bias) <= MOST_BIAS):
                 raise self.wrong("logit_bias", f"biases from -{MOST_BIAS} to {MOST_BIAS}, or false to forbid a token")
             found.append((int(pair[0]), -math.inf if bias is False else float(bias)))
         return tuple(found)
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value is a text that UTF-8 can say."""
+    return isinstance(value, str) and not any("\ud800" <= one <= "\udfff" for one in value)
+
+
+def is_below(most: int, value: Any) -> bool:
+    """Whether a value is a whole number from 0 to most - 1, or its digits."""
+    digits = str(value)
+    return len(digits) <= DIGITS and digits.isdecimal() and int(digits) < most
 
 
 def shown(value: Any) -> str:

@@ -33,7 +33,7 @@ class Completions:
         self.served, self.fields = served, Fields(body)
         self.tokenizer = served.model.tokenizer
         self.stream, self.n = self.fields.flag("stream"), self.fields.whole("n", 1, 1, served.limits.parallel)
-        self.counted = bool((self.fields.body.get("stream_options") or {}).get("include_usage"))
+        self.counted = bool(self.fields.options("stream_options").get("include_usage"))
         self.id, self.created = f"{self.prefix}{secrets.token_hex(12)}", int(time.time())
         self.read()
         self.name = served.called(self.wishes[0].route)
