@@ -7,14 +7,14 @@ from .exponential import exp, exp_of_16
 from .ggml import sum_of
 from .ggml_floats import dot_f16, dot_f32, dot_sgemm
 from .language.arithmetic import fma as fma_lanes
-from .language.arithmetic import rounded_to_half
+from .language.arithmetic import fma_of_halves, rounded_to_half
 from .language.compile_time import within
 from .language.ieee import expf, fma, to_half
 from .language.memory import load, store
 from .language.reshaping import splat
 from .language.vectors import Vec
 
-PAGE, TILE, SPLIT = 256, 64, 512
+PAGE, TILE, HALVES, SPLIT = 256, 64, 128, 512
 ZERO, ONE, LEAST = np.float32(0), np.float32(1), np.float32(-np.inf)
 SGEMM, HALF, FLOAT = 0, 1, 2  # which dot
 f32x8, f32x16, f32xT = Vec("f", 32, 8), Vec("f", 32, 16), Vec("f", 32, TILE)
@@ -47,20 +47,24 @@ def _halves(x):
 
 
 @within
-def _faded(acc, fade):
-    """acc · fade, kept as half floats."""
-    whole = acc.size // 8 * 8
-    for d in range(0, whole, 8):
+def _faded(acc, fade, begin):
+    """acc · fade, kept as half floats; the numbers before `begin` with a factor that is a half float."""
+    whole, factor = acc.size // 8 * 8, to_half(fade)
+    for d in range(0, begin, 8):
+        store(acc, 4 * d, rounded_to_half(load(f32x8, acc, 4 * d) * factor))
+    for d in range(begin, whole, 8):
         store(acc, 4 * d, rounded_to_half(load(f32x8, acc, 4 * d) * fade))
     for d in range(whole, acc.size):
         acc[d] = to_half(acc[d] * fade)
 
 
 @within
-def _with(acc, v, weight):
-    """acc + v · weight, kept as half floats."""
-    whole = acc.size // 8 * 8
-    for d in range(0, whole, 8):
+def _with(acc, v, weight, begin):
+    """acc + v · weight, kept as half floats; the numbers before `begin` with a weight that is one, and rounded once."""
+    whole, factor = acc.size // 8 * 8, splat(f32x8, to_half(weight))
+    for d in range(0, begin, 8):
+        store(acc, 4 * d, fma_of_halves(load(f32x8, v, 4 * d), factor, load(f32x8, acc, 4 * d)))
+    for d in range(begin, whole, 8):
         store(acc, 4 * d, rounded_to_half(fma_lanes(load(f32x8, v, 4 * d), splat(f32x8, weight), load(f32x8, acc, 4 * d))))
     for d in range(whole, acc.size):
         acc[d] = to_half(fma(v[d], weight, acc[d]))
@@ -120,9 +124,9 @@ def without_flash(q, k, v, scale, kq, kq_soft_max, window, half_cache, lanes):
 
 
 @within
-def _one_row(q, k, v, first, last, factor, fused_sum, lanes, acc):
+def _one_row(q, k, v, first, last, factor, fused_sum, halves, lanes, acc):
     """Keys first to last for one query; leaves the sum of values in acc and returns the largest score and the sum of weights."""
-    top, total = LEAST, ZERO
+    top, total, begin = LEAST, ZERO, acc.size // HALVES * HALVES if halves else 0
     acc[:] = 0
     for s in range(first, last):
         score = dot_f16(k[s], q, lanes) * factor
@@ -130,22 +134,22 @@ def _one_row(q, k, v, first, last, factor, fused_sum, lanes, acc):
         if score > top:
             fade = expf(top - score)
             top = score
-            _faded(acc, fade)
+            _faded(acc, fade, begin)
         else:
             weight = expf(score - top)
-        _with(acc, v[s], weight)
+        _with(acc, v[s], weight, begin)
         total = fma(total, fade, weight) if fused_sum else total * fade + weight
     return top, total
 
 
 @within
-def _row(q, k, v, begin, seen, step, factor, fused_sum, lanes, out):
+def _row(q, k, v, begin, seen, step, factor, fused_sum, halves, lanes, out):
     """One query [D] over the keys that it sees, `begin` to `seen`, in parts of `step` keys that are merged in order."""
     query, part, top, total = _halves(q), np.empty_like(out), LEAST, ZERO
     out[:] = 0
     for first in range(begin // step * step, seen, step):
         last = min(first + step, seen)
-        part_top, part_total = _one_row(query, k, v, max(first, begin), last, factor, fused_sum, lanes, part)
+        part_top, part_total = _one_row(query, k, v, max(first, begin), last, factor, fused_sum, halves, lanes, part)
         new = max(top, part_top)
         fade, weight = expf(top - new), expf(part_top - new)
         for d in range(out.size):
@@ -192,13 +196,14 @@ def _in_tiles(q, transposed, v, begin, seen, factor, lanes, out):
 
 
 @njit(parallel=True, cache=True)
-def flash(q, k, v, scale, kq, kq_soft_max, window, threads, fused_sum, tiles_any_head, lanes):
+def flash(q, k, v, scale, kq, kq_soft_max, window, threads, fused_sum, tiles_any_head, halves, lanes):
     """Twin of ops.ggml_attention.flash: q [T, H, D], k and v [S, G, D] -> [T, H, D], float32 all.
 
     kq, kq_soft_max  left alone: scores and weights are never whole
     window           how many keys a query sees at most; 0: all
     threads          of llama.cpp, which split the keys of a single token
-    fused_sum, tiles_any_head  as in profile.Build
+    fused_sum, tiles_any_head  as in builds.Build
+    halves           as in builds.Instructions
     lanes            of a register, 8 or 16
     """
     T, H, D = q.shape
@@ -222,5 +227,5 @@ def flash(q, k, v, scale, kq, kq_soft_max, window, threads, fused_sum, tiles_any
         if tiles:
             _in_tiles(q[t, h], transposed[g], values[g], begin, seen, factor, lanes, out[t, h])
         else:
-            _row(q[t, h], keys[g], values[g], begin, seen, step, factor, fused_sum, lanes, out[t, h])
+            _row(q[t, h], keys[g], values[g], begin, seen, step, factor, fused_sum, halves, lanes, out[t, h])
     return out

@@ -132,6 +132,7 @@ def dot_sgemm_pairs(x, y):
 
 
 DOTS = {"dot_f32_16": 0, "dot_f16_16": 1, "dot_bf16_16": 2, "dot_sgemm_16": 3, "dot_bf16_pairs": 4, "dot_sgemm_pairs": 5}
+DOTS |= {"dot_amx": DOTS["dot_sgemm_16"]}
 
 
 @within

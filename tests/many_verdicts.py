@@ -38,7 +38,7 @@ from refmodel.llamacpp.profile import profile_of
 from refmodel.machine.threads import use
 from refmodel.model.model import Model
 from refmodel.numerics import LLAMACPP, Numerics, llamacpp
-from refmodel.ops.ggml_product import PATHS
+from refmodel.ops.ggml_paths import PATHS
 from refmodel.quants import FLOATS
 from refmodel.surgery.live import live
 

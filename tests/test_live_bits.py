@@ -26,7 +26,7 @@ from refmodel.compare.verdict import judge
 from refmodel.llamacpp.profile import profile_of
 from refmodel.numerics import LLAMACPP, REFERENCE
 from refmodel.ops.ggml import gelu_table
-from refmodel.ops.ggml_product import PATHS
+from refmodel.ops.ggml_paths import PATHS
 from refmodel.quants import FLOATS
 from refmodel.surgery.live import live
 

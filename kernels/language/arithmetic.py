@@ -6,7 +6,8 @@ from numba.core.typing import signature
 from numba.extending import intrinsic
 
 from .compile_time import inline
-from .vectors import FLOATS, I32, Vec, called, known, shuffled, target_has
+from .reshaping import bitcast, splat, where_less
+from .vectors import FLOATS, I32, Vec, called, f32, known, shuffled, target_has, u32
 
 
 @intrinsic
@@ -38,6 +39,21 @@ def rounded_to_half(typingctx, v):
         return builder.bitcast(builder.or_(result, builder.and_(bits, every(0x80000000))), floats)
 
     return signature(v, v), emit
+
+
+@inline
+def fma_of_halves(a, b, c):
+    """a · b + c of f32 lanes that are half floats, rounded once to half floats, as f32 lanes. Twin of ops.ieee.fma_of_halves.
+
+    The product is exact. Its sum with c is rounded to odd, so that the second rounding does not see a tie that is none.
+    """
+    product = a * b
+    total = product + c
+    part = total - product
+    away = ((product - (total - part)) + (c - part)) * total  # what was lost, positive where it has the sign of the sum
+    bits, none = bitcast(u32, total), splat(total, 0)
+    odd = where_less(none, away, bits + 1, where_less(away, none, bits - 1, bits))
+    return rounded_to_half(bitcast(f32, where_less(bits & 1, splat(bits, 1), odd, bits)))
 
 
 @intrinsic

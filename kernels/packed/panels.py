@@ -13,7 +13,7 @@ from ..language.row_layout import SIXTEEN_ROWS as LAYOUT
 from ..language.row_layout import Block, count_of, factors, in_pairs
 from ..language.vectors import DOT4, Vec, f32, i16
 from ..types.contract import TYPES, packed
-from .accumulate import ADDED, GROUPS_AT_ONCE, MINIMA_ALONE
+from .accumulate import ADDED, FLOAT_SUMS, GROUPS_AT_ONCE, MINIMA_ALONE
 
 ROWS, STREAMS_UP_TO, TOKENS = count_of(LAYOUT), 0, 1
 u8x4, i16x2 = Vec("u", 8, 4), Vec("i", 16, 2)
@@ -109,11 +109,12 @@ def multiplying(kind, path):
         GROUPS_AT_ONCE.get(path, of.groups),
     )
     products, scaled_minima = sums_of_groups(kind, groups_at_once)
+    float_sums = path in FLOAT_SUMS
     pairs, deltas, i32s, f32s = (groups + 1) // 2, Vec("f", 32, count), Vec("i", 32, ROWS * count), Vec("f", 32, ROWS * count)
 
     @within
     def multiply(panel, tokens, n, t, totals, unders):
-        q, d, sums, _ = tokens
+        q, d, sums, s = tokens
         place = n * (d.shape[1] // count) + t
         factor = repeat(load(deltas, d, 4 * count * place), ROWS)
         total = load(f32s, totals, WORD * count * t)
@@ -126,7 +127,8 @@ def multiplying(kind, path):
                 below = scaled_minima(panel, sums, 4 * count * pairs * place, first)
             low = tile(load(wide(f32, ROWS), panel, LOWER), count) if minima else splat(f32s, 0)
             high = tile(load(wide(f32, ROWS), panel, DELTA), count)
-            total, under = added(convert(f32, dot), convert(f32, below), high, low, factor, total, under)
+            lower = repeat(load(deltas, s, 4 * count * place), ROWS) if float_sums else convert(f32, below)
+            total, under = added(convert(f32, dot), lower, high, low, factor, total, under)
         store(totals, WORD * count * t, total)
         if alone:
             store(unders, WORD * count * t, under)

@@ -12,7 +12,7 @@ from ..language.row_layout import REGISTER_OF_ROWS as LAYOUT
 from ..language.row_layout import Block, count_of, factors, fetch_rows, in_pairs
 from ..language.vectors import Vec, f32, i16
 from ..types.contract import packed
-from .accumulate import ADDED
+from .accumulate import ADDED, FLOAT_SUMS
 
 ROWS, STREAMS_UP_TO, TOKENS = count_of(LAYOUT), 7, 1
 SCRATCH = 64 * ROWS
@@ -95,12 +95,12 @@ def sums_of_one_group(of):
 @maker
 def driver(kind, path):
     """The function that product.py asks of a way, for a type and a path (names)."""
-    of, sums_of, added = packed(kind), sums_of_block(kind), ADDED[path]
+    of, sums_of, added, float_sums = packed(kind), sums_of_block(kind), ADDED[path], path in FLOAT_SUMS
     size, minima, read_d, read_dmin = of.block, of.minima, of.read_d, of.read_dmin
 
     @within
     def some_rows(rows, at, stride, tokens, scratch, result):
-        q, d, sums, _ = tokens
+        q, d, sums, s = tokens
         N, T = d.shape
         for t in range(T):
             total, under = splat(f32s, 0), splat(f32s, 0)
@@ -108,8 +108,8 @@ def driver(kind, path):
                 block = Block(LAYOUT, rows, at + size * n, stride)
                 dot, below = sums_of(block, q, sums, n * T + t, scratch)
                 low = read_dmin(block) if minima else splat(f32s, 0)
-                factor = splat(f32s, d[n, t])
-                total, under = added(convert(f32, dot), convert(f32, below), read_d(block), low, factor, total, under)
+                factor, lower = splat(f32s, d[n, t]), splat(f32s, s[n, t]) if float_sums else convert(f32, below)
+                total, under = added(convert(f32, dot), lower, read_d(block), low, factor, total, under)
             store(result, 4 * ROWS * t, total - under)
 
     return some_rows

@@ -22,7 +22,7 @@ from ..model.model import Model
 from ..model.route import Route
 from ..model.session import run_calls
 from ..numerics import ORACLE, Numerics, ladder
-from ..ops.ggml_product import PATHS, QUANTIZERS
+from ..ops.ggml_paths import PATHS, QUANTIZERS
 from .diff import Anchored
 from .other_side import Other
 from .rows import LogitRow, Row, compare_logits, ratio

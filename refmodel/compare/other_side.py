@@ -10,7 +10,7 @@ from ..arrays import F
 from ..errors import TraceError
 from ..forward.taps import in_call
 from ..forward.trace import Trace
-from ..llamacpp.builds import AVX2, BUILDS, INSTRUCTIONS, JUDGE, build_of, compiled_for
+from ..llamacpp.builds import AVX2, BUILDS, INSTRUCTIONS, JUDGE, builds_of, compiled_for
 from ..llamacpp.library import describe
 from ..llamacpp.profile import Profile
 from ..model.model import Model
@@ -167,12 +167,14 @@ def who_of(provenance: Mapping[str, Any]) -> str:
 def arithmetic_of(provenance: Mapping[str, Any]) -> Numerics:
     """The numerics that computes as a recorded run did: that of its llama.cpp, or ours. RefmodelError for an unknown name.
 
-    Of a llama.cpp that is not known it is the known one that is nearest, as its trial said; without a trial, JUDGE.
+    Of a llama.cpp that is not known it is the known one that is nearest, as its trial said; without a trial, JUDGE. Of one that
+    may be several that are known it is the one that its trial said; without a trial, the likeliest.
     """
     if "build" in provenance:
         tried = provenance.get("oracle", {})
         nearest, cpu = BUILDS.get(tried.get("build", ""), JUDGE), INSTRUCTIONS.get(tried.get("cpu", ""), AVX2)
-        return llamacpp(Profile(**provenance["profile"]), build_of(provenance["build"]) or compiled_for(nearest, cpu))
+        tried_as, known = compiled_for(nearest, cpu), builds_of(provenance["build"])
+        return llamacpp(Profile(**provenance["profile"]), tried_as if tried_as in known or not known else known[0])
     return numerics_of(str(provenance.get("numerics", REFERENCE.name)))
 
 

@@ -5,14 +5,14 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..errors import OracleError
 from ..forward.trace import Trace
-from ..llamacpp.builds import BUILDS, FEATURES, INSTRUCTIONS, Build, build_of, compiled_for
+from ..llamacpp.builds import BUILDS, FEATURES, INSTRUCTIONS, Build, builds_of, compiled_for
 from ..llamacpp.library import Library
 from ..llamacpp.oracle import record
 from ..llamacpp.profile import PROFILES
@@ -22,7 +22,7 @@ from ..machine.sha256 import sha256_of
 from ..model.made import made, random_of
 from ..model.model import load
 from ..numerics import llamacpp_by_ops
-from ..ops.ggml_product import PATHS
+from ..ops.ggml_paths import PATHS
 from ..quants import FLOATS
 from .diff import diff
 from .other_side import ALL, from_trace
@@ -51,7 +51,7 @@ class Known:
     @property
     def unpromised(self) -> frozenset[str]:
         """The operations of which no bits are promised, "" for all: of a commit that is not known, other shapes may have others."""
-        known = build_of({"commit": self.commit, "features": self.features})
+        known = builds_of({"commit": self.commit, "features": self.features})
         return frozenset(self.unknown) | (frozenset() if known else ALL)
 
     def as_json(self) -> dict[str, Any]:
@@ -104,26 +104,40 @@ class Probe:
 
 
 def tried(library: Library, seen: Callable[[str], None]) -> Known:
-    """Run the probes in the library, and compare every operation with the known builds, the likeliest first.
+    """Run the probes in the library, and compare every operation with the known builds.
 
-    The library computes the next probe while one is compared. Returns the build with the fewest differing operations.
-    OracleError if the library cannot be run.
+    The library computes the next probe while one is compared. If it may be several builds, the first probe says which of them is
+    nearest. Returns the build with the fewest differing operations. OracleError if the library cannot be run.
     """
     said = library.build
-    named = build_of(said)
-    likeliest = named or BUILDS.get(said["commit"][:7])
-    builds = list(dict.fromkeys(filter(None, [likeliest, *candidates(said["features"])])))
+    named = builds_of(said)
+    builds = named or list(dict.fromkeys(filter(None, [BUILDS.get(said["commit"][:7]), *candidates(said["features"])])))
     with TemporaryDirectory(prefix="refmodel-") as folder, ahead() as pool:
         waiting = [pool.submit(recorded, library, Path(folder), architecture, seen) for architecture in ARCHITECTURES]
         best: Known | None = None
-        for build in builds:
+        for build in nearest(answered(waiting), builds, seen)[: 1 if named else None]:
             unknown = differing(answered(waiting), build, seen, None if best is None else len(best.unknown))
             if unknown is not None:
                 best = Known(said["commit"], said["features"], build, unknown)
             assert best is not None
-            if not best.unknown or build == named:  # it is the one that it says it is: no other is nearer
+            if not best.unknown:
                 break
     assert best is not None
+    return best
+
+
+def nearest(probes: Iterator[Probe], builds: Sequence[Build], seen: Callable[[str], None]) -> list[Build]:
+    """Those of several builds that differ from the library in the fewest operations of the first probe, in the given order."""
+    if len(builds) == 1:
+        return list(builds)
+    first, least, best = next(probes), None, list[Build]()
+    for build in builds:
+        found = differing([first], build, seen, None if least is None else least + 1)
+        if found is not None:
+            best = [*best, build] if len(found) == least else [build]
+            least = len(found)
+        if least == 0:
+            break
     return best
 
 
@@ -151,7 +165,12 @@ def recorded(library: Library, folder: Path, architecture: str, seen: Callable[[
     for profile in PROFILES.values():
         seen(f"{architecture} in llama.cpp, {profile.name}")
         traces.append(folder / f"{architecture}-{profile.name}.safetensors")
-        record(model, CALLS, profile, traces[-1], library, {"route": "identity"})
+        try:
+            record(model, CALLS, profile, traces[-1], library, {"route": "identity"})
+        except OracleError as error:  # one that crashes may not where it leaves weights as they are
+            if "was ended by" not in str(error):
+                raise
+            record(model, CALLS, replace(profile, repack=False), traces[-1], library, {"route": "identity"})
     return Probe(model, traces)
 
 

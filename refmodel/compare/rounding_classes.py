@@ -12,7 +12,7 @@ from ..llamacpp.builds import JUDGE
 from ..llamacpp.profile import DEFAULT
 from ..numerics import ORACLE, REFERENCE, ladder
 from ..ops.experts import by_expert
-from ..ops.ggml_product import PATHS
+from ..ops.ggml_paths import PATHS
 from ..ops.ieee import half
 from .allowances import OF_CLASSES, OF_FLOATS
 from .verdict import in_float32, stem, twin

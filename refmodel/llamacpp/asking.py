@@ -95,7 +95,16 @@ def _messages(child: "subprocess.Popen[bytes]", patience: float, subject: str) -
 
 
 def _end(status: int) -> str:
-    return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    if status >= 0:
+        return f"ended with status {status}"
+    end = signal.Signals(-status)
+    return f"was ended by {end.name}" + f" ({SIGNALS[end]})" * (end in SIGNALS)
+
+
+SIGNALS = {
+    signal.SIGILL: "this processor does not execute such an instruction; with AMX, some compilers lose what configures its "
+    "tiles (llama.cpp's pull request 26954): then repack=off in a profile keeps weights from AMX",
+}
 
 
 # The telling line of a log is the last one in which the first of these is found that is found at all.

@@ -14,6 +14,8 @@ class Instructions:
     lanes     floats of a register: this many are summed side by side, and are one argument of its e^x
     floats    the kind in ops.ggml_floats.FLOAT_PATHS that multiplies matrices of floats
     repacked  quantized types that are rearranged for faster kernels
+    amx       types whose products AMX's kernels take, if rows are a multiple of 32
+    halves    flash attention row by row: values are added up by instructions for half floats (AVX512-FP16)
     """
 
     name: str
@@ -21,15 +23,26 @@ class Instructions:
     lanes: int = 8
     floats: str = "avx2"
     repacked: frozenset[str] = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"})
+    amx: frozenset[str] = frozenset()
+    halves: bool = False
 
 
 AVX2 = Instructions("avx2", frozenset({"AVX2"}))
 SKYLAKEX = Instructions("skylakex", frozenset({"AVX2", "AVX512"}), 16, "avx512", AVX2.repacked | {"Q2_K"})
 ZEN4 = replace(SKYLAKEX, name="zen4", features=SKYLAKEX.features | {"AVX512_BF16"}, floats="avx512bf16")
-INSTRUCTIONS = {which.name: which for which in (AVX2, SKYLAKEX, ZEN4)}
-FEATURES = frozenset({"AVX2", "AVX512", "AVX512_BF16", "AMX_INT8"})  # that are looked at
+ZEN4_FP16 = replace(ZEN4, name="zen4-fp16", halves=True)  # a library does not report AVX512-FP16: what it computes shows it
+SAPPHIRERAPIDS = replace(
+    ZEN4,
+    name="sapphirerapids",
+    features=ZEN4.features | {"AMX_INT8"},
+    amx=frozenset({"F16", "Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"}),
+)
+SAPPHIRERAPIDS_FP16 = replace(SAPPHIRERAPIDS, name="sapphirerapids-fp16", halves=True)
+INSTRUCTIONS = {which.name: which for which in (AVX2, SKYLAKEX, ZEN4, SAPPHIRERAPIDS, SAPPHIRERAPIDS_FP16, ZEN4_FP16)}
+AMX = frozenset({"AMX_INT8"})
+FEATURES = frozenset({"AVX2", "AVX512", "AVX512_BF16"}) | AMX  # that are looked at
 
-# all kinds of processors that llama.cpp builds kernels for, and whose arithmetic is one of the three
+# all kinds of processors that llama.cpp builds kernels for, and whose arithmetic is known
 KINDS = {
     "haswell": AVX2,
     "skylakex": SKYLAKEX,
@@ -38,6 +51,7 @@ KINDS = {
     "icelake": SKYLAKEX,
     "cooperlake": ZEN4,
     "zen4": ZEN4,
+    "sapphirerapids": SAPPHIRERAPIDS,
 }
 
 
@@ -89,12 +103,15 @@ def compiled_for(build: Build, instructions: Instructions) -> Build:
     return replace(build, instructions=instructions, **COMPILED.get((build.commit, instructions.lanes), {}))
 
 
-def build_of(reported: Mapping[str, str]) -> Build | None:
-    """The build that a library reports about itself: its commit, and the features that its kernels use. None if it is not known.
+def builds_of(reported: Mapping[str, str]) -> list[Build]:
+    """The known builds that a library may be that reports a commit and the features that its kernels use, the likeliest first.
 
-    A trace of earlier versions reports no features: it was recorded with kernels for AVX2, as no others were known.
+    There may be several, because a library does not report all that matters: AVX512-FP16, and whether AMX, which it was compiled
+    for, may be used where it runs. A trace of earlier versions reports no features: it was recorded with kernels for AVX2, as no
+    others were known.
     """
     features = frozenset(reported.get("features", "AVX2").split()) & FEATURES
-    instructions = next((which for which in INSTRUCTIONS.values() if which.features == features), None)
     build = BUILDS.get(reported["commit"][:7])
-    return compiled_for(build, instructions) if build and instructions else None
+    chosen = [which for which in INSTRUCTIONS.values() if which.features == features]
+    denied = [which for which in INSTRUCTIONS.values() if which.features | AMX == features and which not in chosen]
+    return [compiled_for(build, which) for which in (*chosen, *denied)] if build else []

@@ -10,13 +10,19 @@ from ..llamacpp.builds import AVX2, JUDGE, Build
 from ..llamacpp.profile import DEFAULT, Profile
 from ..ops.attention import as_it_is
 from ..ops.ggml_floats import FLOAT_PATHS
-from ..ops.ggml_product import PATHS, Step, plan, plan_of_expert
+from ..ops.ggml_paths import PATHS, Step, plan, plan_of_expert
 from ..ops.ieee import bfloat, half
 from ..ops.rope import Rope
 from ..quants import FLOATS
 
 ROUNDED: dict[Q, Callable[[F32], F32]] = {Q.F32: as_it_is, Q.F16: half, Q.BF16: bfloat}  # what activations become for floats
+UNROUNDED = {"dot_amx"}  # orders whose activations stay what they are
 NOT_FUSED = {"alternating_lanes": "alternating_lanes_rounded"}
+
+
+def rounding(kind: Q, how: str) -> Callable[[F32], F32]:
+    """What activations become for a matrix of floats that is multiplied in an order of that name."""
+    return as_it_is if how in UNROUNDED else ROUNDED[kind]
 
 
 def name(profile: Profile, build: Build) -> str:
@@ -36,7 +42,7 @@ def steps(profile: Profile, build: Build, w: Matrix, T: int) -> list[Step]:
 
 def steps_of_expert(profile: Profile, build: Build, w: Matrix, T: int) -> list[Step]:
     """`steps` for one expert of many, which takes other paths. Source: ggml_compute_forward_mul_mat_id."""
-    repacked, tiled, _ = paths_of(profile, build)
+    repacked, tiled, *_ = paths_of(profile, build)
     return as_compiled(build, plan_of_expert(*sizes(w, T), repacked, tiled))
 
 
@@ -56,21 +62,25 @@ def sizes(w: Matrix, T: int) -> tuple[Q, int, int]:
     return w.type, w.shape[0], T
 
 
-def paths_of(profile: Profile, build: Build) -> tuple[frozenset[str], bool, bool]:
-    """The types that are repacked, whether products are tiled, and whether IQ4_XS has panels."""
-    return build.instructions.repacked if profile.repack else frozenset(), profile.tiled and build.tiles, build.panels_of_iq4
+def paths_of(profile: Profile, build: Build) -> tuple[frozenset[str], bool, bool, frozenset[str]]:
+    """The types that are repacked, whether products are tiled, whether IQ4_XS has panels, and the types that go to AMX."""
+    repacked, amx = (build.instructions.repacked, build.instructions.amx) if profile.repack else (frozenset[str](),) * 2
+    return repacked, profile.tiled and build.tiles, build.panels_of_iq4, amx
 
 
-def order(build: Build, w: Matrix, T: int, sgemm: bool) -> str:
+def order(profile: Profile, build: Build, w: Matrix, T: int, alone: bool) -> str:
     """In which order (a key of ops.ggml_floats.ORDERS) a matrix of floats w [O, I] is multiplied with T tokens.
 
-    sgemm  whether it may be used; it needs several tokens, rows in fours, and rows of whole registers
+    alone  whether it is a matrix by itself; an expert of many goes neither to AMX nor to sgemm
 
-    Source: llamafile_sgemm, ggml_compute_forward_mul_mat.
+    AMX needs rows in thirty-twos, of whole registers; sgemm several tokens, rows in fours, of whole registers.
+    Source: supports_op in amx.cpp, llamafile_sgemm, ggml_compute_forward_mul_mat.
     """
     (O, I), paths = w.shape, FLOAT_PATHS[w.type, build.instructions.floats]
+    if alone and w.type.name in paths_of(profile, build)[3] and O % 32 == 0 and I % 16 == 0:
+        return "dot_amx"
     whole = I % paths.whole == 0 or (build.pads_rows and w.type == Q.F32)
-    return paths.sgemm if sgemm and T > 1 and O % 4 == 0 and whole else paths.alone
+    return paths.sgemm if alone and T > 1 and O % 4 == 0 and whole else paths.alone
 
 
 def pairs_at_once(build: Build, how: Rope) -> int:

@@ -9,7 +9,7 @@ from gguf import GGMLQuantizationType as Q
 from ..arrays import F, Matrix
 from ..llamacpp.builds import AVX2
 from ..ops.experts import by_expert
-from ..ops.ggml_product import PATHS, plan
+from ..ops.ggml_paths import PATHS, plan
 from . import packed
 from . import reference as plain
 from .reference import REFERENCE
@@ -44,7 +44,7 @@ def linear_by_token(w: Matrix, x: F) -> F:
 @cache
 def path_of_one(kind: Q, O: int) -> str:
     """The path by which llama.cpp multiplies O rows of a type with a single token."""
-    return plan(kind, O, 1, AVX2.repacked, tiled=True, panels=False)[0].path
+    return plan(kind, O, 1, AVX2.repacked, tiled=True, panels=False, amx=())[0].path
 
 
 def store(x: F) -> F:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from gguf import GGMLQuantizationType as Q
 
 from ..arrays import F32, F, Ints, Matrix
 from ..errors import RefmodelError
@@ -17,12 +16,12 @@ from ..llamacpp.profile import DEFAULT, Profile, profile_of
 from ..ops import ggml as ops
 from ..ops.attention import as_it_is
 from ..ops.experts import by_expert
-from ..ops.ggml_product import PATHS, QUANTIZERS, Step
+from ..ops.ggml_paths import PATHS, QUANTIZERS, Step
 from ..ops.ieee import half
 from ..ops.rope import Rope
 from ..quants import FLOATS, integers
 from . import packed
-from .choices import ROUNDED, name, order, pairs_at_once, steps, steps_of_expert
+from .choices import name, order, pairs_at_once, rounding, steps, steps_of_expert
 from .oracle import ORACLE
 from .reference import REFERENCE, decoded, panels
 from .reference import linear as plain_linear
@@ -31,7 +30,7 @@ from .reference import linear as plain_linear
 def llamacpp(profile: Profile, build: Build = JUDGE) -> Numerics:
     """The numerics that computes, bit for bit, what a llama.cpp of that build computes when it runs with that profile."""
     lanes = build.instructions.lanes
-    how = {"fused_sum": build.fused_sum, "tiles_any_head": build.tiles_any_head}
+    how = {"fused_sum": build.fused_sum, "tiles_any_head": build.tiles_any_head, "halves": build.instructions.halves}
     flash = partial(ggml_attention.flash, threads=profile.threads, lanes=lanes, **how)
     off = partial(ggml_attention.without_flash, half_cache=profile.kv == "f16", lanes=lanes)
     return replace(
@@ -67,8 +66,8 @@ def ladder(profile: Profile, build: Build) -> dict[str, Numerics]:
     order        all the rest: float32 instead of float64, and the order of sums
     """
     theirs = llamacpp(profile, build)
-    experts = partial(by_expert, linear_of_rounded)
-    activations = replace(ORACLE, name="oracle, 8-bit activations", linear=linear_of_rounded, experts=experts)
+    alone, experts = (partial(linear_of_rounded, profile, build, alone) for alone in (True, False))
+    activations = replace(ORACLE, name="oracle, 8-bit activations", linear=alone, experts=partial(by_expert, experts))
     attention = replace(
         activations,
         name="oracle, 8-bit activations, their attention",
@@ -80,11 +79,15 @@ def ladder(profile: Profile, build: Build) -> dict[str, Numerics]:
     return {"activations": activations, "attention": attention, "order": theirs}
 
 
-def linear_of_rounded(w: Matrix, x: F) -> F:
-    """The exact product of w [O, I] with x [T, I], rounded as llama.cpp rounds it for this type: [T, O] in the dtype of x."""
+def linear_of_rounded(profile: Profile, build: Build, alone: bool, w: Matrix, x: F) -> F:
+    """The exact product of w [O, I] with x [T, I], rounded as llama.cpp rounds it for this type: [T, O] in the dtype of x.
+
+    alone  as in choices.order
+    """
     small = x.astype(np.float32)
-    if w.type in ROUNDED:
-        return plain_linear(w, ROUNDED[w.type](small).astype(x.dtype) if w.type != Q.F32 else x)
+    if w.type in FLOATS:
+        rounded = rounding(w.type, order(profile, build, w, len(x), alone))
+        return plain_linear(w, x if rounded is as_it_is else rounded(small).astype(x.dtype))
     if w.type not in PATHS:
         return plain_linear(w, x)
     partner = PATHS[w.type].partner
@@ -130,12 +133,18 @@ def linear(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
 
     TensorError for a type without a known path. Source: ggml_compute_forward_mul_mat.
     """
-    return of_floats(build, w, x) if w.type in FLOATS else by_steps(steps(profile, build, w, len(x)), w, x)
+    return (
+        of_floats(order(profile, build, w, len(x), True), w, x)
+        if w.type in FLOATS
+        else by_steps(steps(profile, build, w, len(x)), w, x)
+    )
 
 
 def linear_of_expert(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
     """`linear` for one expert of many, which takes other paths. Source: ggml_compute_forward_mul_mat_id."""
-    return of_floats(build, w, x, False) if w.type in FLOATS else by_steps(steps_of_expert(profile, build, w, len(x)), w, x)
+    if w.type in FLOATS:
+        return of_floats(order(profile, build, w, len(x), False), w, x)
+    return by_steps(steps_of_expert(profile, build, w, len(x)), w, x)
 
 
 def by_steps(planned: list[Step], w: Matrix, x: F32) -> F32:
@@ -146,10 +155,9 @@ def by_steps(planned: list[Step], w: Matrix, x: F32) -> F32:
     return out
 
 
-def of_floats(build: Build, w: Matrix, x: F32, sgemm: bool = True) -> F32:
-    """The product of a matrix of floats w [O, I] and x [T, I]: [T, O]; sgemm as in choices.order."""
-    x, out, how = np.ascontiguousarray(x), np.empty((len(x), w.shape[0]), np.float32), order(build, w, len(x), sgemm)
-    x = ROUNDED[w.type](x)
+def of_floats(how: str, w: Matrix, x: F32) -> F32:
+    """The product of a matrix of floats w [O, I] and x [T, I] in an order of ops.ggml_floats.ORDERS: [T, O]."""
+    x, out = rounding(w.type, how)(np.ascontiguousarray(x)), np.empty((len(x), w.shape[0]), np.float32)
     if how in ggml_floats.DOTS:
         for start, rows in panels(w):
             ggml_floats.product(how, decoded(w.type, rows), x, out[:, start : start + len(rows)])

@@ -17,11 +17,11 @@ from ..ops import ggml, ggml_attention, ggml_product
 from ..ops.attention import as_it_is
 from ..ops.experts import by_expert
 from ..ops.ggml_floats import ORDERS
-from ..ops.ggml_product import PATHS, QUANTIZERS, Step
+from ..ops.ggml_paths import PATHS, QUANTIZERS, Step
 from ..ops.ieee import half
 from ..ops.rope import Rope
 from ..quants import FLOATS, dequantize, integers
-from .choices import ROUNDED, name, order, pairs_at_once, steps, steps_of_expert
+from .choices import name, order, pairs_at_once, rounding, steps, steps_of_expert
 from .numpy import NUMPY
 
 ROWS = 1 << 18  # numbers of sums at once: so they stay in a processor's cache
@@ -35,6 +35,7 @@ def llamacpp_by_ops(profile: Profile, build: Build) -> Numerics:
         threads=profile.threads,
         fused_sum=build.fused_sum,
         tiles_any_head=build.tiles_any_head,
+        halves=build.instructions.halves,
         lanes=lanes,
     )
     off = partial(ggml_attention.without_flash, half_cache=profile.kv == "f16", lanes=lanes)
@@ -65,12 +66,18 @@ def llamacpp_by_ops(profile: Profile, build: Build) -> Numerics:
 
 def linear(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
     """The product of w [O, I] and x [T, I] as llamacpp.linear computes it: [T, O]. TensorError for a type without a known path."""
-    return of_floats(build, w, x, True) if w.type in FLOATS else by_steps(steps(profile, build, w, len(x)), w, x)
+    return (
+        of_floats(order(profile, build, w, len(x), True), w, x)
+        if w.type in FLOATS
+        else by_steps(steps(profile, build, w, len(x)), w, x)
+    )
 
 
 def linear_of_expert(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
     """`linear` for one expert of many."""
-    return of_floats(build, w, x, False) if w.type in FLOATS else by_steps(steps_of_expert(profile, build, w, len(x)), w, x)
+    if w.type in FLOATS:
+        return of_floats(order(profile, build, w, len(x), False), w, x)
+    return by_steps(steps_of_expert(profile, build, w, len(x)), w, x)
 
 
 def by_steps(planned: list[Step], w: Matrix, x: F32) -> F32:
@@ -83,9 +90,9 @@ def by_steps(planned: list[Step], w: Matrix, x: F32) -> F32:
     return np.concatenate(parts)
 
 
-def of_floats(build: Build, w: Matrix, x: F32, sgemm: bool) -> F32:
-    """The product of a matrix of floats w [O, I] and x [T, I]: [T, O]; sgemm as in choices.order."""
-    dot, tokens = ORDERS[order(build, w, len(x), sgemm)], ROUNDED[w.type](x)[:, None]
+def of_floats(how: str, w: Matrix, x: F32) -> F32:
+    """The product of a matrix of floats w [O, I] and x [T, I] in an order of ORDERS: [T, O]."""
+    dot, tokens = ORDERS[how], rounding(w.type, how)(x)[:, None]
     return by_rows(lambda rows: dot(dequantize(w.type, rows)[None], tokens), w, len(x))
 
 

@@ -14,6 +14,8 @@ ONE_NUMBER = {
     "super_blocks": ("rows_as_lanes", "panels"),
     "whole_blocks": ("rows_as_lanes", "panels"),
     "whole_super_blocks": ("rows_as_lanes", "panels"),
+    "whole_blocks_and_minima": ("rows_as_lanes", "panels"),
+    "whole_super_blocks_and_minima": ("rows_as_lanes", "panels"),
     "sums_of_q4_k": ("rows_as_lanes", "panels"),
     "pairs_of_q4_k": ("panels", "panels"),
     "halves_of_q2_k": ("panels", "panels"),

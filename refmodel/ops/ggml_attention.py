@@ -13,11 +13,12 @@ from ..arrays import F32, Bools
 from .attention import first_seen
 from .ggml import EXP, sum_of
 from .ggml_floats import dot_f16, dot_f32, dot_sgemm
-from .ieee import Number, f32, fma, half, libm
+from .ieee import Number, f32, fma, fma_of_halves, half, libm
 
 Part = tuple[Number, Number, F32]  # the largest score, the sum of weights, the sum of values [D]
 PAGE = 256  # cells
 TILE = 64  # queries and keys of a tile; a call of fewer tokens goes row by row
+HALVES = 128  # half floats of a step, where there are instructions for them
 SPLIT = 512  # from so many cells on, the keys of a single token are split among the threads
 
 
@@ -86,6 +87,7 @@ def flash(
     threads: int,
     fused_sum: bool,
     tiles_any_head: bool,
+    halves: bool,
     lanes: int,
 ) -> F32:
     """ops.attention.attention as flash attention: keys and values are half floats, and scores are never a matrix. The same shapes.
@@ -93,6 +95,7 @@ def flash(
     kq, kq_soft_max            left as they are
     threads                    split the keys of one token from SPLIT cells on
     fused_sum, tiles_any_head  as in llamacpp.builds.Build
+    halves                     as in llamacpp.builds.Instructions
     lanes                      of a register, 8 or 16
 
     Returns [T, H, D]. Source: ggml_compute_forward_flash_attn_ext_f16.
@@ -116,6 +119,7 @@ def flash(
                     values[max(i, first) : min(i + step, seen)],
                     scale,
                     fused_sum,
+                    halves,
                     lanes,
                 )
                 for i in range(first // step * step, seen, step)
@@ -124,22 +128,25 @@ def flash(
     return out
 
 
-def one_row(q: F32, k: F32, v: F32, scale: float, fused_sum: bool, lanes: int) -> Part:
+def one_row(q: F32, k: F32, v: F32, scale: float, fused_sum: bool, halves: bool, lanes: int) -> Part:
     """One query [D] over keys and values [S, D], key by key. The sum of values is kept as half floats.
+
+    halves  whole steps of HALVES numbers are computed as half floats, with factors that are half floats too
 
     Returns the largest score, the sum of weights, and the sum of values [D].
     """
     exp, q, acc = libm("expf"), half(q), np.zeros(v.shape[1], f32)
+    n = v.shape[1] // HALVES * HALVES if halves else 0
     top: Number = f32(-np.inf)
     total: Number = f32(0)
     for key, value in zip(k, v, strict=True):
         s = dot_f16(key, q, lanes) * f32(scale)
         if s > top:
             fade, weight = exp(top - s), f32(1)
-            top, acc = s, half(acc * fade)
+            top, acc = s, half(acc * np.where(np.arange(acc.size) < n, half(fade), fade))
         else:
             fade, weight = f32(1), exp(s - top)
-        acc = half(fma(value, weight, acc))
+        acc = np.append(fma_of_halves(value[:n], half(weight), acc[:n]), half(fma(value[n:], weight, acc[n:])))
         total = fma(total, fade, weight) if fused_sum else total * fade + weight
     return top, total, acc
 

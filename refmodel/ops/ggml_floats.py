@@ -123,6 +123,11 @@ def dot_sgemm_pairs(x: F32, y: F32) -> F32:
     return hsum(pairs_of(x, y, 16))
 
 
+def dot_amx(x: F32, y: F32) -> F32:
+    """Σ x · y of half floats x with floats y that are not rounded, in one register of 16. Source: tinygemm_kernel_avx."""
+    return dot_sgemm(x, y, 16)
+
+
 @dataclass(frozen=True)
 class Orders:
     """How a matrix of floats is multiplied: names of ORDERS.
@@ -140,6 +145,7 @@ class Orders:
 ORDERS: Mapping[str, Callable[[F32, F32], F32]] = {
     **{dot.__name__: partial(dot, lanes=8) for dot in (dot_f32, dot_f16, dot_bf16, dot_sgemm)},
     **{f"{dot.__name__}_16": partial(dot, lanes=16) for dot in (dot_f32, dot_f16, dot_bf16, dot_sgemm)},
+    "dot_amx": dot_amx,
     "dot_bf16_pairs": dot_bf16_pairs,
     "dot_sgemm_pairs": dot_sgemm_pairs,
 }

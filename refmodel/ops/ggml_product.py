@@ -1,106 +1,17 @@
 """llama.cpp's products with a packed matrix: the sums of whole numbers, and the order in which they become a float.
 
 A path takes the matrix apart as `Integers` (rows [O, N]) and the tokens as `Activations` ([T, N]) and gives float32 [T, O].
-Which path runs is chosen by the type, the number of rows and the number of tokens (`path`). In all of them a product of
-scales is rounded before it multiplies a sum. Kernels of the same names run in their place.
-Source: llama.cpp 0c1e57098, ggml/src/ggml-cpu: arch/x86/quants.c, arch/x86/repack.cpp, tiled/, llamafile/sgemm.cpp.
+Which path runs is chosen by the type, the number of rows and the number of tokens (`ggml_paths.plan`). In all of them a
+product of scales is rounded before it multiplies a sum. Kernels of the same names run in their place.
+Source: llama.cpp 0c1e57098, ggml/src/ggml-cpu: arch/x86/quants.c, arch/x86/repack.cpp, tiled/, llamafile/sgemm.cpp, amx/mmq.cpp.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
-
 import numpy as np
-from gguf import GGMLQuantizationType as Q
 
 from ..arrays import F32, NDInt
-from ..quants import q8_0, q8_1, q8_k
 from ..quants.integers import Activations, Integers
 from .ggml_floats import hsum
 from .ieee import f32, fma
-
-
-@dataclass(frozen=True)
-class Paths:
-    """The names of the paths of one type. Empty: it does not have that path and falls to the next one.
-
-    Which types are repacked also depends on the processor (profile.Instructions).
-
-    partner  what activations become: a key of QUANTIZERS
-    vec_dot  row by row, token by token
-    gemv     of repacked weights, for the tokens that are left over from groups of four
-    gemm     of repacked weights, for groups of four tokens
-    tiled    for 8 tokens and more
-    sgemm    for 2 tokens and more
-    """
-
-    partner: str
-    vec_dot: str
-    gemv: str = ""
-    gemm: str = ""
-    tiled: str = ""
-    sgemm: str = ""
-
-
-PATHS = {
-    Q.Q8_0: Paths("q8_0", "eight_lanes", sgemm="eight_lanes"),
-    Q.Q4_0: Paths("q8_0", "eight_lanes", gemv="whole_blocks", gemm="whole_blocks", sgemm="eight_lanes"),
-    Q.Q5_0: Paths("q8_0", "eight_lanes", sgemm="eight_lanes"),
-    Q.IQ4_NL: Paths("q8_0", "alternating_lanes", gemv="whole_blocks", gemm="whole_blocks", sgemm="eight_lanes"),
-    Q.MXFP4: Paths("q8_0", "alternating_lanes", gemv="whole_blocks", gemm="whole_blocks"),
-    Q.Q4_1: Paths("q8_1", "eight_lanes_and_minima"),
-    Q.Q5_1: Paths("q8_1", "eight_lanes_and_minima"),
-    Q.Q2_K: Paths("q8_k", "lanes_of_q2_k", gemv="sums_of_q4_k", gemm="halves_of_q2_k", tiled="super_blocks"),
-    Q.Q3_K: Paths("q8_k", "lanes_of_q3_k", tiled="super_blocks"),
-    Q.Q4_K: Paths("q8_k", "lanes_of_q4_k", gemv="sums_of_q4_k", gemm="pairs_of_q4_k", tiled="super_blocks"),
-    Q.Q5_K: Paths("q8_k", "lanes_of_q5_k", tiled="super_blocks"),
-    Q.Q6_K: Paths("q8_k", "lanes_of_q6_k", tiled="super_blocks"),
-    Q.IQ4_XS: Paths("q8_k", "lanes_of_iq4_xs", tiled="super_blocks"),
-}
-
-
-@dataclass(frozen=True)
-class Step:
-    """A part of a product: which tokens of the call, and the name of the path that multiplies them."""
-
-    tokens: slice
-    path: str
-
-
-QUANTIZERS = {"q8_0": q8_0.quantize, "q8_1": q8_1.quantize, "q8_k": q8_k.quantize}
-
-
-def plan(kind: Q, O: int, T: int, repacked: Collection[str], tiled: bool, panels: bool) -> list[Step]:
-    """How llama.cpp multiplies O rows of a quantized type with T tokens.
-
-    repacked  names of the types that are rearranged
-    tiled     whether products of 8 tokens and more are
-    panels    whether IQ4_XS has a path of its own
-
-    Source: ggml_repack_get_optimal_repack_type and forward_mul_mat in repack.cpp; ggml_compute_forward_mul_mat.
-    """
-    paths, everything = PATHS[kind], slice(0, T)
-    if kind.name in repacked and O % 8 == 0:
-        fours = T // 4 * 4
-        steps = Step(slice(0, fours), paths.gemm), Step(slice(fours, T), paths.gemv)
-        return [step for step in steps if step.tokens.start < step.tokens.stop]
-    if tiled and paths.tiled and T >= 8:
-        return [Step(everything, paths.tiled)]
-    if panels and kind == Q.IQ4_XS and T >= 8 and O % 8 == 0:
-        return [Step(everything, "whole_super_blocks")]
-    if paths.sgemm and T >= 2:
-        return [Step(everything, paths.sgemm)]
-    return [Step(everything, paths.vec_dot)]
-
-
-def plan_of_expert(kind: Q, O: int, T: int, repacked: Collection[str], tiled: bool) -> list[Step]:
-    """The same for T tokens routed to one expert: repacked rows are multiplied with one token at a time, and there is no sgemm.
-
-    Source: forward_mul_mat_id in repack.cpp; ggml_compute_forward_mul_mat_id.
-    """
-    paths, everything = PATHS[kind], slice(0, T)
-    if kind.name in repacked and O % 8 == 0:
-        return [Step(everything, paths.gemv)]
-    return [Step(everything, paths.tiled if tiled and paths.tiled and T >= 8 else paths.vec_dot)]
 
 
 def sums(w: NDInt, a: NDInt, width: int) -> NDInt:
@@ -164,11 +75,23 @@ def eight_lanes_and_minima(w: Integers, a: Activations) -> F32:
 
 
 def whole_blocks(w: Integers, a: Activations) -> F32:
-    """One number over all blocks. Source: ggml_gemv_q4_0_8x8_q8_0, ggml_gemm_iq4_nl_8x8_q8_0 and their like."""
+    """One number over all blocks.
+
+    Source: ggml_gemv_q4_0_8x8_q8_0, ggml_gemm_iq4_nl_8x8_q8_0 and their like; tinygemm_kernel_amx.
+    """
     dots, d = dots_of_four(w, a).sum(axis=-1).astype(f32), both_scales(w, a)
     acc = np.zeros(d.shape[:2], f32)
     for n in range(d.shape[2]):
         acc = fma(dots[:, :, n], d[:, :, n], acc)
+    return acc
+
+
+def whole_blocks_and_minima(w: Integers, a: Activations) -> F32:
+    """The same; after each block the minima times the sums of the activations. Source: tinygemm_kernel_amx."""
+    dots, d = dots_of_four(w, a).sum(axis=-1).astype(f32), both_scales(w, a)
+    acc = np.zeros(d.shape[:2], f32)
+    for n in range(d.shape[2]):
+        acc = fma(-w.dmin[:, n], a.sums[:, n, None], fma(dots[:, :, n], d[:, :, n], acc))
     return acc
 
 
@@ -200,11 +123,21 @@ def super_blocks(w: Integers, a: Activations) -> F32:
 
 
 def whole_super_blocks(w: Integers, a: Activations) -> F32:
-    """One number over all blocks, both scales first. Source: the panels of IQ4_XS in llama.cpp 0ad4a86."""
+    """One number over all blocks, both scales first. Source: tinygemm_kernel_amx; the panels of IQ4_XS in llama.cpp 0ad4a86."""
     dots, d = scaled_sums(w, a).sum(axis=-1).astype(f32), both_scales(w, a)
     acc = np.zeros(d.shape[:2], f32)
     for n in range(d.shape[2]):
         acc = fma(dots[:, :, n], d[:, :, n], acc)
+    return acc
+
+
+def whole_super_blocks_and_minima(w: Integers, a: Activations) -> F32:
+    """The same; after each block the minima. Source: tinygemm_kernel_amx, tinygemm_kernel_vnni."""
+    dots, minima = (x.sum(axis=-1).astype(f32) for x in (scaled_sums(w, a), scaled_minima(w, a)))
+    d, dmin = both_scales(w, a), w.dmin * a.d[:, None]
+    acc = np.zeros(d.shape[:2], f32)
+    for n in range(d.shape[2]):
+        acc = fma(minima[:, :, n], -dmin[:, :, n], fma(dots[:, :, n], d[:, :, n], acc))
     return acc
 
 

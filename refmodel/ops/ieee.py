@@ -45,6 +45,12 @@ def half(x: F32) -> F32:
     return x.astype(np.float16).astype(f32)
 
 
+def fma_of_halves(a: Number, b: Number, c: Number) -> F32:
+    """a · b + c of half floats, rounded once to a half float, as float32; any shapes that broadcast. Source: vfmadd231ph."""
+    product = np.multiply(a, b, dtype=np.float64)  # exact
+    return np.asarray(to_odd(product, np.asarray(c, np.float64)).astype(np.float16).astype(f32))
+
+
 def bfloat(x: F32) -> F32:
     """x rounded to the nearest bfloat16, ties to even, as float32; any shape. Source: ggml_compute_fp32_to_bf16."""
     bits = np.ascontiguousarray(x).view(np.uint32)

@@ -19,7 +19,7 @@ from refmodel.arch import ARCHITECTURES
 from refmodel.llamacpp.builds import BUILDS, INSTRUCTIONS, compiled_for
 from refmodel.llamacpp.profile import DEFAULT, PROFILES
 from refmodel.numerics import llamacpp, llamacpp_by_ops
-from refmodel.ops.ggml_product import PATHS
+from refmodel.ops.ggml_paths import PATHS
 from refmodel.quants import FLOATS
 
 EVERY = [compiled_for(build, cpu) for build in BUILDS.values() for cpu in INSTRUCTIONS.values()]

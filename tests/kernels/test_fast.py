@@ -14,7 +14,7 @@ from test_packed_products import packed
 
 import refmodel
 from refmodel.numerics import FAST, REFERENCE
-from refmodel.ops.ggml_product import PATHS, QUANTIZERS
+from refmodel.ops.ggml_paths import PATHS, QUANTIZERS
 
 
 @pytest.mark.parametrize("kind", only(PATHS, Q.Q8_0, Q.Q5_1, Q.Q4_K, Q.Q6_K), ids=name_of)

@@ -1,6 +1,7 @@
 """Numerics `llamacpp`: which path a product takes, token by token, and how activations are rounded for it."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,14 +14,15 @@ from strategies import activations, seeds
 from test_kernels_linear import Packed
 
 from refmodel.errors import TensorError
-from refmodel.llamacpp.builds import AVX2, BUILDS, INSTRUCTIONS, JUDGE, build_of, compiled_for
+from refmodel.llamacpp.builds import AVX2, BUILDS, INSTRUCTIONS, JUDGE, SAPPHIRERAPIDS, builds_of, compiled_for
 from refmodel.llamacpp.profile import DEFAULT
 from refmodel.numerics import llamacpp
-from refmodel.numerics.llamacpp import ROUNDED, of_floats
+from refmodel.numerics.choices import ROUNDED, order, rounding
+from refmodel.numerics.llamacpp import linear, linear_of_expert, of_floats
 from refmodel.ops import ggml_product as ops
 from refmodel.ops.ggml_floats import FLOAT_PATHS, ORDERS, dot_f32, dot_sgemm
-from refmodel.ops.ggml_product import PATHS, QUANTIZERS, Step, plan
-from refmodel.quants import FLOATS, dequantize, integers, q8_0, q8_1, q8_k
+from refmodel.ops.ggml_paths import PATHS, QUANTIZERS, Step, plan
+from refmodel.quants import FLOATS, QUANTS, dequantize, integers, q8_0, q8_1, q8_k
 
 f32 = np.float32
 
@@ -38,7 +40,7 @@ KINDS = list(dict.fromkeys([Q.Q4_K, Q.Q8_0, Q.Q4_1, *PATHS]))  # one of each par
 def sizes_of(case):
     """The sizes of a case, what its tokens are rounded to, and in how many steps; test_packed_products.py has every path."""
     kind, O, T = case
-    return {("rows", O), ("tokens", T), PATHS[kind].partner, len(plan(kind, O, T, AVX2.repacked, True, False))}
+    return {("rows", O), ("tokens", T), PATHS[kind].partner, len(plan(kind, O, T, AVX2.repacked, True, False, ()))}
 
 
 @pytest.mark.parametrize(("kind", "O", "T"), share(itertools.product(KINDS, ROWS, COUNTS), sizes_of), ids=name_of)
@@ -52,7 +54,7 @@ def test_a_product_is_the_sum_of_its_steps(kind, O, T):
     whole = integers(kind, w.rows)
     parts = [
         getattr(ops, step.path)(whole, QUANTIZERS[PATHS[kind].partner](x[step.tokens]))
-        for step in plan(kind, O, T, AVX2.repacked, True, False)
+        for step in plan(kind, O, T, AVX2.repacked, True, False, ())
     ]
     same_bits(llamacpp(DEFAULT).linear(w, x), np.concatenate(parts))
 
@@ -79,8 +81,8 @@ def test_one_build_pads_rows_of_floats_for_sgemm():
 
 
 def test_the_plan():
-    every, off = slice(0, 9), {"repacked": (), "tiled": True, "panels": False}
-    default = {"repacked": AVX2.repacked, "tiled": True, "panels": False}
+    every, off = slice(0, 9), {"repacked": (), "tiled": True, "panels": False, "amx": ()}
+    default = {"repacked": AVX2.repacked, "tiled": True, "panels": False, "amx": ()}
     assert plan(Q.Q4_K, 8, 9, **default) == [
         Step(slice(0, 8), "pairs_of_q4_k"),
         Step(slice(8, 9), "sums_of_q4_k"),
@@ -89,10 +91,14 @@ def test_the_plan():
     assert plan(Q.Q4_K, 8, 4, **default) == [Step(slice(0, 4), "pairs_of_q4_k")]
     assert plan(Q.Q4_K, 12, 9, **default) == [Step(every, "super_blocks")] == plan(Q.Q4_K, 8, 9, **off)
     assert plan(Q.Q6_K, 8, 7, **default) == [Step(slice(0, 7), "lanes_of_q6_k")]
-    assert plan(Q.Q6_K, 8, 9, (), False, False) == [Step(every, "lanes_of_q6_k")]
+    assert plan(Q.Q6_K, 8, 9, (), False, False, ()) == [Step(every, "lanes_of_q6_k")]
     assert plan(Q.IQ4_NL, 12, 1, **default) == [Step(slice(0, 1), "alternating_lanes")]
     assert plan(Q.IQ4_NL, 12, 2, **default) == [Step(slice(0, 2), "eight_lanes")]
-    assert plan(Q.IQ4_XS, 8, 9, (), False, True) == [Step(every, "whole_super_blocks")]
+    assert plan(Q.IQ4_XS, 8, 9, (), False, True, ()) == [Step(every, "whole_super_blocks")]
+    amx = default | {"amx": SAPPHIRERAPIDS.amx}
+    assert plan(Q.Q4_K, 64, 9, **amx) == [Step(every, "whole_super_blocks_and_minima")]
+    assert plan(Q.Q4_K, 40, 3, **amx) == [Step(slice(0, 3), "sums_of_q4_k")]
+    assert plan(Q.Q5_0, 64, 9, **amx) == [Step(every, "eight_lanes")]
 
 
 @given(seed=seeds(), scale=st.sampled_from([1e-30, 0.1, 1.0, 100.0]))
@@ -144,13 +150,37 @@ def test_what_is_repacked_has_paths_for_it(which):
 @pytest.mark.parametrize(
     ("kind", "which", "sgemm"), share(itertools.product(FLOATS, INSTRUCTIONS.values(), (True, False)), orders_of), ids=name_of
 )
-@given(seed=seeds(), O=st.sampled_from([3, 4, 20]), T=st.integers(1, 3), I=st.sampled_from([20, 32, 48, 64, 100, 256]))
+@given(seed=seeds(), O=st.sampled_from([3, 4, 20, 32]), T=st.integers(1, 3), I=st.sampled_from([20, 32, 48, 64, 100, 256]))
 def test_a_product_with_floats_has_the_order_of_the_instructions(which, kind, sgemm, seed, O, T, I):
     w, x = Packed(kind, seed, O, I), tokens(seed, T, I)
     paths = FLOAT_PATHS[kind, which.floats]
-    order = paths.sgemm if sgemm and T > 1 and O % 4 == 0 and I % paths.whole == 0 else paths.alone
-    got = of_floats(compiled_for(JUDGE, which), w, x, sgemm)
-    same_bits(got, ORDERS[order](dequantize(kind, w.rows)[None], ROUNDED[kind](x)[:, None]))
+    alone = paths.sgemm if sgemm and T > 1 and O % 4 == 0 and I % paths.whole == 0 else paths.alone
+    how = "dot_amx" if sgemm and kind.name in which.amx and O == 32 and I % 16 == 0 else alone
+    assert order(DEFAULT, compiled_for(JUDGE, which), w, T, sgemm) == how
+    got = of_floats(how, w, x)
+    same_bits(got, ORDERS[how](dequantize(kind, w.rows)[None], rounding(kind, how)(x)[:, None]))
+
+
+def test_half_floats_in_amx_leave_activations_as_they_are():
+    w, x = Packed(Q.F16, 2, 32, 64), tokens(3, 2, 64)
+    w.name, amx = "blk.0.ffn_up.weight", llamacpp(DEFAULT, compiled_for(JUDGE, SAPPHIRERAPIDS))
+    rows = dequantize(Q.F16, w.rows)[None]
+    same_bits(amx.linear(w, x), dot_sgemm(rows, x[:, None], lanes=16))
+    without = llamacpp(replace(DEFAULT, repack=False), compiled_for(JUDGE, SAPPHIRERAPIDS))
+    same_bits(without.linear(w, x), dot_sgemm(rows, ROUNDED[Q.F16](x)[:, None], lanes=16))
+
+
+@pytest.mark.parametrize("kind", only([Q[name] for name in sorted(SAPPHIRERAPIDS.amx - {"F16"})], Q.Q4_1, Q.Q5_K), ids=name_of)
+@given(seed=seeds(), T=st.integers(1, 9), blocks=st.integers(1, 4))
+def test_amx_takes_what_has_rows_in_thirty_twos(kind, seed, T, blocks):
+    """All tokens by one path; experts, and matrices with other rows, go where they go without it."""
+    build, plain = compiled_for(JUDGE, SAPPHIRERAPIDS), compiled_for(JUDGE, INSTRUCTIONS["zen4"])
+    for O in (32, 24):
+        w, x = Packed(kind, seed, O, blocks), tokens(seed, T, blocks * QUANTS[kind].WEIGHTS)
+        path = getattr(ops, PATHS[kind].amx)
+        want = path(integers(kind, w.rows), QUANTIZERS[PATHS[kind].partner](x)) if O == 32 else linear(DEFAULT, plain, w, x)
+        same_bits(linear(DEFAULT, build, w, x), want)
+        same_bits(linear_of_expert(DEFAULT, build, w, x), linear_of_expert(DEFAULT, plain, w, x))
 
 
 @pytest.mark.parametrize("T", only([1, 3, 4, 9], 4))
@@ -178,10 +208,14 @@ def test_a_last_block_alone_is_fused_or_not(kind, seed, N):
 
 
 def test_a_build_says_which_instructions_it_uses():
-    say = lambda features: build_of({"commit": "0c1e570-dirty", "features": features})
-    assert say("AVX2") == JUDGE == build_of({"commit": "0c1e570"})
-    assert say("AVX2 AVX512").instructions == INSTRUCTIONS["skylakex"]
-    assert say("AVX2 AVX512 AVX512_BF16").instructions == INSTRUCTIONS["zen4"]
-    assert say("AVX2 AVX512 AVX512_BF16 AMX_INT8") is None
-    assert say("") is None
-    assert build_of({"commit": "1234567"}) is None
+    def say(features):
+        builds = builds_of({"commit": "0c1e570-dirty", "features": features})
+        return [build.instructions.name for build in builds if build.commit == JUDGE.commit]
+
+    assert builds_of({"commit": "0c1e570"}) == [JUDGE]
+    assert say("AVX2") == ["avx2"]
+    assert say("AVX2 AVX512") == ["skylakex"]
+    assert say("AVX2 AVX512 AVX512_BF16 AVX512_VNNI") == ["zen4", "zen4-fp16"]
+    assert say("AVX2 AVX512 AVX512_BF16 AMX_INT8") == ["sapphirerapids", "sapphirerapids-fp16", "zen4", "zen4-fp16"]
+    assert say("AVX") == say("") == []
+    assert builds_of({"commit": "1234567"}) == []

@@ -17,15 +17,15 @@ from refmodel.kernels.packed.rounded_tokens import rounded, token_blocks
 from refmodel.kernels.types.contract import TYPES
 from refmodel.machine import matrix_registers
 from refmodel.ops import ggml_product as ops
-from refmodel.ops.ggml_product import PATHS, QUANTIZERS
+from refmodel.ops.ggml_paths import PATHS, QUANTIZERS
 from refmodel.ops.ieee import fma
 from refmodel.quants import QUANTS, integers
 
 f32 = np.float32
 SUPER = [name for name in TYPES if QUANTS[Q[name]].WEIGHTS == 256]
-NUMBERS = [(kind.name, path) for kind, p in PATHS.items() for path in (p.gemv, p.gemm, "super_blocks") if path]
+NUMBERS = [(kind.name, path) for kind, p in PATHS.items() for path in (p.gemv, p.gemm, p.amx, "super_blocks") if path]
 LANES = [(kind.name, path) for kind, p in PATHS.items() for path in (p.vec_dot, p.sgemm) if path]
-NUMBERS += [("IQ4_XS", "whole_super_blocks")]
+NUMBERS = list(dict.fromkeys(NUMBERS))
 ONE_SUM = [case for case in NUMBERS if case[1] not in MINIMA_ALONE]
 CASES = [("rows_as_lanes", *case) for case in NUMBERS if case[1] not in GROUPS_AT_ONCE]
 CASES += [(way, *case) for way, cases in (("panels", NUMBERS), ("matrices", ONE_SUM), ("vec_dot", LANES)) for case in cases]

@@ -13,7 +13,16 @@ from near import same_bits
 from numba import njit
 from strategies import seeds
 
-from refmodel.kernels.language.arithmetic import fma, fold, halves_added, hsum, largest, neighbours_added, rounded_to_half
+from refmodel.kernels.language.arithmetic import (
+    fma,
+    fma_of_halves,
+    fold,
+    halves_added,
+    hsum,
+    largest,
+    neighbours_added,
+    rounded_to_half,
+)
 from refmodel.kernels.language.dots import FACTOR, dot2_i16, dot2_u8i8, dots_onto, no_sums, scaled
 from refmodel.kernels.language.memory import load, load_repeated, load_rows, store, store_past_caches, store_rows
 from refmodel.kernels.language.reshaping import (
@@ -30,6 +39,8 @@ from refmodel.kernels.language.reshaping import (
     wide,
 )
 from refmodel.kernels.language.vectors import Vec, u32
+from refmodel.ops import ieee
+from refmodel.ops.ieee import half
 
 u8x16, u8x32, u8x64, u8x128 = (Vec("u", 8, n) for n in (16, 32, 64, 128))
 i8x32, i8x64, i16x16, i16x32, i32x8, i32x16 = (Vec("i", b, n) for b, n in ((8, 32), (8, 64), (16, 16), (16, 32), (32, 8), (32, 16)))
@@ -282,6 +293,24 @@ def test_rounding_to_half_floats_is_numpys():
     _rounded(x, out)
     with np.errstate(over="ignore"):
         same_bits(out, x.astype(np.float16).astype(np.float32))
+
+
+@njit
+def _products_of_halves(a, b, c, out):
+    for i in range(0, 4 * a.size, 32):
+        store(out, i, fma_of_halves(load(f32x8, a, i), load(f32x8, b, i), load(f32x8, c, i)))
+
+
+@given(seed=seeds())
+def test_products_of_half_floats_are_rounded_once(seed):
+    """Also where the product is halfway between two half floats, and the sum differs from it by less than a float32 can show."""
+    r = np.random.default_rng(seed)
+    a, b, c = (half(r.standard_normal(400).astype(np.float32) * np.float32(2.0) ** r.integers(-12, 5, 400)) for _ in range(3))
+    a[:200], b[:200] = 1 + 2**-5, 1 + 2**-6
+    c[:100] *= np.float32(2.0**-20)
+    c, out = half(c), np.empty_like(a)
+    _products_of_halves(a, b, c, out)
+    same_bits(out, ieee.fma_of_halves(a, b, c))
 
 
 @njit

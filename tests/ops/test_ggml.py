@@ -269,14 +269,15 @@ def test_attention_without_flash(lanes, seed, T, past, D, half_cache, window):
     seed=seeds(),
     T=st.sampled_from([1, 3, 64, 70]),
     past=st.integers(0, 40),
-    D=st.sampled_from([8, 10, 64]),
+    D=st.sampled_from([8, 10, 64, 140]),
     fused=st.booleans(),
+    halves=st.booleans(),
     window=WINDOWS,
 )
-def test_flash_attention(lanes, seed, T, past, D, fused, window):
+def test_flash_attention(lanes, seed, T, past, D, fused, halves, window):
     args = heads(seed, T, T + past, 2, 1, D)
     for any_head in (True, False):
-        how = {"threads": 1, "fused_sum": fused, "tiles_any_head": any_head, "lanes": lanes}
+        how = {"threads": 1, "fused_sum": fused, "tiles_any_head": any_head, "halves": halves, "lanes": lanes}
         same_bits(attention_kernels.flash(*args, NONE, NONE, window, **how), attention_ops.flash(*args, NONE, NONE, window, **how))
 
 
@@ -284,12 +285,36 @@ def test_flash_attention(lanes, seed, T, past, D, fused, window):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_flash_attention_of_one_token_splits_its_keys_among_threads(threads, lanes):
     args = heads(1, 1, 700, 2, 1, 8)
-    how = {"threads": threads, "fused_sum": True, "tiles_any_head": True, "lanes": lanes}
+    how = {"threads": threads, "fused_sum": True, "tiles_any_head": True, "halves": False, "lanes": lanes}
     got = attention_kernels.flash(*args, NONE, NONE, 0, **how)
     same_bits(got, attention_ops.flash(*args, NONE, NONE, 0, **how))
     same_bits(attention_kernels.flash(*args, NONE, NONE, 350, **how), attention_ops.flash(*args, NONE, NONE, 350, **how))
     alone = attention_kernels.flash(*args, NONE, NONE, 0, **how | {"threads": 1})
     assert (threads == 1) == bool((got == alone).all())
+
+
+def test_half_floats_change_the_bits_of_whole_steps_only():
+    how = {"threads": 1, "fused_sum": True, "tiles_any_head": True, "lanes": 16}
+    for D, step in ((64, 0), (140, 128), (256, 256)):
+        args = heads(1, 2, 30, 2, 1, D)
+        half, single = (attention_ops.flash(*args, NONE, NONE, 0, halves=halves, **how) for halves in (True, False))
+        same_bits(half[..., step:], single[..., step:])
+        assert (half[..., :step] != single[..., :step]).any() == (step > 0)
+
+
+@given(seed=seeds())
+def test_a_product_of_half_floats_is_rounded_once(seed):
+    """The nearest half float, by exact fractions; of two the even one."""
+    r = np.random.default_rng(seed)
+    a, b, c = (ieee_ops.half(r.standard_normal(1000).astype(f32) * f32(2.0) ** r.integers(-12, 5, 1000)) for _ in range(3))
+    exact = [Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z)) for x, y, z in zip(a, b, c, strict=True)]
+    got = ieee_ops.fma_of_halves(a, b, c)
+    for x, want in zip(got, exact, strict=True):
+        error = abs(Fraction(float(x)) - want)
+        for next_one in np.nextafter(np.float16(x), np.float16([-np.inf, np.inf])):
+            assert error < (other := abs(Fraction(float(next_one)) - want)) or (
+                error == other and not np.float16(x).view(np.int16) & 1
+            )
 
 
 def test_the_scale_of_attention_is_rounded_twice():

@@ -16,7 +16,7 @@ from ...compare.verdict import stem
 from ...forward.numerics import Numerics
 from ...model.route import Route
 from ...numerics import LLAMACPP, REFERENCE
-from ...ops.ggml_product import PATHS
+from ...ops.ggml_paths import PATHS
 from ..fault import Engine
 from .running import Reach, Round, Seen, as_computed, run
 
