@@ -9,7 +9,7 @@ PAGE = ROOT / "docs" / "reading.md"
 BEGIN, END = "<!-- table: made by docs/sources.py -->", "<!-- end of the table -->"
 NAME = re.compile(
     r"(?<![\w.])((?:ggml_(?!product|attention)|build_|llm_tokenizer_|load_|dequantize_row_|quantize_row_|create_tensor_)\w+"
-    r"|tinyBLAS_\w+|GGML_\w+|llama_\w+::[\w:]+|tiled_run_microtile|forward_mul_mat\w*|op_\w+|byte_to_token)"
+    r"|tinyBLAS_\w+|tinygemm_\w+|GGML_\w+|llama_\w+::[\w:]+|tiled_run_microtile|forward_mul_mat\w*|op_\w+|byte_to_token)"
 )
 
 

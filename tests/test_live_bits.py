@@ -33,6 +33,7 @@ from refmodel.surgery.live import live
 pytestmark = pytest.mark.live
 
 KINDS = [*FLOATS, *PATHS]
+ADDED_TO = (Q.Q8_0, Q.Q4_0, Q.Q4_1)
 MORE = [path for path in os.environ.get("REFMODEL_LLAMA_LIBS", "").split(os.pathsep) if path]
 
 
@@ -100,7 +101,8 @@ def models(draw, arch):
         width = {"down_exps": shape.get("Fx"), "down_shexp": shape.get("Fs"), "ffn_down": shape["F"]}
         width |= {"attn_output": shape["H"] * shape["D"], "ssm_out": tiny.Shape.Hv * shape.get("S", 1)}
         inputs = next((n for part, n in width.items() if part in name), shape["E"])
-        fitting = [kind for kind in KINDS if inputs % GGML_QUANT_SIZES[kind][0] == 0]
+        # of rows of one block and 32 tokens AMX's kernels add the products to what was in memory: a fault of llama.cpp's own
+        fitting = [kind for kind in KINDS if inputs % GGML_QUANT_SIZES[kind][0] == 0 and (inputs != 32 or kind not in ADDED_TO)]
         chosen[name] = fitting[rows.integers(len(fitting))]
         return chosen[name]
 

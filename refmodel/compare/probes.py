@@ -142,9 +142,10 @@ def nearest(probes: Iterator[Probe], builds: Sequence[Build], seen: Callable[[st
 
 
 def candidates(features: str) -> list[Build]:
-    """The known builds that may be one that reports these features; all if they are those of no processor that is known."""
+    """The known builds that may be one that reports these features: compiled for the processors with the most like them."""
     reported = frozenset(features.split()) & FEATURES
-    cpus = [cpu for cpu in INSTRUCTIONS.values() if cpu.features == reported] or list(INSTRUCTIONS.values())
+    least = min(len(cpu.features ^ reported) for cpu in INSTRUCTIONS.values())
+    cpus = [cpu for cpu in INSTRUCTIONS.values() if len(cpu.features ^ reported) == least]
     return [compiled_for(build, cpu) for build in BUILDS.values() for cpu in cpus]
 
 

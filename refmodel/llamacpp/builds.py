@@ -94,13 +94,15 @@ BUILDS = {
 }
 
 
-# what the compiler made otherwise of the same source for registers of so many lanes
-COMPILED: Mapping[tuple[str, int], Mapping[str, Any]] = {(JUDGE.commit, 16): {"fuses_block": False}}
+# what the compiler made otherwise of the same source for some processors
+COMPILED: Mapping[tuple[str, str], Mapping[str, Any]] = {
+    (JUDGE.commit, which.name): {"fuses_block": False} for which in (SKYLAKEX, ZEN4)
+}
 
 
 def compiled_for(build: Build, instructions: Instructions) -> Build:
     """The same build with kernels that were compiled for other processors."""
-    return replace(build, instructions=instructions, **COMPILED.get((build.commit, instructions.lanes), {}))
+    return replace(build, instructions=instructions, **COMPILED.get((build.commit, instructions.name), {}))
 
 
 def builds_of(reported: Mapping[str, str]) -> list[Build]:

@@ -37,7 +37,8 @@ def steps(profile: Profile, build: Build, w: Matrix, T: int) -> list[Step]:
 
     Source: ggml_compute_forward_mul_mat.
     """
-    return as_compiled(build, plan(*sizes(w, T), *paths_of(profile, build)))
+    repacked, tiled, panels, amx = paths_of(profile, build)
+    return as_compiled(build, plan(*sizes(w, T), repacked, tiled, panels, amx))
 
 
 def steps_of_expert(profile: Profile, build: Build, w: Matrix, T: int) -> list[Step]:

@@ -86,8 +86,8 @@ def linear_of_rounded(profile: Profile, build: Build, alone: bool, w: Matrix, x:
     """
     small = x.astype(np.float32)
     if w.type in FLOATS:
-        rounded = rounding(w.type, order(profile, build, w, len(x), alone))
-        return plain_linear(w, x if rounded is as_it_is else rounded(small).astype(x.dtype))
+        to_their_type = rounding(w.type, order(profile, build, w, len(x), alone))
+        return plain_linear(w, x if to_their_type is as_it_is else to_their_type(small).astype(x.dtype))
     if w.type not in PATHS:
         return plain_linear(w, x)
     partner = PATHS[w.type].partner

@@ -102,7 +102,7 @@ def flash(
     """
     (T, H, D), (S, G, _) = q.shape, k.shape
     k, v, out = half(k), half(v), np.empty_like(q)
-    cells = -(-S // PAGE) * PAGE
+    cells, row = -(-S // PAGE) * PAGE, partial(one_row, scale=scale, fused_sum=fused_sum, halves=halves, lanes=lanes)
     step = -(-cells // threads) if T == 1 and cells >= SPLIT else cells
     for h in range(H):
         keys, values = k[:, h // (H // G)], v[:, h // (H // G)]
@@ -113,15 +113,7 @@ def flash(
             seen = S - T + t + 1
             first = first_seen(seen, window)
             parts = [
-                one_row(
-                    q[t, h],
-                    keys[max(i, first) : min(i + step, seen)],
-                    values[max(i, first) : min(i + step, seen)],
-                    scale,
-                    fused_sum,
-                    halves,
-                    lanes,
-                )
+                row(q[t, h], keys[max(i, first) : min(i + step, seen)], values[max(i, first) : min(i + step, seen)])
                 for i in range(first // step * step, seen, step)
             ]
             out[t, h] = merged(parts) if len(parts) > 1 else parts[0][2] * (f32(1) / parts[0][1])
@@ -143,10 +135,10 @@ def one_row(q: F32, k: F32, v: F32, scale: float, fused_sum: bool, halves: bool,
         s = dot_f16(key, q, lanes) * f32(scale)
         if s > top:
             fade, weight = exp(top - s), f32(1)
-            top, acc = s, half(acc * np.where(np.arange(acc.size) < n, half(fade), fade))
+            top, acc = s, half(acc * np.where(np.arange(acc.size) < n, half(np.asarray(fade)), fade))
         else:
             fade, weight = f32(1), exp(s - top)
-        acc = np.append(fma_of_halves(value[:n], half(weight), acc[:n]), half(fma(value[n:], weight, acc[n:])))
+        acc = np.append(fma_of_halves(value[:n], half(np.asarray(weight)), acc[:n]), half(fma(value[n:], weight, acc[n:])))
         total = fma(total, fade, weight) if fused_sum else total * fade + weight
     return top, total, acc
 

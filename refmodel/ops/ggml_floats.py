@@ -2,7 +2,7 @@
 
 A float is cut from the front of x and y [..., n] -> [...]; what is in a tail is added one by one. `lanes` are the floats of a
 register: 8 of AVX2, 16 of AVX-512. With 16 bfloats are multiplied in two ways, by the instruction for them or without it.
-Source: llama.cpp 0c1e57098, ggml/src/ggml-cpu: vec.cpp, simd-mappings.h, llamafile/sgemm.cpp.
+Source: llama.cpp 0c1e57098, ggml/src/ggml-cpu: vec.cpp, simd-mappings.h, llamafile/sgemm.cpp, amx/mmq.cpp.
 """
 
 from collections.abc import Callable, Mapping

@@ -16,13 +16,15 @@ from test_kernels_linear import Packed
 
 import refmodel
 from refmodel.arch import ARCHITECTURES
-from refmodel.llamacpp.builds import BUILDS, INSTRUCTIONS, compiled_for
+from refmodel.llamacpp.builds import AVX2, BUILDS, INSTRUCTIONS, JUDGE, SAPPHIRERAPIDS, compiled_for
 from refmodel.llamacpp.profile import DEFAULT, PROFILES
 from refmodel.numerics import llamacpp, llamacpp_by_ops
 from refmodel.ops.ggml_paths import PATHS
 from refmodel.quants import FLOATS
 
-EVERY = [compiled_for(build, cpu) for build in BUILDS.values() for cpu in INSTRUCTIONS.values()]
+# the judge's build for all processors; of the other two what differs most
+EVERY = [compiled_for(JUDGE, cpu) for cpu in INSTRUCTIONS.values()]
+EVERY += [compiled_for(build, cpu) for build in BUILDS.values() if build != JUDGE for cpu in (AVX2, SAPPHIRERAPIDS)]
 CALLS = [list(range(3, 12)), [11], [12]]
 
 
@@ -79,7 +81,7 @@ class Experts:
 def test_every_type_for_every_build(kind):
     width = 512 if kind in PATHS and PATHS[kind].partner == "q8_k" else 96
     weights = 1 if kind in FLOATS else 256 if width == 512 else 32
-    w, experts = Packed(kind, 5, 16, width // weights), Experts(kind, 16, width // weights)
+    w, experts = Packed(kind, 5, 32, width // weights), Experts(kind, 32, width // weights)
     x = activations(np.random.default_rng(6), 9, w.shape[1])
     ids = np.array([[0]] * 8 + [[1]], np.int64)
     for build in EVERY:
