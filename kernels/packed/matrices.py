@@ -15,7 +15,7 @@ from ..language.row_layout import SIXTEEN_ROWS as LAYOUT
 from ..language.row_layout import Block, count_of, factors, in_pairs
 from ..language.vectors import DOT4, Vec, f32, i8, i16, u8
 from ..types.contract import TYPES, packed
-from .accumulate import ADDED
+from .accumulate import ADDED, FLOAT_SUMS
 
 SIDE = count_of(LAYOUT)  # rows, and tokens, of a register
 ROWS, TOKENS, STREAMS_UP_TO = 2 * SIDE, 2 * SIDE, 0
@@ -137,7 +137,7 @@ def accumulating(kind, path):
     Its parameters are (tokens, n, t, i, scratch, sums, at, result, place): block n of the tokens from t on, the bytes of scratch
     where their sums and the panel are, and the byte of result.
     """
-    of, added = packed(kind), ADDED[path]
+    of, added, float_sums = packed(kind), ADDED[path], path in FLOAT_SUMS
     minima, planes, pairs = of.minima, 2 if of.groups > 1 else 1, (of.groups + 1) // 2
     few = TOKENS * bytes_at_once(kind) // of.weights
 
@@ -155,7 +155,8 @@ def accumulating(kind, path):
                 pair = load_repeated(pairs, SIDE, sums_of_q, 4 * pairs * (first + k))
                 below = fold(dot2_i16(minimum, bitcast(i16, pair)), SIDE)
             total, factor = load(f32s, result, place + 4 * ROWS * k), repeat(load(f32, d, 4 * (first + k)), SIDE)
-            total, _ = added(convert(f32, dot), convert(f32, below), high, low, factor, total, splat(f32s, 0))
+            lower = repeat(load(f32, tokens[3], 4 * (first + k)), SIDE) if float_sums else convert(f32, below)
+            total, _ = added(convert(f32, dot), lower, high, low, factor, total, splat(f32s, 0))
             store(result, place + 4 * ROWS * k, total)
 
     return accumulate

@@ -30,7 +30,8 @@ from .other_side import ALL, from_trace
 # Together these have every operation that decides bits: both ways to pair for RoPE, attention over all and over a window, GELU,
 # soft caps, the delta rule, its convolution, experts.
 ARCHITECTURES = ("llama", "qwen35", "qwen3moe", "gemma3")
-CALLS = [list(range(1, 10)), [11], list(range(20, 85))]  # a few tokens, one, many: they are multiplied in different ways
+FEW = [list(range(1, 10)), [11]]  # tokens of a call: they are multiplied in different ways
+MANY = list(range(20, 85))  # flash attention computes so many in tiles; nothing else takes another way for them
 
 
 @dataclass(frozen=True)
@@ -166,12 +167,13 @@ def recorded(library: Library, folder: Path, architecture: str, seen: Callable[[
     for profile in PROFILES.values():
         seen(f"{architecture} in llama.cpp, {profile.name}")
         traces.append(folder / f"{architecture}-{profile.name}.safetensors")
+        calls = FEW + [MANY] * (profile.flash_attn != "off")
         try:
-            record(model, CALLS, profile, traces[-1], library, {"route": "identity"})
+            record(model, calls, profile, traces[-1], library, {"route": "identity"})
         except OracleError as error:  # one that crashes may not where it leaves weights as they are
             if "was ended by" not in str(error):
                 raise
-            record(model, CALLS, replace(profile, repack=False), traces[-1], library, {"route": "identity"})
+            record(model, calls, replace(profile, repack=False), traces[-1], library, {"route": "identity"})
     return Probe(model, traces)
 
 
@@ -212,6 +214,6 @@ def unlike(path: Path, run: Path, build: Build, seen: Callable[[str], None]) -> 
     model, other = load(path), from_trace(Trace(run))
     assert other.arithmetic.emulates
     policy = llamacpp_by_ops(other.arithmetic.emulates.profile, build)
-    rows = diff(model, CALLS, other.taps, model.route(), policy, "node", seen).rows
+    rows = diff(model, other.calls, other.taps, model.route(), policy, "node", seen).rows
     judged = other.judged(rows).values()
     return [(other.operations.get(row.name, row.name), row.nmse) for row in judged if row.differ and not row.problem]

@@ -20,7 +20,8 @@ ONE_NUMBER = {
     "pairs_of_q4_k": ("panels", "panels"),
     "halves_of_q2_k": ("panels", "panels"),
 }
-ONE_SUM = {"super_blocks", "whole_blocks", "whole_super_blocks"}  # paths that matrix registers can take
+# paths that matrix registers can take
+ONE_SUM = {"super_blocks", "whole_blocks", "whole_super_blocks", "whole_blocks_and_minima", "whole_super_blocks_and_minima"}
 
 
 @cache

@@ -23,7 +23,9 @@ def fma(a: Number, b: Number, c: Number) -> F32:
     total = np.asarray(product + np.asarray(c, f32))
     out = np.asarray(total.astype(f32))
     bits = total.view(np.int64)
-    halfway = (bits & 0x1FFFFFFF == 0x10000000) | ((np.abs(out) <= SMALLEST) & (bits != 0))  # subnormals have fewer bits
+    halfway, size = bits & 0x1FFFFFFF == 0x10000000, np.abs(out)
+    if not size.min(initial=np.inf) > SMALLEST:  # subnormals have fewer bits; a minimum may be no number
+        halfway |= (size <= SMALLEST) & (bits != 0)
     if halfway.any():
         addends = (np.broadcast_to(x, total.shape)[halfway] for x in (product, np.asarray(c, np.float64)))
         out[halfway] = to_odd(*addends).astype(f32)
