@@ -10,6 +10,7 @@ from refmodel.cli import app
 from refmodel.errors import FileError, MemoryLimitError, RefmodelError, TokenError
 from refmodel.gguf.metadata import Metadata
 from refmodel.gguf.writer import field, write
+from refmodel.numerics import REFERENCE
 from refmodel.text.chat import Conversation, Dialogue, TemplateLimits, ThinkingBudget, render
 from refmodel.text.generate import generate
 from refmodel.text.templates import CHATML as OURS
@@ -171,6 +172,48 @@ def test_kwargs_are_a_json_object_that_the_template_sees(model):
 def test_a_message_that_does_not_reach_the_prompt_is_noticed(model, template, message, lost):
     talk = Conversation(model.tokenizer, template)
     assert talk.leaves_out(talk.ask(message)) is lost
+
+
+TYPED = {  # as templates of models with an image part are written: the content is a list
+    "any": "{% for m in messages %}<{{ m.role }}>{% for c in m.content %}{{ c.text }}{% endfor %}{% endfor %}",
+    "by type": "{% for m in messages %}{% for c in m['content'] %}{% if c['type'] == 'text' %}{{ c['text'] }}{% endif %}"
+    "{% endfor %}{% endfor %}",
+    "the first": "{% for m in messages %}{{ m['content'][0]['text'] }}{% endfor %}",
+    "it fails for texts": "{% for m in messages %}{{ m.content[0]['text'] | trim }}{{ m.content[0].text.strip() }}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("name", TYPED)
+def test_a_template_that_wants_a_list_gets_one(model, name):
+    talk = Conversation(model.tokenizer, TYPED[name])
+    prompt = talk.ask("how are you?")
+    assert "how are you?" in prompt
+    assert not talk.leaves_out(prompt)
+    talk.answered("well")
+    prompt = talk.ask("and now?")
+    assert prompt.index("how are you?") < prompt.index("well") < prompt.index("and now?")
+
+
+def test_a_template_that_takes_both_gets_a_text(model):
+    both = (
+        "{% for m in messages %}{% if m.content is string %}text {{ m.content }}{% else %}list {{ m.content[0].text }}{% endif %}"
+    )
+    assert Conversation(model.tokenizer, both + "{% endfor %}").ask("hi there") == "text hi there"
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{% if messages[0].role == 'human' %}{{ messages }}{% endif %}", "makes an empty prompt of your message; name another"),
+        ("{{ raise_exception('System first') }}", "says: System first"),
+        ("{{ messages[0].content.text.upper() }}", "fails"),
+    ],
+)
+def test_a_template_of_which_nothing_comes_ends_in_one_line(model, template, words):
+    assert not model.tokenizer.add_bos
+    talk = Dialogue(model, None, REFERENCE, Conversation(model.tokenizer, template))
+    with pytest.raises(ChatError, match=words):
+        talk.turn("hello")
 
 
 def test_there_is_one_begin_token(model):

@@ -18,6 +18,7 @@ def facts(model: Model) -> Facts:
     embedding_scale     factor of the embedded tokens
     query_scale         factor of the scores, (query_scale_of)^-0.5
     query_scale_of      the number that it comes from: the size of a head, or n_embd / heads
+    query_growth        `by`, `context`: a query grows by · ln(1 + p // context) of itself at position p; None where none grows
     logit_softcap       c in c * tanh(logits / c); None for no cap
     window              tokens that a query of a sliding block sees, itself among them; None where no block slides
     renormalized        what is divided by its own size or sum besides the residual stream
@@ -31,6 +32,7 @@ def facts(model: Model) -> Facts:
         "embedding_scale": math.sqrt(hp.n_embd) if model.arch.FACTS.embedding_scaled else 1.0,
         "query_scale": of**-0.5,
         "query_scale_of": of,
+        "query_growth": {"by": hp.temperature, "context": hp.n_trained} if hp.temperature else None,
         "logit_softcap": hp.softcap or None,
         "window": hp.window or None,
         "renormalized": list(renormalized(model)),
@@ -49,6 +51,7 @@ def rotation(model: Model, rope: Rope) -> Facts:
                        without yarn, and where a folder has numbers of its own, which are a remark
     kept, ramp         pairs that yarn leaves as they are, and pairs of which it divides a part: each None, or the last one's number
     magnitude          factor of what is rotated
+    still              how many of the pairs text does not turn, by rope.dimension_sections
     divisors           the least and the largest number by which the angle of a pair is divided; None if there are none
     divisors_in        where they are: rope_freqs.weight, or a folder's rope_type llama3; None if there are none
     """
@@ -73,6 +76,7 @@ def rotation(model: Model, rope: Rope) -> Facts:
         "kept": kept[-1] if yarn and kept else None,
         "ramp": some[-1] if yarn and some else None,
         "magnitude": rope.magnitude,
+        "still": rope.factors.count(math.inf),
         "divisors": [min(turned), max(turned)] if divided else None,
         "divisors_in": divided or None,
     }
@@ -102,11 +106,13 @@ def words(model: Model) -> dict[str, str]:
     by_count = (
         f", n_embd / heads: llama.cpp takes {model.n_layer} blocks for the 27B" if hp.query_dim not in (0, hp.head_dim) else ""
     )
+    grows = found["query_growth"]
+    growth = f"; at position p each grows by {grows['by']:g} · ln(1 + p // {grows['context']}) of itself" if grows else ""
     rows = {
         "RoPE": turned(found["rope"], hp.head_dim),
         "RoPE, sliding": turned(found["rope_sliding"], hp.head_dim) if hp.rope_sliding else "",
         "embedding": f"times √{hp.n_embd} = {found['embedding_scale']:.6g}" if model.arch.FACTS.embedding_scaled else "",
-        "queries": f"times {of}^-0.5 = {scale:.6g}{by_count}",
+        "queries": f"times {of}^-0.5 = {scale:.6g}{by_count}{growth}",
         "experts": f"{hp.n_used} of {hp.n_expert} for each token" if hp.n_expert else "",
         "renormalized": "; ".join(found["renormalized"]),
         "logits": f"{hp.softcap:g} · tanh(x / {hp.softcap:g})" if hp.softcap else "",
@@ -135,5 +141,7 @@ def scaled(r: Facts) -> Iterator[str]:
     if r["divisors"]:
         least, most = r["divisors"]
         yield f"; {r['divisors_in']} divides the angle of each pair, by {least:g} to {most:g}"
+    if r["still"]:
+        yield f"; text does not turn {r['still']} of the pairs, which rope.dimension_sections leaves to another axis"
     if r["magnitude"] != 1:
         yield f"; what is rotated is multiplied by {r['magnitude']:.6g}"

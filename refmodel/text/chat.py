@@ -26,6 +26,7 @@ from .templates import ChatError
 
 OTHER = "name another with --chat-template"
 OPEN, CLOSE = "<think>", "</think>"
+WRITTEN_OUT = ("{'type': 'text'", '{"type": "text"')  # a list that a template wrote as it is
 PROBE = "a message that no template knows, 5f0c9e"
 SWITCH = re.compile(r"\s*(?<!\S)/(no_)?think(?!\S)")
 
@@ -76,6 +77,7 @@ class Conversation:
     system     the system prompt; empty: none
     thinking   True or False is passed to the template as enable_thinking; None leaves it to the template
     kwargs     further values that the template may use
+    typed      whether a message's content is a list with one text, as templates of models with an image part may want it
     """
 
     tokenizer: Tokenizer
@@ -84,6 +86,7 @@ class Conversation:
     thinking: bool | None = None
     messages: list[dict[str, str]] = field(default_factory=list)
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    typed: bool = False
 
     def ask(self, text: str) -> str:
         """Add the user's message. Returns the whole conversation as the model reads it, up to its answer. ChatError as in `render`.
@@ -98,12 +101,39 @@ class Conversation:
             if "enable_thinking" in self.template:
                 text = SWITCH.sub("", text).strip()
         self.messages.append({"role": "user", "content": text})
-        return self.rendered(self.messages)
+        return self.rendered(self.messages) if self.typed else self.as_text_or_typed()
+
+    def as_text_or_typed(self) -> str:
+        """What the template makes of the messages: of texts, or of lists with one text, if only then the last message is in it.
+
+        ChatError as in `render`. Source: common_chat_template of llama.cpp, which also tells the two kinds of templates by trying.
+        """
+        try:
+            plain, failed = self.rendered(self.messages), None
+        except ChatError as error:
+            plain, failed = "", error
+        if failed or self.lacks(plain):
+            self.typed = True
+            try:
+                typed = self.rendered(self.messages)
+                if not (self.lacks(typed) or any(word in typed for word in WRITTEN_OUT)):
+                    return typed
+            except ChatError:
+                pass  # it wants texts, and what it made of them is said
+            self.typed = False
+        if failed:
+            raise failed
+        return plain
+
+    def lacks(self, prompt: str) -> bool:
+        """Whether the last message is not in a prompt. White space does not count."""
+        return "".join(self.messages[-1]["content"].split()) not in "".join(prompt.split())
 
     def rendered(self, messages: list[dict[str, str]]) -> str:
         """What the template makes of these messages, up to the answer. ChatError as in `render`."""
         chosen = {} if self.thinking is None else {"enable_thinking": self.thinking}
-        values = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": True}
+        said = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages] if self.typed else messages
+        values = {"messages": said, "tools": None, "documents": None, "add_generation_prompt": True}
         return render(self.template, values | special_texts(self.tokenizer) | dict(self.kwargs) | chosen)
 
     def leaves_out(self, prompt: str) -> bool:
@@ -113,7 +143,7 @@ class Conversation:
         message in its place.
         """
         message, earlier = self.messages[-1]["content"], [said["content"] for said in self.messages[:-1]]
-        if "".join(message.split()) not in "".join(prompt.split()):
+        if self.lacks(prompt):
             return True
         if len(message) > len(PROBE) and not any(message in said for said in earlier):
             return False
@@ -174,6 +204,8 @@ class Dialogue:
         lost = self.conversation.leaves_out(prompt)
         budget = None if self.budget is None else ThinkingBudget(self.model.tokenizer, self.budget, prompt)
         ids += budget.first() if budget else ()
+        if not ids:
+            raise ChatError(f"the chat template makes an empty prompt of your message; {OTHER}")
         count = room(self.ctx, len(ids), self.count)
         if self.session is None or len(self.fed) >= len(ids) or self.fed != ids[: len(self.fed)]:
             self.session, self.fed = self.model.session(self.route, self.numerics), []

@@ -42,7 +42,7 @@ def generate(
 ) -> Iterator[int]:
     """Feed the prompt, then yield up to `count` tokens, each fed back; the caller stops at an end-of-generation token.
 
-    prompt  token ids
+    prompt  token ids; TokenError for none
     how     how the next token is chosen
     steer   gets each token; may return tokens to write next in the model's place
     past    the tokens that the session was fed before, for penalties
@@ -50,6 +50,8 @@ def generate(
     The same session, prompt and settings give the same tokens: one number per token is drawn from PCG64(seed). The last token
     is not fed. A draft head's guesses are fed along with the token before them; what follows is what follows without them.
     """
+    if not prompt:
+        raise TokenError("expected at least one token id, found none; give a text or ids")
     chooser, due, k = Chooser(how, [*past, *prompt]), deque[int](), how.deciding(session.n_vocab)
     *parts, last = (prompt[start : start + UBATCH] for start in range(0, len(prompt), UBATCH))
     for part in parts:
