@@ -148,3 +148,19 @@ def test_info_prints_the_facts_and_has_them_in_json(tmp_path):
     assert found["kinds_from"] == "by gemma3.attention.sliding_window_pattern = 3"
     assert "62 blocks" in found["not_in_a_copy"][0]
     assert set(found) >= {"rope", "rope_sliding", "embedding_scale", "query_scale", "logit_softcap", "window", "renormalized"}
+
+
+def test_queries_that_grow(tmp_path):
+    model = built(tmp_path, "mistral3", temperature=0.25)
+    said = "times 10^-0.5 = 0.316228; at position p each grows by 0.25 · ln(1 + p // 4) of itself"
+    assert words(model)["queries"] == said
+    assert facts(model)["query_growth"] == {"by": 0.25, "context": 4}
+    assert facts(built(tmp_path, "mistral3", temperature=0.0, scaling={}))["query_growth"] is None
+
+
+def test_pairs_that_text_does_not_turn(tmp_path):
+    model = built(tmp_path, "qwen35", sections=(1, 3, 1))
+    still = facts(model)["rope"]["still"]
+    assert still == sum(math.isinf(factor) for factor in model.hp.rope.factors) > 0
+    assert f"text does not turn {still} of the pairs" in words(model)["RoPE"]
+    assert facts(built(tmp_path, "qwen35"))["rope"]["still"] == 0
