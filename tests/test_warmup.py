@@ -79,9 +79,9 @@ def test_the_work_is_cut_by_type_and_tokens(monkeypatch):
     assert [one.title for one in works if "Q4_K" in one.title] == ["Q4_K, 71 tokens", "Q4_K, 1 token"]
     assert len({warmup.mark(one) for one in works}) == len(works)
     assert {name for one in works for name in one.matrices} <= set(model.weights)
-    assert warmup.lengths([1, 3, 12, 300]) == [71, 7, 1]
+    assert warmup.lengths([1, 3, 6, 12, 300]) == [71, 7, 3, 1]
     monkeypatch.setattr(packed, "matrices", lambda: True)  # then enough tokens for them have kernels of their own
-    assert warmup.lengths([1, 3, 12, 300]) == [71, 23, 7, 1]
+    assert warmup.lengths([1, 3, 6, 12, 300]) == [71, 23, 7, 3, 1]
     assert packed.way("super_blocks", 64, 23) != packed.way("super_blocks", 64, 71)
 
 

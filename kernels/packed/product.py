@@ -22,13 +22,20 @@ from numba import get_num_threads, njit, types
 
 from ..language.compile_time import address, entry, inline, made, maker, within
 from ..language.threads import NUMBER, all_threads, share
-from . import matrices, panels, rows_as_lanes, vec_dot
+from . import matrices, pairs_as_lanes, pairs_of_vec_dot, panels, rows_as_lanes, vec_dot
 from .rounded_tokens import SIZES, TOKENS, room, round_tokens, sizes, token_blocks
 
 CHUNK = 512  # rows that a thread takes at once, at most
 LEAST = 32  # rows of a chunk, or a multiple: at least those of a way
 AT_ONCE = 16  # tokens that a thread rounds at once: what several of them write lies in the same cache lines
-WAYS = {"rows_as_lanes": rows_as_lanes, "panels": panels, "matrices": matrices, "vec_dot": vec_dot}
+WAYS = {
+    "rows_as_lanes": rows_as_lanes,
+    "pairs_as_lanes": pairs_as_lanes,
+    "panels": panels,
+    "matrices": matrices,
+    "vec_dot": vec_dot,
+    "pairs_of_vec_dot": pairs_of_vec_dot,
+}
 SCRATCH = max(way.SCRATCH for way in WAYS.values())
 
 

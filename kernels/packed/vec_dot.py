@@ -1,22 +1,25 @@
 """A way in the order of llama.cpp's vec_dot functions: eight running numbers along each row, for four rows at once.
 
-Twins: the functions of ops.ggml_product of the names of the paths.
+Twins: the functions of ops.ggml_product of the names of the paths. The drivers are for `count` tokens at a time, one or two.
+Here for types of 256 weights a block: lanes [4 rows][count][8]; headers are read for four rows at once, codes row by row.
 """
 
 import numpy as np
 
 from ..language.arithmetic import fma, fold, hsums
 from ..language.compile_time import inline, maker, within
-from ..language.dots import dot2_i8, dot2_i16, dot2_u8i8, dots_onto, no_sums
+from ..language.dots import dot2_i16, dot2_u8i8
 from ..language.memory import fetch, load, load_repeated, store
-from ..language.reshaping import bitcast, concat, convert, repeat, splat, tile
+from ..language.reshaping import bitcast, concat, convert, moves, repeat, repeat_every, splat, tile, wide
 from ..language.row_layout import FOUR_ROWS, ROW, Block
-from ..language.vectors import DOT4, Vec, f32, i16
+from ..language.vectors import Vec, f32, i16
 from ..types.contract import packed
+from .rows_as_lanes import for_each
+from .vec_dot_of_32 import DRIVERS, pairs_of
 
 ROWS, STREAMS_UP_TO, SCRATCH, TOKENS = 4, 7, 256, 1
-u8x32, i8x32, i16x64 = Vec("u", 8, 32), Vec("i", 8, 32), Vec("i", 16, 64)
-f32x4, f32x32 = Vec("f", 32, 4), Vec("f", 32, 32)
+f32x32 = Vec("f", 32, 32)
+by_token = moves(lambda v, count: v.reshape(4, count).T)  # a number of each row and token
 
 
 def tokens_at_once(kind):
@@ -24,152 +27,13 @@ def tokens_at_once(kind):
     return 1
 
 
-@maker
-def pairs_of(kind):
-    """The function (code, q) for the sums of two neighbouring products, i16 lanes: (codes minus offset) times the i8 lanes q."""
-    of = packed(kind)
-    numbers, offset = of.numbers, of.offset
-
-    @inline
-    def pairs(code, q):
-        return dot2_u8i8(code, q)
-
-    @inline
-    def pairs_of_signed(code, q):
-        return dot2_i8(numbers(code), q)
-
-    @inline
-    def pairs_minus_offset(code, q):  # of four rows the same, so it is computed once
-        return dot2_u8i8(code, q) - dot2_u8i8(splat(code, offset), q)
-
-    return pairs_of_signed if of.signed else pairs_minus_offset if offset else pairs
-
-
-@maker
-def fours_of(kind):
-    """The function (code, q) for the sums of four neighbouring products, i32 lanes.
-
-    (codes minus offset) [4 rows][32] times the i8 lanes q [32].
-    """
-    offset, pairs = packed(kind).offset, pairs_of(kind)
-
-    @inline
-    def exactly(code, q):
-        below = dots_onto(no_sums(8), splat(u8x32, offset), q, 1) * -1
-        return dots_onto(tile(below, 4), code, tile(q, 4), 1)
-
-    @inline
-    def from_pairs(code, q):
-        return dot2_i16(pairs(code, tile(q, 4)), splat(i16x64, 1))
-
-    return exactly if DOT4 else from_pairs
-
-
-# ---- types of 32 weights a block: lanes [4 rows][8]
-
-
-@maker
-def of_small_block(kind):
-    """Two functions of block n of all tokens' blocks and of four rows' block.
-
-    dots(block, q, n)                  the sums of four neighbours' products
-    further(block, q, d, t, n, total)  the running numbers of token t after one more block
-    """
-    of, fours = packed(kind), fours_of(kind)
-    codes, read_d = of.codes, of.read_d
-
-    @inline
-    def dots(block, q, n):
-        return fours(codes(block, 0), load(i8x32, q, 32 * n))
-
-    @inline
-    def further(block, q, d, t, n, total):
-        return fma(repeat(read_d(block) * d[n, t], 8), convert(f32, dots(block, q, n * d.shape[1] + t)), total)
-
-    return dots, further
-
-
-def eight_lanes(kind, path):
-    """The driver of ops.ggml_product.eight_lanes, for types of 32 weights a block."""
-    size, (_, further) = packed(kind).block, of_small_block(kind)
-
-    @within
-    def some_rows(rows, at, stride, tokens, scratch, result):
-        q, d, _, _ = tokens
-        for t in range(d.shape[1]):
-            total = splat(f32x32, 0)
-            for n in range(len(d)):
-                block = Block(FOUR_ROWS, rows, at + size * n, stride)
-                if t == 0:
-                    fetch(rows, block.at + n % 4 * stride, 4 * size)
-                total = further(block, q, d, t, n, total)
-            store(result, 16 * t, hsums(total, 4))
-
-    return some_rows
-
-
-def eight_lanes_and_minima(kind, path):
-    """The driver of ops.ggml_product.eight_lanes_and_minima, for types of 32 weights a block with a minimum."""
-    size, read_dmin, (_, further) = packed(kind).block, packed(kind).read_dmin, of_small_block(kind)
-
-    @within
-    def some_rows(rows, at, stride, tokens, scratch, result):
-        q, d, _, s = tokens
-        for t in range(d.shape[1]):
-            total, under = splat(f32x32, 0), splat(f32x4, 0)
-            for n in range(len(d)):
-                block = Block(FOUR_ROWS, rows, at + size * n, stride)
-                if t == 0:
-                    fetch(rows, block.at + n % 4 * stride, 4 * size)
-                total = further(block, q, d, t, n, total)
-                under = fma(read_dmin(block) * np.float32(-1), splat(f32x4, s[n, t]), under)
-            store(result, 16 * t, hsums(total, 4) + under)
-
-    return some_rows
-
-
-def alternating_lanes(kind, path):
-    """The driver of ops.ggml_product.alternating_lanes and alternating_lanes_rounded: even and odd blocks are added up apart."""
-    size, read_d, fused, (dots, further) = (
-        packed(kind).block,
-        packed(kind).read_d,
-        path == "alternating_lanes",
-        of_small_block(kind),
-    )
-
-    @within
-    def some_rows(rows, at, stride, tokens, scratch, result):
-        q, d, _, _ = tokens
-        N, T = d.shape
-        last = Block(FOUR_ROWS, rows, at + size * (N - 1), stride)
-        for t in range(T):
-            even, odd = splat(f32x32, 0), splat(f32x32, 0)
-            for n in range(0, N - 1, 2):
-                block = at + size * n
-                if t == 0:
-                    fetch(rows, block + n // 2 % 4 * stride, 8 * size)
-                even = further(Block(FOUR_ROWS, rows, block, stride), q, d, t, n, even)
-                odd = further(Block(FOUR_ROWS, rows, block + size, stride), q, d, t, n + 1, odd)
-            total = hsums(even + odd, 4)
-            if N % 2:
-                both, sums = read_d(last) * d[N - 1, t], dots(last, q, (N - 1) * T + t)
-                exact = convert(f32, hsums(sums, 4))
-                total = fma(both, exact, total) if fused else both * exact + total
-            store(result, 16 * t, total)
-
-    return some_rows
-
-
-# ---- types of 256 weights a block: lanes [4 rows][8]; headers for four rows at once, codes row by row
-
-
 @inline
 def lanes_of_q2_k(pairs, both, total, under):
     """The partial dot products and those of the minima, before the products of a block are added; returns both.
 
-    pairs         minimum · Σ q of two neighbouring groups, of all groups: i32 lanes [4 rows][...]
-    both          the scale of minima times the token's, negative: f32 lanes [4]
-    total, under  partial dot products [4 rows][8], and those of the minima
+    pairs         minimum · Σ q of two neighbouring groups, of all groups: i32 lanes [4 rows][count][...]
+    both          the scale of minima times the token's, negative: f32 lanes [4][count]
+    total, under  partial dot products [4 rows][count][8], and those of the minima
     """
     return fma(repeat(both, 8), convert(f32, pairs), total), under
 
@@ -180,19 +44,30 @@ def lanes_of_q4_k(pairs, both, total, under):
     return total, fma(repeat(both, 4), convert(f32, pairs), under)
 
 
-@inline
-def lanes_of_q5_k(pairs, both, total, under):
+@maker
+def lanes_of_q5_k(count):
     """The same; one number of a row's minima is added at the end."""
-    return total, fma(both, convert(f32, hsums(pairs, 4)), under)
+    each = 4 * count
+
+    @inline
+    def lanes(pairs, both, total, under):
+        return total, fma(both, convert(f32, hsums(pairs, each)), under)
+
+    return lanes
 
 
-# path -> what is done with minima, and how many running numbers of a row's minima are added at the end
-WITH_MINIMA = {"lanes_of_q2_k": (lanes_of_q2_k, 1), "lanes_of_q4_k": (lanes_of_q4_k, 4), "lanes_of_q5_k": (lanes_of_q5_k, 1)}
+# path -> how many running numbers of a row's minima are added at the end
+MINIMA = {"lanes_of_q2_k": 1, "lanes_of_q4_k": 4, "lanes_of_q5_k": 1}
+
+
+def with_minima(path, count):
+    """What a path does with the minima of a block."""
+    return {"lanes_of_q2_k": lanes_of_q2_k, "lanes_of_q4_k": lanes_of_q4_k, "lanes_of_q5_k": lanes_of_q5_k(count)}.get(path)
 
 
 @maker
-def sums_of_row(kind, offset):
-    """The function (rows, at, q, q_at, scratch, k) for Σ scale · code · q of row k's block at `at`: i32 lanes [8].
+def sums_of_row(kind, offset, count):
+    """The function (rows, at, q, q_at, scratch, k) for Σ scale · code · q of row k's block at `at`: i32 lanes [count][8].
 
     offset   what is taken away later, from sums and not from codes; or 0
     scratch  has the scales of four rows, i16 twice
@@ -202,11 +77,17 @@ def sums_of_row(kind, offset):
     width, in_part, i8s = of.weights // parts, groups // parts, Vec("i", 8, of.weights // parts)
 
     @inline
-    def of_part(rows, at, q, q_at, scratch, scale_at, p):
-        code = codes(Block(ROW, rows, at, np.int64(0)), p)
-        numbers_of_q = load(i8s, q, q_at + width * p)
+    def of_token(k, code, scale, q, q_at):
+        numbers_of_q = load(i8s, q, q_at + 256 * k)
         products = dot2_u8i8(code, numbers_of_q) if offset else pairs(code, numbers_of_q)
-        return dot2_i16(products, bitcast(i16, load_repeated(in_part, words, scratch, scale_at + 4 * in_part * p)))
+        return fold(dot2_i16(products, scale), 8)
+
+    of_tokens = for_each(count, of_token)
+
+    @inline
+    def of_part(rows, at, q, q_at, scratch, scale_at, p):
+        scale = bitcast(i16, load_repeated(in_part, words, scratch, scale_at + 4 * in_part * p))
+        return of_tokens(codes(Block(ROW, rows, at, np.int64(0)), p), scale, q, q_at + width * p)
 
     @inline
     def of_row(rows, at, q, q_at, scratch, k):
@@ -217,23 +98,23 @@ def sums_of_row(kind, offset):
         if parts == 4:  # written out, so that a part's shifts are constants
             dots += of_part(rows, at, q, q_at, scratch, scale_at, np.int64(2))
             dots += of_part(rows, at, q, q_at, scratch, scale_at, np.int64(3))
-        return fold(dots, 8)
+        return dots
 
     return of_row
 
 
 @maker
-def of_large_block(kind, path):
+def of_large_block(kind, path, count):
     """The function for the partial dot products of four rows after one more block; it returns total and under.
 
     Its parameters are (block, q, d, sums, place, scratch, total, under):
 
-    q, sums  of all tokens, as in rounded_tokens.py; place is this token's block in them, d its scale
-    scratch  bytes for the scales
+    q, d, sums  of all tokens, as in rounded_tokens.py; place is the first token's block in them
+    scratch     bytes for the scales
     """
     of, offset = packed(kind), packed(kind).offset if path == "lanes_of_q6_k" else 0
     scales, read_d, read_dmin, groups, minima = of.scales, of.read_d, of.read_dmin, of.groups, of.minima
-    of_row, with_minima, i16s = sums_of_row(kind, offset), WITH_MINIMA.get(path, (None,))[0], Vec("i", 16, of.groups)
+    of_row, take_minima, i16s = sums_of_row(kind, offset, count), with_minima(path, count), Vec("i", 16, of.groups * count)
 
     @inline
     def further(block, q, d, sums, place, scratch, total, under):
@@ -245,44 +126,45 @@ def of_large_block(kind, path):
         third = of_row(rows, at + 2 * stride, q, 256 * place, scratch, np.int64(2))
         fourth = of_row(rows, at + 3 * stride, q, 256 * place, scratch, np.int64(3))
         dots = concat(concat(first, second), concat(third, fourth))
+        factor = tile(load(wide(f32, count), d, 4 * place), 4)
         if minima or offset:
-            pairs = dot2_i16(convert(i16, minimum), tile(load(i16s, sums, 2 * groups * place), 4))
+            of_each = repeat_every(convert(i16, minimum), groups, count)
+            pairs = dot2_i16(of_each, tile(load(i16s, sums, 2 * groups * place), 4))
             if offset:
                 dots -= pairs * offset
             if minima:
-                total, under = with_minima(pairs, read_dmin(block) * -d, total, under)
-        return fma(repeat(read_d(block) * d, 8), convert(f32, dots), total), under
+                total, under = take_minima(pairs, repeat(read_dmin(block), count) * (factor * np.float32(-1)), total, under)
+        return fma(repeat(repeat(read_d(block), count) * factor, 8), convert(f32, dots), total), under
 
     return further
 
 
-def super_blocks(kind, path):
+def super_blocks(kind, path, count):
     """The driver of the paths for types of 256 weights a block: lanes_of_q2_k to lanes_of_q6_k and lanes_of_iq4_xs."""
-    further, size, minima = of_large_block(kind, path), packed(kind).block, Vec("f", 32, 4 * WITH_MINIMA.get(path, (None, 1))[1])
+    further, size, each = of_large_block(kind, path, count), packed(kind).block, 4 * count
+    minima = Vec("f", 32, each * MINIMA.get(path, 1))
 
     @within
     def some_rows(rows, at, stride, tokens, scratch, result):
         q, d, sums, _ = tokens
         N, T = d.shape
-        for t in range(T):
-            total, under = splat(f32x32, 0), splat(minima, 0)
+        for t in range(0, T, count):
+            total, under = splat(wide(f32x32, count), 0), splat(minima, 0)
             for n in range(N):
                 block = Block(FOUR_ROWS, rows, at + size * n, stride)
-                total, under = further(block, q, d[n, t], sums, n * T + t, scratch, total, under)
-            store(result, 16 * t, hsums(total, 4) + hsums(under, 4))
+                total, under = further(block, q, d, sums, n * T + t, scratch, total, under)
+            store(result, 16 * t, by_token(hsums(total, each) + hsums(under, each), count))
 
     return some_rows
 
 
-DRIVERS = {
-    "eight_lanes": eight_lanes,
-    "eight_lanes_and_minima": eight_lanes_and_minima,
-    "alternating_lanes": alternating_lanes,
-    "alternating_lanes_rounded": alternating_lanes,
-}
+@maker
+def of_tokens(kind, path, count):
+    """The driver for `count` tokens at a time, one or two."""
+    return DRIVERS.get(path, super_blocks)(kind, path, count)
 
 
 @maker
 def driver(kind, path):
     """The function that product.py asks of a way, for a type and a path (names)."""
-    return DRIVERS.get(path, super_blocks)(kind, path)
+    return of_tokens(kind, path, 1)

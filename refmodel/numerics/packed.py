@@ -7,21 +7,22 @@ from ..kernels.language.matrix_registers import TARGET_HAS_THEM
 from ..kernels.packed.product import product
 from ..machine import matrix_registers
 
-FEW = 4  # tokens that are multiplied one by one
+FEW = 4  # tokens up to which two share an unpacked block, and no more
 MANY, ROWS = 24, 32  # tokens and rows of a product that is worth matrix registers: those multiply 32 by 32
-# path -> the way for few tokens, and for many; all others go in the order of vec_dot
-ONE_NUMBER = {
-    "super_blocks": ("rows_as_lanes", "panels"),
-    "whole_blocks": ("rows_as_lanes", "panels"),
-    "whole_super_blocks": ("rows_as_lanes", "panels"),
-    "whole_blocks_and_minima": ("rows_as_lanes", "panels"),
-    "whole_super_blocks_and_minima": ("rows_as_lanes", "panels"),
-    "sums_of_q4_k": ("rows_as_lanes", "panels"),
-    "pairs_of_q4_k": ("panels", "panels"),
-    "halves_of_q2_k": ("panels", "panels"),
+LANES, BLOCKS = ("rows_as_lanes", "pairs_as_lanes", "panels"), ("panels", "panels", "panels")
+# path -> the way for one token, for a few, and for more
+WAYS = {
+    "super_blocks": LANES,
+    "whole_blocks": LANES,
+    "whole_super_blocks": LANES,
+    "whole_blocks_and_minima": LANES,
+    "whole_super_blocks_and_minima": LANES,
+    "sums_of_q4_k": LANES,
+    "pairs_of_q4_k": BLOCKS,
+    "halves_of_q2_k": BLOCKS,
 }
-# paths that matrix registers can take
-ONE_SUM = {"super_blocks", "whole_blocks", "whole_super_blocks", "whole_blocks_and_minima", "whole_super_blocks_and_minima"}
+OTHERS = ("vec_dot", "pairs_of_vec_dot", "pairs_of_vec_dot")
+ONE_SUM = {path for path, ways in WAYS.items() if ways == LANES} - {"sums_of_q4_k"}  # paths that matrix registers can take
 
 
 @cache
@@ -34,7 +35,7 @@ def way(path: str, O: int, T: int) -> str:
     """The way of a product of O rows and T tokens. All ways of a path have the same bits."""
     if T > MANY and O >= ROWS and path in ONE_SUM and matrices():
         return "matrices"
-    return ONE_NUMBER.get(path, ("vec_dot", "vec_dot"))[T > FEW]
+    return WAYS.get(path, OTHERS)[(T > 1) + (T > FEW)]
 
 
 def multiply(w: Matrix, path: str, x: F32, out: F32) -> None:

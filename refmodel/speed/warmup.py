@@ -33,8 +33,8 @@ from ..model.model import Model, load
 from ..numerics import Numerics, numerics_of, packed
 
 COMMON = (Q.Q4_K, Q.Q5_K, Q.Q6_K, Q.Q8_0, Q.F32)  # the types of a usual K-quant
-# tokens: which kernels run depends on whether there are 8, or enough for matrix registers, and on what four or eight leave over
-ONE, FEW, SOME, MANY = 1, 7, 23, 71
+# tokens: which kernels run depends on whether there are 2, 5, 8 or enough for matrix registers, and on what 4 or 8 leave over
+ONE, PAIRS, FEW, SOME, MANY = 1, 3, 7, 23, 71
 ROWS = 64  # of a matrix that is tried
 
 
@@ -60,11 +60,12 @@ class Work:
 
 def lengths(calls: Iterable[int]) -> list[int]:
     """The numbers of tokens to compile for, the largest first. ONE is always among them, as the head has one token."""
-    some = packed.MANY if packed.matrices() else FEW  # above it all calls are alike
-    return sorted({ONE, *(ONE if T == 1 else FEW if T < 8 else SOME if some >= T else MANY for T in calls)}, reverse=True)
+    some = packed.MANY if packed.matrices() else 0  # above it all calls are alike
+    up_to = {1: ONE, packed.FEW: PAIRS, 7: FEW, some: SOME}
+    return sorted({ONE, *(next((n for most, n in up_to.items() if most >= T), MANY) for T in calls)}, reverse=True)
 
 
-def work(model: Model, numerics: str, calls: Sequence[int] = (ONE, FEW, SOME, MANY)) -> list[Work]:
+def work(model: Model, numerics: str, calls: Sequence[int] = (ONE, PAIRS, FEW, SOME, MANY)) -> list[Work]:
     """All pieces of work for passes with these numbers of tokens, the longest first."""
     types: dict[str, dict[tuple[int, int], str]] = {}  # what is left over from eight rows or columns may choose a path too
     for name, w in model.weights.items():

@@ -27,8 +27,13 @@ NUMBERS = [(kind.name, path) for kind, p in PATHS.items() for path in (p.gemv, p
 LANES = [(kind.name, path) for kind, p in PATHS.items() for path in (p.vec_dot, p.sgemm) if path]
 NUMBERS = list(dict.fromkeys(NUMBERS))
 ONE_SUM = [case for case in NUMBERS if case[1] not in MINIMA_ALONE]
-CASES = [("rows_as_lanes", *case) for case in NUMBERS if case[1] not in GROUPS_AT_ONCE]
-CASES += [(way, *case) for way, cases in (("panels", NUMBERS), ("matrices", ONE_SUM), ("vec_dot", LANES)) for case in cases]
+WHOLE = [case for case in NUMBERS if case[1] not in GROUPS_AT_ONCE]
+CASES = [(way, *case) for case in WHOLE for way in ("rows_as_lanes", "pairs_as_lanes")]
+CASES += [
+    (way, *case)
+    for way, cases in (("panels", NUMBERS), ("matrices", ONE_SUM), ("vec_dot", LANES), ("pairs_of_vec_dot", LANES))
+    for case in cases
+]
 
 
 COMMON = ("Q4_K", "Q6_K", "Q8_0", "Q5_0")  # whose kernels the models of golden/ need anyway
@@ -107,7 +112,9 @@ def test_a_product_has_the_bits_of_its_definition(way, name, path, seed, O, T, b
 
 
 @pytest.mark.parametrize("O", [255, 257, 271, 272, 600])
-@pytest.mark.parametrize(("way", "name"), [("rows_as_lanes", "Q4_K"), ("panels", "Q5_0"), ("matrices", "Q6_K")])
+@pytest.mark.parametrize(
+    ("way", "name"), [("rows_as_lanes", "Q4_K"), ("pairs_as_lanes", "Q4_K"), ("panels", "Q5_0"), ("matrices", "Q6_K")]
+)
 def test_rows_are_claimed_in_chunks_and_none_is_left_out(way, name, O):
     w = packed(name, 3, O, 1)
     x, a = tokens(3, 2, w)
