@@ -22,7 +22,7 @@ WAYS = {
     "halves_of_q2_k": BLOCKS,
 }
 OTHERS = ("vec_dot", "pairs_of_vec_dot", "pairs_of_vec_dot")
-ONE_SUM = {path for path, ways in WAYS.items() if ways == LANES} - {"sums_of_q4_k"}  # paths that matrix registers can take
+ONE_SUM = {path for path in WAYS if WAYS[path] == LANES} - {"sums_of_q4_k"}  # paths that matrix registers can take
 
 
 @cache
