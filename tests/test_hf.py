@@ -5,6 +5,8 @@ import json
 import shutil
 import sys
 
+import folders
+import hf_made
 import numpy as np
 import pytest
 from corruptions import FIRST_FOLDER
@@ -12,6 +14,7 @@ from hypothesis import event, given, reject
 from hypothesis import strategies as st
 from safetensors import safe_open
 
+import refmodel
 from refmodel.errors import FileError, MetadataError, OracleError, RefmodelError, RouteError
 from refmodel.gguf.writer import Limit
 from refmodel.hf.folder import read_folder
@@ -451,3 +454,23 @@ def test_each_format_has_its_own_runtime(source, tmp_path):
         verify(out, source, options=Options(llamacpp=True))
     with pytest.raises(MetadataError, match="vocab_size is missing"):
         verify(out, source, options=Options(transformers=True))
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_mistrals_own_weights_next_to_transformers_are_left_alone(sharded, tmp_path):
+    """As mistralai publishes: the same weights once more, under other names, with a configuration of their own."""
+    path = hf_made.build(tmp_path / "source", "llama")
+    right = refmodel.load(path).forward([1, 2, 3])
+    if sharded:
+        folders.reshard(path, 2)
+    again = hf_made.values("llama", hf_made.config_of("llama"))
+    again = {name.removeprefix("model.").replace("self_attn.q_proj", "attention.wq"): x for name, x in again.items()}
+    with (path / "consolidated.safetensors").open("wb") as file:
+        write_safetensors(file, hf_made.stored(again), lambda count: None)
+    (path / "params.json").write_text('{"n_layers": 3}')
+    assert np.array_equal(refmodel.load(path).forward([1, 2, 3]), right)
+    copy = routed_folder(read_folder(path), Route.of("blocks:1,2", 3), tmp_path / "copy")
+    assert not {"params.json", "consolidated.safetensors"} & {file.name for file in copy.iterdir()}
+    report = verify(copy, path)
+    assert (report.verdict, report.findings) == ("proved", [])
+    assert verify(path, path, "identity", Options(forward=False)).notes[-1].endswith("not looked at: consolidated.safetensors")

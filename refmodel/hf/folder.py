@@ -108,7 +108,8 @@ def read_folder(path: Path) -> Folder:
                 "remove the one that does not belong"
             )
     else:
-        shards, placed = sorted(path.glob("*.safetensors")), None
+        # as transformers and llama.cpp's converter choose: others, such as Mistral's consolidated.safetensors, hold the same again
+        shards, placed = sorted(path.glob("model*.safetensors")) or sorted(path.glob("*.safetensors")), None
     if not shards:
         raise FileError(f"{path}: has no .safetensors files; name a folder with such weights")
     tensors: dict[str, FolderTensor] = {}

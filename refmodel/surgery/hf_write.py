@@ -27,6 +27,7 @@ from .copy_map import folder_plan
 from .hf_config import not_run, routed_config
 
 SHARD = Limit(size=5e9)
+MISTRALS = ("params.json",)  # the configuration of consolidated.safetensors, which says the source's number of layers
 
 
 def routed_folder(
@@ -76,8 +77,9 @@ def fill(partial: Path, folder: Folder, groups: Sequence[Sequence[FolderTensor]]
         index = {t.name: name for name, group in zip(names, groups, strict=True) for t in group}
         total = sum(t.data.size for group in groups for t in group)
         save_json(partial / INDEX, {"metadata": {"total_size": total}, "weight_map": index})
+    left_out = (INDEX, CONFIG, *(MISTRALS if list(folder.path.glob("consolidated*.safetensors")) else ()))
     for path in sorted(folder.path.iterdir()):
-        if path.is_file() and path.suffix not in OTHER_WEIGHTS and path.name not in (INDEX, CONFIG):
+        if path.is_file() and path.suffix not in OTHER_WEIGHTS and path.name not in left_out:
             check_own(path)
             shutil.copyfile(path, partial / path.name)
     for path in partial.iterdir():
