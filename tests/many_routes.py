@@ -103,7 +103,7 @@ def folder_outcome(source: Path, copy: Path, route: Route, theirs: Child) -> Out
     report = verify(copy, source, route.canonical)
     said = theirs.ask(source=str(source), copy=str(copy), map=list(route.layers))
     shutil.rmtree(copy)
-    equal = report.verdict == "proved except forward" and said.get("finite") and said["apart"] <= ROUNDING
+    equal = report.verdict in ("proved", "proved except forward") and said.get("finite") and said["apart"] <= ROUNDING
     return {"equal": said["apart"]} if equal else {"third": said, "verdict": report.verdict, "first": str(report.findings[:1])}
 
 
