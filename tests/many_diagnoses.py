@@ -56,6 +56,15 @@ KNOWN += (
     "router's shares",
     "gate of attention by",
     "rope base",
+    "rope of all",
+    "heads tiled",
+    "head normed after",
+    "position of a call",
+    "eps ten times",
+    "gate and up",
+    "feed-forward part without",
+    "two experts",
+    "a hole in the cache",
 )
 
 
@@ -112,8 +121,9 @@ def run(case: Case) -> dict[str, Any]:
     """Diagnose one case."""
     r = np.random.default_rng([case.number, len(case.what)])
     model = refmodel.load(MODELS / f"{case.model}.gguf")
-    engine, healthy = engine_of(case, model), Engine(model, NUMPY)
+    engine = engine_of(case, model)
     assert engine is not None, case
+    healthy = Engine(model, engine_of(replace(case, fault="", what="healthy"), model).numerics)
     calls = [r.integers(0, model.n_vocab, TOKENS).tolist()]
     start = time.time()
     try:

@@ -19,6 +19,8 @@ class Facts:
     typical        keys that a typical file needs besides the sizes that all have, with small values: model/made writes one
     meanings       tensor, without blk.N. -> what it is, where info/meanings.py would say something else. A pattern of str.format
                    over the fields of Hparams
+    biased         whether queries, keys and values have biases in its typical files
+    gelu           whether the gate of its feed-forward part is a GELU, which llama.cpp takes from a table of half floats
     embedding_scaled    whether embedded tokens are multiplied by √E
     kind_meanings  kind of a block -> what a reader needs to know of it, the same sort of pattern
     scaling        keys below rope.scaling. that llama.cpp reads for YaRN in this architecture and not in others
@@ -30,6 +32,8 @@ class Facts:
     predicts: bool = False
     typical: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
     meanings: Mapping[str, str] = field(default_factory=dict)
+    biased: bool = False
+    gelu: bool = False
     embedding_scaled: bool = False
     kind_meanings: Mapping[str, str] = field(default_factory=dict)
     scaling: tuple[str, ...] = ()

@@ -33,6 +33,7 @@ FACTS = Facts(
         "interval is 6",
         only="attention.sliding_window",
     ),
+    gelu=True,
     embedding_scaled=True,
     typical={"attention.sliding_window": 512, PATTERN: 2},
     meanings={

@@ -17,7 +17,7 @@ from .shapes import ATTENTION, QKV, Shapes, attention_shapes, dense, norms, outs
 BIASED: tuple[str, ...] = QKV
 SCALED: tuple[str, ...] = ATTENTION  # its graph reads none of the FFN
 FUSED: tuple[str, ...] = ("attn_qkv",)
-FACTS = Facts()
+FACTS = Facts(biased=True)
 kind, new_state = always_attention, keys_and_values
 
 

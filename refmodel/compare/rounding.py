@@ -71,9 +71,18 @@ class Standing:
         return self.input(name, after) if after is not x else shown
 
     def pair(self, key: str, x: F) -> tuple[F, F]:
-        """Our part of a tap and theirs; ours is whole where this call has another number of tokens, so that no part fits."""
+        """Our part of a tap and theirs. Where this call has another number of tokens, the last ones of both are compared."""
         view, theirs = self.other.views.get(key), self.other.taps[key]
-        return view.pair(x, theirs) if view and self.fresh == len(self.other.calls[self.call]) else (x, theirs)
+        x = ending(x, self.fresh, len(self.other.calls[self.call]))
+        return view.pair(x, theirs) if view else (x, theirs)
+
+
+def ending(x: F, fresh: int, tokens: int) -> F:
+    """The last `tokens` rows of x, which has a row for each of `fresh` tokens; zeros stand before where it has fewer."""
+    if fresh == tokens or x.ndim < 2 or len(x) != fresh:
+        return x
+    missing = max(tokens - fresh, 0)
+    return np.concatenate([np.zeros((missing, *x.shape[1:]), x.dtype), x[max(fresh - tokens, 0) :]])
 
 
 def run(model: Model, route: Route, other: Other, num: Numerics, tapper: Standing, seen: Callable[[str], None]) -> None:
@@ -187,7 +196,7 @@ def judged(model: Model, route: Route, other: Other, seen: Callable[[str], None]
     with TemporaryDirectory(prefix="refmodel-") as folder:
         measured: dict[str, Errors] = {}
         tried: list[tuple[Verdict, float]] = []
-        for how in classes(other.arithmetic, other.taps):
+        for how in classes(other.arithmetic, model.arch.FACTS.gelu):
             if how.exact.name not in measured:
                 path = Path(folder) / f"{len(measured)}.safetensors"
                 measured[how.exact.name] = errors(model, route, other, how.exact, path, seen)

@@ -1,6 +1,6 @@
 """The ways in which programs round that are told apart: what each keeps, and with how many bits."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,7 +15,7 @@ from ..ops.experts import by_expert
 from ..ops.ggml_paths import PATHS
 from ..ops.ieee import half
 from .allowances import OF_CLASSES, OF_FLOATS
-from .verdict import in_float32, stem, twin
+from .verdict import in_float32, twin
 
 HALF_ULP = {53: 0.0, 24: 0.0, 11: 2.0**-11, 8: 2.0**-8}  # by the significant bits of a format; float32 needs no perturbation
 
@@ -44,22 +44,18 @@ class Rounding:
         return 0.0 if self.blocks and not tap.startswith("l_out-") else HALF_ULP[self.bits]
 
 
-def classes(arithmetic: Numerics, taps: Iterable[str]) -> Iterator[Rounding]:
+def classes(arithmetic: Numerics, gelu: bool) -> Iterator[Rounding]:
     """The classes of rounding, the finest first: what the dump says of itself (`arithmetic`), float32, then coarser ones.
 
-    taps  that are compared; if GELU is among them, a program may take it from a table of half floats, as llama.cpp does
+    gelu  whether the architecture has a GELU, which a program may take from a table of half floats, as llama.cpp does
     """
-    gelu = any(stem(tap) == "ffn_geglu" for tap in taps)
     if arithmetic is not REFERENCE:
         yield Rounding(f"numerics {arithmetic.name}", arithmetic, twin(arithmetic), factor=OF_FLOATS)
-    looked_up = partial(in_float32, ladder(DEFAULT, JUDGE)["order"].geglu)
-    f16 = replace(REFERENCE, store=half)
     yield Rounding("float32", REFERENCE, ORACLE, factor=OF_FLOATS)
-    if gelu:
-        yield Rounding("float32 with an f16 table of GELU", REFERENCE, replace(REFERENCE, geglu=looked_up))
-        yield Rounding("float32 with an f16 cache and an f16 table of GELU", REFERENCE, replace(f16, geglu=looked_up))
-    else:
-        yield Rounding("float32 with an f16 cache", REFERENCE, f16)
+    for words, numerics in halves(gelu):
+        yield Rounding(words, REFERENCE, numerics)
+    looked_up = table_of_gelu()
+    f16 = replace(REFERENCE, store=half)
     yield Rounding("f16 between blocks", REFERENCE, REFERENCE, 11, blocks=True)
     yield Rounding("f16 activations", REFERENCE, f16, 11)
     eight = replace(eight_bits(ladder(DEFAULT, JUDGE)["activations"]), geglu=looked_up)
@@ -70,6 +66,23 @@ def classes(arithmetic: Numerics, taps: Iterable[str]) -> Iterator[Rounding]:
     yield Rounding("bf16 between blocks", REFERENCE, REFERENCE, 8, blocks=True)
     yield Rounding("bf16 activations", REFERENCE, replace(REFERENCE, store=bfloat_of), 8)
     yield Rounding("8-bit activations, one scale a token", ORACLE, eight_bits(ORACLE, whole_rows=True))
+
+
+def halves(gelu: bool) -> Iterator[tuple[str, Numerics]]:
+    """What computes in float32 with half floats in one place, as llama.cpp does on files of floats: (in words, the numerics).
+
+    gelu  whether the architecture has a GELU
+    """
+    cached = replace(REFERENCE, store=half)
+    yield "float32 with an f16 cache", cached
+    if gelu:
+        yield "float32 with an f16 table of GELU", replace(REFERENCE, geglu=table_of_gelu())
+        yield "float32 with an f16 cache and an f16 table of GELU", replace(cached, geglu=table_of_gelu())
+
+
+def table_of_gelu() -> Callable[[F, F], F]:
+    """gelu(gate) * up, any shape, with llama.cpp's table of half floats."""
+    return partial(in_float32, ladder(DEFAULT, JUDGE)["order"].geglu)
 
 
 def bfloat_of(x: F) -> F:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..arch import Hparams
 from ..arrays import F
+from ..model.model import Model
 from ..ops.ieee import bfloat
 from .altered import At
 from .changes import hparams, operation, taps
@@ -67,6 +68,16 @@ def coarse(x: F, at: At) -> F:
     step = np.abs(heads).max(axis=-1, keepdims=True) / 7
     rounded = (np.rint(heads / np.where(step, step, 1)) * step).astype(x.dtype).reshape(x.shape)
     return np.concatenate([rounded[:past], x[past:]])
+
+
+def biased(model: Model) -> bool:
+    """Whether the files of an architecture have biases of attention, and this one does."""
+    return any(block.has("attn_q") and block.attn_q.bias is not None for block in model.blocks)
+
+
+def unbiased(x: F, at: At, which: str) -> F:
+    """A product of attention before its bias is added, `q`, `k` or `v`, in the shape of x."""
+    return at.seen[f"{which} product"].reshape(x.shape)
 
 
 def replace_window(hp: Hparams, window: int) -> Hparams:
@@ -130,6 +141,36 @@ FAULTS: list[Fault] = [
         change=operation(
             "attention", scaled(lambda hp: hp.head_dim**0.5), lambda model: model.hp.head_dim > 1 and not model.hp.query_dim
         ),
+    ),
+    new(
+        id="attention-scale-twice",
+        name="attention-scale-twice",
+        says="The scores of attention are multiplied by D^-0.5 twice: once with the queries, once in the kernel.",
+        evidence="a kind of kernel fault",
+        fix="multiply the scores by the inverse square root of attention.key_length, once",
+        change=operation("attention", scaled(lambda hp: hp.head_dim**-0.5), lambda model: model.hp.head_dim > 1),
+    ),
+    new(
+        id="query-unscaled",
+        name="query-unscaled",
+        says="The queries are not scaled before they are scored.",
+        evidence="a kind of fault of models that scale the queries, not the scores",
+        fix="multiply the rotated queries by the inverse square root that the architecture says",
+        right="refmodel.arch.gemma3:attention",
+        at=("q scaled",),
+        change=taps({"q scaled": lambda x, at: at.seen["q rotated"].reshape(x.shape)}, ("q rotated",)),
+        keys=("attention.key_length",),
+    ),
+    new(
+        id="attention-bias-missing",
+        name="attention-bias-missing",
+        says="The biases of attn_q, attn_k and attn_v are not added.",
+        evidence="a kind of loading fault of models whose attention has biases",
+        fix="add attn_q.bias, attn_k.bias and attn_v.bias to the products",
+        right="refmodel.forward.call:linear",
+        at=("q biased", "k biased", "v biased"),
+        change=taps({f"{x} biased": partial(unbiased, which=x) for x in "qkv"}, tuple(f"{x} product" for x in "qkv"), biased),
+        tensors=("attn_q.bias", "attn_k.bias", "attn_v.bias"),
     ),
     new(
         id="gqa-tiled",

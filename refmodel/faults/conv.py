@@ -1,5 +1,6 @@
 """Faults of the causal convolution of the delta rule, and of the short one between two gates."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,15 @@ new = partial(
     right="refmodel.ops.deltanet:causal_conv1d",
     tensors=("ssm_conv1d.weight", "shortconv.conv.weight"),
     keys=("ssm.conv_kernel", "shortconv.l_cache"),
+)
+
+GATES = partial(
+    new,
+    at=("short conv gates",),
+    evidence="a kind of layout fault",
+    fix="cut the product of shortconv.in_proj into the gate before, the gate after, and what is convolved",
+    right="refmodel.arch.lfm2:short_convolution",
+    tensors=("shortconv.in_proj.weight",),
 )
 
 
@@ -46,6 +56,17 @@ def left_aligned(x: F, at: At) -> F:
     if at.c.pos[0] or x.shape[1] <= T:
         return x
     return np.concatenate([x[:, x.shape[1] - T :], np.zeros_like(x[:, T:])], axis=1)
+
+
+def parts(first: int, second: int) -> Callable[[F, At], F]:
+    """A product of three parts [T, 3E], the gate before, the gate after and x, with two of them exchanged."""
+
+    def patch(x: F, at: At) -> F:
+        three = np.split(x, 3, axis=1)
+        three[first], three[second] = three[second], three[first]
+        return np.concatenate(three, axis=1)
+
+    return patch
 
 
 def one_early(x: F, at: At) -> F:
@@ -126,5 +147,17 @@ FAULTS: list[Fault] = [
         evidence="vLLM-2080Ti-Definitive #93, vllm #51562",
         fix="tell the first chunk of a prompt from decoding, whatever its slot is",
         change=operation("causal_conv1d", each_for_itself),
+    ),
+    GATES(
+        id="short-conv-gates-exchanged",
+        name="short-conv-gates-exchanged",
+        says="The gates before and after a short convolution are exchanged.",
+        change=taps({"short conv gates": parts(0, 1)}),
+    ),
+    GATES(
+        id="short-conv-gate-as-input",
+        name="short-conv-gate-as-input",
+        says="The gate after a short convolution and the numbers that it convolves are exchanged.",
+        change=taps({"short conv gates": parts(1, 2)}),
     ),
 ]

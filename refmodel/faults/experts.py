@@ -1,6 +1,7 @@
 """Faults of feed-forward parts and of mixtures of experts."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 from ..arch import Hparams
 from ..arrays import F, Ints, Matrices
 from ..ops import activation
-from .changes import operation, taps
-from .fault import Fault
+from .altered import At
+from .changes import any_of, operation, taps
+from .fault import Change, Fault
 
 new = partial(Fault, family="experts", right="refmodel.arch.qwen35moe:experts")
 SHARED = partial(
@@ -19,8 +21,20 @@ SHARED = partial(
     right="refmodel.arch.qwen35moe:shared_expert",
     tensors=("ffn_gate_inp_shexp.weight",),
 )
+GATED = partial(Fault, family="experts", at=("ffn product", "expert product"), right="refmodel.ops.activation:swiglu")
 DENSE = partial(Fault, family="experts", at=("ffn swiglu", "expert product"), right="refmodel.ops.activation:swiglu")
 GELU = partial(Fault, family="experts", at=("ffn geglu",), right="refmodel.ops.activation:geglu")
+
+
+def of_gates(other: Callable[..., F]) -> Change:
+    """Another product of gate and up, whichever activation it has: (healthy product, hp, gate, up) -> product."""
+    return any_of(operation("swiglu", other), operation("geglu", other))
+
+
+def one_fewer(x: F, at: At) -> F:
+    """The shares of a token's experts [T, U] if there were one fewer: the last one's is shared out among the others."""
+    kept = np.concatenate([x[:, :-1], np.zeros_like(x[:, -1:])], axis=1)
+    return kept / kept.sum(axis=1, keepdims=True)
 
 
 def exchanged(healthy: Any, hp: Hparams, w: Matrices, x: F, ids: Ints) -> F:
@@ -75,6 +89,36 @@ FAULTS: list[Fault] = [
         ),
     ),
     new(
+        id="F72",
+        name="router-sigmoid",
+        says="The router's scores go through a sigmoid, where a softmax over all experts is meant.",
+        evidence="a kind of fault: DeepSeek's router has a sigmoid",
+        fix="take the softmax over all experts, then the largest",
+        at=("router probabilities",),
+        change=taps({"router probabilities": lambda x, at: at.c.num.sigmoid(at.seen["router"])}, ("router",)),
+        tensors=("ffn_gate_inp.weight",),
+    ),
+    new(
+        id="experts-one-fewer",
+        name="experts-one-fewer",
+        says="One expert fewer is taken for each token.",
+        evidence="a kind of loading fault: a default in place of the file's count",
+        fix="read expert_used_count",
+        at=("shares",),
+        change=taps({"shares": one_fewer}, (), lambda model: model.hp.n_used > 1),
+        keys=("expert_used_count",),
+    ),
+    SHARED(
+        id="shared-expert-missing",
+        name="shared-expert-missing",
+        says="The shared expert is left out.",
+        evidence="a kind of fault of engines that know mixtures without one",
+        fix="add the shared expert's output to that of the chosen ones",
+        at=("shared expert",),
+        change=taps({"shared expert": lambda x, at: np.zeros_like(x)}),
+        tensors=("ffn_gate_shexp.weight", "ffn_up_shexp.weight", "ffn_down_shexp.weight"),
+    ),
+    new(
         id="experts-exchanged",
         name="experts-exchanged",
         says="The matrices of experts 0 and 1 are exchanged.",
@@ -84,22 +128,22 @@ FAULTS: list[Fault] = [
         change=operation("experts", exchanged, lambda model: model.hp.n_expert > 1),
         tensors=("ffn_gate_exps.weight", "ffn_up_exps.weight", "ffn_down_exps.weight"),
     ),
-    DENSE(
+    GATED(
         id="ffn-gate-missing",
         name="ffn-gate-missing",
         says="The gate of the feed-forward part is dropped.",
         evidence="a kind of fault",
         fix="multiply ffn_up by the activation of ffn_gate",
-        change=operation("swiglu", lambda healthy, hp, gate, up: up.copy()),
+        change=of_gates(lambda healthy, hp, gate, up: up.copy()),
         tensors=("ffn_gate.weight",),
     ),
-    DENSE(
+    GATED(
         id="ffn-gate-and-up-exchanged",
         name="ffn-gate-and-up-exchanged",
         says="The activation is applied to ffn_up, and ffn_gate is multiplied by it.",
         evidence="a kind of fault of fused gate and up",
         fix="apply the activation to ffn_gate; where both are one tensor the gates come first",
-        change=operation("swiglu", lambda healthy, hp, gate, up: healthy(up, gate)),
+        change=of_gates(lambda healthy, hp, gate, up: healthy(up, gate)),
         tensors=("ffn_gate.weight", "ffn_up.weight"),
     ),
     DENSE(

@@ -30,6 +30,11 @@ def gates_last(x: F, at: At) -> F:
     return full[:, full.shape[1] // 2 :].reshape(x.shape)
 
 
+def of_pair(which: int) -> Callable[[F, At], F]:
+    """One of the two parts of each head of the product of attn_q, [T, H, 2, D], in the shape of x."""
+    return lambda x, at: at.seen["q product"].reshape(len(x), at.c.hp.n_head, 2, -1)[:, :, which].reshape(x.shape)
+
+
 def grouped(healthy: Any, hp: Any, q: F, k: F, v: F, *given: Any) -> Any:
     """A delta rule whose value heads read the other key heads: grouped where they are tiled, tiled where they are grouped."""
     repeats = hp.n_v_head // hp.n_k_head
@@ -142,6 +147,17 @@ FAULTS: list[Fault] = [
         right="refmodel.arch.qwen35:full_attention",
         at=("q part", "q gate"),
         change=taps({"q part": queries_first, "q gate": gates_last}, ("q product",), lambda model: model.hp.n_head > 1),
+        tensors=("attn_q.weight",),
+    ),
+    new(
+        id="F10",
+        name="q-gate-exchanged",
+        says="Of the product of attn_q the first part of each head is taken for its gate, and the second for its query.",
+        evidence="the class of llmman #16 and shainet #199",
+        fix="reshape the product of attn_q to [T, H, 2, D]: first the query, then the gate of each head",
+        right="refmodel.arch.qwen35:full_attention",
+        at=("q part", "q gate"),
+        change=taps({"q part": of_pair(1), "q gate": of_pair(0)}, ("q product",)),
         tensors=("attn_q.weight",),
     ),
     new(

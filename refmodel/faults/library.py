@@ -8,10 +8,42 @@ from ..errors import RefmodelError
 from ..model.made import small
 from ..model.model import Model
 from ..numerics import NUMPY
-from . import attention, conv, delta, experts, heads, loading, norms, quantization, rope, state, surgery, tokens
+from . import (
+    attention,
+    conv,
+    delta,
+    delta_parts,
+    experts,
+    frequencies,
+    heads,
+    loading,
+    norms,
+    quantization,
+    rope,
+    state,
+    surgery,
+    tokens,
+    wiring,
+)
 from .fault import Engine, Fault
 
-FAMILIES = (rope, attention, heads, norms, delta, conv, state, experts, loading, quantization, surgery, tokens)
+FAMILIES = (
+    rope,
+    frequencies,
+    attention,
+    heads,
+    norms,
+    delta,
+    delta_parts,
+    conv,
+    state,
+    experts,
+    wiring,
+    loading,
+    quantization,
+    surgery,
+    tokens,
+)
 FAULTS: dict[str, Fault] = {fault.name: fault for family in FAMILIES for fault in family.FAULTS}
 
 

@@ -24,6 +24,7 @@ MIXED = (  # what attention, the delta rule or a convolution adds to the residua
     "mul_mat",
 )
 
+OPTIONAL = ("q biased", "k biased", "v biased")  # sites of tensors that a file may lack
 # site -> the groups of blocks that have it, and its taps
 SITES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "embedding": ((OUTSIDE,), ("inp_scaled", "embd", "model.input_embed", "model.embed_tokens")),
@@ -60,6 +61,10 @@ SITES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "k normed": ((ATTENTION,), ("Kcur_normed", "model.layers.{}.self_attn.k_layernorm")),
     "q rotated": ((ATTENTION,), ("Qcur#2", "rope", "Qcur")),
     "k rotated": ((ATTENTION,), ("Kcur#2", "rope#1", "Kcur#1")),
+    "q biased": ((ATTENTION,), ("Qcur#bias",)),
+    "k biased": ((ATTENTION,), ("Kcur#bias",)),
+    "v biased": ((ATTENTION,), ("Vcur#bias",)),
+    "q scaled": ((ATTENTION,), ("scale",)),
     "keys": ((ATTENTION,), ("cache_k",)),
     "values": ((ATTENTION,), ("cache_v",)),
     "attention": ((ATTENTION,), ("kqv",)),

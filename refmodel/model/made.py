@@ -8,6 +8,7 @@ from gguf import GGMLQuantizationType as Q
 from gguf import GGUFValueType
 
 from ..arch import ARCHITECTURES, Keys
+from ..arch.shapes import QKV
 from ..arrays import F32, Bytes
 from ..errors import MetadataError
 from ..gguf.metadata import Field, Metadata
@@ -43,7 +44,12 @@ TELLING: Sequence[Mapping[str, int | float]] = (
     {"attention.head_count": 8},
     {},
 )
-MORE: Mapping[str, int | float] = {"rope.freq_base": 1e6, "ssm.time_step_rank": 6, "ssm.inner_size": 768}
+MORE: Mapping[str, int | float] = {
+    "rope.freq_base": 3e6,
+    "rope.scaling.factor": 4.0,
+    "ssm.time_step_rank": 6,
+    "ssm.inner_size": 768,
+}
 
 
 def small(architecture: str) -> GgufFile:
@@ -57,7 +63,15 @@ def small(architecture: str) -> GgufFile:
         break
     fields["tokenizer.ggml.bos_token_id"] = field(GGUFValueType.UINT32, 1)
     fields[f"{architecture}.rope.dimension_sections"] = field(GGUFValueType.ARRAY, [6, 5, 5, 0], GGUFValueType.INT32)
+    tensors += biases(architecture, tensors)
     return GgufFile(path, 3, Metadata(path, fields), {tensor.name: tensor for tensor in tensors}, (path,))
+
+
+def biases(architecture: str, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Random biases of queries, keys and values, where typical files of an architecture have them."""
+    named = {f"{name}.weight" for name in QKV if ARCHITECTURES[architecture].FACTS.biased}
+    own = [(t.name.removesuffix("weight") + "bias", t.shape[:1], t.file) for t in tensors if t.name.split(".", 2)[-1] in named]
+    return [Tensor(name, Q.F32, shape, file, random_of(name, Q.F32, shape)) for name, shape, file in own]
 
 
 def parts(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...compare.verdict import stem
 from ...compare.where import block_of
 from ...forward.numerics import Numerics
 from ..fault import Engine, Fault, with_all
@@ -13,6 +14,8 @@ from .search import Hypothesis, Search
 
 DROP = 3.0  # how many times less a hypothesis must leave than the healthy run, if what it leaves is no finer than coarse rounding
 UNANCHORED = 30.0  # the same where only logits are there, in which all that is wrong comes together
+CLEARLY = 10.0  # the same for a pair next to the better of its two
+UNEVEN = 1e3  # times what the same tap of another block is off by
 CLEAR = 100.0  # the same where coarse rounding explains the healthy run as well
 
 
@@ -44,6 +47,9 @@ def accepted(search: Search, found: Sequence[Hypothesis], healthy: Judged) -> Hy
         return None
     best = found[0]
     before, after = gain(search, best)
+    plain = search.ask(())
+    if plain is None or alike_to(search, plain, best):
+        return None  # it changes nothing
     if best.score.white:
         return best
     if healthy.word == COARSE and after * CLEAR > before:
@@ -55,9 +61,35 @@ def accepted(search: Search, found: Sequence[Hypothesis], healthy: Judged) -> Hy
     if judged.word == WRONG:
         return best if after * 1e6 < before and exactly(search, best) else None
     if healthy.word == COARSE and judged.word not in (EQUAL, FINE):
+        return best if exactly(search, best) else None
+    if judged.word not in (EQUAL, FINE) and uneven(search, best):
         return None
     drop = DROP if search.scale.span is None else UNANCHORED
     return best if judged.word in (EQUAL, FINE) or after * drop < before else None
+
+
+def settled(search: Search, best: Hypothesis) -> bool:
+    """Whether nothing is left of what a hypothesis explains but noise, or what float32 makes."""
+    return best.score.white or judged_with(search, best).word in (EQUAL, FINE)
+
+
+def uneven(search: Search, best: Hypothesis) -> bool:
+    """Whether a hypothesis leaves far more at a tap than the healthy run does at the same tap of another block of the same kind.
+
+    A program rounds alike there, so what is left is no rounding of its own.
+    """
+    kinds, layers = search.model.kinds, search.route.layers
+    clean: dict[tuple[str, str], float] = {}
+    for tap, nmse in search.healthy.nmse.items():
+        block = block_of(tap)
+        if block is not None and nmse <= search.scale.allowed.get(tap, 0.0):
+            place = stem(tap), kinds[layers[block]]
+            clean[place] = max(clean.get(place, 0.0), nmse, search.scale.noise.get(tap, 0.0))
+    for tap, nmse in best.seen.nmse.items():
+        block = block_of(tap)
+        if block is not None and nmse > UNEVEN * clean.get((stem(tap), kinds[layers[block]]), np.inf):
+            return True
+    return False
 
 
 def exactly(search: Search, best: Hypothesis) -> bool:

@@ -10,10 +10,10 @@ from ...model.route import Route
 from ...notebook import html_of
 from ...numerics import REFERENCE
 from ..fault import LATER, ROUTED, ROUTED_LATER, SECOND, SHORT, Calls, Engine, Fault
-from .accepting import Answer, accepted, answers
+from .accepting import CLEARLY, Answer, accepted, answers, gain, settled
 from .judging import COARSE, EQUAL, FINE, WRONG, Judged, arithmetics, judge
 from .running import closed, everything, run
-from .scoring import Scale, scale_of, score
+from .scoring import Scale, scale_of
 from .search import Hypothesis, Search, first_blocks, fitting, small
 from .span import Span, span_of
 from .symptoms import Symptom, symptoms
@@ -87,16 +87,15 @@ def diagnose(
     codes = {remark.code for remark in other.remarks}
     if codes & BROKEN:
         return result(c, HARNESS, judged, fed_otherwise(c, asked))
-    if white(c, judged):
-        return result(c, HEALTHY, judged, ())
+    right = HARNESS if codes & MISLABELLED else HEALTHY
     if judged.word in (EQUAL, FINE):
-        return result(c, HARNESS if codes & MISLABELLED else HEALTHY, judged, ())
-    found = explained(c, judged, chosen) or of_outputs(c, judged)
-    if found:
+        return result(c, right, judged, ())
+    found = explained(c, judged, chosen)
+    if found is None:
+        return result(c, right, judged, ())
+    if found or (found := of_outputs(c, judged)):
         return result(c, FAULT, judged, found)
-    if judged.word == COARSE:
-        return result(c, HARNESS if codes & MISLABELLED else HEALTHY, judged, ())
-    return result(c, UNKNOWN, judged, ())
+    return result(c, right if judged.word == COARSE else UNKNOWN, judged, ())
 
 
 def fed_otherwise(c: Case, asked: Calls | None) -> Sequence[Answer]:
@@ -132,12 +131,6 @@ def of_healthy(c: Case) -> tuple[Judged, tuple[int, ...]]:
     return part.extended(base), chosen
 
 
-def white(c: Case, judged: Judged) -> bool:
-    """Whether the healthy run's logits differ by noise without structure."""
-    span = logits_only(c)
-    return score(judged.seen, scale_of(judged, c.other, span)).white if span else False
-
-
 def logits_only(c: Case) -> Span | None:
     """The span of the head's columns, where only logits were recorded; else None."""
     if any(not tap.startswith("result_output") for tap in c.other.taps):
@@ -145,29 +138,31 @@ def logits_only(c: Case) -> Span | None:
     return span_of(Engine(c.model, REFERENCE), c.other)
 
 
-def explained(c: Case, judged: Judged, chosen: tuple[int, ...]) -> Sequence[Answer]:
-    """The hypotheses that explain the other side, the best first; none if no fault and no pair does, or none is needed."""
+def explained(c: Case, judged: Judged, chosen: tuple[int, ...]) -> Sequence[Answer] | None:
+    """The hypotheses that explain the other side, the best first; none if no fault and no pair does. None if none is needed."""
     span = logits_only(c)
     scale = scale_of(judged, c.other, span)
     faults = fitting(can_show(c), c.model, c.route, c.other, judged)
     searches = list[tuple[Search, list[Hypothesis]]]()
-    for search in by_arithmetic(c, chosen, scale):
-        if search.healthy_explains():
-            return ()
+    ways = by_arithmetic(c, chosen, scale)
+    if any(search.healthy_explains(faults) for search in ways):
+        return None
+    for search in ways:
         few = len(searches) > (judged.word != COARSE) or (searches and not small(c.model, c.other))
         found = search.singles([h.faults[0] for h in searches[0][1][:8]] if few else faults)
         searches.append((search, found))
         if finely(found, scale.noise):
             break
     by_cost = sorted([pair for pair in searches if pair[1]], key=lambda pair: pair[1][0].score.cost)
-    for search, singles in by_cost[:2]:
-        if best := accepted(search, singles, judged):
-            return answers(search, singles, best)
+    one = next(((s, singles, best) for s, singles in by_cost[:2] if (best := accepted(s, singles, judged))), None)
+    if one and (span is None or settled(one[0], one[2])):
+        return answers(*one)
     for search, singles in by_cost[: judged.word != COARSE]:
         pairs = search.pairs(search.singles(faults) if small(c.model, c.other) else singles)
-        if best := accepted(search, pairs, judged):
+        best = accepted(search, pairs, judged)
+        if best and (one is None or best.score.white or gain(search, best)[1] * CLEARLY < gain(one[0], one[2])[1]):
             return answers(search, pairs, best)
-    return ()
+    return answers(*one) if one else ()
 
 
 def of_outputs(c: Case, judged: Judged) -> Sequence[Answer]:
@@ -181,7 +176,7 @@ def of_outputs(c: Case, judged: Judged) -> Sequence[Answer]:
         return ()
     case = replace(c, other=replace(c.other, taps=outputs))
     again, chosen = of_healthy(case)
-    found = explained(case, again, chosen) if again.word == WRONG else ()
+    found = (explained(case, again, chosen) if again.word == WRONG else ()) or ()
     return [
         replace(answer, sure=f"{answer.sure}; it is that of the blocks' outputs, taps within differ otherwise") for answer in found
     ]

@@ -10,7 +10,7 @@ from ...arrays import F
 from ...compare.allowances import FLOOR
 from ...compare.other_side import Other
 from ...compare.rounding import SHOWS, by_token, lowest, of_shown, shaken
-from ...compare.rounding_classes import HALF_ULP, Rounding, classes, through
+from ...compare.rounding_classes import HALF_ULP, Rounding, classes, halves, through
 from ...compare.rows import as_bits
 from ...compare.verdict import stem
 from ...forward.numerics import Numerics
@@ -76,7 +76,7 @@ def judge(make: Make, route: Route, other: Other, what: Reach, healthy: Seen | N
     tried: list[tuple[Judged, float]] = []
     runs: dict[str, tuple[Seen, Mapping[str, F]]] = {}
     floor: Mapping[str, float] = {}
-    for number, how in enumerate(classes(other.arithmetic, other.taps)):
+    for number, how in enumerate(classes(other.arithmetic, make(REFERENCE).model.arch.FACTS.gelu)):
         if how.exact.name not in runs:
             seen = run(make(how.exact), route, other, what, healthy)
             runs[how.exact.name] = seen, errors_by_token(seen, other)
@@ -165,6 +165,8 @@ def arithmetics(engine: Engine, other: Other) -> Iterator[tuple[str, Numerics, R
     yield "float32", REFERENCE, as_computed
     if any(w.type in PATHS for w in engine.model.weights.values()) and not other.arithmetic.emulates:
         yield "llama.cpp's arithmetic", LLAMACPP, as_computed
+    for words, numerics in halves(engine.model.arch.FACTS.gelu):
+        yield words, numerics, as_computed
     for words, bits in (("f16 activations", 11), ("bf16 activations", 8)):
         yield words, replace(REFERENCE, store=partial(through, bits=bits)), partial(rounded_to, bits=bits)
 

@@ -95,10 +95,17 @@ def reach(fault: Fault, engine: Engine, route: Route, other: Other, chosen: Iter
     wanted = set(range(len(route.layers)) if chosen is None else chosen)
     if not groups:
         return closed(route, other, wanted, True)
+    if embeds(groups) and (fed := fault.on(engine)) and fed.feed is not engine.feed:
+        return everything(route)  # other tokens differ everywhere
     positions = {p for p in wanted if GROUPS[kinds[route.layers[p]]] in groups}
-    if OUTSIDE in groups and any(tap in EMBEDDING for tap in groups[OUTSIDE]):
+    if embeds(groups):
         positions.add(0)
     return closed(route, other, positions, OUTSIDE in groups)
+
+
+def embeds(groups: Mapping[str, tuple[str, ...]]) -> bool:
+    """Whether the embedding is among taps outside of blocks."""
+    return any(tap in EMBEDDING for tap in groups.get(OUTSIDE, ()))
 
 
 EMBEDDING = ("inp_scaled", "embd", "model.input_embed", "model.embed_tokens")

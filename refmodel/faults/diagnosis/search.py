@@ -17,13 +17,15 @@ from ..altered import touched
 from ..fault import Engine, Fault, with_all
 from ..sites import GROUPS, OUTSIDE
 from .judging import Judged
-from .running import Reach, Round, Seen, as_computed, given, reach, run, union
+from .running import Reach, Round, Seen, as_computed, embeds, given, reach, run, union
 from .scoring import Scale, Score, score
 from .span import Span
 
 BLOCKS = 2  # of each kind that are looked at first
 MOST_PAIRS, FEWEST_PAIRS = 400, 16
 WORK = 2e10  # weights times tokens that pairs may take in all
+FULL = 24  # significant bits of float32
+LESS = 10.0  # times: what a fault of the head must leave less of what looks like noise
 EXACT = 1e-9  # NMSE that is left where the arithmetic is known, or almost
 SMALL = 2e8  # weights times tokens of a model whose blocks are all looked at
 
@@ -75,9 +77,18 @@ class Search:
         pairs = [(nmse, self.scale.noise[tap]) for tap, nmse in self.healthy.nmse.items() if tap in self.scale.noise]
         return float(np.median([np.log10(max(min(nmse, 1e6) / noise, 1.0)) for nmse, noise in pairs])) if pairs else 0.0
 
-    def healthy_explains(self) -> bool:
-        """Whether the healthy run leaves almost nothing under this arithmetic, which rounding explains besides."""
-        return all(nmse <= min(EXACT, self.scale.allowed.get(tap, EXACT)) for tap, nmse in self.healthy.nmse.items())
+    def healthy_explains(self, faults: Sequence[Fault]) -> bool:
+        """Whether the healthy run leaves almost nothing under this arithmetic, which rounding explains besides; or noise only.
+
+        What one of the faults explains that change the head is not noise, though it looks like it.
+        """
+        if all(nmse <= min(EXACT, self.scale.allowed.get(tap, EXACT)) for tap, nmse in self.healthy.nmse.items()):
+            return True
+        healthy = self.ask(())
+        if healthy is None or not healthy.score.white:
+            return False
+        heads = [self.ask([fault]) for fault in faults if "logits" in fault.at]
+        return not any(found and LESS * found.score.outside < healthy.score.outside for found in heads)
 
     def reach(self, faults: Sequence[Fault], chosen: Iterable[int] | None) -> Reach:
         """What has to run to see these faults."""
@@ -212,17 +223,25 @@ def fitting(faults: Iterable[Fault], model: Model, route: Route, other: Other, j
     if not wrong:
         return list(faults)
     free = not any(block_of(tap) is not None for tap in other.taps)
+    fed = any(remark.code == "positions" for remark in other.remarks)  # another number of tokens
     unseen = {group for tap in wrong for group in unrecorded(tap, model, route, other)}
     groups = unseen | {place(tap, model, route) for tap in wrong}
-    wrong_stems, stems = {stem(tap) for tap in wrong}, {stem(tap) for tap in other.taps}
+    wrong_stems, stems = {stem(tap) for tap in wrong} | coarser(other), {stem(tap) for tap in other.taps}
     out = []
     for fault in faults:
         here = touched(model, fault.at)
         taps = {tap for group in here.values() for tap in group}
         shows = unseen & set(here) or not taps & stems or taps & wrong_stems
-        if free or not here or (groups & set(here) and shows):
+        if free or not here or (fed and embeds(here)) or (groups & set(here) and shows):
             out.append(fault)
     return out
+
+
+def coarser(other: Other) -> set[str]:
+    """The stems of taps that were rounded to fewer bits than the others: what they keep may be the fault."""
+    few = {stem(tap): other.bits.get(tap, FULL) for tap in other.taps}
+    most = max(few.values(), default=FULL)
+    return {name for name, bits in few.items() if bits < most}
 
 
 def place(tap: str, model: Model, route: Route) -> str:
