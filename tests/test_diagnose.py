@@ -23,7 +23,7 @@ from refmodel.faults.fault import Engine, with_all
 from refmodel.faults.library import FAULTS
 from refmodel.llamacpp.builds import JUDGE
 from refmodel.llamacpp.profile import DEFAULT
-from refmodel.numerics import FAST, NUMPY, REFERENCE, ladder
+from refmodel.numerics import FAST, LLAMACPP, NUMPY, REFERENCE, ladder
 
 CALLS = [[5, 6, 7, 8, 9, 17, 41, 3, 11, 12]]
 LIBRARY = [FAULTS[name] for name in ("rope-all-dims", "rope-pairing", "q-gate-halves", "delta-heads-grouped", "norm-one-missing")]
@@ -63,7 +63,13 @@ def test_a_table_of_gelu_is_rounding(tmp_path):
     model = refmodel.load(tiny.build(tmp_path / "m.gguf", "gemma3", n_layer=2, interval=2))
     numerics = replace(NUMPY, geglu=partial(in_float32, ladder(DEFAULT, JUDGE)["order"].geglu))
     assert found(model, [], "full", numerics=numerics).verdict == "healthy"
-    assert found(model, ["eps-ten-times"], "full", numerics=numerics, library=[FAULTS["eps-ten-times"]]).verdict == "fault"
+    cached = replace(numerics, store=lambda x: x.astype(np.float16).astype(x.dtype))
+    for evidence, num in (("full", numerics), ("hidden", cached)):
+        for name in ("eps-ten-times", "ffn-gate-and-up-exchanged"):
+            library = [FAULTS[name], FAULTS["ffn-silu"]]
+            got = found(model, [name], evidence, numerics=num, library=library)
+            assert [fault.name for fault in got.answers[0].faults] == [name]
+        assert found(model, [], evidence, numerics=num, library=library).verdict == "healthy"
 
 
 @pytest.mark.parametrize(("evidence", "noise"), [("full", 0.0), ("hidden", 0.0), ("last", 1e-3), ("greedy", 0.0)])
@@ -79,6 +85,48 @@ def test_faults_that_feed_another_number_of_tokens_are_tried_too(model, evidence
     got = found(model, names, evidence, library=library)
     assert got.verdict in ("fault", "unknown")
     assert "last-token-lost" not in {fault.name for answer in got.answers[:1] for fault in answer.faults}
+
+
+@pytest.mark.parametrize(("name", "evidence"), [("last-token-lost", "last"), ("last-token-lost", "top"), ("bos-twice", "full")])
+def test_other_tokens_than_were_asked_for_are_named(model, name, evidence):
+    """The last tokens of both are compared, in every block."""
+    got = found(model, [name], evidence, library=[FAULTS["last-token-lost"], FAULTS["bos-twice"], *LIBRARY])
+    assert [fault.name for fault in got.answers[0].faults] == [name]
+
+
+def test_noise_on_the_logits_of_llamacpps_arithmetic_is_noise(golden):
+    model = refmodel.load(golden / "models" / "qwen35-Q4_K_M.gguf")
+    library = [FAULTS["conv-kept-one-early"], FAULTS["quantized-twice"], *LIBRARY]  # the first changes nothing in one call
+    assert found(model, [], "last", 1e-6, LLAMACPP, library).verdict == "healthy"
+    got = found(model, ["quantized-twice"], "last", 1e-6, LLAMACPP, library)
+    assert [fault.name for fault in got.answers[0].faults] == ["quantized-twice"]
+
+
+def test_another_head_is_not_taken_for_noise(model):
+    library = [FAULTS["head-tied-wrongly"], *LIBRARY]
+    got = found(model, ["head-tied-wrongly"], "last", 1e-6, library=library)
+    assert [fault.name for fault in got.answers[0].faults] == ["head-tied-wrongly"]
+
+
+def test_what_a_fault_leaves_is_no_rounding_where_other_blocks_have_none(golden):
+    """One norm of one block is wrong; a fault of all blocks leaves less there, but more than the other blocks show."""
+    model = refmodel.load(golden / "models" / "qwen35-Q4_K_M.gguf")
+    sick = SMALL["a norm without its + 1"](Sick(model, NUMPY))
+    other = dumped(model, written(Engine(sick.model, NUMPY), CALLS, "hidden", 0.0, np.random.default_rng(1)), CALLS)
+    assert diagnose(model, other, [FAULTS["gated-norm-missing"]], lambda name: None).verdict == "unknown"
+
+
+def test_what_is_kept_with_fewer_bits_than_the_rest_may_be_the_fault(tmp_path):
+    model = refmodel.load(tiny.build(tmp_path / "m.gguf", "qwen3", n_layer=2))
+    got = found(model, ["cache-bfloat"], "full", library=[FAULTS["cache-bfloat"], FAULTS["gqa-tiled"]])
+    assert [fault.name for fault in got.answers[0].faults] == ["cache-bfloat"]
+
+
+def test_a_fault_that_leaves_more_than_noise_is_one_of_a_pair(golden):
+    model = refmodel.load(golden / "models" / "mistral3.gguf")
+    names = ["massive-channel-short", "rope-k-unrotated"]
+    got = found(model, names, "last", 1e-6, library=[*(FAULTS[name] for name in names), *LIBRARY])
+    assert {fault.name for fault in got.answers[0].faults} == set(names)
 
 
 def test_no_other_tokens_are_found_where_arrays_would_be_left_out(tmp_path):
