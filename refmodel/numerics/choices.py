@@ -43,8 +43,8 @@ def steps(profile: Profile, build: Build, w: Matrix, T: int) -> list[Step]:
 
 def steps_of_expert(profile: Profile, build: Build, w: Matrix, T: int) -> list[Step]:
     """`steps` for one expert of many, which takes other paths. Source: ggml_compute_forward_mul_mat_id."""
-    repacked, tiled, *_ = paths_of(profile, build)
-    return as_compiled(build, plan_of_expert(*sizes(w, T), repacked, tiled))
+    repacked, tiled, panels, _ = paths_of(profile, build)
+    return as_compiled(build, plan_of_expert(*sizes(w, T), repacked, tiled, panels))
 
 
 def as_compiled(build: Build, planned: list[Step]) -> list[Step]:

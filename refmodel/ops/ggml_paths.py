@@ -91,7 +91,7 @@ def plan(kind: Q, O: int, T: int, repacked: Collection[str], tiled: bool, panels
     return [Step(everything, paths.vec_dot)]
 
 
-def plan_of_expert(kind: Q, O: int, T: int, repacked: Collection[str], tiled: bool) -> list[Step]:
+def plan_of_expert(kind: Q, O: int, T: int, repacked: Collection[str], tiled: bool, panels: bool) -> list[Step]:
     """The same for T tokens routed to one expert: repacked rows are multiplied with one token at a time, and there is no sgemm.
 
     Source: forward_mul_mat_id in repack.cpp; ggml_compute_forward_mul_mat_id.
@@ -99,4 +99,6 @@ def plan_of_expert(kind: Q, O: int, T: int, repacked: Collection[str], tiled: bo
     paths, everything = PATHS[kind], slice(0, T)
     if kind.name in repacked and O % 8 == 0:
         return [Step(everything, paths.gemv)]
+    if panels and kind == Q.IQ4_XS and T >= 8 and O % 8 == 0:
+        return [Step(everything, "whole_super_blocks")]
     return [Step(everything, paths.tiled if tiled and paths.tiled and T >= 8 else paths.vec_dot)]

@@ -21,7 +21,7 @@ from refmodel.numerics.choices import ROUNDED, order, rounding
 from refmodel.numerics.llamacpp import linear, linear_of_expert, of_floats
 from refmodel.ops import ggml_product as ops
 from refmodel.ops.ggml_floats import FLOAT_PATHS, ORDERS, dot_f32, dot_sgemm
-from refmodel.ops.ggml_paths import PATHS, QUANTIZERS, Step, plan
+from refmodel.ops.ggml_paths import PATHS, QUANTIZERS, Step, plan, plan_of_expert
 from refmodel.quants import FLOATS, QUANTS, dequantize, integers, q8_0, q8_1, q8_k
 
 f32 = np.float32
@@ -99,6 +99,17 @@ def test_the_plan():
     assert plan(Q.Q4_K, 64, 9, **amx) == [Step(every, "whole_super_blocks_and_minima")]
     assert plan(Q.Q4_K, 40, 3, **amx) == [Step(slice(0, 3), "sums_of_q4_k")]
     assert plan(Q.Q5_0, 64, 9, **amx) == [Step(every, "eight_lanes")]
+
+
+def test_the_plan_of_experts():
+    """Of one build IQ4_XS has panels for experts too, from 8 tokens on. Experts are never multiplied by AMX or sgemm."""
+    every = slice(0, 9)
+    assert plan_of_expert(Q.IQ4_XS, 16, 9, (), False, True) == [Step(every, "whole_super_blocks")]
+    assert plan_of_expert(Q.IQ4_XS, 16, 7, (), False, True) == [Step(slice(0, 7), "lanes_of_iq4_xs")]
+    assert plan_of_expert(Q.IQ4_XS, 12, 9, (), False, True) == [Step(every, "lanes_of_iq4_xs")]
+    assert plan_of_expert(Q.IQ4_XS, 16, 9, (), True, False) == [Step(every, "super_blocks")]
+    assert plan_of_expert(Q.Q4_K, 16, 9, AVX2.repacked, True, False) == [Step(every, "sums_of_q4_k")]
+    assert plan_of_expert(Q.Q8_0, 32, 9, (), True, False) == [Step(every, "eight_lanes")]
 
 
 @given(seed=seeds(), scale=st.sampled_from([1e-30, 0.1, 1.0, 100.0]))
