@@ -1,10 +1,9 @@
 """A readable reference interpreter for GGUF language models: any layer route, every intermediate, diffed against llama.cpp."""
 
-from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # nothing is imported here: __main__, which prepares Ctrl-C, comes after this
 if TYPE_CHECKING:
+    from typing import Any
+
     __version__: str
     from .dumps.trace_writer import TraceWriter
     from .errors import RefmodelError
@@ -41,6 +40,8 @@ _HOMES = {
 
 def check_links() -> None:
     """RefmodelError if this is a checkout whose symbolic links were turned into text files."""
+    from pathlib import Path
+
     from .errors import RefmodelError
 
     for name in ("kernels", "golden"):
@@ -51,8 +52,10 @@ def check_links() -> None:
             )
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Import a public name when it is first asked for: commands that run no model start without Numba."""
+    from importlib import import_module
+
     if name == "__version__":
         from importlib.metadata import version
 

@@ -233,6 +233,7 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=3, help="of what happens at random moments")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background has it ignored, and children inherit that
     count = bad = 0
     with TemporaryDirectory(prefix="breakdowns-", dir=HERE.parent.parent) as name, given.file.open("a") as file:
         sources(here := Path(name) / "here")

@@ -325,3 +325,11 @@ def test_a_checkout_that_lost_its_links_says_so(tmp_path):
     assert done.returncode == 2
     assert "did not survive the checkout" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+def test_the_package_imports_nothing_before_ctrl_c_is_prepared():
+    """What is imported before `__main__` ends with a traceback when Ctrl-C meets it."""
+    code = "import sys; had = set(sys.modules); sys.path.insert(0, sys.argv[1]); import refmodel; print(*set(sys.modules) - had)"
+    root = Path(cli.__file__).parent.parent
+    done = subprocess.run([sys.executable, "-S", "-c", code, str(root)], capture_output=True, text=True)
+    assert done.stdout.split() == ["refmodel"], done.stderr
