@@ -47,21 +47,44 @@ SPEED = [  # rows of docs/speed.md -> group and name in benchmarks/results.json
 ]
 
 
-def measured(group, name):
-    rows = json.loads((ROOT / "benchmarks" / "results.json").read_text())["rows"]
+MATRICES = ("Q4_K", "Q5_K", "Q6_K", "Q8_0")
+NATIVE = [  # the same of results-native.json, and of results-avx2.json in the last column
+    ("native: decode, the 32 layers", "model", "4b-32 decode, fast"),
+    ("native: prefill of 128 tokens", "model", "4b-32 prefill 128, fast"),
+    *((f"native: {kind} matrix times one token", "matvec", f"{kind}, fast") for kind in MATRICES),
+    *(
+        (f"native: {kind} matrix times {T} tokens", "prefill", f"{kind} x {T} tokens, fast")
+        for kind in MATRICES
+        for T in (128, 512)
+    ),
+]
+
+
+def measured(group, name, results="results"):
+    rows = json.loads((ROOT / "benchmarks" / f"{results}.json").read_text())["rows"]
     (row,) = (row for row in rows if (row["group"], row["name"]) == (group, name))
     return [row["ours"]["median"], row["theirs"]["median"], *(row["ratio"][key] for key in ("median", "low", "high"))]
 
 
-@pytest.mark.parametrize(("words", "group", "name"), SPEED, ids=[name for _, _, name in SPEED])
-def test_the_page_of_speed_shows_what_was_measured(words, group, name):
+def assert_shown(words, values):
+    """The line of docs/speed.md that begins with these words shows these numbers, rounded."""
     lines = (ROOT / "docs" / "speed.md").read_text().splitlines()
     (line,) = (line for line in lines if line.startswith(f"| {words}"))
     shown = re.findall(r"[\d.,]*\d", line.partition("|")[2].partition("|")[2])
-    for text, value in zip(shown, measured(group, name), strict=False):
+    for text, value in zip(shown, values, strict=False):
         number = float(text.replace(",", ""))
         step = 10.0 ** -len(text.partition(".")[2]) if "." in text else 10 ** (len(text) - len(text.rstrip("0")))
         assert abs(number - value) <= step, (words, text, value)
+
+
+@pytest.mark.parametrize(("words", "group", "name"), SPEED, ids=[name for _, _, name in SPEED])
+def test_the_page_of_speed_shows_what_was_measured(words, group, name):
+    assert_shown(words, measured(group, name))
+
+
+@pytest.mark.parametrize(("words", "group", "name"), NATIVE, ids=[name for _, _, name in NATIVE])
+def test_the_page_of_speed_shows_both_builds_of_llama_cpp(words, group, name):
+    assert_shown(words, [*measured(group, name, "results-native"), measured(group, name, "results-avx2")[2]])
 
 
 def test_the_readme_has_the_same_figure():
