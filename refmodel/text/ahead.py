@@ -5,8 +5,9 @@ from collections import deque
 from ..model.likeliest import Best
 from ..model.session import Session
 
-MOST = 3  # guesses that are fed with a token
-COST = 0.7  # of a guess, in passes of one token, where no instruction adds four products: benchmarks.drafts, docs/speed.md
+# of this many guesses, made and fed, in passes of one token; two tokens share an unpacked block: benchmarks.drafts, docs/speed.md
+COSTS = (0, 0.45, 1.9, 1.9)
+MOST = len(COSTS) - 1  # guesses that are fed with a token
 
 
 class Reader:
@@ -53,8 +54,8 @@ class Trust:
 
     def guesses(self, most: int) -> int:
         """The number of guesses, up to `most`, with the most tokens for the time: a pass ends at the first wrong one."""
-        speed = [sum(self.share**n for n in range(count + 1)) / (1 + COST * count) for count in range(most + 1)]
+        speed = [sum(self.share**n for n in range(count + 1)) / (1 + COSTS[count]) for count in range(most + 1)]
         best = speed.index(max(speed))
         if not best:
-            self.share += 0.05 * (COST + 0.1 - self.share)
+            self.share += 0.05 * (COSTS[1] + 0.1 - self.share)
         return best
