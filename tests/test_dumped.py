@@ -242,6 +242,10 @@ def test_the_json_of_diff(models, tmp_path):
     assert (done.returncode, report["verdict"]) == (1, "out")
     assert report["first"] == {"tap": "l_out-1", "block": 1, "operation": None, "where": "in block 1 of 3"}
     assert report["arithmetic"] == "float32"
+    traced = tmp_path / "trace.safetensors"
+    command("trace", model.path, "--tokens", ",".join(map(str, IDS)), "-o", traced)
+    equal = json.loads(command("diff", model.path, "--against", traced, "--json").stdout)
+    assert (equal["verdict"], equal["arithmetic"]) == ("within", "float32")
     assert report["remarks"] == []
     assert report["map"] == {"l_out-0": "l_out-0", "layer_1": "l_out-1", "logits": "result_output"}
     for file in folder.iterdir():

@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # what only shows a file or a route starts without Numba
     from ..model.model import Model
 
 MOST = 20  # wrong rows that are shown
+# What --json calls the arithmetic of the other side where it is one of ours: as the classes of rounding are called
+PRECISION = {"reference": "float32", "numpy": "float32", "oracle": "float64"}
 JSON_WORDS = {"equal": "within", "explained": "explained", "wrong": "out"}
 
 
@@ -173,7 +175,7 @@ def diff_json(result: "Diff", verdict: "Verdict", other: "Other", numerics: str,
         "first": first(verdict, model, other),
         "wrong_blocks": wrong_blocks(verdict),
         "numerics": numerics,
-        "arithmetic": verdict.rounds or verdict.arithmetic.name,
+        "arithmetic": verdict.rounds or PRECISION.get(verdict.arithmetic.name, verdict.arithmetic.name),
         "remarks": [asdict(remark) for remark in other.remarks],
         "map": dict(other.places),
         "unreached": out_of_reach(other, model),
