@@ -55,5 +55,16 @@ class OracleError(RefmodelError):
     """No llama.cpp was found that can be run here, or the one that was found failed."""
 
 
+class OracleEndedError(OracleError):
+    """A llama.cpp ended in the middle: an assertion of its own, a signal, a crash.
+
+    how  such as "was ended by SIGILL"
+    """
+
+    def __init__(self, message: str, how: str) -> None:
+        super().__init__(message)
+        self.how = how
+
+
 class SweepError(RefmodelError):
     """A plan, a probe or a ledger of a sweep cannot be read, or does not belong to this sweep."""

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,12 @@ from near import same_bits
 from tiny import SHAPES, build
 
 from refmodel.arch import ARCHITECTURES
-from refmodel.errors import OracleError
+from refmodel.compare import probes
+from refmodel.errors import OracleEndedError, OracleError
 from refmodel.forward.trace import Trace
 from refmodel.llamacpp import nodes as names
-from refmodel.llamacpp.asking import ask, environment, reason
+from refmodel.llamacpp.asking import ask, end, environment, reason
+from refmodel.llamacpp.builds import BUILDS
 from refmodel.llamacpp.layouts import BATCH, CONTEXTS, MODELS, fields, structure
 from refmodel.llamacpp.library import Library, library, locate
 from refmodel.llamacpp.oracle import record
@@ -255,9 +258,50 @@ def test_a_trained_model_is_recorded_whole(smollm2, llama_lib, tmp_path):
 def test_an_abort_ends_the_child_only_and_is_explained(llama_lib, tmp_path, recurrent):
     model = build(tmp_path / "one.gguf", "qwen35", n_layer=2, recurrent=recurrent)
     said = r"one.gguf: llama.cpp was ended by SIGABRT: ggml-backend.cpp:\d+: GGML_ASSERT.* blocks of one kind only"
-    with pytest.raises(OracleError, match=said):
+    with pytest.raises(OracleEndedError, match=said) as caught:
         record(model, CALLS, PROFILES["exact"], tmp_path / "t.safetensors", llama_lib)
+    assert caught.value.how == "was ended by SIGABRT"
     assert [path.name for path in tmp_path.iterdir()] == ["one.gguf"]
+
+
+def test_a_library_that_ends_with_rearranged_weights_is_tried_without_and_the_answer_says_so(monkeypatch, tmp_path):
+    """No library at hand does that on every processor: here the recording of such profiles ends as one does."""
+    profiles = []
+
+    def recording(model, calls, profile, *others):
+        profiles.append(profile)
+        if profile.repack:
+            raise OracleEndedError("m.gguf: llama.cpp was ended by SIGILL: nothing", "was ended by SIGILL")
+
+    monkeypatch.setattr(probes, "record", recording)
+    probe = probes.recorded(None, tmp_path, "llama", lambda what: None)
+    asked = [profile for profile in PROFILES.values() if profile.repack]
+    assert probe.ended == "was ended by SIGILL"
+    assert asked
+    assert len(profiles) == len(PROFILES) + len(asked)
+    assert next(profile for profile in profiles if not profile.repack) == replace(asked[0], repack=False)
+    known = probes.Known("0c1e570", "AVX2", BUILDS["0c1e570"], ended=probe.ended)
+    assert known.as_json()["ended"] == "was ended by SIGILL"
+
+
+@pytest.mark.parametrize(
+    ("status", "how"), [(3, "ended with status 3"), (-6, "was ended by SIGABRT"), (-9, "was ended by SIGKILL")]
+)
+def test_every_end_of_the_child_is_named(status, how):
+    assert end(status) == how
+
+
+def test_an_instruction_that_the_processor_lacks_is_explained():
+    assert re.search(r"^was ended by SIGILL \(.*repack=off", end(-signal.SIGILL))
+
+
+def test_a_library_that_refuses_a_probe_is_not_tried_again(monkeypatch, tmp_path):
+    def recording(*given):
+        raise OracleError("unknown model architecture")
+
+    monkeypatch.setattr(probes, "record", recording)
+    with pytest.raises(OracleError, match="unknown model architecture"):
+        probes.recorded(None, tmp_path, "llama", lambda what: None)
 
 
 @pytest.mark.live

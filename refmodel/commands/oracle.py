@@ -20,6 +20,7 @@ def oracle(llama_lib: LlamaLib = None, llama_python: LlamaPython = "", as_json: 
         out.json({"library": str(library.path), **found.as_json()})
         return
     unknown = ", ".join(f"{name} (NMSE at most {nmse:.0e})" for name, nmse in sorted(found.unknown.items()))
+    ended = {"not tried": f"rearranged weights (repack=off was): with them it {found.ended}"} if found.ended else {}
     out.print(
         pairs(
             {
@@ -28,6 +29,7 @@ def oracle(llama_lib: LlamaLib = None, llama_python: LlamaPython = "", as_json: 
                 "features": found.features,
                 "computes as": f"{found.build.commit} compiled for {found.build.instructions.name}",
                 "other bits": unknown or "none: every operation that was tried has the same bits as ours",
+                **ended,
             }
         )
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..errors import OracleError
+from ..errors import OracleEndedError, OracleError
 from ..forward.trace import Trace
 from ..llamacpp.builds import BUILDS, FEATURES, INSTRUCTIONS, Build, builds_of, compiled_for
 from ..llamacpp.library import Library
@@ -42,12 +42,14 @@ class Known:
     features  of the processor that it reports to use
     build     the known build whose bits agree with most of its operations
     unknown   the operations that have other bits, with the largest NMSE to ours
+    ended     how it ended, if that made the trial leave weights as they are (repack=off): of rearranged ones nothing is known
     """
 
     commit: str
     features: str
     build: Build
     unknown: dict[str, float] = field(default_factory=dict)
+    ended: str = ""
 
     @property
     def unpromised(self) -> frozenset[str]:
@@ -63,6 +65,7 @@ class Known:
             "build": self.build.commit,
             "cpu": self.build.instructions.name,
             "unknown": self.unknown,
+            "ended": self.ended,
         }
 
 
@@ -77,7 +80,7 @@ def known(library: Library, seen: Callable[[str], None] = lambda what: None) -> 
     try:
         kept = json.loads(path.read_text())
         build = compiled_for(BUILDS[kept["build"]], INSTRUCTIONS[kept["cpu"]])
-        return Known(kept["commit"], " ".join(kept["features"]), build, dict(kept["unknown"]))
+        return Known(kept["commit"], " ".join(kept["features"]), build, dict(kept["unknown"]), str(kept["ended"]))
     except (OSError, ValueError, KeyError, TypeError):
         found = tried(library, seen)
     with suppress(OSError):  # without a cache it is tried again
@@ -98,10 +101,15 @@ def answer_file(library: Library) -> Path:
 
 @dataclass(frozen=True)
 class Probe:
-    """A random model, and what the library computed of it: a trace for each profile of PROFILES."""
+    """A random model, and what the library computed of it.
+
+    traces  one for each profile of PROFILES
+    ended   how the library ended where such a profile had to do without rearranged weights; "" if it did not
+    """
 
     model: Path
     traces: Sequence[Path]
+    ended: str = ""
 
 
 def tried(library: Library, seen: Callable[[str], None]) -> Known:
@@ -123,8 +131,9 @@ def tried(library: Library, seen: Callable[[str], None]) -> Known:
             assert best is not None
             if not best.unknown:
                 break
+        ended = next((probe.ended for probe in answered(waiting) if probe.ended), "")
     assert best is not None
-    return best
+    return replace(best, ended=ended)
 
 
 def nearest(probes: Iterator[Probe], builds: Sequence[Build], seen: Callable[[str], None]) -> list[Build]:
@@ -163,18 +172,17 @@ def ahead() -> Iterator[ThreadPoolExecutor]:
 def recorded(library: Library, folder: Path, architecture: str, seen: Callable[[str], None]) -> Probe:
     """A probe of an architecture, in files of a folder. OracleError if the library does not run it."""
     model = made(folder / f"{architecture}.gguf", architecture, [*FLOATS, *PATHS], random_of)
-    traces = []
+    traces, ended = [], ""
     for profile in PROFILES.values():
         seen(f"{architecture} in llama.cpp, {profile.name}")
         traces.append(folder / f"{architecture}-{profile.name}.safetensors")
         calls = FEW + [MANY] * (profile.flash_attn != "off")
         try:
             record(model, calls, profile, traces[-1], library, {"route": "identity"})
-        except OracleError as error:  # one that crashes may not where it leaves weights as they are
-            if "was ended by" not in str(error):
-                raise
+        except OracleEndedError as error:  # it may not where it leaves weights as they are
+            ended = error.how
             record(model, calls, replace(profile, repack=False), traces[-1], library, {"route": "identity"})
-    return Probe(model, traces)
+    return Probe(model, traces, ended)
 
 
 def answered(waiting: Sequence[Future[Probe]]) -> Iterator[Probe]:

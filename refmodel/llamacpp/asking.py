@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
-from ..errors import OracleError
+from ..errors import OracleEndedError, OracleError
 from ..machine.files import PACKAGE
 
 
@@ -31,7 +31,7 @@ def ask(
     files    the library, as Library.request gives it
     subject  what an error is about
 
-    OracleError if there is no answer.
+    OracleError if there is no answer; OracleEndedError if the child ended without one.
     """
     tiled = request.get("profile", {}).get("tiled", True)
     command = [sys.executable, "-P", "-m", "refmodel.llamacpp.child"]
@@ -52,8 +52,9 @@ def ask(
                         f"{subject} {message['refused']}: {reason(log)}; correct what it reports, or give another build"
                     )
                 seen(message)
-            raise OracleError(
-                f"{subject}: llama.cpp {_end(child.wait())}: {reason(log)}; correct what it reports, or give another build"
+            how = end(child.wait())
+            raise OracleEndedError(
+                f"{subject}: llama.cpp {how}: {reason(log)}; correct what it reports, or give another build", how
             )
         finally:
             child.kill()  # on Ctrl-C too; a child that has ended does not mind
@@ -94,11 +95,12 @@ def _messages(child: "subprocess.Popen[bytes]", patience: float, subject: str) -
             yield from map(json.loads, lines)
 
 
-def _end(status: int) -> str:
+def end(status: int) -> str:
+    """How a child ended: its status, or the signal, with what that means where it is known."""
     if status >= 0:
         return f"ended with status {status}"
-    end = signal.Signals(-status)
-    return f"was ended by {end.name}" + f" ({SIGNALS[end]})" * (end in SIGNALS)
+    by = signal.Signals(-status)
+    return f"was ended by {by.name}" + (f" ({SIGNALS[by]})" if by in SIGNALS else "")
 
 
 SIGNALS = {

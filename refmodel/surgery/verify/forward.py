@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import F
-from ...errors import OracleError, RefmodelError, RouteError
+from ...errors import OracleEndedError, OracleError, RefmodelError, RouteError
 from ...llamacpp.profile import PROFILES
 from ...model.model import Model, load
 from ...numerics import ORACLE, REFERENCE
@@ -113,7 +113,7 @@ def check_llamacpp(check: Check, path: Path, model: Model, plan: Plan, options: 
         try:
             other = of_file(path, model, plan.route, calls_of(model.n_vocab, options), PROFILES["exact"], options.lib, Path(folder))
         except OracleError as error:
-            if "is not loaded" not in str(error) and "was ended by" not in str(error):
+            if not isinstance(error, OracleEndedError) and "is not loaded" not in str(error):
                 raise
             check.found("llama.cpp", str(error))
             return
