@@ -21,7 +21,8 @@ def table() -> str:
     """The faults, by family and in the library's order."""
     rows = []
     for family, count in Counter(fault.family for fault in library.FAULTS.values()).items():
-        rows += [f"### {family.capitalize()} ({count})", "", "| class | fault | what goes wrong | what to do | architectures |"]
+        title = family.capitalize().replace("_", " ")
+        rows += [f"### {title} ({count})", "", "| class | fault | what goes wrong | what to do | architectures |"]
         rows += ["|---|---|---|---|---|"]
         for fault in library.FAULTS.values():
             if fault.family == family:
