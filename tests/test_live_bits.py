@@ -139,7 +139,7 @@ QUANTIZED += ["austen-BF16", "austen-Q8_0", "austen-Q4_K_M"]  # trained
 
 def added_to(path):
     """The matrices whose products with 32 tokens and more AMX's kernels add to what was in memory."""
-    tensors = refmodel.load(path).tensors.values()
+    tensors = refmodel.load(path).file.tensors.values()
     return [t.name for t in tensors if t.type in ADDED_TO and len(t.shape) == 2 and t.shape[1] == 32 and t.shape[0] % 32 == 0]
 
 
