@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import refmodel.numerics  # noqa: F401  before any test imports a kernel: now they are cached as the program caches them
+from refmodel.machine import threads
 
 HERE = Path(__file__).parent
 
@@ -115,6 +116,16 @@ def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
         terminalreporter.write_line(f"{n} tests were not run; {how}")
     if names := changed(config):
         terminalreporter.write_line(f"FAILED: golden/ was changed by another process: {', '.join(names)}", red=True)
+
+
+@pytest.fixture(autouse=True)
+def one_thread_each() -> None:
+    """Workers of xdist share the cores: two threads of each would wait for one another longer than a tiny model computes.
+
+    The tests of several threads ask for them.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        threads.use(1)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from .accepting import CLEARLY, Answer, accepted, answers, gain, settled
 from .judging import COARSE, EQUAL, FINE, WRONG, Judged, arithmetics, judge
 from .running import closed, everything, run
 from .scoring import Scale, scale_of
-from .search import Hypothesis, Search, first_blocks, fitting, small
+from .search import A_SECOND, MOST_PAIRS, Hypothesis, Search, first_blocks, fitting, small
 from .span import Span, span_of
 from .symptoms import Symptom, symptoms
 from .unknown import Located, located
@@ -158,7 +158,7 @@ def explained(c: Case, judged: Judged, chosen: tuple[int, ...]) -> Sequence[Answ
     if one and (span is None or settled(one[0], one[2])):
         return answers(*one)
     for search, singles in by_cost[: judged.word != COARSE]:
-        pairs = search.pairs(search.singles(faults) if small(c.model, c.other) else singles)
+        pairs = search.pairs(search.singles(faults) if small(c.model, c.other) else singles, A_SECOND if one else MOST_PAIRS)
         best = accepted(search, pairs, judged)
         if best and (one is None or best.score.white or gain(search, best)[1] * CLEARLY < gain(one[0], one[2])[1]):
             return answers(search, pairs, best)

@@ -23,6 +23,7 @@ from .span import Span
 
 BLOCKS = 2  # of each kind that are looked at first
 MOST_PAIRS, FEWEST_PAIRS = 400, 16
+A_SECOND = 80  # pairs, where a single fault explains the numbers but for what coarse rounding may be
 WORK = 2e10  # weights times tokens that pairs may take in all
 FULL = 24  # significant bits of float32
 LESS = 10.0  # times: what a fault of the head must leave less of what looks like noise
@@ -119,10 +120,13 @@ class Search:
         """A hypothesis for each fault that fits, the best first."""
         return ranked([found for fault in faults if (found := self.ask([fault])) is not None])
 
-    def pairs(self, singles: Sequence[Hypothesis]) -> list[Hypothesis]:
-        """Hypotheses of two faults, the best first: those that add up best to the other side's numbers, until one explains them."""
+    def pairs(self, singles: Sequence[Hypothesis], most: int) -> list[Hypothesis]:
+        """Hypotheses of at most so many pairs of faults, the best first.
+
+        Those are tried that add up best to the other side's numbers, until one explains them.
+        """
         found = list[Hypothesis]()
-        for a, b in self.promising([h for h in singles if not h.faults[0].placebo]):
+        for a, b in self.promising([h for h in singles if not h.faults[0].placebo])[:most]:
             one = self.ask((a, b)) or self.ask((b, a))
             if one is None:
                 continue
