@@ -61,7 +61,7 @@ def rotation(model: Model, rope: Rope) -> Facts:
     turned = [factor for factor in rope.factors if factor != math.inf]
     md, a, own = model.file.metadata, model.architecture, "rope" in model.file.beyond
     divided = "rope_freqs.weight" if "rope_freqs.weight" in model.file.tensors else ""
-    divided = divided or ("rope_type llama3" if own and max(turned) != 1 else "")
+    divided = divided or ("rope_type llama3" if own and max(turned, default=1) != 1 else "")
     context = md.int(f"{a}.rope.scaling.original_context_length", 0) or md.int(f"{a}.context_length")
     return {
         "base": rope.base,
@@ -77,7 +77,7 @@ def rotation(model: Model, rope: Rope) -> Facts:
         "ramp": some[-1] if yarn and some else None,
         "magnitude": rope.magnitude,
         "still": rope.factors.count(math.inf),
-        "divisors": [min(turned), max(turned)] if divided else None,
+        "divisors": [min(turned), max(turned)] if divided and turned else None,
         "divisors_in": divided or None,
     }
 
