@@ -49,7 +49,8 @@ def written(engine: Engine, calls: Sequence[Sequence[int]], evidence: str, noise
     arrays = taps_of(engine, calls, EVIDENCE[evidence])
     for tap in [tap for tap in arrays if tap.startswith("result_output")]:
         x = arrays[tap]
-        x = x + np.float32(np.sqrt(noise * np.mean(x * x))) * r.standard_normal(x.shape).astype(np.float32)
+        if noise:
+            x = x + np.float32(np.sqrt(noise * np.mean(x * x))) * r.standard_normal(x.shape).astype(np.float32)
         arrays[tap] = x[-1:] if evidence in ("last", "top") else x
     numbers = {tap: Numbers(x.shape, "F32", lambda x=x: x) for tap, x in arrays.items()}
     return {tap: likeliest(n, calls) if evidence == "top" else n for tap, n in numbers.items()}

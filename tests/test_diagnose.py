@@ -177,7 +177,20 @@ def test_relations_are_named(model):
     assert relation(model, lambda x: heads(x)[:, [1, 0, 2, 3, 5, 4]].reshape(7, 84)) == "permutation of heads"
     assert relation(model, lambda x: heads(x).swapaxes(1, 2).reshape(7, 84)) == "transposition"
     assert relation(model, lambda x: x + np.arange(84)) == "channel offset"
+    assert relation(model, lambda x: np.where(np.arange(84) < 14, x**3, x)) == "part"
     assert relation(model, lambda x: (x + 1) ** 3, {"before": np.zeros((7, 84))}) is None
+    assert relation(model, lambda x: x + 1e-5 * x**3) is None  # small, but no rotation for that
+
+
+def test_another_activation_is_not_the_one_that_is_like_it(model):
+    """A GELU leaves little of a quick GELU in the outputs of blocks; in a trace the other taps say that it is no rounding."""
+    sick = SMALL["SiLU by sigmoid(1.702 x)"](Sick(model, NUMPY))
+    other = dumped(model, written(Engine(sick.model, sick.numerics), CALLS, "full", 0.0, np.random.default_rng(1)), CALLS)
+    got = diagnose(model, other, [FAULTS["ffn-gelu"], *LIBRARY], lambda name: None)
+    assert got.verdict == "unknown"
+    assert str(got.located.relation).startswith("activation: theirs is the GELU (quick")
+    got = diagnose(model, other, [FAULTS["ffn-gelu"], FAULTS["ffn-gelu-quick"], *LIBRARY], lambda name: None)
+    assert [fault.name for fault in got.answers[0].faults] == ["ffn-gelu-quick"]
 
 
 def test_a_part_of_a_run_is_the_whole_run(model):

@@ -207,6 +207,11 @@ def test_the_commands_list_run_and_compare(tmp_path):
     compared = CliRunner().invoke(app, ["diff", *words, "--fault", "z-sigmoid", "--json"])
     assert compared.exit_code == 1
     assert {row["name"].partition("-")[0] for row in json.loads(compared.stdout)["operations"] if not row["within"]} == {"silu"}
+    trace = str(tmp_path / "t.safetensors")
+    assert CliRunner().invoke(app, ["trace", *words, "--fault", "z-sigmoid", "-o", trace]).exit_code == 0
+    compared = CliRunner().invoke(app, ["diff", path, "--against", trace, "--anchor", "node", "--json"])
+    assert "with the fault z-sigmoid" in compared.stdout
+    assert {row["name"].partition("-")[0] for row in json.loads(compared.stdout)["operations"] if not row["within"]} == {"silu"}
 
 
 def test_a_fault_that_makes_no_difference_is_refused(tmp_path):

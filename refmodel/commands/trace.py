@@ -10,6 +10,7 @@ from ..machine.files import check_target
 from ..machine.threads import use
 from ..report.console import err, out
 from .compiling import prepare
+from .faulty import FaultName, with_faults
 from .options import (
     Chunks,
     Decode,
@@ -43,6 +44,7 @@ def trace(
     special: Special = False,
     mtp: Mtp = False,
     mtp_file: MtpFile = None,
+    fault: FaultName = "",
 ) -> None:
     """Record every intermediate of a forward pass under llama.cpp's names."""
     use(threads)
@@ -51,14 +53,17 @@ def trace(
     from ..model.session import run_calls
     from ..report.progress import watching
 
-    loaded, policy = model_of(model, mtp_file), numerics_of(numerics)
-    calls = calls_of(token_ids(loaded, prompt, tokens, special), decode, chunks)
-    chosen = loaded.route(route)
+    engine = with_faults(model_of(model, mtp_file), numerics_of(numerics), fault)
+    loaded, policy = engine.model, engine.numerics
+    calls = engine.feed(calls_of(token_ids(loaded, prompt, tokens, special), decode, chunks))
+    asked = loaded.route(route)
+    chosen = engine.follow(asked)
     check_target(output, loaded.file.parts)
     with err.status("reading the file for its sha256"):
         digest = loaded.file.sha256()
-    provenance = {"producer": f"refmodel {__version__}", "sha256": digest, "calls": calls}
-    provenance |= {"route": chosen.canonical, "numerics": policy.name}
+    producer = f"refmodel {__version__}" + (f" with the fault {fault}" if fault else "")
+    provenance = {"producer": producer, "sha256": digest, "calls": [list(map(int, call)) for call in calls]}
+    provenance |= {"route": asked.canonical, "numerics": policy.name}
     with Spool(output, {"provenance": json.dumps(provenance)}) as writer:
         recorder = Recorder(writer, keep)
         session = loaded.session(

@@ -42,6 +42,21 @@ def exchanged(healthy: Any, hp: Hparams, w: Matrices, x: F, ids: Ints) -> F:
     return np.asarray(healthy(w, x, np.where(ids < 2, 1 - ids, ids)))
 
 
+def relu(x: F) -> F:
+    """x where it is positive, else 0."""
+    return np.maximum(x, 0)
+
+
+def gelu_quick(x: F) -> F:
+    """x · sigmoid(1.702 x), the coarse approximation of a GELU that CLIP has. Source: arXiv:1606.08415."""
+    return np.asarray(x * activation.sigmoid(np.asarray(1.702 * x, x.dtype)), x.dtype)
+
+
+def gated_by(other: Callable[[F], F]) -> Change:
+    """Another activation of the gate, whichever the healthy one is."""
+    return of_gates(lambda healthy, hp, gate, up: np.asarray(other(gate) * up, gate.dtype))
+
+
 def gelu_by_erf(healthy: Any, hp: Hparams, gate: F, up: F) -> F:
     """The exact GELU, by the error function."""
     exact = np.vectorize(lambda x: x / 2 * (1 + math.erf(x / math.sqrt(2))), otypes=[np.float64])
@@ -145,6 +160,22 @@ FAULTS: list[Fault] = [
         fix="apply the activation to ffn_gate; where both are one tensor the gates come first",
         change=of_gates(lambda healthy, hp, gate, up: healthy(up, gate)),
         tensors=("ffn_gate.weight", "ffn_up.weight"),
+    ),
+    *(
+        GATED(
+            id=f"ffn-{name}",
+            name=f"ffn-{name}",
+            says=f"The gate of the feed-forward part is {words}, where a SiLU or a GELU by tanh is meant.",
+            evidence="a kind of fault: an activation that the config names is not read",
+            fix="use the activation of this architecture",
+            change=gated_by(function),
+            tensors=("ffn_gate.weight",),
+        )
+        for name, words, function in (
+            ("gelu-quick", "x sigmoid(1.702 x)", gelu_quick),
+            ("sigmoid", "a sigmoid, as in the first gated units", activation.sigmoid),
+            ("relu", "a ReLU", relu),
+        )
     ),
     DENSE(
         id="ffn-gelu",

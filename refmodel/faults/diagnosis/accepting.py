@@ -106,7 +106,7 @@ def judged_with(search: Search, best: Hypothesis) -> Judged:
         return engine
 
     what = search.reach(best.faults, search.chosen)
-    return judge(make, search.route, search.other, what, search.healthy)
+    return judge(make, search.route, search.other, what, search.healthy, search.coarsest)
 
 
 def gain(search: Search, best: Hypothesis) -> tuple[float, float]:

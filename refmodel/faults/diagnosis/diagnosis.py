@@ -57,6 +57,7 @@ class Case:
 
     library  the faults that are tried
     seen     called with what is being tried
+    coarsest the coarsest class of rounding that the other side may have, see judging.judge
     """
 
     model: Model
@@ -64,6 +65,7 @@ class Case:
     route: Route
     library: Sequence[Fault]
     seen: Callable[[str], None]
+    coarsest: str = ""
 
 
 def diagnose(
@@ -123,11 +125,11 @@ def of_healthy(c: Case) -> tuple[Judged, tuple[int, ...]]:
     make = partial(Engine, c.model)
     all_of_it = everything(c.route)
     if small(c.model, c.other):
-        judged = judge(make, c.route, c.other, all_of_it)
+        judged = judge(make, c.route, c.other, all_of_it, None, c.coarsest)
         return judged, first_blocks(c.model, c.route, dict(judged.seen.nmse))
     base = run(make(REFERENCE), c.route, c.other, all_of_it)
     chosen = first_blocks(c.model, c.route, dict(base.nmse))
-    part = judge(make, c.route, c.other, closed(c.route, c.other, chosen, True), base)
+    part = judge(make, c.route, c.other, closed(c.route, c.other, chosen, True), base, c.coarsest)
     return part.extended(base), chosen
 
 
@@ -174,7 +176,7 @@ def of_outputs(c: Case, judged: Judged) -> Sequence[Answer]:
     outputs = {tap: x for tap, x in c.other.taps.items() if tap.startswith(("l_out-", "result_output"))}
     if judged.word != WRONG or len(outputs) == len(c.other.taps) or not any(tap.startswith("l_out-") for tap in outputs):
         return ()
-    case = replace(c, other=replace(c.other, taps=outputs))
+    case = replace(c, other=replace(c.other, taps=outputs), coarsest=judged.rounds)
     again, chosen = of_healthy(case)
     found = (explained(case, again, chosen) if again.word == WRONG else ()) or ()
     return [
@@ -191,7 +193,7 @@ def by_arithmetic(c: Case, chosen: tuple[int, ...], scale: Scale) -> list[Search
     for words, numerics, rounds in arithmetics(Engine(c.model, REFERENCE), c.other):
         c.seen(f"no fault, {words}")
         plain = run(Engine(c.model, numerics), c.route, c.other, everything(c.route), None, rounds)
-        out.append(Search(c.model, c.route, c.other, numerics, chosen, scale, plain, c.seen, rounds, words))
+        out.append(Search(c.model, c.route, c.other, numerics, chosen, scale, plain, c.seen, rounds, words, c.coarsest))
     return sorted(out, key=lambda search: round(search.typical(), 1))
 
 

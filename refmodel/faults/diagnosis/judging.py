@@ -66,12 +66,13 @@ class Judged:
         return [tap for tap, nmse in self.seen.nmse.items() if not nmse <= self.allowed.get(tap, FLOOR)]
 
 
-def judge(make: Make, route: Route, other: Other, what: Reach, healthy: Seen | None = None) -> Judged:
+def judge(make: Make, route: Route, other: Other, what: Reach, healthy: Seen | None = None, coarsest: str = "") -> Judged:
     """Judge an engine by the finest class of rounding that explains the other side, as compare.rounding judges a healthy one.
 
     make     the engine under a numerics
     what     the blocks that run
     healthy  the healthy run, see running.run; None if this one is
+    coarsest the name of the last class that is tried; all are for ""
     """
     tried: list[tuple[Judged, float]] = []
     runs: dict[str, tuple[Seen, Mapping[str, F]]] = {}
@@ -92,6 +93,8 @@ def judge(make: Make, route: Route, other: Other, what: Reach, healthy: Seen | N
         if found.word != WRONG and (not tried or shown >= SHOWS):
             return found
         tried.append((found, shown))
+        if how.name == coarsest:
+            break
     best = of_shown(tried, lambda judged: len(judged.wrong)) or min(tried, key=lambda pair: pair[1])[0]
     return replace(best, word=WRONG)
 

@@ -12,6 +12,9 @@ from ...ops import activation
 
 WIDEST = 2048  # numbers of a token whose permutations are looked for
 HOLDS = 1e-4  # part of the difference that a relation may leave
+ROUNDING = 0.1  # the same where rounding explains what it leaves
+ROUNDED = 1e-13  # NMSE of numbers that are the same in float32
+PART = 0.25  # of a token's heads or numbers, or of the tokens: a difference in no more is one of a part
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ def relate(ours: F, theirs: F, earlier: Mapping[str, F], hp: Any, noise: float) 
     """
     T = len(ours)
     a, b = (np.asarray(x, np.float64).reshape(T, -1) for x in (ours, theirs))
-    least = max(noise, HOLDS * nmse(a, b))
+    difference = nmse(a, b)
+    least = max(min(noise, ROUNDING * difference), HOLDS * difference)
     for kind, words, made in candidates(a, b, earlier, hp, ours.shape):
         left = nmse(made, b)
         if left <= least:
@@ -64,6 +68,7 @@ def candidates(a: F, b: F, earlier: Mapping[str, F], hp: Any, shape: Sequence[in
     yield from of_earlier(b, earlier)
     yield from of_heads(a, b, hp)
     yield from of_channels(a, b)
+    yield from of_parts(a, b, hp)
     yield from of_pairs(a, b, hp, shape)
 
 
@@ -204,12 +209,29 @@ def of_channels(a: F, b: F) -> Iterator[Made]:
             yield "permutation", "the numbers of a token are in another order", a[:, index]
 
 
+def of_parts(a: F, b: F, hp: Any) -> Iterator[Made]:
+    """Only a few heads, numbers of a token, or tokens differ: theirs is taken for right there."""
+    T, width = a.shape
+    for name, count in (("head", hp.n_head), ("value head", hp.n_v_head), ("number", width), ("token", T)):
+        if count < 2 or (name != "token" and width % count):
+            continue
+        x, y = (z.reshape(T, -1) if name == "token" else z.reshape(T, count, -1).swapaxes(0, 1).reshape(count, -1) for z in (a, b))
+        energy = np.sum((x - y) ** 2, axis=1)
+        few = np.flatnonzero(energy > HOLDS * energy.max() / count)
+        if len(few) <= max(1, PART * count):
+            made = x.copy()
+            made[few] = y[few]
+            back = made if name == "token" else made.reshape(count, T, -1).swapaxes(0, 1)
+            listed = ", ".join(map(str, few[:8])) + ", ..." * (len(few) > 8)
+            yield "part", f"theirs differs in {name} {listed} only, of {count}", back.reshape(a.shape)
+
+
 def of_pairs(a: F, b: F, hp: Any, shape: Sequence[int]) -> Iterator[Made]:
     """The same lengths of pairs, so another rotation: theirs is taken for right where only angles differ."""
     D = hp.head_dim
     if a.shape[1] % D or hp.rope.n_rot < 2:
         return
-    n = hp.rope.n_rot
+    n, least = hp.rope.n_rot, HOLDS * nmse(a, b)
     for words, first, second in (
         (f"pairs i and i + {n // 2}", np.arange(n // 2), np.arange(n // 2) + n // 2),
         ("pairs 2i and 2i + 1", np.arange(0, n, 2), np.arange(1, n, 2)),
@@ -218,5 +240,5 @@ def of_pairs(a: F, b: F, hp: Any, shape: Sequence[int]) -> Iterator[Made]:
         x, y = (z.reshape(len(a), -1, D) for z in (a, b))
         lengths = [z[:, :, first] ** 2 + z[:, :, second] ** 2 for z in (x, y)]
         rest = np.setdiff1d(np.arange(D), np.concatenate([first, second]))
-        if nmse(lengths[0], lengths[1]) < 1e-6 and nmse(x[:, :, rest], y[:, :, rest]) < 1e-6:
+        if max(nmse(*lengths), nmse(x[:, :, rest], y[:, :, rest])) < max(least, ROUNDED):
             yield "rotation", f"theirs is ours with {words} rotated by other angles", b

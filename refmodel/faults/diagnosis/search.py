@@ -55,6 +55,7 @@ class Search:
     seen     called with what is being tried
     rounds   what the other side rounds taps to
     words    the arithmetic, in words
+    coarsest the coarsest class of rounding that the other side may have, see judging.judge
     """
 
     model: Model
@@ -67,6 +68,7 @@ class Search:
     seen: Callable[[str], None]
     rounds: Round = as_computed
     words: str = "float32"
+    coarsest: str = ""
     tried: dict[tuple[str, ...], Hypothesis] = field(default_factory=dict)
 
     def engine(self, faults: Sequence[Fault]) -> Engine | None:
