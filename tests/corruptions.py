@@ -237,7 +237,6 @@ FIRST_GGUF = {
     "a lying map": "refmodel.map",
     "a map that is none": "refmodel.map",
     "a map of words": "refmodel.map",
-    "another source's hash": "refmodel.source.sha256",
     "two tensors of a block swapped": "blk.4.ffn_gate.weight",
     "a tensor swapped between blocks": "blk.0.attn_norm.weight",
     "a tensor of the next block": "blk.5.ffn_down.weight",

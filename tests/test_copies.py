@@ -33,7 +33,7 @@ from refmodel.hf.folder import read_folder
 from refmodel.model.route import Route
 from refmodel.surgery.gguf import routed, texts
 from refmodel.surgery.hf_write import routed_folder
-from refmodel.surgery.verify import Options, verify
+from refmodel.surgery.verify import Options, recovered, verify
 
 QUICK = Options(forward=False)
 PROVED = "proved except forward"
@@ -212,11 +212,44 @@ SAME_FILE = {
 }
 
 
+NARROWER = {name for name in SAME_FILE if name.startswith("matrices")}
+SOURCE_LIVED = [name for name in SAME_FILE if name not in NARROWER | {"no version"}]  # such as they could be done to a source
+
+
 @pytest.mark.parametrize("name", SAME_FILE)
 def test_a_file_with_the_same_numbers_is_not_wrong(name, every, tmp_path):
     source, copy = every
     report = verify(SAME_FILE[name](copy, tmp_path / "o.gguf"), source.path, WORDS, QUICK)
     assert (report.verdict, report.findings) == (PROVED, [])
+
+
+@pytest.mark.parametrize("name", SOURCE_LIVED)
+def test_a_source_that_was_saved_again_has_the_same_copies(name, every, tmp_path):
+    """Its own sha256 is another; that is remarked, and nothing else depends on it."""
+    source, copy = every
+    again = SAME_FILE[name](source.path, tmp_path / "s.gguf")
+    report = verify(copy, again, options=QUICK)
+    assert (report.verdict, report.findings) == (PROVED, [])
+    remark = [note for note in report.notes if note.startswith("refmodel.source.sha256 is ")]
+    assert len(remark) == (read(again).sha256() != source.file.sha256())
+    assert recovered(copy, again).status == 0
+
+
+def test_a_hash_of_the_source_that_does_not_fit_is_a_remark_and_excuses_nothing(every, tmp_path):
+    source, copy = every
+    other = changed(copy, tmp_path / "o.gguf", **{"refmodel.source.sha256": field(V.STRING, "0" * 64)})
+    report = verify(other, source.path, options=QUICK)
+    assert (report.verdict, report.findings) == (PROVED, [])
+    assert any(note.startswith("refmodel.source.sha256 is 000000000000…") for note in report.notes)
+    assert not any("sha256" in note for note in verify(copy, source.path, options=QUICK).notes)
+    name = "blk.1.attn_norm.weight"
+    for path, weight in ((source.path, "blk.1.attn_norm.weight"), (copy, "blk.3.attn_norm.weight")):
+        t = read(path).tensors[weight]
+        odd = changed(path, tmp_path / "w.gguf", {weight: in_type(t, Q.F32, floats(t) + (np.arange(t.shape[0]) == 2))})
+        report = verify(copy, odd, WORDS, QUICK) if path == source.path else verify(odd, source.path, WORDS, QUICK)
+        assert first(report) == ("wrong", name if path == source.path else weight)
+    odd = changed(source.path, tmp_path / "k.gguf", **{f"{source.architecture}.rope.freq_base": field(V.FLOAT32, 12345.0)})
+    assert first(verify(copy, odd, WORDS, QUICK)) == ("wrong", f"{source.architecture}.rope.freq_base")
 
 
 AFTERWARDS = {

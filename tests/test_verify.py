@@ -226,11 +226,6 @@ CORRUPTIONS: dict[str, tuple[Corruption, str, str]] = {
     ),
     "a map that is none": (lambda c: c.set("refmodel.map", 5), METADATA, r"refmodel.map says 5 \(that is no route of 5 blocks\)"),
     "a map of words": (lambda c: c.set("refmodel.map", "x", GGUFValueType.STRING), METADATA, "refmodel.map says x"),
-    "another source's hash": (
-        lambda c: c.set("refmodel.source.sha256", "0" * 64, GGUFValueType.STRING),
-        METADATA,
-        "source.sha256 is 0",
-    ),
     "two tensors of a block swapped": (
         lambda c: swap(c, "blk.4.ffn_gate.weight", "blk.4.ffn_up.weight"),
         BYTES,
