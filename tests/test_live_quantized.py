@@ -18,6 +18,7 @@ import refmodel
 from refmodel.gguf.reader import read
 from refmodel.gguf.tensor import Tensor
 from refmodel.gguf.writer import field, write
+from refmodel.quants.types import Newer, tensor_type
 from refmodel.surgery.gguf import routed
 from refmodel.surgery.verify import verify
 from refmodel.surgery.verify.report import STRUCTURE
@@ -42,8 +43,12 @@ TYPES = [
     Q.IQ3_S,
     Q.IQ3_XXS,
     Q.IQ2_S,
+    Q.TQ1_0,
+    Q.TQ2_0,
+    Q.MXFP4,
+    *map(tensor_type, Newer),
 ]
-WEIGHED = [*TYPES, Q.IQ2_XXS, Q.IQ2_XS, Q.IQ1_S]  # which ggml makes with an importance matrix only
+WEIGHED = [*TYPES, Q.IQ2_XXS, Q.IQ2_XS, Q.IQ1_S, Q.IQ1_M]  # which ggml makes with an importance matrix only
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from refmodel.gguf.tensor import Tensor
 from refmodel.gguf.writer import Limit, field, write
 from refmodel.hf.folder import read_folder
 from refmodel.model.route import Route
+from refmodel.quants.types import Newer, tensor_type
 from refmodel.surgery.gguf import routed
 from refmodel.surgery.hf_write import routed_folder
 from refmodel.surgery.verify import Options, recovered, verify
@@ -82,6 +83,34 @@ def test_a_copy_that_was_quantized_afterwards_is_proved_but_for_the_forward_pass
     assert (report.verdict, report.status, report.findings) == ("proved except forward", 0, [])
     assert any(f"quantized afterwards: {len(packed)} in {kind.name}" in note for note in report.notes)
     assert verify(anonymous(out, tmp_path / "a.gguf"), source.path).verdict == "recovered"
+
+
+def one_bit(x):
+    """Q1_0 of rows of a multiple of 128 weights, as ggml packs it: the sign of each, and the mean magnitude of a block."""
+    blocks = x.reshape(-1, 128)
+    d = np.abs(blocks).mean(axis=1, keepdims=True).astype(np.float16).view(np.uint8)
+    return np.concatenate([d, np.packbits(blocks >= 0, axis=1, bitorder="little")], axis=1)
+
+
+def two_bits(x):
+    """Q2_0 of rows of a multiple of 64 weights, as ggml packs it: -1, 0 or 1 times the largest magnitude of a block."""
+    blocks = x.reshape(-1, 64)
+    d = np.abs(blocks).max(axis=1, keepdims=True)
+    codes = (np.rint(blocks / d).astype(np.uint8) + 1).reshape(-1, 16, 4)
+    return np.concatenate(
+        [d.astype(np.float16).view(np.uint8), (codes << np.array([0, 2, 4, 6], np.uint8)).sum(2, np.uint8)], axis=1
+    )
+
+
+@pytest.mark.parametrize(("kind", "pack"), [(Newer.Q1_0, one_bit), (Newer.Q2_0, two_bits)])
+def test_types_of_one_and_two_bits_have_an_error_too(kind, pack, source, copy, tmp_path):
+    packed = {n: Tensor(n, tensor_type(kind), t.shape, t.file, pack(floats(t)).ravel()) for n, t in matrices(copy).items()}
+    report = verify(changed(copy, tmp_path / "q.gguf", packed), source.path, WORDS)
+    assert (report.verdict, report.findings) == ("proved except forward", [])
+    name = "blk.3.ffn_up.weight"
+    packed[name] = replace(packed["blk.0.ffn_up.weight"], name=name)
+    report = verify(changed(copy, tmp_path / "o.gguf", packed), source.path, WORDS)
+    assert [(check, finding.key) for check, finding in report.findings] == [(STRUCTURE, name)]
 
 
 @pytest.mark.parametrize("kind", [Q.Q8_0, Q.Q4_0])

@@ -12,8 +12,8 @@ from gguf import GGMLQuantizationType
 
 from ..arrays import F32, Bytes
 from ..errors import TensorError
+from ..numerics.reference import decoded as by_kernels
 from ..ops.ieee import bfloat
-from ..quants import dequantize
 
 
 class Stored(Protocol):
@@ -48,6 +48,7 @@ ERRORS = {
     "Q8_0": 0.0035, "Q6_K": 0.056, "Q5_0": 0.057, "Q5_1": 0.051, "Q5_K": 0.037, "Q4_0": 0.086, "Q4_1": 0.083, "Q4_K": 0.09,
     "IQ4_NL": 0.081, "IQ4_XS": 0.069, "MXFP4": 0.124, "NVFP4": 0.084, "Q3_K": 0.135, "IQ3_S": 0.147, "IQ3_XXS": 0.243,
     "Q2_K": 0.243, "IQ2_XXS": 0.6, "IQ2_XS": 0.34, "IQ2_S": 0.28, "IQ1_S": 0.45, "IQ1_M": 0.46, "TQ1_0": 0.47, "TQ2_0": 0.47,
+    "Q1_0": 0.55, "Q2_0": 0.42,
 }  # fmt: skip
 # The largest error of one value in units of its row's largest magnitude, of the same measurement. An uneven imatrix gives up values
 # that hardly count, so that coarser types have no such bound.
@@ -77,13 +78,13 @@ def floats(t: Stored) -> Iterator[F32]:
 def decoded(t: Stored, rows: Bytes) -> F32:
     """Packed rows as float32 [rows, I]. TensorError for a type that cannot be decoded."""
     kind = GGMLQuantizationType[t.type] if isinstance(t.type, str) and t.type in FLOATS else t.type
-    if not isinstance(kind, GGMLQuantizationType):
+    if isinstance(kind, str):
         raise TensorError(
             f"tensor type {word(kind)} cannot be decoded; expected F64, F32, F16, BF16 or a type of GGUF; convert it to one"
         )
     if kind == GGMLQuantizationType.F64:
         return np.ascontiguousarray(rows).view(np.float64).astype(np.float32)
-    return dequantize(kind, rows)
+    return by_kernels(kind, rows)
 
 
 @cache
