@@ -113,8 +113,6 @@ def test_another_padding_token_is_no_other_model(copies, tmp_path):
     source = changed(model.path, tmp_path / "source.gguf", **{key: field(V.UINT32, 3)})
     other = changed(copy, tmp_path / "other.gguf", **{key: field(V.UINT32, 7)})
     assert verify(other, source, options=QUICK).findings == []
-    ends = changed(
-        copy, tmp_path / "ends.gguf", **{"tokenizer.ggml.eos_token_id": field(V.UINT32, 7)}
-    )
+    ends = changed(copy, tmp_path / "ends.gguf", **{"tokenizer.ggml.eos_token_id": field(V.UINT32, 7)})
     assert [found.key for _, found in verify(ends, source, options=QUICK).findings] == ["tokenizer.ggml.eos_token_id"]
     assert read(other).metadata[key] == 7
