@@ -52,6 +52,60 @@ def test_a_file_is_named_for_what_it_is(tmp_path, arch, keys, tensors, message):
     assert "\n" not in str(caught.value)
 
 
+HEADER = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+STRANGERS = {
+    "a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12\n",
+    "a web page": b"<!DOCTYPE html><html>Access denied</html>",
+    "JSON; if it reports an error": b'{"error":"Repository not found"}',
+    "a text; if it reports an error": b"Invalid username or password.",
+    "a manifest of Ollama": b'{"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json"}',
+    "a Modelfile of Ollama": b"# mine\nFROM ./m.gguf\nPARAMETER temperature 1\n",
+    "a GGML file": b"tjgg" + bytes([3, 0, 0, 0]) * 20,
+    "a LoRA adapter of a llama.cpp": b"algg" + bytes([1, 0, 0, 0]) * 20,
+    "a ZIP archive": b"PK\x03\x04" + bytes(90),
+    "a pickle": b"\x80\x02}q\x00." + bytes(90),
+    "a compressed file": b"\x1f\x8b\x08\x00" + bytes(90),
+    "a safetensors file": len(HEADER).to_bytes(8, "little") + HEADER + bytes(4),
+    "an importance matrix": bytes([2, 0, 0, 0, 19, 0, 0, 0]) + b"blk.0.attn_q.weight" + bytes(40),
+    "zeros": bytes(4096),
+    "nor another file that is known": bytes(range(1, 200)),
+}
+
+
+@pytest.mark.parametrize("what", STRANGERS)
+def test_a_file_that_is_no_gguf_is_named_for_what_it_is(what, tmp_path):
+    (tmp_path / "m.gguf").write_bytes(STRANGERS[what])
+    with pytest.raises(FileError, match=f"m.gguf: starts with .*this is not a GGUF, .*{what}") as caught:
+        refmodel.load(tmp_path / "m.gguf")
+    assert "\n" not in str(caught.value)
+
+
+FOLDERS = {
+    "give one of them: a-Q4.gguf, b-00001-of-00002.gguf": ["a-Q4.gguf", "b-00001-of-00002.gguf", "b-00002-of-00002.gguf"],
+    "it is a LoRA adapter": ["adapter_config.json", "adapter_model.safetensors"],
+    "an entry of a Hugging Face cache; give .*/snapshots/abc$": ["snapshots/abc/config.json", "refs/main"],
+    "it is Ollama's store": ["blobs/sha256-abc", "manifests/registry.ollama.ai"],
+    "torch.save .pytorch_model.bin.": ["pytorch_model.bin"],
+    "cannot be opened": ["notes.txt"],
+}
+
+
+@pytest.mark.parametrize("said", FOLDERS)
+def test_a_folder_without_a_model_is_named_for_what_it_holds(said, tmp_path):
+    for name in FOLDERS[said]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    with pytest.raises(FileError, match=said):
+        refmodel.load(tmp_path)
+
+
+def test_a_folder_with_a_configuration_and_other_weights_names_them(tmp_path):
+    for name, text in (("config.json", '{"model_type": "llama", "num_hidden_layers": 2}'), ("m-Q8_0.gguf", "x")):
+        (tmp_path / name).write_text(text)
+    with pytest.raises(FileError, match=r"has no .safetensors files; it holds GGUF files; give one of them: m-Q8_0.gguf"):
+        refmodel.load(tmp_path)
+
+
 def test_a_later_part_of_a_split_file_names_the_first(tmp_path):
     out = gguf.GGUFWriter(tmp_path / "m-00002-of-00003.gguf", "llama")
     out.add_uint16("split.no", 1)

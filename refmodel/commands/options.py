@@ -79,6 +79,23 @@ def shipped(name: str) -> Path:
     return path
 
 
+ELSEWHERE = (  # words for a model that is no path -> what to do
+    (r"https?:/.*", "an address is no file: download it first"),
+    (r"(?:hf\.co/|huggingface\.co/)?[\w.-]+/[\w.-]+(?::[\w.-]+)?", "if it is a name on a hub, download the model first"),
+    (r"[\w.-]+:[\w.-]+", "if it is a name of Ollama's, give the file that `ollama show --modelfile` names"),
+)
+
+
+def missing(words: str, path: Path) -> str:
+    """The message for a path at which nothing is: the nearest name, or what to do with a name that is no path."""
+    if hint := nearest(path):
+        return f"{path}: no such file; did you mean {hint}?"
+    named = next((advice for pattern, advice in ELSEWHERE if re.fullmatch(pattern, words)), "")
+    if named and (":" in words or not path.parent.is_dir()):
+        return f"{words}: no such file; {named}"
+    return f"{path}: no such file in {path.parent.absolute()}; check the path"
+
+
 def file_of(words: str) -> Path:
     """The path that a user means: their own file, or the short name of one that comes with refmodel.
 
@@ -88,10 +105,7 @@ def file_of(words: str) -> Path:
     if words in PIECES and not path.exists():
         return shipped(words)
     if not path.exists():
-        hint = nearest(path)
-        raise FileError(
-            f"{path}: no such file" + (f"; did you mean {hint}?" if hint else f" in {path.parent.absolute()}; check the path")
-        )
+        raise FileError(missing(words, path))
     return path
 
 

@@ -24,6 +24,7 @@ from ..quants.types import SIZES, missing, tensor_type
 from .cursor import Cursor, read_field
 from .format import ALIGNMENT, MAGIC, MAX_ALIGNMENT, MAX_DIMS, MAX_KEY, MAX_NAME, VERSIONS
 from .metadata import ANY, Field, Metadata
+from .other_files import BEGINNING, what_it_is
 from .tensor import AnyTensor, Tensor
 
 SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
@@ -140,9 +141,8 @@ def read_part(path: Path) -> GgufFile:
     cursor = Cursor(path, data.data)
     magic = bytes(cursor.take(4, "the magic"))
     if magic != MAGIC:
-        raise FileError(
-            f"{path}: starts with {magic!r}, not with {MAGIC!r}; this is not a GGUF: convert the model, or give another file"
-        )
+        head = bytes(data[:BEGINNING])
+        raise FileError(f"{path}: starts with {magic!r}, not with {MAGIC!r}; this is not a GGUF, {what_it_is(head)}")
     version = cursor.u32("the version")
     if version and version & 0xFFFFFF == 0:
         raise FileError(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileError, MetadataError
+from ..gguf.other_files import what_it_holds
 from ..machine.boundary import from_json
 from ..machine.files import contents
 from ..machine.sha256 import sha256_of
@@ -96,6 +97,8 @@ class Folder:
 
 def read_folder(path: Path) -> Folder:
     """Open a folder with config.json and safetensors files. FileError for what is missing or does not fit."""
+    if not (path / CONFIG).exists() and (held := what_it_holds(path)):
+        raise FileError(f"{path}: has no {CONFIG}; {held}")
     config = read_json(path / CONFIG)
     if (path / INDEX).exists():
         placed = read_json(path / INDEX).get("weight_map")
@@ -111,7 +114,7 @@ def read_folder(path: Path) -> Folder:
         # as transformers and llama.cpp's converter choose: others, such as Mistral's consolidated.safetensors, hold the same again
         shards, placed = sorted(path.glob("model*.safetensors")) or sorted(path.glob("*.safetensors")), None
     if not shards:
-        raise FileError(f"{path}: has no .safetensors files; name a folder with such weights")
+        raise FileError(f"{path}: has no .safetensors files; {what_it_holds(path) or 'name a folder with such weights'}")
     tensors: dict[str, FolderTensor] = {}
     where: dict[str, str] = {}
     for shard in shards:
