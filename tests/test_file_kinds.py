@@ -14,6 +14,7 @@ from refmodel.gguf.writer import write
 from refmodel.info.checks import inconsistencies
 from refmodel.quants import DECODED, dequantize
 from refmodel.quants.types import SIZES
+from refmodel.surgery.verify import Options, recovered, verify
 
 
 def written(path, keys, tensors, arch="llama"):
@@ -42,6 +43,10 @@ def written(path, keys, tensors, arch="llama"):
         ("llama", {"general.type": "vocab"}, [], "general.type is 'vocab'; .*vocabulary without weights"),
         ("qwen35", {}, ["blk.32.nextn.eh_proj.weight", "blk.32.attn_q.weight"], "prediction block .MTP.*--mtp"),
         ("eagle3", {}, ["fc.weight"], "draft model .EAGLE-3."),
+        ("gemma4-assistant", {}, ["blk.0.attn_q.weight"], "draft model .Gemma 4's assistant."),
+        ("glm4moe", {}, ["blk.46.nextn.eh_proj.weight", "output.weight"], "prediction block .MTP.*--mtp"),
+        ("nomic-bert-moe", {}, ["blk.0.attn_qkv.weight"], "an embedding model"),
+        ("flux", {}, ["double_blocks.0.img_attn.qkv.weight"], "makes pictures"),
         ("llama", {"general.type": "hologram"}, ["x.weight"], "'hologram'.*not known here; known are model, adapter"),
     ],
 )
@@ -50,6 +55,14 @@ def test_a_file_is_named_for_what_it_is(tmp_path, arch, keys, tensors, message):
     with pytest.raises(MetadataError, match=f"other.gguf: .*{message}") as caught:
         refmodel.load(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_copy_that_is_no_model_is_named_by_verify_and_by_route(good, tmp_path):
+    path = written(tmp_path / "other.gguf", {"general.type": "adapter"}, ["blk.0.attn_q.weight.lora_a"])
+    report = verify(path, good.path, options=Options(forward=False))
+    assert [(f.key, "LoRA adapter" in f.what) for _, f in report.findings] == [("the file", True)]
+    with pytest.raises(MetadataError, match="LoRA adapter"):
+        recovered(path, good.path)
 
 
 HEADER = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'

@@ -7,6 +7,8 @@ from ..gguf.reader import GgufFile
 
 EXPECTED = "expected a language model with all its blocks"
 EMBEDDING = "an embedding model, which turns a text into one vector and writes none; give a language model"
+DRAFTER = "a draft model ({}), which guesses tokens from another model's activations; give that model"
+PICTURES = "a model that makes pictures or films; give a language model"
 TYPES = {  # general.type -> what it is, and what to do
     "adapter": "a LoRA adapter, which changes the weights of a model; give the model it was made for, with the adapter merged in",
     "mmproj": "the image or audio part of a model (mmproj); give the file of its language model, which reads text by itself",
@@ -18,9 +20,15 @@ ARCHITECTURES = {  # general.architecture of older files, which have no general.
     "clip": TYPES["mmproj"],
     "controlvector": TYPES["controlvector"],
     "imatrix": TYPES["imatrix"],
-    "eagle3": "a draft model (EAGLE-3), which guesses tokens from another model's activations; give that model",
-    "gemma-embedding": EMBEDDING,
-    "dflash": "a draft model (DFlash), which guesses tokens from another model's activations; give that model",
+    "eagle3": DRAFTER.format("EAGLE-3"),
+    "dflash": DRAFTER.format("DFlash"),
+    "gemma4-assistant": DRAFTER.format("Gemma 4's assistant"),
+    "wavtokenizer-dec": "the decoder of a speech codec; give a language model",
+    "whisper": "a model that writes down speech; give a language model",
+    **dict.fromkeys(("bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "eurobert"), EMBEDDING),
+    **dict.fromkeys(("jina-bert-v2", "jina-bert-v3", "gemma-embedding", "llama-embed", "t5encoder"), EMBEDDING),
+    **dict.fromkeys(("flux", "sd1", "sdxl", "sd3", "aura", "hidream", "cosmos", "ltxv", "hyvid", "wan", "lumina2"), PICTURES),
+    "qwen_image": PICTURES,
 }
 DRAFT = (
     "a prediction block (MTP) without the blocks before it, which guesses tokens for its model; give the model, and this file "

@@ -12,6 +12,7 @@ from typing import Any
 from ...errors import FileError, RouteError
 from ...hf.checkpoint import opened
 from ...hf.folder import read_folder
+from ...model.file_kind import refuse_other_kinds
 from ...model.model import load
 from ...model.route import Route
 from .. import hf_runtimes
@@ -159,7 +160,7 @@ def recovered(out: Path, source: Path, others: Sequence[Path] = ()) -> Recovered
         found, _, _ = recovery(copy.tensors, held.tensors, prefixes, held.n_layer, held.behind)
         found = by_types(found, copy.tensors, held.tensors, prefixes)
         return Recovered(found, folder_claims(copy, held.n_layer), sources)
-    file = opened(out)
+    refuse_other_kinds(file := opened(out))
     model, sources = joined_models(paths, file)
     found, _, _ = recovery(file.tensors, model.file.tensors, ("blk.", "blk."), model.n_layer, int(model.hp.n_nextn))
     found = by_types(found, file.tensors, model.file.tensors, ("blk.", "blk."))

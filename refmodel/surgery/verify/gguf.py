@@ -10,6 +10,7 @@ from ...gguf.format import OURS
 from ...gguf.metadata import Field
 from ...gguf.reader import GgufFile
 from ...hf.checkpoint import opened
+from ...model.file_kind import refuse_other_kinds
 from ...model.model import Model
 from ...model.route import Route
 from ..copy_map import Plan
@@ -34,7 +35,7 @@ def verify_gguf(report: Report, path: Path, model: Model, words: str, options: O
     given = model.route(words) if words else None
     structure = report.check(STRUCTURE)
     try:
-        file = opened(path)
+        refuse_other_kinds(file := opened(path))
         arch = file.metadata.str("general.architecture")
         if arch != model.architecture:
             raise MetadataError(
