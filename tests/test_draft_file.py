@@ -91,6 +91,7 @@ def test_a_draft_of_another_model_is_refused_by_name(tmp_path):
         (trunk, other, "general.architecture is 'qwen35moe'; .*trunk.gguf is 'qwen35'"),
         (dense, dense, "llama has no prediction block .MTP.; qwen35, qwen35moe, qwen3next may have one"),
         (whole, draft, "m.gguf: has a prediction block .MTP. of its own; leave out --mtp-file"),
+        (draft, trunk, "draft.gguf: .*a prediction block .MTP. without the blocks before it"),
         (trunk, trunk, "trunk.gguf: qwen35.nextn_predict_layers is 0; a draft has a prediction block"),
         (trunk, changed(draft, tmp_path, block_count=9), "is a draft for 8 blocks; .*trunk.gguf has 5"),
     ):

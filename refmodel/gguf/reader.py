@@ -236,7 +236,10 @@ def joined(first: GgufFile, count: int) -> GgufFile:
         raise FileError(f"{first.path}: is not the first part; open {name[1]}-00001-of-{name[3]}.gguf")
     parts = [first]
     for i in range(1, count):
-        part = read_part(first.path.with_name(f"{name[1]}-{i + 1:05}-of-{count:05}.gguf"))
+        path = first.path.with_name(f"{name[1]}-{i + 1:05}-of-{count:05}.gguf")
+        if not path.exists():
+            raise FileError(f"{path}: is missing, part {i + 1} of {count}; get all parts into one folder")
+        part = read_part(path)
         number, total = part.metadata.int("split.no"), part.metadata.int("split.count", count)
         if number != i:
             raise FileError(f"{part.path}: split.no is {number}; expected {i}; were parts renamed? Give each its own name again")

@@ -14,6 +14,7 @@ from ..gguf.metadata import Field, Metadata
 from ..gguf.reader import GgufFile
 from ..gguf.tensor import AnyTensor
 from ..gguf.writer import field
+from .file_kind import refuse_other_kinds
 
 COUNTS = ("block_count", "nextn_predict_layers")
 # What llama.cpp reads of the draft's own file, and the name that it has in a file of both; the last in a list is taken if the
@@ -31,6 +32,7 @@ def with_draft(trunk: GgufFile, draft: GgufFile) -> GgufFile:
     MetadataError for a draft of another architecture or other sizes, a file without a prediction block, or a trunk that has one.
     TensorError if the block has no tensors.
     """
+    refuse_other_kinds(trunk)
     arch = checked_architecture(trunk.metadata, draft.metadata)
     n = trunk_blocks(trunk.metadata, draft.metadata, arch)
     check_sizes(trunk.metadata, draft.metadata, arch)
