@@ -1,7 +1,8 @@
 """Every key of llama.cpp's table of metadata, many values of each, all architectures: what does llama.cpp make of a file that has
 it, and what do we? Run by hand, with REFMODEL_LLAMA_LIB set:
 
-    python tests/many_keys.py keys llama-arch.cpp results.jsonl      # goes on where it ended; --only REGEX for some keys
+    python tests/many_keys.py keys llama-arch.cpp results.jsonl      # goes on where it ended; --only REGEX for some keys,
+                                                                     # --every 5 for every fifth case
     python tests/many_keys.py tensors llama-arch.cpp results.jsonl   # the same with every name of its table of tensors
     python tests/many_keys.py report results.jsonl                   # the table, and each case that is not as it should be
 
@@ -15,6 +16,7 @@ it may abort. The words for what comes out:
     UNNAMED    llama.cpp runs it, and our refusal names something else
     IGNORED    llama.cpp computes something else than without it, and we do not
     DIFFERENT  both compute something else, and not the same
+    CRASHED    ours ends with something else than a refusal
 """
 
 import argparse
@@ -31,6 +33,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -311,6 +314,8 @@ def ours(path: Path) -> tuple[Any, str]:
         return out | {f"logits {k}": session.forward(tokens) for k, tokens in enumerate(TOKENS)}, ""
     except RefmodelError as error:
         return None, str(error)
+    except Exception as error:  # whatever it is, it is an outcome
+        return None, f"CRASHED {type(error).__name__}: {error}"
 
 
 def digest(found: Mapping[str, Any] | None) -> str:
@@ -322,6 +327,8 @@ def digest(found: Mapping[str, Any] | None) -> str:
 
 
 def verdict(case: Case, plain: str, theirs: str, mine: str, said: str) -> str:
+    if said.startswith("CRASHED "):
+        return "CRASHED"
     if not theirs:
         return "alone" if mine else "both"
     if not mine:
@@ -377,6 +384,7 @@ def main() -> None:
     parser.add_argument("what", choices=("keys", "tensors", "report", "forks"))
     parser.add_argument("paths", nargs="+")
     parser.add_argument("--only", default="")
+    parser.add_argument("--every", type=int, default=1, help="take every so many of the cases")
     given = parser.parse_args()
     if given.what == "forks":
         forks(given.paths[0])
@@ -387,7 +395,7 @@ def main() -> None:
         with TemporaryDirectory(prefix="refmodel-", dir="/dev/shm") as name:
             folder = Path(name)
             cases = key_cases(source, folder) if given.what == "keys" else tensor_cases(source, folder)
-            sweep(cases, Path(given.paths[1]), given.only, folder)
+            sweep(islice(cases, None, None, given.every), Path(given.paths[1]), given.only, folder)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Ollama's own exports are read with llama.cpp's names: they compute what the same weights in llama.cpp's form compute."""
 
 import struct
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -89,6 +90,34 @@ def test_a_key_that_asks_for_another_graph_is_refused_by_name(key, value, tmp_pa
     path = write(tmp_path / "o.gguf", file.metadata.fields | {f"{arch}.{key}": field(T.BOOL, value)}, file.tensors.values())
     with pytest.raises(MetadataError, match=rf"o\.gguf: {arch}\.{key} is {value}; llama\.cpp's graph of {arch} is for {not value}"):
         refmodel.load(path)
+
+
+SORTS = {
+    "list": field(T.ARRAY, [1, 2, 3], T.UINT32),
+    "bools": field(T.ARRAY, [True, False], T.BOOL),
+    "empty": field(T.ARRAY, [], T.UINT32),
+    "text": field(T.STRING, "x"),
+    "real": field(T.FLOAT32, 0.5),
+    "flag": field(T.BOOL, True),
+}
+READ = {
+    "qwen35": ["attention.head_count_kv", "rope.dimension_sections", "ssm.v_head_reordered"],
+    "gemma3": ["context_length", "attention.layer_norm_rms_epsilon", "rope.freq_base", "tokenizer.ggml.tokens"],
+    "mistral3": ["rope.scaling.type", "rope.scaling.beta_fast", "rope.scaling.mscale", "tokenizer.ggml.pre"],
+    "lfm2": ["attention.head_count", "feed_forward_length"],
+}
+
+
+@pytest.mark.parametrize(("arch", "key"), [(arch, key) for arch, keys in READ.items() for key in keys])
+def test_a_key_of_another_sort_is_refused_in_words(arch, key, tmp_path):
+    """Every key that decides here whether a file is one of Ollama's."""
+    file = read(tiny.build(tmp_path / "m.gguf", arch, seed=5))
+    name = key if key.startswith("tokenizer.") else f"{arch}.{key}"
+    parts = other_parts(tmp_path / "m.gguf").values()
+    for value in SORTS.values():
+        path = write(tmp_path / "o.gguf", file.metadata.fields | {name: value}, [*file.tensors.values(), *parts])
+        with suppress(refmodel.errors.RefmodelError):
+            refmodel.load(path)
 
 
 def test_zeros_that_are_no_blocks_without_attention_stay_refused(tmp_path):

@@ -129,21 +129,25 @@ NEW_ONLY = {"gemma4_text"}  # whose classes never had the old spelling
 
 @pytest.mark.parametrize("old", [False, True])
 def test_what_transformers_saves_again_is_not_wrong(old, tmp_path, hf_python):
-    """Copies loaded and saved by transformers, also of configurations in the spelling of older versions."""
+    """Copies and sources loaded and saved by transformers, also of configurations in the spelling of older versions."""
     names = [name for name in TYPES if not (old and name in NEW_ONLY)]
     made = [{"make": name, "out": str(tmp_path / name), "layers": 7, "listed": False, "old": old} for name in names]
     assert say(hf_python, "serve", requests=made) == [{}] * len(names)
     again, routes = [], {}
     for name in names:
-        source = read_folder(tmp_path / name)
+        source, copy = tmp_path / name, tmp_path / f"{name}-copy"
+        routes[name] = "blocks:1,4"
         try:
-            routes[name] = "blocks:1,4"
-            copy = routed_folder(source, Route.of("blocks:1,4", 7), tmp_path / f"{name}-copy")
+            routed_folder(read_folder(source), Route.of("blocks:1,4", 7), copy)
         except RefmodelError:
             routes[name] = "identity"
-            copy = routed_folder(source, Route.identity(7), tmp_path / f"{name}-copy")
-        again.append({"resave": str(copy), "out": str(tmp_path / f"{name}-again"), "shard": "40KB"})
-    assert say(hf_python, "serve", requests=again) == [{}] * len(names)
+            routed_folder(read_folder(source), Route.identity(7), copy)
+        again += [{"resave": str(path), "out": f"{path}-again", "shard": "40KB"} for path in (source, copy)]
+        again.append({"resave": str(copy), "out": f"{copy}-half", "dtype": "bfloat16"})
+    assert say(hf_python, "serve", requests=again) == [{}] * len(again)
     for name in names:
-        report = verify(tmp_path / f"{name}-again", tmp_path / name, routes[name], Options(forward=False))
-        assert (name, report.verdict, report.findings) == (name, "proved except forward", [])
+        source, copy = tmp_path / name, tmp_path / f"{name}-copy"
+        for ours, theirs in ((f"{copy}-again", source), (copy, f"{source}-again"), (f"{copy}-half", source)):
+            report = verify(Path(ours), Path(theirs), routes[name], Options(forward=False))
+            pair = Path(ours).name, Path(theirs).name
+            assert (*pair, report.verdict, report.findings) == (*pair, "proved except forward", [])

@@ -56,6 +56,16 @@ class Draft:
         """A value below the architecture's name; None if it is missing."""
         return self.fields[f"{self.arch}.{name}"].value() if name in self else None
 
+    def text(self, name: str) -> str | None:
+        """The same of a text; None for anything else."""
+        value = self.value(name)
+        return value if isinstance(value, str) else None
+
+    def number(self, name: str) -> int:
+        """The same of a whole number; 0 for anything else."""
+        value = self.value(name)
+        return value if isinstance(value, int) else 0
+
     def put(self, name: str, value: Field, note: str) -> None:
         """Set a value below the architecture's name, and say so."""
         self.fields[f"{self.arch}.{name}"] = value
@@ -143,7 +153,7 @@ def gemma3_keys(d: Draft) -> None:
     for name, default in GEMMA_DEFAULTS.items():
         if name not in d:
             d.put(name, field(T.FLOAT32, default), f"{name} is missing: {default:g}, as in all of Gemma 3")
-    if "rope.scaling.type" not in d and (d.value("context_length") or 0) >= LONG_CONTEXT:
+    if "rope.scaling.type" not in d and d.number("context_length") >= LONG_CONTEXT:
         d.put("rope.scaling.type", field(T.STRING, "linear"), f"rope.scaling is missing: linear, factor {FACTOR:g}, as from 4B on")
         d.put("rope.scaling.factor", field(T.FLOAT32, FACTOR), "")
         d.notes.pop()
@@ -159,14 +169,14 @@ MISTRAL_KEYS = {
 
 def mistral3_keys(d: Draft) -> None:
     """The numbers of YaRN and of growing queries under llama.cpp's names; a scaling without a type is none."""
-    if d.value("rope.scaling.type") == "":
+    if d.text("rope.scaling.type") == "":
         d.fields = {key: value for key, value in d.fields.items() if not key.startswith("mistral3.rope.scaling.")}
         d.notes.append("rope.scaling.type is empty: there is no scaling")
     for old, new in MISTRAL_KEYS.items():
         if old in d and new not in d:
             d.put(new, d.fields[f"{d.arch}.{old}"], f"{old} is llama.cpp's {new}")
     pre = d.fields.get("tokenizer.ggml.pre")
-    if d.notes and (pre is None or pre.value() in ("", "default")):
+    if d.notes and (pre is None or (pre.type == T.STRING and pre.value() in ("", "default"))):
         d.fields["tokenizer.ggml.pre"] = field(T.STRING, "tekken")
         d.notes.append("tokenizer.ggml.pre is missing or default: tekken, as in all of these models")
 
