@@ -92,6 +92,19 @@ class Definitions:
                 found |= {self.taps[of]} if of in self.taps else self.starts(of)
         return found
 
+    def written(self, state: str) -> Iterator[int]:
+        """The nodes whose numbers this call leaves in a tensor that it does not compute, `cache_s_l0`."""
+        for node in self.nodes:
+            if node["op"] == "CPY" and 0 not in node["ne"] and self.shown(node["src"][1]) == state:
+                yield node["src"][0]
+
+    def shown(self, source: int | str) -> str:
+        """The name of the tensor in whose memory a view is; empty if the graph computes it."""
+        while not isinstance(source, str):
+            sources = self.nodes[source]["src"]
+            source = sources[0] if self.nodes[source]["op"] in KEEP_ORDER | {"VIEW"} and sources else ""
+        return source
+
     def place(self, root: int, tap: str) -> None:
         """Give a root its tap; what is defined by it changes."""
         self.taps[root] = tap

@@ -15,6 +15,7 @@ from .graph import MANY, UNKNOWN, Definitions, Node, keeps_order, of_block
 from .nodes import Entry, Table, UnknownNode, Verdict, normalised
 
 COPIES = {"VIEW", "CPY", "DUP"}
+STATE = re.compile(r"\bcache_[rs]_l\d+")
 NUMBER = re.compile(r"(?:-|_l|\bblk\.)(\d+)(?![\w])|(?:-|_l|\bblk\.)(\d+)(?=[.#@])")
 
 
@@ -107,9 +108,16 @@ class Placing:
         return next(named, root)
 
     def holding(self, root: int) -> Verdict:
-        """The verdict on the node that has a root's tap: it is judged if all that it starts from has a place."""
+        """The verdict on the node that has a root's tap: it is judged if all that it starts from has a place.
+
+        What is read from a state of earlier calls is judged if what is written there has a line's definition, too: a version may
+        keep it in another order.
+        """
         entry, block = self.entries[root]
-        judged = self.words(self.graph.of(root), block) in entry.made
+        made, lines = self.graph.of(root), {text for line in self.lines[block] for text in line.made}
+        written = (self.graph.roots[i] for state in STATE.findall(made) for i in self.graph.written(state))
+        kept = {self.words(self.graph.of(writer), block) for writer in written}
+        judged = self.words(made, block) in entry.made and kept <= lines
         return Verdict(self.graph.taps[root], "", {"judged": judged, "starts": sorted(self.graph.starts(root))})
 
     def left_out(self, i: int) -> Verdict:
@@ -137,10 +145,10 @@ class Placing:
             yield from (tap_of(entry, block) for entry in self.lines[block] if any(words in text for text in entry.made))
 
     def untapped(self, node: Node, block: int) -> Iterator[Entry]:
-        """The lines of this name and operation that are not compared."""
-        called = node["op"], normalised(node["name"], block)
-        for section in self.sections[block]:
-            yield from (entry for entry in self.table.sections[section] if not entry.tap and (entry.op, entry.name) == called)
+        """The lines of this name and operation that are not compared; of a node without a name none."""
+        op, name = node["op"], normalised(node["name"], block)
+        for section in self.sections[block] if name != "node" else ():
+            yield from (entry for entry in self.table.sections[section] if not entry.tap and (entry.op, entry.name) == (op, name))
 
 
 def sections_of(nodes: Sequence[Node], table: Table) -> dict[int, list[str]]:
