@@ -163,6 +163,14 @@ def test_a_fault_that_the_library_does_not_have(model):
     assert str(got.located.relation) == "activation: theirs is the sigmoid of z-0"
 
 
+def test_a_relation_of_what_attention_mixes_speaks_of_tokens(model):
+    """The last token does not see the first one. Attention's output has its heads along the first axis."""
+    sick = SMALL["oldest token not seen"](Sick(model, NUMPY))
+    other = dumped(model, written(Engine(sick.model, sick.numerics), CALLS, "full", 0.0, np.random.default_rng(1)), CALLS)
+    got = diagnose(model, other, LIBRARY, lambda name: None)
+    assert (got.located.tap, str(got.located.relation)) == ("kqv-2", "part: theirs differs in token 9 only, of 10")
+
+
 def relation(model, made, earlier=None):
     x = np.random.default_rng(0).standard_normal((7, 84)).astype(np.float32)
     got = relate(x, made(x), earlier or {"before": x + 1}, model.hp, 1e-12)

@@ -17,6 +17,9 @@ import refmodel
 from refmodel.compare.dumped import read_other
 from refmodel.compare.rounding import judged
 from refmodel.compare.where import first
+from refmodel.faults.fault import Engine
+from refmodel.faults.library import FAULTS as FAULT
+from refmodel.numerics import REFERENCE
 
 IDS = [5, 6, 7, 8, 9, 17, 41, 3]
 ARCHES = ("llama", "qwen3", "qwen35", "gemma3")
@@ -210,6 +213,13 @@ PRINTED = {
     "neighbours for halves (F03)": (lambda m: rope(m, adjacent=True), "Qcur-3"),
     "a linear factor that is not there": (lambda m: rope(m, scale=0.5), "Qcur-3"),
     "eps of every norm (F31)": (lambda m: m.with_hparams(eps=0.5), "gate-0"),
+    "norms with one twice (F15)": ("norm-one-twice", "gate-0"),
+    "alpha and beta exchanged (F23)": ("alpha-beta-swapped", "gate-0"),
+    "A exponentiated twice (F27)": ("ssm-a-exp-twice", "gate-0"),
+    "the convolution's taps reversed (F42)": ("conv-reversed", "l_out-0"),
+    "queries and gates in halves (F10)": ("q-gate-halves", "Qcur-3"),
+    "the norm of queries and keys skipped (F07)": ("qk-norm-skipped", "Qcur-3"),
+    "the gate of attention missing (F11)": ("gate-missing", "l_out-3"),
 }
 
 
@@ -225,7 +235,8 @@ def austen(golden):
 @pytest.mark.parametrize("fault", PRINTED)
 def test_a_fault_is_named_from_what_llama_cpp_prints(fault, austen, golden):
     make, tap = PRINTED[fault]
-    broken, other = make(austen), read_other(austen, golden / "dumps" / "llama-debug.log", None, None)
+    broken = make(austen) if callable(make) else FAULT[make].on(Engine(austen, REFERENCE)).model
+    other = read_other(austen, golden / "dumps" / "llama-debug.log", None, None)
     found = judged(broken, broken.route(), other, lambda name: None)
     assert found.word == "wrong"
     assert found.first.name == tap

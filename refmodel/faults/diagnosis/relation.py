@@ -68,8 +68,8 @@ def candidates(a: F, b: F, earlier: Mapping[str, F], hp: Any, shape: Sequence[in
     yield from of_earlier(b, earlier)
     yield from of_heads(a, b, hp)
     yield from of_channels(a, b)
-    yield from of_parts(a, b, hp)
     yield from of_pairs(a, b, hp, shape)
+    yield from of_parts(a, b, hp)
 
 
 def of_numbers(a: F, b: F) -> Iterator[Made]:
@@ -77,11 +77,7 @@ def of_numbers(a: F, b: F) -> Iterator[Made]:
     yield "zeros", "every number of theirs is 0", np.zeros_like(a)
     size = float(np.sum(a * a)) or 1.0
     factor = float(np.sum(a * b)) / size
-    yield (
-        "factor",
-        ("theirs is ours with the other sign" if abs(factor + 1) < 1e-3 else f"theirs is {factor:.5g} times ours"),
-        factor * a,
-    )
+    yield "factor", times(factor), factor * a
     offset = float(np.mean(b - a))
     yield "offset", f"theirs is ours plus {offset:.5g}", a + offset
     mean = a - a.mean()
@@ -94,6 +90,18 @@ def of_numbers(a: F, b: F) -> Iterator[Made]:
         yield "power", f"theirs is {words}", np.sign(a) * np.abs(a) ** power
     if a.min() > 0:
         yield "power", "theirs is one over ours", 1 / a
+
+
+def times(factor: float) -> str:
+    """Theirs as a multiple of ours, in words; a factor near 1 by what it is more."""
+    if abs(factor + 1) < 1e-3:
+        return "theirs is ours with the other sign"
+    more = factor - 1
+    return (
+        f"theirs is {factor:.5g} times ours"
+        if abs(more) > 1e-3
+        else f"theirs is 1 {'+' if more > 0 else '-'} {abs(more):.2g} times ours"
+    )
 
 
 def of_tokens(a: F, b: F) -> Iterator[Made]:

@@ -7,11 +7,16 @@ import numpy as np
 
 from ...arrays import F
 from ...compare.other_side import Other
+from ...compare.verdict import stem
 from ...compare.where import block_of, operation
 from ...model.model import Model
 from ...model.route import Route
 from .judging import Judged
 from .relation import Relation, relate
+
+HEADS_FIRST = ("kqv", "kq", "kq_soft_max")  # [H, T, ...]
+CHANNELS_FIRST = ("conv_input", "conv_states_reshaped", "conv_state_last")  # [C, ...]
+STATES = ("state_predelta", "new_state")  # [H, D, D]
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ def relation_at(model: Model, other: Other, judged: Judged, tap: str) -> Relatio
     ours, theirs = judged.seen.ours[tap], other.taps[tap]
     if ours.size != theirs.size or not (np.isfinite(ours).all() and np.isfinite(theirs).all()) or ours.ndim < 2:
         return None
-    theirs = theirs.reshape(ours.shape)
+    ours, theirs = (by_tokens(tap, x.reshape(ours.shape)) for x in (ours, theirs))
     noise = judged.noise.get(tap, 0.0)
     found = relate(ours, theirs, earlier(other, judged, tap, ours.size), model.hp, 30 * noise)
     block = block_of(tap)
@@ -60,6 +65,16 @@ def relation_at(model: Model, other: Other, judged: Judged, tap: str) -> Relatio
             found = relate(ours - x, theirs - x, {}, model.hp, 30 * noise)
             found = found and Relation(found.kind, f"of what the block adds to its input, {found.words}", found.left)
     return found
+
+
+def by_tokens(tap: str, x: F) -> F:
+    """A tap's array with the tokens along its first axis; a state, which belongs to no token, with an axis of one before it."""
+    name = stem(tap).partition("#")[0]
+    if name in HEADS_FIRST:
+        return x.swapaxes(0, 1)
+    if name in CHANNELS_FIRST:
+        return x.T
+    return x[None] if name in STATES else x
 
 
 def earlier(other: Other, judged: Judged, tap: str, size: int) -> Mapping[str, F]:
