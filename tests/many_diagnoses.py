@@ -28,6 +28,7 @@ from small_faults import Engine as Sick
 import refmodel
 from refmodel.compare.allowances import OF_CLASSES
 from refmodel.compare.rounding_classes import eight_bits
+from refmodel.dumps.dump import Numbers
 from refmodel.errors import DumpError
 from refmodel.faults.diagnosis.diagnosis import Diagnosis, diagnose
 from refmodel.faults.fault import Engine, Fault, with_all
@@ -39,6 +40,7 @@ MODELS = Path(__file__).parent.parent / "golden" / "models"
 ARCHITECTURES = ("llama", "mistral3", "qwen2", "qwen3", "qwen3moe", "qwen35", "qwen35moe", "qwen3next", "lfm2", "gemma3", "austen")
 TYPES = ("", "-Q8_0", "-Q4_K_M")
 TOKENS = 12
+LEAST_TOKENS = 3  # of the greedy ones that a fault changes
 # (evidence, NMSE of the noise that is added to logits)
 SEEN = [("full", 0.0), ("hidden", 0.0), ("last", 1e-6), ("last", 1e-3), ("logits", 1e-3), ("top", 0.0), ("greedy", 0.0)]
 # Faults of small_faults.py that the library has by another name, if not for all of a model's tensors; "" for what is rounding
@@ -154,13 +156,14 @@ def run(case: Case) -> dict[str, Any]:
     healthy = Engine(model, engine_of(replace(case, fault="", what="healthy"), model).numerics)
     calls = [r.integers(0, model.n_vocab, TOKENS).tolist()]
     start = time.time()
+    wrote = written(engine, calls, case.evidence, case.noise, r)
     try:
-        other = dumped(model, written(engine, calls, case.evidence, case.noise, r), calls)
+        other = dumped(model, wrote, calls)
     except DumpError as error:  # of another number of tokens than was asked for, which is what is wrong
         return vars(case) | {"changed": 1.0, "seconds": 0.0} | {**NOTHING, "right": True, "arithmetic": str(error)}
     found = diagnose(model, other, FAULTS.values(), lambda name: None, calls)
     fewer = [with_all(some, healthy) or healthy for some in without_one(case)]
-    shows = min(changed(other, dumped(model, written(one, calls, case.evidence, 0.0, r), calls)) for one in fewer)
+    shows = min(changed(case, model, wrote, written(one, calls, case.evidence, 0.0, r), calls) for one in fewer)
     coarse = replace(healthy, numerics=replace(healthy.numerics, linear=EIGHT.linear, experts=EIGHT.experts))
     under = case.evidence != "full" and case.what == "unknown" and below(other, case, healthy, coarse, calls)
     taken = {"changed": shows, "under": under, "seconds": round(time.time() - start, 2)}
@@ -186,9 +189,13 @@ def without_one(case: Case) -> list[list[Fault]]:
     return [[FAULTS[name] for name in names if name != left] for left in names] or [[]]
 
 
-def changed(other: Any, plain: Any) -> float:
-    """The largest NMSE between what was written and the same with a fault less."""
-    return max((rounded(plain.taps[tap], other.taps[tap]) for tap in other.taps if tap in plain.taps), default=0.0)
+def changed(case: Case, model: Any, other: Mapping[str, Numbers], plain: Mapping[str, Numbers], calls: Any) -> float:
+    """The largest NMSE between what was written and the same with a fault less; of tokens, how many differ, if three or more do."""
+    if case.evidence == "greedy":
+        count = int(np.sum(other["greedy"].read() != plain["greedy"].read()))
+        return float(count) if count >= LEAST_TOKENS else 0.0
+    a, b = (dumped(model, x, calls).taps for x in (plain, other))
+    return max((rounded(a[tap], b[tap]) for tap in b if tap in a), default=0.0)
 
 
 def outcome(case: Case, found: Diagnosis) -> dict[str, Any]:

@@ -95,6 +95,66 @@ class Edit:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
+def turned(rows: Rows) -> None:
+    """Numbers 2i and 2i+1 of each query's and key's head stand where i and i + n/2 did."""
+    for name in [name for name in rows if name.rpartition("attn_")[2] in PAIRED]:
+        x = rows[name]
+        rows[name] = x.reshape(-1, D, *x.shape[1:])[:, NEIGHBOURS].reshape(x.shape)
+
+
+PAIRED = {"q.weight", "k.weight", "q_norm.weight", "k_norm.weight"}
+D = tiny.DENSE.D
+NEIGHBOURS = np.arange(D).reshape(-1, 2).T.ravel()
+BA = np.arange(2 * S.Hv).reshape(S.Hk, 2, PER_KEY)[:, ::-1].ravel()
+EXCHANGED = [1, 0, *range(2, tiny.SHAPES["qwen3moe"].experts)]
+REST = "one block's output half as large again"
+
+
+def common(n_layer: int) -> dict[str, Edit]:
+    """Edits of files of every architecture."""
+    return {
+        "the default base of RoPE": Edit("F06", values={"rope.freq_base": 10000.0}),
+        "ten times the epsilon": Edit("eps-ten-times", values={"attention.layer_norm_rms_epsilon": 10 * tiny.EPS}),
+        "one block fewer": Edit("F53", without(f"blk.{n_layer - 1}."), {"block_count": n_layer - 1}),
+        REST: Edit(
+            "",
+            lambda rows: [rows.update({n: 1.5 * x}) for n, x in rows.items() if n.startswith(("blk.1.ffn_down", "blk.1.post_ffw"))],
+        ),
+    }
+
+
+OF_EXPERTS: Mapping[str, Edit] = {
+    "gate and up of experts exchanged": Edit("ffn-gate-and-up-exchanged", swapped("ffn_gate_exps.weight", "ffn_up_exps.weight")),
+    "experts 0 and 1 exchanged": Edit("experts-exchanged", each("_exps.weight", lambda w: w[EXCHANGED])),
+    "one expert fewer": Edit("experts-one-fewer", values={"expert_used_count": 4}),
+}
+OF_SHARED: Mapping[str, Edit] = {
+    "no shared expert": Edit("shared-expert-missing", each("ffn_down_shexp.weight", np.zeros_like)),
+    "norms lack their one": Edit("F14", each("_norm.weight", lambda w: w - 1, but="ssm_norm.weight")),
+    "the gated norm has one more": Edit("F16", each("ssm_norm.weight", lambda w: w + 1)),
+    "ssm_a negated": Edit("F27", each("ssm_a", lambda a: -a)),
+    "no bias of the time step": Edit("F28", each("ssm_dt.bias", np.zeros_like)),
+    "the convolution's taps reversed": Edit("F42", each("ssm_conv1d.weight", lambda w: w[:, ::-1])),
+    "the head is the embedding": Edit("F60", without("output.weight")),
+}
+OTHERS: Mapping[str, Mapping[str, Edit]] = {
+    "qwen3moe": common(3) | OF_EXPERTS | {"neighbours are paired": Edit("F03", turned)},
+    "qwen3next": common(5)
+    | OF_EXPERTS
+    | OF_SHARED
+    | {"alpha and beta exchanged": Edit("F23", each("ssm_ba.weight", lambda w: w[BA]))},
+    "qwen35moe": common(5) | OF_EXPERTS | OF_SHARED | {"RoPE of all dims": Edit("F01", values={"rope.dimension_count": S.D})},
+    "gemma3": common(4)
+    | {
+        "the default base of blocks with a window": Edit("F06", values={"rope.freq_base_swa": 10000.0}),
+        "one base for all blocks": Edit("rope-base-of-full", values={"rope.freq_base": 500.0}),
+        "a window of one more": Edit("window-off-by-one", values={"attention.sliding_window": 5}),
+        "gate and up exchanged": Edit("ffn-gate-and-up-exchanged", swapped("ffn_gate.weight", "ffn_up.weight")),
+        "norms have their one twice": Edit("F15", each("_norm.weight", lambda w: w + 1)),
+        "neighbours are paired": Edit("F03", turned),
+    },
+}
+
 EDITS: Mapping[str, Edit] = {
     "RoPE of all dims": Edit("F01", values={"rope.dimension_count": S.D}),
     "the default base of RoPE": Edit("F06", values={"rope.freq_base": 10000.0}),
@@ -121,9 +181,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made(tmp_path_factory.mktemp("edited"))
 
 
-def made(folder: Path) -> Path:
+def made(folder: Path, architecture: str = "qwen35") -> Path:
     """A model whose RoPE has a base that nobody takes by default."""
-    path = tiny.build(folder / "plain.gguf", "qwen35", seed=11)
+    path = tiny.build(folder / "plain.gguf", architecture, seed=11)
     return rewritten(path, folder / "source.gguf", {"rope.freq_base": 700.0}, lambda rows: None)
 
 
@@ -160,26 +220,41 @@ def test_the_source_itself_is_healthy(source: Path, llama_lib: Path) -> None:
     assert diagnosed(source, Edit(""), HIDDEN, locate(llama_lib)).verdict == "healthy"
 
 
+# Some of the other architectures; python tests/test_live_edited.py LIBLLAMA does all of them, from all evidence
+@pytest.mark.parametrize(
+    ("architecture", "name"),
+    [
+        ("qwen3moe", "experts 0 and 1 exchanged"),
+        ("qwen3next", "alpha and beta exchanged"),
+        ("qwen35moe", "no shared expert"),
+        ("gemma3", "the default base of RoPE"),
+        ("gemma3", REST),
+    ],
+)
+def test_an_edited_file_of_another_architecture_is_named(tmp_path: Path, architecture: str, name: str, llama_lib: Path) -> None:
+    edit = OTHERS[architecture][name]
+    found = diagnosed(made(tmp_path, architecture), edit, HIDDEN, locate(llama_lib))
+    assert right(edit, found), found
+
+
+def right(edit: Edit, found: Diagnosis) -> bool:
+    """Whether a diagnosis names the edit, or finds no name for one that has none."""
+    return edit.wanted in named(found) if edit.wanted else found.verdict == "unknown"
+
+
 def main() -> None:
-    """Print what is found of every edit: from everything, hidden states, and logits. The argument is a libllama."""
+    """Print what is found of every edit: from everything, hidden states, and logits. Arguments: a libllama, architectures."""
     library = locate(Path(sys.argv[1]))
-    with TemporaryDirectory() as folder:
-        source = made(Path(folder))
-        for evidence in (("",), HIDDEN, ("result_output",)):
-            for name, edit in {"nothing": Edit(""), **EDITS}.items():
-                found = diagnosed(source, edit, evidence, library)
+    for architecture in sys.argv[2:] or ["qwen35", *OTHERS]:
+        for name, edit in (OTHERS | {"qwen35": EDITS})[architecture].items():
+            for evidence in (("",), HIDDEN, ("result_output",)):
+                with TemporaryDirectory() as folder:
+                    found = diagnosed(made(Path(folder), architecture), edit, evidence, library)
                 at = found.located
-                print(
-                    evidence,
-                    name,
-                    "|",
-                    edit.wanted,
-                    "|",
-                    found.verdict,
-                    sorted(named(found)),
-                    at and (at.operation, str(at.relation)),
-                    flush=True,
-                )
+                word = "right" if right(edit, found) else "WRONG"
+                where = at and (at.tap, at.operation, str(at.relation))
+                print(word, architecture, evidence[0] or "all", f"| {name} | {edit.wanted} |", found.verdict, end=" ")
+                print(sorted(named(found)), where, flush=True)
 
 
 if __name__ == "__main__":

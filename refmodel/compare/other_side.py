@@ -57,6 +57,7 @@ class Other:
     strangers    the nodes of its graph that are not known here, in words
     unjudged     taps that are computed from such
     starts       a tap -> the taps that it is computed from; only where the graph is not the one that is known here
+    later        the same run in the calls that were really made, where `calls` are fewer; else None
     """
 
     taps: Mapping[str, F]
@@ -78,6 +79,7 @@ class Other:
     strangers: Sequence[str] = ()
     unjudged: frozenset[str] = frozenset()
     starts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    later: "Other | None" = None
 
     def is_exact(self, tap: str) -> bool:
         """Whether our arithmetic promises the bits of a tap, given its inputs."""

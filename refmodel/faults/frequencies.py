@@ -54,6 +54,26 @@ FAULTS: list[Fault] = [
         for words, base in (("500k", 5e5), ("1m", 1e6), ("10m", 1e7))
     ),
     new(
+        id="F06",
+        name="rope-base-default-of-full",
+        says="Blocks without a sliding window are rotated with the default base of 10000, where they have a base of their own.",
+        evidence="the class of koboldcpp #487, in models with two bases",
+        fix="read rope.freq_base for these blocks",
+        right="refmodel.arch.gemma3:attention",
+        change=hparams(lambda hp: with_base(10000.0, hp) if hp.rope_sliding else hp),
+        keys=("rope.freq_base",),
+    ),
+    new(
+        id="F06",
+        name="rope-base-default-of-sliding",
+        says="Blocks with a sliding window are rotated with the default base of 10000, where they have a base of their own.",
+        evidence="the class of koboldcpp #487, in models with two bases",
+        fix="read rope.freq_base_swa",
+        right="refmodel.arch.gemma3:attention",
+        change=hparams(lambda hp: replace(hp, rope_sliding=hp.rope_sliding and replace(hp.rope_sliding, base=10000.0))),
+        keys=("rope.freq_base_swa",),
+    ),
+    new(
         id="rope-base-of-full",
         name="rope-base-of-full",
         says="Blocks without a sliding window are rotated as those with one, though they have a base of their own.",

@@ -13,7 +13,7 @@ from ..fault import LATER, ROUTED, ROUTED_LATER, SECOND, SHORT, Calls, Engine, F
 from .accepting import CLEARLY, Answer, accepted, answers, gain, settled
 from .judging import COARSE, EQUAL, FINE, WRONG, Judged, arithmetics, judge
 from .running import closed, everything, run
-from .scoring import Scale, scale_of
+from .scoring import LEFT, Scale, scale_of
 from .search import A_SECOND, MOST_PAIRS, Hypothesis, Search, first_blocks, fitting, small
 from .span import Span, span_of
 from .symptoms import Symptom, symptoms
@@ -92,7 +92,7 @@ def diagnose(
     right = HARNESS if codes & MISLABELLED else HEALTHY
     if judged.word in (EQUAL, FINE):
         return result(c, right, judged, ())
-    found = explained(c, judged, chosen)
+    found = of_later(c, judged) or explained(c, judged, chosen)
     if found is None:
         return result(c, right, judged, ())
     if found or (found := of_outputs(c, judged)):
@@ -165,6 +165,23 @@ def explained(c: Case, judged: Judged, chosen: tuple[int, ...]) -> Sequence[Answ
         if best and (one is None or best.score.white or gain(search, best)[1] * CLEARLY < gain(one[0], one[2])[1]):
             return answers(search, pairs, best)
     return answers(*one) if one else ()
+
+
+def of_later(c: Case, judged: Judged) -> Sequence[Answer]:
+    """The faults of later calls that explain every token of a greedy run, made call by call: in one call none of them shows.
+
+    judged  the healthy run, for what is wrong without them
+    """
+    later, found = c.other.later, list[Fault]()
+    for fault in c.library if later else ():
+        engine = fault.on(Engine(c.model, REFERENCE)) if fault.when == LATER else None
+        if engine is not None and later is not None:
+            c.seen(fault.name)
+            seen = run(engine, c.route, later, everything(c.route), keep=False)
+            found += [fault] * all(nmse <= LEFT for nmse in seen.nmse.values())
+    alike = tuple((fault,) for fault in found[1:])
+    before = sum(judged.seen.nmse.values()) / max(len(judged.seen.nmse), 1)
+    return [Answer((found[0],), alike, before, 0.0, {}, "float32", "every token is as it makes them")] if found else ()
 
 
 def of_outputs(c: Case, judged: Judged) -> Sequence[Answer]:

@@ -5,15 +5,18 @@ within a near tie of the likeliest says nothing.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...arrays import F
+from ...arrays import F, Ints
 from ...compare.other_side import ALL, Other
 from ...compare.views import View
 from ...errors import DumpError
+from ...forward.taps import in_call
 from ...machine.boundary import from_json
 from ...machine.files import text_of
 from ...model.model import Model
@@ -26,31 +29,47 @@ TEXTS = ("text", "content", "completion", "generated_text", "output")
 
 
 def of_tokens(model: Model, prompt: Sequence[int], chosen: Sequence[int], path: Path, route: str = "") -> Other:
-    """What a program wrote greedily after a prompt, as the other side of a diagnosis.
+    """What a program wrote greedily after a prompt, as the other side of a diagnosis: in one call, and `later` as it was made.
 
     TokenError for an id outside the vocabulary.
     """
     ids = checked_tokens([*prompt, *chosen], model.n_vocab)
-    first = len(prompt) - 1
+    first = len(prompt)
+    one = in_calls(model, [ids[:-1]], [ids[first:]], path, route)
+    steps = [ids[:first], *(ids[i : i + 1] for i in range(first, len(ids) - 1))]
+    return replace(one, later=in_calls(model, steps, [ids[i : i + 1] for i in range(first, len(ids))], path, route))
 
-    def pair(ours: F, theirs: F) -> tuple[F, F]:
-        rows = ours[first:].astype(np.float64)
-        behind = rows.max(axis=1) - np.take_along_axis(rows, ids[first + 1 :, None], axis=1)[:, 0]
-        return 1 + behind / np.maximum(rows.std(axis=1), 1e-30), theirs
+
+def in_calls(model: Model, calls: Sequence[Ints], chosen: Sequence[Ints], path: Path, route: str) -> Other:
+    """A greedy run in some calls; `chosen` has for each the tokens that followed its last ones."""
+    taps = {in_call("result_output", call): np.ones(len(tokens)) for call, tokens in enumerate(chosen)}
+
+    def pair(tokens: Ints, ours: F, theirs: F) -> tuple[F, F]:
+        return 1 + behind(ours[-len(tokens) :].astype(np.float64), tokens), theirs
 
     return Other(
-        taps={"result_output": np.ones(len(chosen))},
-        calls=[[int(t) for t in ids[:-1]]],
+        taps=taps,
+        calls=[[int(t) for t in call] for call in calls],
         route=route or model.route().canonical,
         sha256="",
-        who=f"{path}, {len(chosen)} greedy tokens",
+        who=f"{path}, {sum(map(len, chosen))} greedy tokens",
         arithmetic=REFERENCE,
         unknown=ALL,
         emitted=1,
         left_out={},
-        views={"result_output": View(pair, TIE)},
+        views={tap: View(partial(pair, tokens), TIE) for tap, tokens in zip(taps, chosen, strict=True)},
         places={str(path): "result_output"},
     )
+
+
+def behind(logits: F, tokens: Ints) -> F:
+    """How far each token [k] is from being the likeliest of its logits [k, V], in units of their spread.
+
+    Where all logits are alike, the first token is written, and any other is far from it.
+    """
+    spread = logits.std(axis=1)
+    lost = logits.max(axis=1) - np.take_along_axis(logits, tokens[:, None], axis=1)[:, 0]
+    return np.where(spread > 0, lost / np.maximum(spread, 1e-30), logits.argmax(axis=1) != tokens)
 
 
 def read_written(model: Model, path: Path, prompt: Sequence[int]) -> list[int] | None:
