@@ -144,7 +144,7 @@ def models(arch: str, folder: Path) -> list[Any]:
         {"n_layer": 6, "recurrent": [True, False, True, True, False, True]} if hybrid else {"n_layer": 7},
     )
     paths = [tiny.build(folder / f"{i}.gguf", arch, seed=31 + i, **shape) for i, shape in enumerate(shapes)]
-    wide = {"E": 64, "F": 96, "D": 32, "n_rot": 16 if hybrid else 32} | ({"H": 2, "G": 1} if arch == "qwen2" else {})
+    wide = {"E": 64, "F": 96, "D": 32, "n_rot": 16 if hybrid else 32} | ({"H": 2, "G": 1} if arch in ("qwen2", "lfm2") else {})
     wide |= {"S": 32, "Hk": 1, "Hv": 3} if hybrid else {}
     wide |= {"Fx": 32} if tiny.SHAPES[arch].experts else {}
     wide |= {"Fs": 32} if tiny.SHAPES[arch].Fs else {}

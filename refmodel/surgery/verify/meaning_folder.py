@@ -19,7 +19,13 @@ STEERS_NOTHING = {
     "unsloth_fixed", "unsloth_version", "use_cache",
 }  # fmt: skip
 OF_ENCODERS = {"is_decoder", "is_encoder_decoder"}  # no decoder-only class reads them
-GENERATION = re.compile(r"^(top_[kp]|temperature|num_beams\w*|do_sample|(min|max)_length|(no_)?repeat\w*|repetition_penalty)$")
+GENERATION = {  # how a text is drawn, which older versions of transformers kept here
+    "diversity_penalty", "do_sample", "early_stopping", "encoder_repetition_penalty", "epsilon_cutoff", "eta_cutoff",
+    "length_penalty", "max_length", "max_new_tokens", "max_time", "min_length", "min_new_tokens", "min_p",
+    "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_return_sequences", "output_logits", "output_scores",
+    "penalty_alpha", "renormalize_logits", "repetition_penalty", "return_dict_in_generate", "temperature", "top_k", "top_p",
+    "typical_p",
+}  # fmt: skip
 RENAMED = {"torch_dtype": "dtype", "n_ctx": "max_position_embeddings"}
 # Values that mean "none" in every class that has these keys.
 ZERO_IS_NONE = {
@@ -43,9 +49,9 @@ def plain(part: Mapping[str, Any], model_type: str, home: Mapping[str, Any]) -> 
     out: dict[str, Any] = {}
     inner = part is home
     ropes = keys_of(model_type if inner else "")
-    ignored = STEERS_NOTHING | ropes | {"rys_relayer"} | (OF_ENCODERS if model_type in defaults() else set())
+    ignored = STEERS_NOTHING | GENERATION | ropes | {"rys_relayer"} | (OF_ENCODERS if model_type in defaults() else set())
     for key, value in part.items():
-        if key.startswith("_") or key in ignored or GENERATION.match(key):
+        if key.startswith("_") or key in ignored:
             continue
         nested = isinstance(value, dict)
         out[RENAMED.get(key, key)] = plain(value, model_type, home) if nested else one_word(key, value)
