@@ -111,6 +111,24 @@ def test_sources_that_no_copy_can_join_are_named(tmp_path):
         verify(large, large, others=[large])
 
 
+def test_sources_that_say_the_same_in_other_words_are_joined(tmp_path):
+    a, b = sources(tmp_path, "llama")
+    copy = passthrough([a, b], tmp_path / "c.gguf", MAP)
+    same = {"llama.attention.causal": field(V.BOOL, True), "llama.rope.scaling.type": field(V.STRING, "none")}
+    same |= {"general.name": field(V.STRING, "B"), "llama.context_length": field(V.UINT64, 77)}
+    report = verify(copy, a, others=[changed(b, tmp_path / "same.gguf", **same)])
+    assert (report.verdict, report.findings) == ("recovered", [])
+    with pytest.raises(MetadataError, match=r"llama\.attention\.causal is not that of"):
+        verify(copy, a, others=[changed(b, tmp_path / "other.gguf", **{"llama.attention.causal": field(V.BOOL, False)})])
+    one, two = folder_pair(tmp_path, "qwen3")
+    copy = folder_passthrough([one, two], tmp_path / "c", MAP)
+    folders.config(attention_bias=False, torch_dtype="bfloat16", architectures=["Qwen3ForCausalLM"], pretraining_tp=1)(two)
+    assert verify(copy, one, others=[two]).findings == []
+    folders.config(torch_dtype="float16")(two)
+    with pytest.raises(MetadataError, match=r"dtype is 'float16', in .* 'bfloat16'; no copy computes layers of both"):
+        verify(copy, one, others=[two])
+
+
 def folder_pair(folder, model_type, **keys):
     paths = [folders.build(folder / name, model_type, n_layer=4, tie_word_embeddings=True, **keys) for name in ("a", "b")]
     folders.write_tensors(paths[1] / "model.safetensors", folders.values(4, seed=9))

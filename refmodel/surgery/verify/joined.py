@@ -28,7 +28,9 @@ from ...model.route import Route
 from ..copy_map import block_of
 from ..gguf import GLOBAL_PREFIXES, PER_BLOCK
 from ..hf_config import PER_LAYER, facts_of
-from .meaning_folder import PLACE, said
+from .folder import dtype_of
+from .meaning_folder import PLACE, by_default, said
+from .meaning_gguf import by_default as by_default_in_gguf
 from .meaning_gguf import same
 
 
@@ -113,8 +115,7 @@ def check_models(models: Sequence[Model], copy: GgufFile) -> None:
         free = {f"{arch}.{name}" for name in (*PER_BLOCK, "block_count", "nextn_predict_layers", "context_length")}
         a, b = first.file.metadata.fields, model.file.metadata.fields
         for key in sorted(a.keys() | b.keys()):
-            of_all = key.startswith(f"{arch}.") and key not in free
-            if of_all and not (key in a and key in b and same(a[key], b[key])):
+            if key.startswith(f"{arch}.") and key not in free and not agree(key, first, model):
                 raise MetadataError(
                     f"{model.path}: {key} is not that of {first.path}, so that no copy computes blocks of both; name one"
                 )
@@ -124,6 +125,14 @@ def check_models(models: Sequence[Model], copy: GgufFile) -> None:
             f"{first.path}: {first.architecture} is known by its number of blocks: {fact.what}; "
             "it cannot be joined; name one source"
         )
+
+
+def agree(key: str, one: Model, other: Model) -> bool:
+    """Whether two models say the same by a key: the same value, or what holds without it."""
+    a, b = (model.file.metadata.fields.get(key) for model in (one, other))
+    if a is not None and b is not None and same(a, b):
+        return True
+    return all(value is None or by_default_in_gguf(key, value, model) for value, model in ((a, one), (b, other)))
 
 
 def of_whole(key: str, models: Sequence[Model], copy: GgufFile) -> Field:
@@ -218,12 +227,23 @@ def check_configs(folders: Sequence[Folder]) -> None:
     name = model_type(first.config, first.homes[-1])
     of_layers = {fact.name for fact in facts_of(first)} | {key for fact in facts_of(first) for key in fact.keys}
     of_layers |= PER_LAYER | LAYER_NUMBERS | {"num_hidden_layers", "max_position_embeddings", "bos_token_id", "eos_token_id"}
-    right = said(first.config, name, first.homes[-1])
+    right = spoken(first, name)
     for folder in folders[1:]:
-        found = said(folder.config, name, folder.homes[-1])
+        found = spoken(folder, name)
+        nameless = not any(key.startswith("architectures") for key in found) or "architectures" not in first.config
         for key in sorted(right.keys() | found.keys()):
-            if re.sub(PLACE, "", key).rpartition(".")[2] not in of_layers and right.get(key) != found.get(key):
-                raise MetadataError(
-                    f"{folder.path / CONFIG}: {key} is {found.get(key)!r}, in {first.path} {right.get(key)!r}; no copy computes "
-                    "layers of both; name one source"
-                )
+            own = re.sub(PLACE, "", key).rpartition(".")[2]
+            if own in of_layers or (nameless and own == "architectures"):
+                continue
+            both = [(key in part, part.get(key)) for part in (right, found)]
+            if both[0] == both[1] or all(not there or by_default(key, value, name) for there, value in both):
+                continue
+            raise MetadataError(
+                f"{folder.path / CONFIG}: {key} is {found.get(key)!r}, in {first.path} {right.get(key)!r}; no copy computes "
+                "layers of both; name one source"
+            )
+
+
+def spoken(folder: Folder, name: str) -> dict[str, Any]:
+    """What a configuration says, with the dtype that holds where it says none."""
+    return {"dtype": dtype_of(folder)} | said(folder.config, name, folder.homes[-1])
