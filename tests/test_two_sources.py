@@ -118,8 +118,9 @@ def test_sources_that_say_the_same_in_other_words_are_joined(tmp_path):
     same |= {"general.name": field(V.STRING, "B"), "llama.context_length": field(V.UINT64, 77)}
     report = verify(copy, a, others=[changed(b, tmp_path / "same.gguf", **same)])
     assert (report.verdict, report.findings) == ("recovered", [])
-    with pytest.raises(MetadataError, match=r"llama\.attention\.causal is not that of"):
-        verify(copy, a, others=[changed(b, tmp_path / "other.gguf", **{"llama.attention.causal": field(V.BOOL, False)})])
+    scaled = {"llama.rope.scaling.type": field(V.STRING, "linear"), "llama.rope.scaling.factor": field(V.FLOAT32, 2.0)}
+    with pytest.raises(MetadataError, match=r"llama\.rope\.scaling\.factor is not that of"):
+        verify(copy, a, others=[changed(b, tmp_path / "other.gguf", **scaled)])
     one, two = folder_pair(tmp_path, "qwen3")
     copy = folder_passthrough([one, two], tmp_path / "c", MAP)
     folders.config(attention_bias=False, torch_dtype="bfloat16", architectures=["Qwen3ForCausalLM"], pretraining_tp=1)(two)
