@@ -94,7 +94,7 @@ def config_of(kind: str, **changes: Any) -> dict[str, Any]:
 
 def layer_shapes(kind: str, i: int, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """The tensors of a layer by their names in it."""
-    width = config["hidden_size"]
+    width, kv = config["hidden_size"], config["num_key_value_heads"]
     full = kind not in HYBRID or config["layer_types"][i] == "full_attention"
     out: dict[str, tuple[int, ...]] = {"input_layernorm.weight": (width,), "post_attention_layernorm.weight": (width,)}
     if kind == "gemma3":
@@ -102,7 +102,7 @@ def layer_shapes(kind: str, i: int, config: Mapping[str, Any]) -> dict[str, tupl
     if full:
         out |= {
             f"self_attn.{n}_proj.weight": (heads * D, width)
-            for n, heads in (("q", (2 if kind in HYBRID else 1) * H), ("k", G), ("v", G))
+            for n, heads in (("q", (2 if kind in HYBRID else 1) * H), ("k", kv), ("v", kv))
         }
         out |= {"self_attn.o_proj.weight": (width, H * D)}
     else:
@@ -117,7 +117,7 @@ def layer_shapes(kind: str, i: int, config: Mapping[str, Any]) -> dict[str, tupl
         rest = {"conv1d.weight": (C, 1, K), "A_log": (Hv,), "dt_bias": (Hv,), "norm.weight": (S,), "out_proj.weight": (E, values)}
         out |= {f"linear_attn.{name}": shape for name, shape in ((joined if kind == "qwen3next" else apart) | rest).items()}
     if full and kind == "qwen2":
-        out |= {f"self_attn.{n}_proj.bias": (heads * D,) for n, heads in (("q", H), ("k", G), ("v", G))}
+        out |= {f"self_attn.{n}_proj.bias": (heads * D,) for n, heads in (("q", H), ("k", kv), ("v", kv))}
     if full and kind not in ("llama", "mistral", "qwen2"):
         out |= {"self_attn.q_norm.weight": (D,), "self_attn.k_norm.weight": (D,)}
     if kind not in ("qwen3moe", "qwen3next", "qwen35moe"):

@@ -348,6 +348,19 @@ def test_a_folder_with_the_same_numbers_is_not_wrong(name, model_type, tmp_path)
     assert (report.verdict, report.findings) == (PROVED, [])
 
 
+def test_a_size_that_the_class_derives_is_that_and_no_other(tmp_path):
+    """Written out as what follows from the other sizes it says nothing; as the class's own example has it, it is wrong."""
+    source, copy = pair(tmp_path, "llama", {"head_dim": None, "num_key_value_heads": None})
+    text = (copy / "config.json").read_text()
+    for sizes in ({"head_dim": 32}, {"num_key_value_heads": 4}, {"head_dim": None, "num_key_value_heads": None}):
+        config(**sizes)(copy)
+        assert verify(copy, source, "blocks:1,4").findings == []
+    for key, value in (("head_dim", 128), ("num_key_value_heads", 32), ("num_key_value_heads", 2)):
+        (copy / "config.json").write_text(text)
+        config(**{key: value})(copy)
+        assert first(verify(copy, source, "blocks:1,4")) == ("wrong", key)
+
+
 def test_there_are_150_harmless_changes():
     assert len(SAME_FILE) + len(SOURCE_LIVED) + len(AFTERWARDS) + len(SAME_FOLDER) >= 150
 

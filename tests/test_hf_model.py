@@ -60,6 +60,20 @@ def test_matrices_are_read_in_place(kind, tmp_path):
     assert all(not data.flags.owndata and not data.flags.writeable for data in mapped)
 
 
+@pytest.mark.parametrize(("kind", "key"), [("llama", "head_dim"), ("llama", "num_key_value_heads"), ("mistral", "head_dim")])
+@pytest.mark.parametrize("left", [None, "out"])
+def test_a_size_that_the_class_derives_may_be_left_out(kind, key, left, tmp_path):
+    """As in the folders of Llama 2, TinyLlama and SmolLM2. The class's own sizes are other ones, of a model of 7B."""
+    sizes = {"hidden_size": hf_made.H * hf_made.D} | ({"num_key_value_heads": hf_made.H} if "heads" in key else {})
+    whole = build(tmp_path / "whole", kind, **sizes)
+    shorter = build(tmp_path / "shorter", kind, **sizes)
+    said = {k: v for k, v in hf_made.config(whole).items() if k != key} | ({} if left else {key: None})
+    (shorter / "config.json").write_text(json.dumps(said))
+    a, b = refmodel.load(whole), refmodel.load(shorter)
+    assert a.hp == b.hp
+    assert np.array_equal(a.forward(TOKENS), b.forward(TOKENS))
+
+
 def test_experts_in_one_tensor_are_the_same_as_one_by_one(tmp_path):
     """As Qwen3.5's checkpoints have them: gates, then ups, of all experts."""
     apart = build(tmp_path / "apart", "qwen35moe")

@@ -20,6 +20,7 @@ from refmodel.errors import RefmodelError
 from refmodel.hf.by_place.folders import FACTS
 from refmodel.hf.by_place.model_types import REFUSED, TABLES
 from refmodel.hf.folder import read_folder
+from refmodel.hf.spelling import default, rules
 from refmodel.model.route import Route
 from refmodel.surgery.hf_write import routed_folder
 from refmodel.surgery.verify import Options, verify
@@ -115,6 +116,18 @@ def test_the_table_says_what_each_class_makes_of_a_config(hf_python):
                 assert fact.read(keys, n) == values, (name, n, keys, fact.name)
                 compared[name] += 1
     assert len(compared) >= 35
+
+
+def test_what_a_class_derives_is_what_the_table_says(hf_python):
+    """Every row of DERIVED with other sizes than the class's own."""
+    sizes = {"hidden_size": 96, "num_attention_heads": 6, "qk_rope_head_dim": 24, "qk_nope_head_dim": 40, "num_hidden_layers": 12}
+    odd = {"mamba_n_heads": 12, "mamba_expand": 2, "mamba_d_ssm": 192, "mamba_n_groups": 1, "num_heads": 24, "head_dim": 8}
+    asked = list(rules())
+    given = [sizes | (odd if name.startswith(("mamba2", "bamba", "falcon_h1", "granitemoehybrid")) else {}) for name, _ in asked]
+    requests = [{"type": name, "config": config} for (name, _), config in zip(asked, given, strict=True)]
+    said = say(hf_python, "kinds", requests=requests)
+    for (name, key), config, made in zip(asked, given, said, strict=True):
+        assert (name, key, made.get(key)) == (name, key, default(key, name, config)), made.get("why")
 
 
 def test_every_model_type_of_the_table_is_one(hf_python):

@@ -4,7 +4,7 @@ Source: transformers 5.23.0's modeling_rope_utils.py and the configurations that
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -74,14 +74,77 @@ def numbers(values: Mapping[str, Any]) -> dict[str, Any]:
     return out | {"rope_type": kind}
 
 
+Home = Mapping[str, Any]
+
+
+def _share(home: Home) -> Any:
+    return home["hidden_size"] // home["num_attention_heads"]
+
+
+# What a class works out from other values where its configuration has no such key, or null.
+DERIVED: tuple[tuple[str, str, Callable[[Home], Any]], ...] = (
+    (
+        "num_key_value_heads",
+        "afmoe apertus arcee aria_text cohere cohere2 cohere2_moe cohere_compass_text deepseek_v2 flex_olmo granite "
+        "granite4_vision_text granitemoe granitemoe_swa granitemoehybrid granitemoeshared hunyuan_v1_dense hunyuan_v1_moe "
+        "hunyuan_vl_text hyperclovax jais2 llama nanochat olmo olmo2 olmo3 olmo_hybrid olmoe phi phi3 recurrent_gemma",
+        lambda home: home["num_attention_heads"],
+    ),
+    (
+        "head_dim",
+        "arcee aria_text cohere2 cohere_compass_text hyperclovax jais2 llama mistral nemotron qwen3_vl_moe_text recurrent_gemma",
+        _share,
+    ),
+    ("head_dim", "axk1 deepseek_v2 deepseek_v3 deepseek_v32 youtu", lambda home: home["qk_rope_head_dim"]),
+    ("head_dim", "mistral4", lambda home: home["qk_nope_head_dim"] + home["qk_rope_head_dim"]),
+    (
+        "qk_head_dim",
+        "axk1 deepseek_v2 deepseek_v3 deepseek_v32 glm4_moe_lite mistral4 youtu",
+        lambda home: home["qk_nope_head_dim"] + home["qk_rope_head_dim"],
+    ),
+    ("attention_multiplier", "hyperclovax", lambda home: _share(home) ** -0.5),
+    ("ffn_hidden_size", "falcon", lambda home: 4 * home["hidden_size"]),
+    ("num_kv_heads", "falcon", lambda home: home["num_attention_heads"]),
+    ("linear_num_key_heads", "olmo_hybrid", lambda home: home["num_attention_heads"]),
+    ("linear_num_value_heads", "olmo_hybrid", lambda home: home["num_attention_heads"]),
+    ("linear_key_head_dim", "olmo_hybrid", lambda home: int(0.75 * home["hidden_size"] / home["num_attention_heads"])),
+    ("linear_value_head_dim", "olmo_hybrid", lambda home: 2 * int(0.75 * home["hidden_size"] / home["num_attention_heads"])),
+    ("word_embed_proj_dim", "opt", lambda home: home["hidden_size"]),
+    ("lru_width", "recurrent_gemma", lambda home: home["hidden_size"]),
+    ("mamba_dt_rank", "jamba", lambda home: -(-home["hidden_size"] // 16)),
+    ("time_step_rank", "falcon_mamba mamba mamba2", lambda home: -(-home["hidden_size"] // 16)),
+    ("mamba_d_head", "bamba granitemoehybrid", lambda home: home["mamba_expand"] * home["hidden_size"] // home["mamba_n_heads"]),
+    ("mamba_d_head", "falcon_h1", lambda home: home["mamba_d_ssm"] // home["mamba_n_heads"]),
+    ("moe_layer_end_index", "ernie4_5_moe", lambda home: home["num_hidden_layers"] - 1),
+)
+
+
+@cache
+def rules() -> dict[tuple[str, str], Callable[[Home], Any]]:
+    """(Model type, key) -> what the class takes for the key, from the other values."""
+    return {(name, key): rule for key, names, rule in DERIVED for name in names.split()}
+
+
 @cache
 def defaults() -> dict[str, Any]:
-    """Model type -> key -> the class's default."""
+    """Model type -> key -> the class's default, of keys that it does not derive from others."""
     held = json.loads(DEFAULTS.read_text())
-    common = held.pop("*")
-    return {name: {key: common[key] for key in usual.split()} | own for name, (usual, own) in held.items()}
+    common, found = held.pop("*"), {}
+    for name, (usual, own) in held.items():
+        every = {key: common[key] for key in usual.split()} | own
+        found[name] = {key: value for key, value in every.items() if (name, key) not in rules()}
+    return found
 
 
-def default(key: str, model_type: str) -> Any:
-    """The value that a class takes if its configuration has no such key; None if that is unknown."""
-    return defaults().get(model_type, {}).get(key)
+def default(key: str, model_type: str, home: Home | None = None) -> Any:
+    """The value that a class takes if its configuration has no such key; None if that is unknown.
+
+    home  the other values, of which a class derives some
+    """
+    usual, rule = defaults().get(model_type, {}), rules().get((model_type, key))
+    if rule is None:
+        return usual.get(key)
+    try:
+        return rule({**usual, **(home or {})})
+    except (KeyError, TypeError, ZeroDivisionError):  # values that are missing, or no numbers
+        return None

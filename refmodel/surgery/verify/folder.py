@@ -179,8 +179,8 @@ def check_config(check: Check, report: Report, copy: Folder, source: Folder, pla
             if not {said[key] for said in (found, right) if key in said} <= types:
                 check.found(f"{CONFIG}: {key}", f"is {found.get(key)!r}; expected {' or '.join(map(repr, sorted(types)))}")
             continue
-        if (missing and (by_default(key, right[key], name) or said_by(facts, key, copy))) or (
-            added and by_default(key, found[key], name)
+        if (missing and (by_default(key, right[key], name, copy.homes[-1]) or said_by(facts, key, copy))) or (
+            added and by_default(key, found[key], name, right_home)
         ):
             continue
         if missing:

@@ -235,8 +235,10 @@ def check_configs(folders: Sequence[Folder]) -> None:
             own = re.sub(PLACE, "", key).rpartition(".")[2]
             if own in of_layers or (nameless and own == "architectures"):
                 continue
-            both = [(key in part, part.get(key)) for part in (right, found)]
-            if both[0] == both[1] or all(not there or by_default(key, value, name) for there, value in both):
+            if key in right and key in found and right[key] == found[key]:
+                continue
+            others = ((right, folder), (found, first))  # what one says holds for the other without it
+            if all(key not in part or by_default(key, part[key], name, other.homes[-1]) for part, other in others):
                 continue
             raise MetadataError(
                 f"{folder.path / CONFIG}: {key} is {found.get(key)!r}, in {first.path} {right.get(key)!r}; no copy computes "

@@ -8,7 +8,7 @@ from typing import Any
 from ...hf.by_place.folders import KINDS
 from ...hf.by_place.model_types import ALIKE
 from ...hf.by_place.rules import FULL
-from ...hf.spelling import SWITCHED, default, defaults, keys_of, rope
+from ...hf.spelling import SWITCHED, default, defaults, keys_of, rope, rules
 
 # Keys by which nothing is computed in a forward pass.
 STEERS_NOTHING = {
@@ -83,14 +83,19 @@ def leaves(value: Any, where: str) -> Iterator[tuple[str, Any]]:
         yield where, value
 
 
-def by_default(name: str, value: Any, model_type: str) -> bool:
-    """Whether a key says what holds without it."""
+def by_default(name: str, value: Any, model_type: str, home: Mapping[str, Any]) -> bool:
+    """Whether a key says what holds without it.
+
+    home  the part of the configuration without the key that describes the layers: a class derives some values from others
+    """
     last = name.rpartition(".")[2]
     key = re.sub(PLACE, "", last)
     place = last.removeprefix(key)
     if key == KINDS and model_type in ALIKE:
         return bool(place.endswith("(length)") or value == FULL)
-    known = READ_BY_ALL.get(key, default(key, model_type))
+    if value is None and (model_type, key) in rules():
+        return True
+    known = READ_BY_ALL.get(key, default(key, model_type, home))
     if place and isinstance(known, list):
         known = len(known) if "length" in place else next(iter(known[int(place[1:-1]) :]), None)
     if known is not None:
