@@ -9,6 +9,7 @@ import numpy as np
 
 from ..arch import Hparams
 from ..arrays import F, Ints, Matrices
+from ..model.model import Model
 from ..ops import activation
 from .altered import At
 from .changes import any_of, operation, taps
@@ -40,6 +41,16 @@ def one_fewer(x: F, at: At) -> F:
 def exchanged(healthy: Any, hp: Hparams, w: Matrices, x: F, ids: Ints) -> F:
     """The products of experts 0 and 1 are exchanged."""
     return np.asarray(healthy(w, x, np.where(ids < 2, 1 - ids, ids)))
+
+
+def exchanged_in(axes: int, healthy: Any, hp: Hparams, gate: F, up: F) -> F:
+    """Gate and up exchanged where the arrays have so many axes: 3 for chosen experts, 2 for what every token goes through."""
+    return np.asarray(healthy(up, gate) if gate.ndim == axes else healthy(gate, up))
+
+
+def has_shared_expert(model: Model) -> bool:
+    """Whether blocks have an expert that every token goes to, next to chosen ones."""
+    return any(block.has("ffn_gate_shexp") for block in model.blocks)
 
 
 def relu(x: F) -> F:
@@ -160,6 +171,24 @@ FAULTS: list[Fault] = [
         fix="apply the activation to ffn_gate; where both are one tensor the gates come first",
         change=of_gates(lambda healthy, hp, gate, up: healthy(up, gate)),
         tensors=("ffn_gate.weight", "ffn_up.weight"),
+    ),
+    *(
+        Fault(
+            id=f"{name}-gate-and-up-exchanged",
+            name=f"{name}-gate-and-up-exchanged",
+            family="experts",
+            says=f"The activation is applied to what {words} up-projects, and the gate is multiplied by it, in no other part.",
+            evidence="a kind of fault of stacked or fused gate and up",
+            fix="apply the activation to the gate; where both are one tensor the gates come first",
+            right="refmodel.ops.activation:swiglu",
+            at=(site,),
+            change=operation("swiglu", partial(exchanged_in, axes), has_shared_expert),
+            tensors=tensors,
+        )
+        for name, words, site, axes, tensors in (
+            ("experts", "each chosen expert", "expert product", 3, ("ffn_gate_exps.weight", "ffn_up_exps.weight")),
+            ("shared-expert", "the shared expert", "ffn swiglu", 2, ("ffn_gate_shexp.weight", "ffn_up_shexp.weight")),
+        )
     ),
     *(
         GATED(

@@ -101,8 +101,11 @@ def add_member(archive: zipfile.ZipFile, name: str, array: Any) -> None:
 ASSEMBLERS: dict[str, Callable[[Spool, IO[bytes]], None]] = {".safetensors": as_safetensors, ".npz": as_npz}
 
 
+READ = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # the format's name -> NumPy's of what is in the file
+
+
 class Trace(Mapping[str, F]):
-    """A recorded trace over a memory map, a mapping: names in the order in which they arose -> arrays.
+    """A recorded trace, a mapping: names in the order in which they arose -> arrays, read when they are asked for.
 
     path      of a safetensors file
     metadata  its header's text -> text
@@ -126,13 +129,17 @@ class Trace(Mapping[str, F]):
 
     def __getitem__(self, name: str) -> F:
         entry = self.entries[name]
-        if entry["dtype"] != "BF16":
+        if entry["dtype"] not in READ:
             with handed("safetensors", f"{self.path}: {name}", TraceError, "record it again"):
                 return self._file.get_tensor(name)
-        shape, start = tuple(entry["shape"]), self._start + entry["data_offsets"][0]  # NumPy has no such type: exact as float32
-        if 0 in shape:
-            return np.zeros(shape, np.float32)
-        return (np.memmap(self.path, "<u2", "r", start, shape).astype(np.uint32) << 16).view(np.float32)
+        start, stop = entry["data_offsets"]
+        with open(self.path, "rb") as f:  # read, not mapped: pages of a map stay in memory for as long as the file is open
+            f.seek(self._start + start)
+            data = np.fromfile(f, np.uint8, stop - start)
+        if len(data) < stop - start:
+            raise TraceError(f"{self.path}: {name}: ends after {len(data)} of {stop - start} bytes; record it again")
+        x = data.view(READ[entry["dtype"]]).reshape(entry["shape"])
+        return x if entry["dtype"] != "BF16" else (x.astype(np.uint32) << 16).view(np.float32)  # exact: NumPy has no such type
 
     def __contains__(self, name: object) -> bool:
         return name in self.entries
