@@ -163,6 +163,8 @@ def odd_runs(models):
         "tokens one on": ("llama", {k: np.roll(x, 1, axis=0) for k, x in layers(run).items()}, IDS, "shifted-by-one", True),
         "one layer in all files": ("llama", same, IDS, "all-equal", False),
         "another token": ("llama", {"embed": run["embd"], **layers(run)}, [*IDS[:3], 11, *IDS[4:]], "other-tokens", True),
+        "another token, no embedding": ("llama", layers(run), [*IDS[:3], 11, *IDS[4:]], "other-tokens", True),
+        "two other tokens": ("llama", layers(run), [IDS[0], 30, *IDS[2:5], 11, *IDS[6:]], "other-tokens", True),
         "a BOS more": ("llama", layers(recorded(llama, [bos, *IDS])), IDS, "bos", True),
         "two BOS": ("llama", layers(recorded(llama, [bos, bos, *IDS])), [bos, *IDS], "bos", True),
         "no BOS": ("llama", layers(run), [bos, *IDS], "bos", True),
@@ -186,7 +188,7 @@ def odd_runs(models):
 
 ODD = ["layers from one", "inputs of layers", "tokens one on", "one layer in all files", "another token", "a BOS more", "two BOS"]
 ODD += ["no BOS", "warm-up", "a row less", "columns", "log-probabilities", "probabilities", "before the cap", "zeros", "NaN"]
-ODD += ["a name that says nothing"]
+ODD += ["a name that says nothing", "another token, no embedding", "two other tokens"]
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -18,6 +18,7 @@ from ..numerics import REFERENCE
 from .arranging import Arranged, Found, listed
 from .other_side import Remark
 from .placing import CLEARLY, CLOSE, Place, Seen, fit
+from .ran_tokens import of_first_block
 from .rows import common_factor, log_softmax
 
 LOGITS = "result_output"
@@ -57,6 +58,9 @@ def readings(model: Model, arranged: Arranged) -> Iterator[tuple[list[list[int]]
         yield [[bos], *rest], "warm-up", "it is of a warm-up: of BOS, and not of the prompt"
         if first[0] == bos and len(first) > 1:
             yield [first[1:], *rest], "bos", "the program ran no BOS, which the given ids have"
+    if (ids := of_first_block(model, arranged)) is not None and ids != first:
+        at = next(i for i, pair in enumerate(zip(ids, first)) if pair[0] != pair[1])
+        yield [ids, *rest], "other-tokens", f"its first block's output is that of other ids: at place {at} of {ids[at : at + 1]}"
     if eos is not None and not rest:
         yield [[*first, eos]], "other-tokens", "the program ran an EOS after the given ids"
 
