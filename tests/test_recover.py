@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import folders
 import pytest
 import tiny
 from gguf import GGMLQuantizationType as Q
@@ -11,10 +12,13 @@ import refmodel
 from refmodel.arch.kinds import interval_of
 from refmodel.compare.dequantized import dequantized
 from refmodel.gguf.writer import write
+from refmodel.hf.folder import read_folder
+from refmodel.model.route import Route
 from refmodel.surgery.gguf import plan_of, routed
+from refmodel.surgery.hf_write import routed_folder
 from refmodel.surgery.recover import claim, claims_of_name, recover
 from refmodel.surgery.runtimes import cost, runners
-from refmodel.surgery.verify import foreseen, recovered
+from refmodel.surgery.verify import Options, foreseen, recovered, verify
 
 
 def hashes(blocks, prefix="blk."):
@@ -202,3 +206,18 @@ def test_the_route_of_a_copy_that_was_quantized_afterwards(kind, tmp_path):
     found = recovered(changed(copy, tmp_path / "o.gguf", harmed), model.path)
     assert (found.words, found.status) == ("blocks:1,3", 1)
     assert [line for line in found.lines if line.startswith("! block 3 has 2 of 9 tensors")]
+
+
+def test_blocks_whose_norms_have_no_weights_are_known_by_rows(tmp_path):
+    """As in OLMo: no vector is left to know a block by when every matrix was saved in another type."""
+    source = folders.build(tmp_path / "s", "olmo", kind="F32", tie_word_embeddings=True)
+    without = lambda t: [t.pop(name) for name in list(t) if "layernorm" in name]
+    folders.tensors(without, "F32")(source)
+    copy = routed_folder(read_folder(source), Route.of("blocks:1,4", 7), tmp_path / "c")
+    for kind in ("F16", "BF16"):
+        folders.tensors(lambda t: None, kind)(copy)
+        assert recovered(copy, source).recovery.route == Route.of("blocks:1,4", 7)
+        report = verify(copy, source, options=Options(forward=False))
+        assert (report.verdict, report.findings) == ("proved except forward", [])
+    folders.tensors(lambda t: t.update({n: t[n.replace("4.", "2.", 1)] for n in t if ".layers.4." in n}), "F16")(copy)
+    assert verify(copy, source, "blocks:1,4", Options(forward=False)).findings[0][1].key == "position 4"

@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..errors import RouteError
 from ..model.route import Route
 from .copy_map import block_of
-from .values import FLOATS, Stored, decodes, difference, flat, floats, word
+from .samples import distance, nearness, samples
+from .values import FLOATS, Stored, floats, word
 
 THREADS = 2  # hashing is as fast as reading with two
 
@@ -59,7 +58,7 @@ class Match:
     nearest  the source block that has most of its tensors; None if none or several have
     common   how many tensors it shares with the nearest
     total    how many tensors it has
-    values   whether the nearest is known only by the values of its small tensors
+    values   whether the nearest is known only by the values of its small tensors, or of rows
     close    how many tensors have another type than those of the nearest, and values within the error of that type, where that
              and the hashes account for all of them; else 0
     """
@@ -84,9 +83,8 @@ class Match:
         if self.sources:
             return f"block {self.block} is source block {' or '.join(map(str, self.sources))}"
         if self.values:
-            return (
-                f"block {self.block} has no tensor of the source; by the values of its norms it is nearest to block {self.nearest}"
-            )
+            known = f"by the values of its norms or rows it is nearest to block {self.nearest}"
+            return f"block {self.block} has no tensor of the source; {known}"
         if self.nearest is None:
             return f"block {self.block} is no block of the source: none of its {self.total} tensors tells which"
         return f"block {self.block} has {self.common} of {self.total} tensors of source block {self.nearest}, and no block has all"
@@ -176,41 +174,22 @@ def recovery(
     return by_values(recover(ours, theirs, prefixes, n_layer, behind), copy, source, prefixes), ours, theirs
 
 
-NEAR = 0.05  # of the norms of two blocks, relative: a rounding to fewer bits, and no other block
-
-
 def by_values(found: Recovery, copy: Mapping[str, Stored], source: Mapping[str, Stored], prefixes: tuple[str, str]) -> Recovery:
-    """A recovery in which blocks without a tensor of the source are recognized by the values of their vectors, if possible."""
+    """A recovery in which blocks without a tensor of the source are recognized by the values of their vectors, if possible.
+
+    Blocks without vectors, whose norms have no weights, are recognized by rows of their matrices.
+    """
     if all(match.likely for match in found.matches):
         return found
-    ours, theirs = (vectors(tensors, prefix) for tensors, prefix in zip((copy, source), prefixes, strict=True))
+    ours, theirs = (samples(tensors, prefix) for tensors, prefix in zip((copy, source), prefixes, strict=True))
     matches = []
     for match in found.matches:
         distances = sorted((distance(ours.get(match.block, {}), theirs[block]), block) for block in theirs)
-        near = [block for far, block in distances if far < NEAR]
+        near = [block for far, block in distances if far < nearness(ours.get(match.block, {}))]
         clear = len(distances) < 2 or distances[1][0] > 4 * distances[0][0]
         known = near[0] if near and clear and not match.likely else None
         matches.append(match if known is None else replace(match, nearest=known, values=True))
     return replace(found, matches=matches)
-
-
-def vectors(tensors: Mapping[str, Stored], prefix: str) -> dict[int, dict[str, np.ndarray]]:
-    """Block -> (name without prefix and number -> values), of all vectors."""
-    out: dict[int, dict[str, np.ndarray]] = defaultdict(dict)
-    for name, t in tensors.items():
-        block = block_of(name, prefix)
-        if block is not None and len(flat(t.shape)) == 1 and decodes(t.type):
-            out[block][name.removeprefix(f"{prefix}{block}.")] = np.concatenate([rows.ravel() for rows in floats(t)])
-    return dict(out)
-
-
-def distance(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> float:
-    """The relative distance of all vectors that both have; infinite if they have different ones."""
-    if not a or a.keys() != b.keys() or any(a[name].shape != b[name].shape for name in a):
-        return float("inf")
-    apart = sum(float(np.square(difference(a[name], b[name])).sum()) for name in a)
-    size = sum(float(np.square(x.astype(np.float64)).sum()) for x in b.values())
-    return (apart / size) ** 0.5 if 0 < size < float("inf") and apart == apart else float("inf")
 
 
 def by_block(hashes: Mapping[str, str], prefix: str) -> dict[int, set[tuple[str, str]]]:

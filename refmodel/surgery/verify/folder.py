@@ -1,6 +1,7 @@
 """A Hugging Face folder against its source."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -169,7 +170,7 @@ def check_config(check: Check, report: Report, copy: Folder, source: Folder, pla
     if "architectures" not in copy.config:
         right = {key: value for key, value in right.items() if not key.startswith("architectures")}
         report.notes.append(f"{CONFIG} names no architectures: a loader that chooses by them does not know the copy")
-    types = {dtype_of(copy), *([dtype_of(source), *dtypes(right)] if retyped else [])}
+    types = {dtype_of(copy), main_dtype(copy), *([dtype_of(source), *dtypes(right)] if retyped else [])}
     for key in sorted(right.keys() | found.keys()):
         if re.sub(PLACE, "", key) in by_facts:
             continue
@@ -198,6 +199,15 @@ DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float6
 def dtype_of(folder: Folder) -> str:
     """The dtype that transformers takes if the configuration says none: that of the first floats."""
     return next((DTYPES[t.type] for t in folder.tensors.values() if t.type in DTYPES), "float32")
+
+
+def main_dtype(folder: Folder) -> str:
+    """The dtype of most bytes: some classes keep a few tensors in float32."""
+    sizes = Counter[str]()
+    for t in folder.tensors.values():
+        sizes[DTYPES.get(t.type, "")] += t.data.size
+    del sizes[""]
+    return max(sizes, key=lambda name: sizes[name], default="float32")
 
 
 def dtypes(said: Mapping[str, Any]) -> set[str]:
