@@ -9,12 +9,12 @@ from .exponential import exp
 from .language.compile_time import inline
 from .language.memory import load, store
 from .language.reshaping import splat
-from .language.threads import in_threads
+from .language.threads import in_threads, worth
 from .language.vectors import Vec
 
 f32xL, LANES, ONE = Vec("f", 32, 16), 16, np.float32(1)
 NOTHING, FLAT = np.empty(0, np.float32), types.Array(types.float32, 1, "C")
-UNITS = 1 << 14  # numbers that a thread claims at once
+NANOSECONDS = 0.5  # for a number
 
 
 @inline
@@ -46,7 +46,8 @@ def _in_threads():
 
 def _mapped(inverse, x, y):
     x, out = np.ascontiguousarray(x, np.float32), np.empty(x.shape, np.float32)
-    _in_threads()(x.size, UNITS, inverse, x.reshape(-1), np.ascontiguousarray(y, np.float32).reshape(-1), out.reshape(-1))
+    y = np.ascontiguousarray(y, np.float32)
+    _in_threads()(x.size, worth(NANOSECONDS), inverse, x.reshape(-1), y.reshape(-1), out.reshape(-1))
     return out
 
 

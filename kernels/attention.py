@@ -15,13 +15,14 @@ from .language.arithmetic import fma, halves_added, hsum, pairwise
 from .language.compile_time import inline, made, maker, within
 from .language.memory import load, load_rows, store, store_rows
 from .language.reshaping import convert, repeat, repeat_every, splat, tile, where_less
-from .language.threads import NUMBER, in_threads
+from .language.threads import NUMBER, in_threads, worth
 from .language.vectors import Vec, f32, target_is
 
 SPAN = 256  # keys
 TOKENS = 8  # queries that one thread takes with a span, while the span is in its cache
 ROOM = 256  # spans of queries that are put together at once
 JOINED = 32  # that are worth another thread
+NANOSECONDS = 0.1  # for a query's number and a key
 LANES = 16
 f32xL, LEAST = Vec("f", 32, LANES), np.float32(-np.inf)
 
@@ -101,10 +102,12 @@ def summing(R, W, half):
     return values
 
 
-@within
 def first_seen(seen, window):
     """Twin of ops.attention.first_seen: the first key that a query with `seen` keys attends to; window 0 is no window."""
     return max(0, seen - window) if window else 0
+
+
+_first_seen = within(first_seen)
 
 
 @maker
@@ -125,7 +128,7 @@ def spans_of_heads(R, K, W, half):
         at, stride = first * k.strides[0] + g * k.strides[1], k.strides[0]
         for t in range(tokens[0], tokens[1]):
             seen = start + t + 1
-            skipped = max(first_seen(seen, window) - first, 0)
+            skipped = max(_first_seen(seen, window) - first, 0)
             n = min(SPAN, seen - first) - skipped
             for h in range(g * some, (g + 1) * some if n > 0 else 0, R):
                 scores(q, 4 * (t * H + h) * D, k, at + skipped * stride, stride, n, D, raw)
@@ -179,7 +182,7 @@ def _rows(start, window, scale, sums, numbers, out, first, last):
     H = out.shape[1]
     for row in range(first, last):
         t, h = row // H, row % H
-        _together(sums[t, h], numbers[t, h], first_seen(start + t + 1, window), start + t + 1, scale, out[t, h])
+        _together(sums[t, h], numbers[t, h], _first_seen(start + t + 1, window), start + t + 1, scale, out[t, h])
 
 
 @cache
@@ -221,7 +224,8 @@ def attention(q, k, v, scale, kq, kq_soft_max, window):
         here = slice(t, min(t + step, T))
         rows, start = q[here], S - T + t
         sums, numbers = np.empty((len(rows), H, spans, D), np.float32), np.empty((len(rows), H, spans, 2), np.float32)
-        run(spans * G * -(-len(rows) // TOKENS), 1, (rows, k, v, factor, start, window, kq, t), sums, numbers)
+        many = worth(NANOSECONDS * min(len(rows), TOKENS) * (H // G) * min(S, SPAN) * D)
+        run(spans * G * -(-len(rows) // TOKENS), many, (rows, k, v, factor, start, window, kq, t), sums, numbers)
         join(len(rows) * H, max(1, JOINED // spans), start, window, factor, sums, numbers, out[here])
         for i in range(len(rows) if kq.size else 0):
             seen = slice(first_seen(start + i + 1, window), start + i + 1)

@@ -12,7 +12,7 @@ from .language.compile_time import entry, inline, made, maker, within
 from .language.ieee import added_as_compiled, expf, fma
 from .language.memory import load, load_rows, store, store_rows
 from .language.reshaping import repeat, splat, tile
-from .language.threads import in_threads
+from .language.threads import in_threads, worth
 from .language.vectors import Vec, target_is
 
 SLAB = 32  # rows of a state [Dv, Dk] that go through CHUNK tokens one by one: they stay in a core's first cache
@@ -20,6 +20,7 @@ CHUNK = 64  # tokens whose keys, queries and values are first brought together f
 LANES = 32  # of a row, summed side by side, as ggml_vec_dot_f32 sums them
 f32xN = Vec("f", 32, LANES)
 ONE = np.float32(1)
+NANOSECONDS = 0.3  # for a number of a state and a token
 TABLE, CUBE = (types.Array(types.float32, ndim, "C") for ndim in (2, 3))
 CHANNELS, f32x16 = 64, Vec("f", 32, 16)
 FEW = 4  # tokens for which taps are not transposed first
@@ -258,5 +259,6 @@ def gated_delta_rule(q, k, v, log_decay, beta, before, after):
     assert after.flags.c_contiguous
     given = tuple(np.ascontiguousarray(x, np.float32) for x in (q, k, v, log_decay, beta))
     out, R = np.empty(v.shape, np.float32), 2 if target_is("avx512f") and v.shape[2] % 2 == 0 else 1
-    _in_threads(R, k.shape[2])(len(after), 1, given, np.ascontiguousarray(before, np.float32), after, out)
+    many = worth(NANOSECONDS * len(v) * after[0].size)
+    _in_threads(R, k.shape[2])(len(after), many, given, np.ascontiguousarray(before, np.float32), after, out)
     return out

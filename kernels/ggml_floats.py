@@ -3,8 +3,10 @@
 `lanes` are the floats of a register, 8 or 16, and known when a kernel runs: both orders are compiled, on any processor.
 """
 
+from functools import cache
+
 import numpy as np
-from numba import njit, prange
+from numba import njit, types
 
 from .language.arithmetic import fma as fma_lanes
 from .language.arithmetic import four_registers, halves_added, pairwise
@@ -13,8 +15,10 @@ from .language.compile_time import inline, maker, within
 from .language.ieee import added_as_compiled
 from .language.memory import load
 from .language.reshaping import bitcast, cut, evens, odds, splat, where_less
+from .language.threads import NUMBER, in_threads, worth
 from .language.vectors import Vec, f32, u32
 
+NANOSECONDS = 0.1  # for a weight times a number
 u32x16, f32x16, f32x32 = Vec("u", 32, 16), Vec("f", 32, 16), Vec("f", 32, 32)
 
 
@@ -148,11 +152,17 @@ def _dot(which, x, y):
     return dot_bf16_pairs(x, y) if which == 4 else dot_sgemm_pairs(x, y)
 
 
-@njit(parallel=True, cache=True)
-def _product(which, w, x, out):
-    for r in prange(len(w)):
+@njit(cache=True)
+def _rows(which, w, x, out, first, last):
+    for r in range(first, last):
         for t in range(len(x)):
             out[t, r] = _dot(which, w[r], x[t])
+
+
+@cache
+def _in_threads():
+    rows, results = (types.Array(types.float32, 2, layout) for layout in "CA")
+    return in_threads(_rows, (), NUMBER, rows, rows, results)
 
 
 def product(order, w, x, out):
@@ -163,4 +173,4 @@ def product(order, w, x, out):
     x      [T, I] float32
     out    [T, O] float32: overwritten
     """
-    _product(DOTS[order], w, x, out)
+    _in_threads()(len(w), worth(NANOSECONDS * x.size), DOTS[order], np.ascontiguousarray(w), np.ascontiguousarray(x), out)

@@ -8,12 +8,12 @@ from numba import njit, types
 from .language.arithmetic import fma, fold, hsum
 from .language.memory import load, store
 from .language.reshaping import splat
-from .language.threads import in_threads
+from .language.threads import in_threads, worth
 from .language.vectors import Vec
 
 f32x16, f32x64 = Vec("f", 32, 16), Vec("f", 32, 64)
 NUMBERS = types.Array(types.float32, 2, "C")
-UNITS = 1 << 14  # numbers that a thread claims at once
+NANOSECONDS = 0.5  # for a number
 
 
 @njit(cache=True)
@@ -46,5 +46,5 @@ def rms_norm(x, eps):
     x = np.ascontiguousarray(x, np.float32)
     out, n = np.empty(x.shape, np.float32), x.shape[-1]
     rows = x.reshape(-1, n)
-    _in_threads()(len(rows), max(UNITS // max(n, 1), 1), rows, np.float32(eps), out.reshape(-1, n))
+    _in_threads()(len(rows), worth(NANOSECONDS * n), rows, np.float32(eps), out.reshape(-1, n))
     return out

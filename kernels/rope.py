@@ -5,9 +5,9 @@ from functools import cache
 import numpy as np
 from numba import njit, types
 
-from .language.threads import NUMBER, in_threads
+from .language.threads import NUMBER, in_threads, worth
 
-UNITS = 1 << 13  # numbers that a thread claims at once
+NANOSECONDS = 1.0  # for a number
 HEADS, PAIRS = (types.Array(types.float32, ndim, "C") for ndim in (3, 2))
 
 
@@ -35,6 +35,6 @@ def rope(x, pos, how):
     angles, x = how.angles(pos), np.ascontiguousarray(x, np.float32)
     cos, sin = (np.ascontiguousarray(how.magnitude * f(angles), np.float32) for f in (np.cos, np.sin))
     out, pairs = np.empty(x.shape, np.float32), (1, 2) if how.adjacent else (how.n_rot // 2, 1)
-    many = max(UNITS // max(x[:1].size, 1), 1)
+    many = worth(NANOSECONDS * x[:1].size)
     _in_threads()(len(x), many, x, cos, sin, *pairs, out)
     return out

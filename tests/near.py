@@ -1,8 +1,21 @@
 """The assertions of the suite."""
 
+from functools import cache
 from typing import Any
 
+import numba
 import numpy as np
+
+
+@cache
+def from_python(kernel: Any) -> Any:
+    """What calls a function that only kernels call."""
+
+    @numba.njit
+    def call(*arguments: Any) -> Any:
+        return kernel(*arguments)
+
+    return call
 
 
 def same_bits(a: Any, b: Any) -> None:

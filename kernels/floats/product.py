@@ -23,7 +23,7 @@ from ..language.compile_time import inline, made, maker, within
 from ..language.ieee import added_as_compiled
 from ..language.memory import fetch, load, store
 from ..language.reshaping import tile
-from ..language.threads import NUMBER, in_threads
+from ..language.threads import NUMBER, in_threads, worth
 from ..language.vectors import Vec, target_is
 from . import dequantize, float_rows, packed_rows
 from .dequantize import KINDS
@@ -33,6 +33,7 @@ ROWS = packed_rows.ROWS  # of a panel
 assert float_rows.ROWS == ROWS
 WIDTH = 512  # weights of each, at most
 CHUNK = 512  # rows that a thread takes at once, at most
+NANOSECONDS = 0.1  # for a weight times a number
 TOKENS = 1 << 20  # bytes of those that every row meets at once: half of a common second cache keeps them
 PANEL = ROWS * WIDTH + 64  # numbers, of which the first 64 bytes are for alignment
 SCRATCH = max(dequantize.SCRATCH, packed_rows.SCRATCH)
@@ -275,7 +276,7 @@ def product(kind, order, rows, x, out):
         x = packed_rows.transposed(x)
     elif order == "dot_sgemm" and I % 8:
         x = np.pad(x, ((0, 0), (0, -I % 8)))
-    many = min(CHUNK, max(O // (4 * threads * ROWS), 1) * ROWS)
+    many = max(min(CHUNK, O // (4 * threads)), worth(NANOSECONDS * x.size), ROWS) // ROWS * ROWS
     one = T == 1 and I % KINDS[kind].WEIGHTS == 0 and x.dtype == np.float32
     run, x = _compiled("one_token" if one else "panels", kind, order, 8 * x.itemsize), np.ascontiguousarray(x)
     each = -(-T // (2 * max(-(-x.nbytes // TOKENS), 1))) * 2  # tokens at once, in pairs

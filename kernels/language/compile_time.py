@@ -4,10 +4,14 @@ A maker is a Python function that takes names and numbers, and returns a kernel 
 `made(maker)` gives that kernel for the values of Statics, with which compiled code is found in Numba's cache.
 """
 
+import ctypes
+import gc
 from functools import cache, wraps
 
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
 from numba.core.imputils import lower_constant
 from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
 
@@ -84,6 +88,12 @@ def made(maker):
     return kernel
 
 
+@intrinsic
+def value(typingctx, static):
+    """The value of a Static that is a whole number: a constant in the machine code."""
+    return types.int64(static), lambda context, *_: context.get_constant(types.int64, static.value)
+
+
 def typed(known, others):
     """The signature of a kernel: Statics of the values `known`, then the Numba types `others`."""
     return (*map(StaticType, known), *others)
@@ -98,14 +108,28 @@ def entry(kernel, known, *others):
     Numba's dispatcher would look up the type of every Static in every call, which takes longer than a small operation. Nothing is
     checked here: arrays must have exactly these types.
     """
-    return kernel.compile(typed(known, others))
+    return compiled(kernel, typed(known, others))
+
+
+def compiled(kernel, signature):
+    """Compile a kernel for a signature.
+
+    Python's garbage collector waits meanwhile: it would look at all that Numba makes again and again, and find little.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return kernel.compile(signature)
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def address(kernel, known, *others):
     """The address of such a kernel, for `call`. The kernel returns nothing and stays in memory."""
-    kernel.compile(typed(known, others))
-    compiled = kernel.overloads[typed(known, others)]
-    return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+    compiled(kernel, typed(known, others))
+    done = kernel.overloads[typed(known, others)]
+    return done.library.get_pointer_to_function(done.fndesc.llvm_func_name)
 
 
 def called_at(context, builder, place, kinds, values):
@@ -128,14 +152,50 @@ def call(typingctx, address, arguments):
     return types.none(types.int64, arguments), emit
 
 
-# small functions that only kernels call are compiled without the ways in from C, which cost as much as the functions themselves
+# ---- small functions that only kernels call
+
+NOT_FROM_PYTHON = ctypes.cast(ctypes.pythonapi.PyErr_BadArgument, ctypes.c_void_p).value  # a function that leaves a TypeError
+
+
+class Unfinished(JITCodeLibrary):
+    """The code of a function that is called by kernels alone: kept as LLVM has it, to be a part of theirs.
+
+    Numba would optimize each by itself and write machine code for it, with a way in from Python; what a kernel needs of it is
+    optimized and written again with the kernel. So Python gets a TypeError that calls it.
+    """
+
+    def _optimize_final_module(self):
+        pass
+
+    def _finalize_final_module(self):
+        self._finalized = True
+
+    def get_pointer_to_function(self, name):
+        return NOT_FROM_PYTHON
+
+    @property
+    def codegen(self):
+        return self
+
+    def set_env(self, name, env):
+        """There is no machine code that an environment could be given to."""
+
+
+class Within(Compiler):
+    """Numba's compiler, to a library of that kind."""
+
+    def __init__(self, typingctx, targetctx, library, *others):
+        super().__init__(typingctx, targetctx, library or Unfinished(targetctx.codegen(), "within"), *others)
+
+
+WITHIN = {"no_cfunc_wrapper": True, "no_cpython_wrapper": True, "pipeline_class": Within}
 
 
 def within(function):
     """Compile a function that kernels call."""
-    return njit(no_cfunc_wrapper=True)(named(function))
+    return njit(**WITHIN)(named(function))
 
 
 def inline(function):
     """The same, inlined into its callers."""
-    return njit(no_cfunc_wrapper=True, forceinline=True)(named(function))
+    return njit(**WITHIN, forceinline=True)(named(function))

@@ -16,6 +16,12 @@ from .memory import fetch_add
 
 NUMBER = types.int64
 COUNTER = types.Array(NUMBER, 1, "C")
+WORTH = 1 << 13  # nanoseconds of work for which another thread is worth starting: about four times what it takes to start one
+
+
+def worth(nanoseconds):
+    """How many units of work, of so many nanoseconds each, a thread claims at once: if that is all, no thread is started."""
+    return max(int(WORTH / max(nanoseconds, 1e-3)), 1)
 
 
 @intrinsic

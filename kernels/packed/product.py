@@ -21,12 +21,13 @@ import numpy as np
 from numba import get_num_threads, njit, types
 
 from ..language.compile_time import address, entry, inline, made, maker, within
-from ..language.threads import NUMBER, all_threads, share
+from ..language.threads import NUMBER, all_threads, share, worth
 from . import matrices, pairs_as_lanes, pairs_of_vec_dot, panels, rows_as_lanes, vec_dot
 from .rounded_tokens import SIZES, TOKENS, room, round_tokens, sizes, token_blocks
 
 CHUNK = 512  # rows that a thread takes at once, at most
 LEAST = 32  # rows of a chunk, or a multiple: at least those of a way
+NANOSECONDS = 0.03  # for a weight times a number
 AT_ONCE = 16  # tokens that a thread rounds at once: what several of them write lies in the same cache lines
 WAYS = {
     "rows_as_lanes": rows_as_lanes,
@@ -126,7 +127,7 @@ def product(way, kind, path, rows, x, out):
     assert out.dtype == np.float32
     assert out.shape == (len(x), len(rows))
     threads = get_num_threads()
-    chunk = max(LEAST, min(CHUNK, len(rows) // (4 * threads) // LEAST * LEAST))
+    chunk = max(LEAST, min(CHUNK, len(rows) // (4 * threads) // LEAST * LEAST), worth(NANOSECONDS * x.size) // LEAST * LEAST)
     blocks, together, rounding, multiplying = compiled(way, kind, path)
     chunks = max((len(rows) - LEAST) // chunk + 1, 1)
     _compiled()(all_threads(), threads, rounding, multiplying, sizes(blocks, together, *x.shape), rows, x, out, chunk, chunks)

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit, types
 
 from ..language.arithmetic import hsums, largest
-from ..language.compile_time import Static, made, maker, within
+from ..language.compile_time import made, maker, within
 from ..language.ieee import float_of, to_half
 from ..language.memory import load, store
 from ..language.reshaping import bitcast, convert, splat
@@ -115,10 +115,3 @@ def round_tokens(blocks, at_once, x, tokens, first, last):
     for t in range(first, last):
         for n in range(len(tokens[1])):
             of_block(x, t, n, tokens)
-
-
-def rounded(blocks, at_once, x):
-    """Tokens x [T, I] float32, C-contiguous, rounded: the tuple q, d, sums, s. Twin of `quantize` of quants.q8_0, q8_1 and q8_k."""
-    tokens = room(sizes(blocks, at_once, *x.shape))
-    round_tokens(Static(blocks), Static(at_once), x, tokens, 0, len(x))
-    return tokens

@@ -1,5 +1,8 @@
 """Makers: what they return is made once, and its names tell apart what was made for different values."""
 
+import pytest
+from near import from_python
+
 from refmodel.kernels.language.compile_time import inline, maker, within
 from refmodel.kernels.packed import panels
 from refmodel.kernels.types.contract import packed
@@ -31,7 +34,13 @@ def name(kernel):
 
 def test_a_kernel_is_made_once():
     assert adding(3) is adding(3)
-    assert both(1, 2)(10) == 13
+    assert from_python(both(1, 2))(10) == 13
+
+
+def test_what_only_kernels_call_is_an_error_in_python():
+    """And no crash: there is no machine code of it alone."""
+    with pytest.raises(TypeError):
+        both(1, 2)(10)
 
 
 def test_names_are_those_of_the_values():

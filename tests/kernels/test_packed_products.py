@@ -5,15 +5,16 @@ import pytest
 from gguf import GGMLQuantizationType as Q
 from hypothesis import given
 from hypothesis import strategies as st
-from near import same_bits
+from near import from_python, same_bits
 from shares import only, share
 from strategies import activations, seeds
 from test_kernels_linear import Packed, exact_product, size_of_sums
 
+from refmodel.kernels.language.compile_time import Static
 from refmodel.kernels.language.matrix_registers import TARGET_HAS_THEM
 from refmodel.kernels.packed.accumulate import GROUPS_AT_ONCE, MINIMA_ALONE
 from refmodel.kernels.packed.product import product
-from refmodel.kernels.packed.rounded_tokens import rounded, token_blocks
+from refmodel.kernels.packed.rounded_tokens import room, round_tokens, sizes, token_blocks
 from refmodel.kernels.types.contract import TYPES
 from refmodel.machine import matrix_registers
 from refmodel.ops import ggml_product as ops
@@ -145,7 +146,8 @@ def test_tokens_are_rounded_to_the_bits_of_the_partner(name, side, seed, T, bloc
     x = (np.random.default_rng(seed).standard_normal((T, blocks * of.WEIGHTS)) * scale).astype(f32)
     x[0, 3] = -x[0].max()  # equally far from zero as another one
     a = QUANTIZERS[PATHS[Q[name]].partner](x)
-    q, d, sums, s = rounded(token_blocks(name), side, x)
+    q, d, sums, s = tokens = from_python(room)(sizes(token_blocks(name), side, *x.shape))
+    round_tokens(Static(token_blocks(name)), Static(side), x, tokens, 0, T)
     groups, fill = of.WEIGHTS // of.GROUP, -T % side
     codes = q.reshape(blocks, -1, of.WEIGHTS // 4, side, 4).transpose(1, 3, 0, 2, 4).reshape(T + fill, blocks, of.WEIGHTS)
     same_bits(codes[:T], a.codes)

@@ -10,6 +10,7 @@ from near import near, same_bits
 from strategies import seeds
 
 from refmodel.kernels import activation as kernels
+from refmodel.kernels.language.threads import worth
 from refmodel.kernels.norm import rms_norm as rms_norm_kernel
 from refmodel.kernels.rope import rope as rope_kernel
 from refmodel.ops import ggml
@@ -42,8 +43,9 @@ def test_kernels_of_whole_eights_have_the_bits_of_ggml_wherever_a_number_stands(
 
 
 def test_parts_for_several_threads_have_the_bits_of_one():
-    x = (8 * np.random.default_rng(1).standard_normal(3 * kernels.UNITS + 37)).astype(np.float32)
-    some = slice(kernels.UNITS - 16, 2 * kernels.UNITS + 32)  # whole vectors, over two borders
+    part = worth(kernels.NANOSECONDS)
+    x = (8 * np.random.default_rng(1).standard_normal(3 * part + 37)).astype(np.float32)
+    some = slice(part - 16, 2 * part + 32)  # whole vectors, over two borders
     same_bits(kernels.silu(x)[some], kernels.silu(x[some]))
     same_bits(kernels.swiglu(x, x[::-1])[some], kernels.swiglu(x[some], x[::-1][some]))
 

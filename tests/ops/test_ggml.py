@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from near import near, same_bits
+from near import from_python, near, same_bits
 from numba import njit
 from strategies import delta_rule, seeds
 
@@ -82,7 +82,7 @@ LANES = pytest.mark.parametrize("lanes", [8, 16])
 def test_dots(dot, lanes, seed, n):
     n = lanes * n if dot == "dot_sgemm" else n
     x, y = floats(seed, 2, n, spread=3)
-    got = getattr(ggml_floats, dot)(x, y, lanes)
+    got = from_python(getattr(ggml_floats, dot))(x, y, lanes)
     same_bits(f32(got), getattr(float_ops, dot)(x, y, lanes).reshape(())[()])
     assert abs(float(got) - x.astype(float) @ y.astype(float)) <= 1e-6 * (np.abs(x).astype(float) @ np.abs(y).astype(float))
 
@@ -93,7 +93,7 @@ def test_dots_of_pairs_of_bfloats(dot, seed, n, small):
     """Of numbers whose products are subnormal too: they are zeros there."""
     n = 32 * n if dot == "dot_sgemm_pairs" else n
     x, y = ieee_ops.bfloat(floats(seed, 2, n, spread=3) * f32(2.0**-small))
-    got = getattr(ggml_floats, dot)(x, y)
+    got = from_python(getattr(ggml_floats, dot))(x, y)
     same_bits(f32(got), getattr(float_ops, dot)(x, y).reshape(())[()])
     exact, size = x.astype(float) @ y.astype(float), np.abs(x).astype(float) @ np.abs(y).astype(float)
     assert abs(float(got) - exact) <= 1e-6 * size + n * 2.0**-126
