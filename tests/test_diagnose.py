@@ -25,6 +25,7 @@ from refmodel.llamacpp.builds import JUDGE
 from refmodel.llamacpp.profile import DEFAULT
 from refmodel.numerics import FAST, LLAMACPP, NUMPY, REFERENCE, ladder
 
+OVERFLOWS = np.random.default_rng([17, 7]).integers(0, 271, 12).tolist()
 CALLS = [[5, 6, 7, 8, 9, 17, 41, 3, 11, 12]]
 LIBRARY = [FAULTS[name] for name in ("rope-all-dims", "rope-pairing", "q-gate-halves", "delta-heads-grouped", "norm-one-missing")]
 
@@ -145,6 +146,19 @@ def test_a_head_with_few_rows_more_than_columns_still_tells_noise(golden):
     for seed in range(3):
         other = dumped(model, written(Engine(model, NUMPY), CALLS, "last", 1e-3, np.random.default_rng(seed)), CALLS)
         assert diagnose(model, other, LIBRARY, lambda name: None).verdict == "healthy"
+
+
+def test_logits_that_are_no_numbers_are_one_faults_doing_not_two(golden):
+    """Their distance is no number either, and does not mix up the order of the hypotheses."""
+    model = refmodel.load(golden / "models" / "qwen3next-Q8_0.gguf")
+    assert not np.isfinite(FAULTS["ssm-a-sign"].on(Engine(model, NUMPY)).forward(OVERFLOWS, logits="last")).any()
+    other = dumped(
+        model,
+        written(FAULTS["ssm-a-sign"].on(Engine(model, NUMPY)), [OVERFLOWS], "last", 0.0, np.random.default_rng(1)),
+        [OVERFLOWS],
+    )
+    got = diagnose(model, other, [*LIBRARY, FAULTS["ssm-a-sign"]], lambda name: None)
+    assert [fault.name for fault in got.answers[0].faults] == ["ssm-a-sign"]
 
 
 def test_two_faults_are_named_from_the_last_logits(model):

@@ -94,7 +94,7 @@ def spanned(plain: Score, seen: Seen, scale: Scale, span: Span) -> Score:
     errors = []
     for tap, theirs in scale.logits.items():
         ours = span.of(rows_of(seen.ours[tap]))
-        if ours.shape != theirs.shape or not np.isfinite(ours).all():
+        if ours.shape != theirs.shape or not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
             return replace(plain, cost=np.inf, freedom=1)
         errors.append(ours - theirs)
     error = np.concatenate(errors)
