@@ -260,6 +260,12 @@ def test_a_node_without_a_name_is_not_taken_for_another_one(nodes):
     ]
 
 
+def test_a_head_that_is_the_embedding_is_the_head(nodes):
+    at = find(nodes, "result_output")
+    tied = edited(nodes, {at: [like(nodes[at], src=["token_embd.weight", *nodes[at]["src"][1:]])]})
+    assert placed(tied)[1]["result_output"]
+
+
 def test_another_graph_than_the_one_that_was_listed_is_noticed(nodes):
     follower = Placed([nodes, nodes], TABLE)
     follower.begin()

@@ -30,6 +30,7 @@ def oracle(llama_lib: LlamaLib = None, llama_python: LlamaPython = "", as_json: 
                 "computes as": f"{found.build.commit} compiled for {found.build.instructions.name}",
                 "other bits": unknown or "none: every operation that was tried has the same bits as ours",
                 **ended,
+                **{f"not run, {architecture}": reason for architecture, reason in found.not_run.items()},
             }
         )
     )

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -43,6 +44,7 @@ class Known:
     build     the known build whose bits agree with most of its operations
     unknown   the operations that have other bits, with the largest NMSE to ours
     ended     how it ended, if that made the trial leave weights as they are (repack=off): of rearranged ones nothing is known
+    not_run   the architectures of the probes that it does not run, with the reason
     """
 
     commit: str
@@ -50,6 +52,7 @@ class Known:
     build: Build
     unknown: dict[str, float] = field(default_factory=dict)
     ended: str = ""
+    not_run: dict[str, str] = field(default_factory=dict)
 
     @property
     def unpromised(self) -> frozenset[str]:
@@ -66,6 +69,7 @@ class Known:
             "cpu": self.build.instructions.name,
             "unknown": self.unknown,
             "ended": self.ended,
+            "not_run": self.not_run,
         }
 
 
@@ -80,7 +84,8 @@ def known(library: Library, seen: Callable[[str], None] = lambda what: None) -> 
     try:
         kept = json.loads(path.read_text())
         build = compiled_for(BUILDS[kept["build"]], INSTRUCTIONS[kept["cpu"]])
-        return Known(kept["commit"], " ".join(kept["features"]), build, dict(kept["unknown"]), str(kept["ended"]))
+        unknown, not_run = dict(kept["unknown"]), dict(kept["not_run"])
+        return Known(kept["commit"], " ".join(kept["features"]), build, unknown, str(kept["ended"]), not_run)
     except (OSError, ValueError, KeyError, TypeError):
         found = tried(library, seen)
     with suppress(OSError):  # without a cache it is tried again
@@ -120,7 +125,7 @@ def tried(library: Library, seen: Callable[[str], None]) -> Known:
     """
     said = library.build
     named = builds_of(said)
-    builds = named or list(dict.fromkeys(filter(None, [BUILDS.get(said["commit"][:7]), *candidates(said["features"])])))
+    builds = named or candidates(said)
     with TemporaryDirectory(prefix="refmodel-") as folder, ahead() as pool:
         waiting = [pool.submit(recorded, library, Path(folder), architecture, seen) for architecture in ARCHITECTURES]
         best: Known | None = None
@@ -132,8 +137,14 @@ def tried(library: Library, seen: Callable[[str], None]) -> Known:
             if not best.unknown:
                 break
         ended = next((probe.ended for probe in answered(waiting) if probe.ended), "")
+        errors = {name: future.exception() for name, future in zip(ARCHITECTURES, waiting, strict=True)}
     assert best is not None
-    return replace(best, ended=ended)
+    return replace(best, ended=ended, not_run={name: reason_of(error) for name, error in errors.items() if error})
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says, without the file of the probe, which is gone."""
+    return re.sub(r"^\S*/[\w-]+\.gguf:? ", "", str(error))
 
 
 def nearest(probes: Iterator[Probe], builds: Sequence[Build], seen: Callable[[str], None]) -> list[Build]:
@@ -151,12 +162,16 @@ def nearest(probes: Iterator[Probe], builds: Sequence[Build], seen: Callable[[st
     return best
 
 
-def candidates(features: str) -> list[Build]:
-    """The known builds that may be one that reports these features: compiled for the processors with the most like them."""
-    reported = frozenset(features.split()) & FEATURES
+def candidates(said: Mapping[str, str]) -> list[Build]:
+    """The known builds that may be nearest to one that reports a commit and features: compiled for the processors most like its.
+
+    They are of its own commit, if that is known.
+    """
+    reported = frozenset(said["features"].split()) & FEATURES
     least = min(len(cpu.features ^ reported) for cpu in INSTRUCTIONS.values())
     cpus = [cpu for cpu in INSTRUCTIONS.values() if len(cpu.features ^ reported) == least]
-    return [compiled_for(build, cpu) for build in BUILDS.values() for cpu in cpus]
+    builds = [build for build in BUILDS.values() if build.commit == said["commit"][:7]] or BUILDS.values()
+    return [compiled_for(build, cpu) for build in builds for cpu in cpus]
 
 
 @contextmanager

@@ -112,8 +112,8 @@ SIGNALS = {
 # The telling line of a log is the last one in which the first of these is found that is found at all.
 TELLING = ("GGML_ASSERT|GGML_ABORT|what\\(\\):", "error loading model|invalid", "[Ee]rror", "failed", "")
 MEANINGS = {
-    "GGML_ASSERT\\(buffer\\)": "llama.cpp aborts on a hybrid model with blocks of one kind only; "
-    "give the route a block of the other kind",
+    "GGML_ASSERT\\(buffer\\)": "llama.cpp aborts where an architecture has two kinds of blocks, and the model has one of them; "
+    "give the route a block of the other kind, or take a newer llama.cpp, if the kinds are with and without a window",
 }
 
 

@@ -68,7 +68,7 @@ def build_of(library: Library, modified: int) -> Mapping[str, str]:
 
 def describe(build: Mapping[str, str]) -> str:
     """One phrase for a build: `llama.cpp 0c1e57098 (llama-cpp-python 0.3.36, ggml 0.25.3)`."""
-    features = " ".join(name for name in build.get("features", "AVX2").split() if name in FEATURES)
+    features = " ".join(name for name in build.get("features", "AVX2").split() if name in FEATURES - {"AVX"})
     kernels = f"{build['kernels']} kernels" if "kernels" in build else "" if features == "AVX2" else features
     parts = [build["name"], f"ggml {build['ggml']}" if build["ggml"] else "", kernels]
     return f"llama.cpp {build['commit'] or 'of an unknown commit'} ({', '.join(filter(None, parts))})"

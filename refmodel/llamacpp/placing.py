@@ -89,7 +89,8 @@ class Placing:
         return [replace(entry, made=tuple(plain(text, self.rows) for text in entry.made)) for entry in found]
 
     def words(self, made: str, block: int) -> str:
-        """A definition as the lines of a block have it."""
+        """A definition as the lines of a block have it; a head that is the embedding is the head."""
+        made = re.sub(r"\bMUL_MAT\(token_embd\.weight\b", "MUL_MAT(output.weight", made)
         return plain(of_block(made, block, self.table.embedding), self.rows)
 
     def verdicts(self) -> list[Verdict]:

@@ -13,16 +13,22 @@ from ..ops.ggml_floats import FLOAT_PATHS
 from ..ops.ggml_paths import PATHS, Step, plan, plan_of_expert
 from ..ops.ieee import bfloat, half
 from ..ops.rope import Rope
-from ..quants import FLOATS
+from ..quants import FLOATS, q8_0
 
 ROUNDED: dict[Q, Callable[[F32], F32]] = {Q.F32: as_it_is, Q.F16: half, Q.BF16: bfloat}  # what activations become for floats
 UNROUNDED = {"dot_amx"}  # orders whose activations stay what they are
+ROUNDED_PLAINLY = {"q8_0", "q8_1"}  # partners; the third has one version for all processors
 NOT_FUSED = {"alternating_lanes": "alternating_lanes_rounded"}
 
 
 def rounding(kind: Q, how: str) -> Callable[[F32], F32]:
     """What activations become for a matrix of floats that is multiplied in an order of that name."""
     return as_it_is if how in UNROUNDED else ROUNDED[kind]
+
+
+def tokens(build: Build, kind: Q, x: F32) -> F32:
+    """What the tokens x [T, I] of a product with a packed type are to be, so that rounding them gives that build's codes."""
+    return q8_0.plainly(x) if build.instructions.plainly and PATHS[kind].partner in ROUNDED_PLAINLY else x
 
 
 def name(profile: Profile, build: Build) -> str:

@@ -16,12 +16,13 @@ from ..llamacpp.profile import DEFAULT, Profile, profile_of
 from ..ops import ggml as ops
 from ..ops.attention import as_it_is
 from ..ops.experts import by_expert
+from ..ops.ggml_attention import flash_by_rows
 from ..ops.ggml_paths import PATHS, QUANTIZERS, Step
 from ..ops.ieee import half
 from ..ops.rope import Rope
 from ..quants import FLOATS, integers
 from . import packed
-from .choices import name, order, pairs_at_once, rounding, steps, steps_of_expert
+from .choices import name, order, pairs_at_once, rounding, steps, steps_of_expert, tokens
 from .oracle import ORACLE
 from .reference import REFERENCE, decoded, panels
 from .reference import linear as plain_linear
@@ -32,6 +33,8 @@ def llamacpp(profile: Profile, build: Build = JUDGE) -> Numerics:
     lanes = build.instructions.lanes
     how = {"fused_sum": build.fused_sum, "tiles_any_head": build.tiles_any_head, "halves": build.instructions.halves}
     flash = partial(ggml_attention.flash, threads=profile.threads, lanes=lanes, **how)
+    if build.attends_by_rows:
+        flash = partial(flash_by_rows, flash)
     off = partial(ggml_attention.without_flash, half_cache=profile.kv == "f16", lanes=lanes)
     return replace(
         REFERENCE,
@@ -91,7 +94,7 @@ def linear_of_rounded(profile: Profile, build: Build, alone: bool, w: Matrix, x:
     if w.type not in PATHS:
         return plain_linear(w, x)
     partner = PATHS[w.type].partner
-    a = QUANTIZERS[partner](small)
+    a = QUANTIZERS[partner](tokens(build, w.type, small))
     rounded = a.d[..., None].astype(x.dtype) * a.codes
     out = plain_linear(w, rounded.reshape(x.shape))
     if partner == "q8_1":  # minima multiply sums that are rounded on their own
@@ -136,7 +139,7 @@ def linear(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
     return (
         of_floats(order(profile, build, w, len(x), True), w, x)
         if w.type in FLOATS
-        else by_steps(steps(profile, build, w, len(x)), w, x)
+        else by_steps(steps(profile, build, w, len(x)), w, tokens(build, w.type, x))
     )
 
 
@@ -144,7 +147,7 @@ def linear_of_expert(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
     """`linear` for one expert of many, which takes other paths. Source: ggml_compute_forward_mul_mat_id."""
     if w.type in FLOATS:
         return of_floats(order(profile, build, w, len(x), False), w, x)
-    return by_steps(steps_of_expert(profile, build, w, len(x)), w, x)
+    return by_steps(steps_of_expert(profile, build, w, len(x)), w, tokens(build, w.type, x))
 
 
 def by_steps(planned: list[Step], w: Matrix, x: F32) -> F32:

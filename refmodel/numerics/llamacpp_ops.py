@@ -21,7 +21,7 @@ from ..ops.ggml_paths import PATHS, QUANTIZERS, Step
 from ..ops.ieee import half
 from ..ops.rope import Rope
 from ..quants import FLOATS, dequantize, integers
-from .choices import name, order, pairs_at_once, rounding, steps, steps_of_expert
+from .choices import name, order, pairs_at_once, rounding, steps, steps_of_expert, tokens
 from .numpy import NUMPY
 
 ROWS = 1 << 18  # numbers of sums at once: so they stay in a processor's cache
@@ -38,6 +38,8 @@ def llamacpp_by_ops(profile: Profile, build: Build) -> Numerics:
         halves=build.instructions.halves,
         lanes=lanes,
     )
+    if build.attends_by_rows:
+        flash = partial(ggml_attention.flash_by_rows, flash)
     off = partial(ggml_attention.without_flash, half_cache=profile.kv == "f16", lanes=lanes)
     return replace(
         NUMPY,
@@ -69,7 +71,7 @@ def linear(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
     return (
         of_floats(order(profile, build, w, len(x), True), w, x)
         if w.type in FLOATS
-        else by_steps(steps(profile, build, w, len(x)), w, x)
+        else by_steps(steps(profile, build, w, len(x)), w, tokens(build, w.type, x))
     )
 
 
@@ -77,23 +79,23 @@ def linear_of_expert(profile: Profile, build: Build, w: Matrix, x: F32) -> F32:
     """`linear` for one expert of many."""
     if w.type in FLOATS:
         return of_floats(order(profile, build, w, len(x), False), w, x)
-    return by_steps(steps_of_expert(profile, build, w, len(x)), w, x)
+    return by_steps(steps_of_expert(profile, build, w, len(x)), w, tokens(build, w.type, x))
 
 
 def by_steps(planned: list[Step], w: Matrix, x: F32) -> F32:
     """The product of a packed w [O, I] and x [T, I], step by step: [T, O]."""
     parts = []
     for step in planned:
-        tokens = QUANTIZERS[PATHS[w.type].partner](x[step.tokens])
+        rounded = QUANTIZERS[PATHS[w.type].partner](x[step.tokens])
         path = getattr(ggml_product, step.path)
-        parts.append(by_rows(lambda some, path=path, tokens=tokens: path(integers(w.type, some), tokens), w, len(x)))
+        parts.append(by_rows(lambda some, path=path, rounded=rounded: path(integers(w.type, some), rounded), w, len(x)))
     return np.concatenate(parts)
 
 
 def of_floats(how: str, w: Matrix, x: F32) -> F32:
     """The product of a matrix of floats w [O, I] and x [T, I] in an order of ORDERS: [T, O]."""
-    dot, tokens = ORDERS[how], rounding(w.type, how)(x)[:, None]
-    return by_rows(lambda rows: dot(dequantize(w.type, rows)[None], tokens), w, len(x))
+    dot, rounded = ORDERS[how], rounding(w.type, how)(x)[:, None]
+    return by_rows(lambda rows: dot(dequantize(w.type, rows)[None], rounded), w, len(x))
 
 
 def by_rows(product: Callable[..., F32], w: Matrix, T: int) -> F32:

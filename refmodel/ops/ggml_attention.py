@@ -6,6 +6,8 @@ choice of a path and add zeros to sums. Source: build_attn_mha; ggml_compute_for
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -118,6 +120,19 @@ def flash(
             ]
             out[t, h] = merged(parts) if len(parts) > 1 else parts[0][2] * (f32(1) / parts[0][1])
     return out
+
+
+def flash_by_rows(flash: Callable[..., F32], q: F32, k: F32, v: F32, *more: Any) -> F32:
+    """`flash`, or its kernel, in calls of so few tokens that none is computed in tiles. Queries know nothing of each other.
+
+    more  what `flash` takes besides
+
+    Returns [T, H, D]. Source: ggml_compute_forward_flash_attn_ext_f16 of llama.cpp 02805ee.
+    """
+    T, S = len(q), len(k)
+    ends = np.linspace(0, T, -(-T // (TILE - 1)) + 1).astype(int)
+    parts = [flash(q[start:end], k[: S - T + end], v[: S - T + end], *more) for start, end in pairwise(ends)]
+    return np.concatenate(parts)
 
 
 def one_row(q: F32, k: F32, v: F32, scale: float, fused_sum: bool, halves: bool, lanes: int) -> Part:

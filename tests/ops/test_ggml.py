@@ -281,6 +281,19 @@ def test_flash_attention(lanes, seed, T, past, D, fused, halves, window):
         same_bits(attention_kernels.flash(*args, NONE, NONE, window, **how), attention_ops.flash(*args, NONE, NONE, window, **how))
 
 
+@pytest.mark.parametrize("T", [1, 63, 64, 65, 130])
+def test_flash_attention_by_rows_knows_no_tiles(T):
+    """Each query alone has the same bits; in tiles it has others."""
+    q, k, v, scale = heads(5, T, T + 9, 2, 1, 32)
+    how = {"threads": 1, "fused_sum": False, "tiles_any_head": True, "halves": False, "lanes": 8}
+    flash = partial(attention_kernels.flash, **how)
+    got = attention_ops.flash_by_rows(flash, q, k, v, scale, NONE, NONE, 40)
+    seen = [9 + t + 1 for t in range(T)]
+    alone = [flash(q[t : t + 1], k[:n], v[:n], scale, NONE, NONE, 40) for t, n in enumerate(seen)]
+    same_bits(got, np.concatenate(alone))
+    assert (T >= attention_ops.TILE) == (not np.array_equal(got, flash(q, k, v, scale, NONE, NONE, 40)))
+
+
 @LANES
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_flash_attention_of_one_token_splits_its_keys_among_threads(threads, lanes):
