@@ -6,8 +6,6 @@ choice of a path and add zeros to sums. Source: build_attn_mha; ggml_compute_for
 
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
@@ -122,17 +120,16 @@ def flash(
     return out
 
 
-def flash_by_rows(flash: Callable[..., F32], q: F32, k: F32, v: F32, *more: Any) -> F32:
+def flash_by_rows(flash: Callable[..., F32], q: F32, k: F32, v: F32, scale: float, kq: F32, kq_soft_max: F32, window: int) -> F32:
     """`flash`, or its kernel, in calls of so few tokens that none is computed in tiles. Queries know nothing of each other.
 
-    more  what `flash` takes besides
-
-    Returns [T, H, D]. Source: ggml_compute_forward_flash_attn_ext_f16 of llama.cpp 02805ee.
+    The other arguments are those of ops.attention.attention. Returns [T, H, D].
+    Source: ggml_compute_forward_flash_attn_ext_f16 of llama.cpp 02805ee.
     """
     T, S = len(q), len(k)
     ends = np.linspace(0, T, -(-T // (TILE - 1)) + 1).astype(int)
-    parts = [flash(q[start:end], k[: S - T + end], v[: S - T + end], *more) for start, end in pairwise(ends)]
-    return np.concatenate(parts)
+    calls = [(start, end, S - T + end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
+    return np.concatenate([flash(q[a:b], k[:seen], v[:seen], scale, kq, kq_soft_max, window) for a, b, seen in calls])
 
 
 def one_row(q: F32, k: F32, v: F32, scale: float, fused_sum: bool, halves: bool, lanes: int) -> Part:
