@@ -128,8 +128,8 @@ def flash_by_rows(flash: Callable[..., F32], q: F32, k: F32, v: F32, scale: floa
     """
     T, S = len(q), len(k)
     ends = np.linspace(0, T, -(-T // (TILE - 1)) + 1).astype(int)
-    calls = [(start, end, S - T + end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
-    return np.concatenate([flash(q[a:b], k[:seen], v[:seen], scale, kq, kq_soft_max, window) for a, b, seen in calls])
+    parts = zip(np.split(q, ends[1:-1]), S - T + ends[1:], strict=True)
+    return np.concatenate([flash(some, k[:n], v[:n], scale, kq, kq_soft_max, window) for some, n in parts])
 
 
 def one_row(q: F32, k: F32, v: F32, scale: float, fused_sum: bool, halves: bool, lanes: int) -> Part:
