@@ -209,7 +209,7 @@ def test_the_commands_list_run_and_compare(tmp_path):
     assert {row["name"].partition("-")[0] for row in json.loads(compared.stdout)["operations"] if not row["within"]} == {"silu"}
     trace = str(tmp_path / "t.safetensors")
     assert CliRunner().invoke(app, ["trace", *words, "--fault", "z-sigmoid", "-o", trace]).exit_code == 0
-    compared = CliRunner().invoke(app, ["diff", path, "--against", trace, "--anchor", "node", "--json"])
+    compared = CliRunner().invoke(app, ["diff", path, "--against", trace, "--anchor-nodes", "--json"])
     assert "with the fault z-sigmoid" in compared.stdout
     assert {row["name"].partition("-")[0] for row in json.loads(compared.stdout)["operations"] if not row["within"]} == {"silu"}
 

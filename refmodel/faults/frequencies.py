@@ -64,16 +64,6 @@ FAULTS: list[Fault] = [
         keys=("rope.freq_base",),
     ),
     new(
-        id="F06",
-        name="rope-base-default-of-sliding",
-        says="Blocks with a sliding window are rotated with the default base of 10000, where they have a base of their own.",
-        evidence="the class of koboldcpp #487, in models with two bases",
-        fix="read rope.freq_base_swa",
-        right="refmodel.arch.gemma3:attention",
-        change=hparams(lambda hp: replace(hp, rope_sliding=hp.rope_sliding and replace(hp.rope_sliding, base=10000.0))),
-        keys=("rope.freq_base_swa",),
-    ),
-    new(
         id="rope-base-of-full",
         name="rope-base-of-full",
         says="Blocks without a sliding window are rotated as those with one, though they have a base of their own.",
