@@ -1,5 +1,6 @@
 """Settings of the whole suite: reproducible Hypothesis, tests/ importable, the guards of safeguards.py, and live tests."""
 
+import gc
 import importlib.util
 import os
 import sys
@@ -22,6 +23,8 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "quants"), str(HERE / "kernels"), str(HERE.parent)]
 
 import safeguards  # noqa: E402
+
+gc.set_threshold(100_000, 50, 100)  # what Numba's compiler makes stays: looking at it again and again takes a twentieth of the time
 
 safeguards.poisoned()
 safeguards.golden_is_read_only()
