@@ -16,7 +16,7 @@ from .memory import fetch_add
 
 NUMBER = types.int64
 COUNTER = types.Array(NUMBER, 1, "C")
-WORTH = 1 << 15  # nanoseconds of work for which another thread is worth starting: some times what it takes to start it and to wait for it
+WORTH = 1 << 15  # nanoseconds of work for which another thread is worth starting, and worth waiting for
 
 
 def worth(nanoseconds):
