@@ -137,6 +137,9 @@ def without_flash(q, k, v, scale, kq, kq_soft_max, window, half_cache, lanes):
     half_cache       whether q and the weights are rounded to half floats
     lanes            of a register, 8 or 16
     """
+    assert q.dtype == k.dtype == v.dtype == kq.dtype == kq_soft_max.dtype == np.float32
+    assert kq.flags.c_contiguous
+    assert kq_soft_max.flags.c_contiguous
     (T, H, D), (S, G, _) = q.shape, k.shape
     alone = HALF if half_cache else FLOAT
     scores_dot = SGEMM if T > 1 and D % lanes == 0 and (half_cache or H == 1) else alone
@@ -274,6 +277,7 @@ def flash(q, k, v, scale, kq, kq_soft_max, window, threads, fused_sum, tiles_any
     halves           as in builds.Instructions
     lanes            of a register, 8 or 16
     """
+    assert q.dtype == k.dtype == v.dtype == np.float32
     (T, H, D), (S, G, _) = q.shape, k.shape
     tiles, cells = T >= TILE and (tiles_any_head or D % lanes == 0), -(-S // PAGE) * PAGE
     step = -(-cells // threads) if T == 1 and cells >= SPLIT else cells
