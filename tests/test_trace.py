@@ -108,3 +108,15 @@ def test_a_broken_filter_is_named(tmp_path):
 def test_a_folder_that_cannot_be_written_is_named():
     with pytest.raises(TraceError, match=r"/proc/t\.npz: cannot be written: .*; name another place"):
         Spool(Path("/proc/t.npz"), {})
+
+
+def test_a_trace_stays_what_it_was_when_another_takes_its_path(tmp_path):
+    from safetensors.numpy import save_file
+
+    path, x = tmp_path / "t.safetensors", np.arange(6, dtype=np.float32)
+    save_file({"embd": x}, path)
+    trace = Trace(path)
+    save_file({"embd": -x}, tmp_path / "other.safetensors")
+    (tmp_path / "other.safetensors").replace(path)
+    assert np.array_equal(trace["embd"], x)
+    assert np.array_equal(Trace(path)["embd"], -x)

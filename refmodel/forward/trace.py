@@ -1,10 +1,12 @@
 """Taps: who looks at a forward pass while it runs, and the file that remembers what was seen."""
 
 import json
+import os
 import re
 import shutil
 import struct
 import tempfile
+import weakref
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -120,9 +122,10 @@ class Trace(Mapping[str, F]):
         check_regular(path)
         with handed("safetensors", str(path), TraceError, cure, "not a readable safetensors trace"):
             self._file = safe_open(path, framework="numpy")
-        with open(path, "rb") as f:
-            (length,) = struct.unpack("<Q", f.read(8))
-            entries = from_json(f.read(length), f"{path}: its header", TraceError, cure)
+        self._descriptor = os.open(path, os.O_RDONLY)  # kept: the path may be that of another trace by and by
+        weakref.finalize(self, os.close, self._descriptor)
+        (length,) = struct.unpack("<Q", os.pread(self._descriptor, 8, 0))
+        entries = from_json(os.pread(self._descriptor, length, 8), f"{path}: its header", TraceError, cure)
         self._start = 8 + length
         self.metadata: dict[str, str] = entries.pop("__metadata__", None) or {}
         self.entries: dict[str, dict[str, Any]] = {n: entries[n] for n in sorted(entries, key=lambda n: entries[n]["data_offsets"])}
@@ -133,11 +136,11 @@ class Trace(Mapping[str, F]):
             with handed("safetensors", f"{self.path}: {name}", TraceError, "record it again"):
                 return self._file.get_tensor(name)
         start, stop = entry["data_offsets"]
-        with open(self.path, "rb") as f:  # read, not mapped: pages of a map stay in memory for as long as the file is open
-            f.seek(self._start + start)
-            data = np.fromfile(f, np.uint8, stop - start)
-        if len(data) < stop - start:
-            raise TraceError(f"{self.path}: {name}: ends after {len(data)} of {stop - start} bytes; record it again")
+        data, done = np.empty(stop - start, np.uint8), 0  # read, not mapped: pages of a map stay in memory
+        while done < len(data) and (n := os.preadv(self._descriptor, [memoryview(data)[done:]], self._start + start + done)):
+            done += n
+        if done < len(data):
+            raise TraceError(f"{self.path}: {name}: ends after {done} of {len(data)} bytes; record it again")
         x = data.view(READ[entry["dtype"]]).reshape(entry["shape"])
         return x if entry["dtype"] != "BF16" else (x.astype(np.uint32) << 16).view(np.float32)  # exact: NumPy has no such type
 
