@@ -137,7 +137,7 @@ class Trace(Mapping[str, F]):
                 return self._file.get_tensor(name)
         start, stop = entry["data_offsets"]
         data, done = np.empty(stop - start, np.uint8), 0  # read, not mapped: pages of a map stay in memory
-        while done < len(data) and (n := os.preadv(self._descriptor, [memoryview(data)[done:]], self._start + start + done)):
+        while done < len(data) and (n := os.preadv(self._descriptor, [data.data[done:]], self._start + start + done)):
             done += n
         if done < len(data):
             raise TraceError(f"{self.path}: {name}: ends after {done} of {len(data)} bytes; record it again")

@@ -197,7 +197,7 @@ def swiglu(lanes: int, gate: F32, up: F32) -> F32:
     """ops.ggml.swiglu by its kernel, two arrays of one shape."""
     if lanes == 8 and gate.shape[-1] % 8 == 0:
         return activation.swiglu(gate, up)
-    return by_row(lambda *rows: ggml.swiglu(*rows, lanes), gate, up)
+    return by_row(lambda a, b: ggml.swiglu(a, b, lanes), gate, up)
 
 
 def by_row(function: Callable[..., F32], *arrays: F32) -> F32:
