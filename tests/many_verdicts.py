@@ -122,11 +122,12 @@ def judged(c: Case, fault: str, library: Library, folder: Path, twice: bool) -> 
 
 
 def another(num: Numerics) -> Numerics:
-    """The arithmetic of a build that differs from this one in its registers and in what it fuses."""
+    """The arithmetic of a build that differs from this one in its registers and in what it fuses, and rounds activations alike."""
     assert num.emulates
     theirs = num.emulates.build
     build = BUILDS["0ad4a86"] if theirs.commit == JUDGE.commit else JUDGE
-    return llamacpp(num.emulates.profile, compiled_for(build, AVX2 if theirs.instructions != AVX2 else SKYLAKEX))
+    cpu = AVX2 if theirs.instructions != AVX2 else SKYLAKEX
+    return llamacpp(num.emulates.profile, compiled_for(build, replace(cpu, plainly=theirs.instructions.plainly)))
 
 
 def verdict_of(model: Model, other: Other, rows: dict[str, Row], folder: Path) -> Verdict:
