@@ -266,3 +266,12 @@ def test_the_command(model, tmp_path):
     assert "is a model" in str(CliRunner().invoke(app, [*words, str(model.path)]).exception)
     missing = CliRunner().invoke(app, [*words, str(tmp_path / "no.npz")])
     assert missing.exception
+
+
+def test_a_dump_with_nothing_to_compare_is_not_called_healthy(model, tmp_path):
+    np.savez(tmp_path / "d.npz", something=np.zeros(3))
+    words = ["diagnose", str(model.path), "--tokens", "1,2,3", "--against", str(tmp_path / "d.npz")]
+    for more in ([], ["--json"]):
+        done = CliRunner().invoke(app, [*words, *more])
+        assert "nothing was compared" in str(done.exception)
+        assert ("nothing-compared" in done.stdout) == bool(more)

@@ -257,7 +257,7 @@ def test_names_of_other_programs(model):
     for name, stems, block, call in (
         ("layer_3", ("l_out",), 3, 0),
         ("layers.3.output", ("l_out",), 3, 0),
-        ("model.layers.12.self_attn.q_proj", ("Qcur_full", "Qcur#bias", "Qcur"), 12, 0),
+        ("model.layers.12.self_attn.q_proj", ("Qcur_full", "Qcur_reshaped", "Qcur#bias", "Qcur"), 12, 0),
         ("blk.2.ffn_norm", ("ffn_norm", "attn_post_norm"), 2, 0),
         ("hidden_states.4@2", ("hidden_states",), 4, 2),
         ("step_1/layers.0.mlp", ("ffn_out", "ffn_moe_out"), 0, 1),
@@ -271,6 +271,45 @@ def test_names_of_other_programs(model):
     ):
         found = taken_apart(name)
         assert (found.stems, found.block, found.call) == (stems, block, call), name
+
+
+@pytest.mark.parametrize("name", ["mine", "run-2026", "out7", "layer_1"])
+def test_a_lone_array_as_wide_as_the_vocabulary_is_the_logits_whatever_its_file_is_called(name, model, run, tmp_path):
+    for x in (run["result_output"], run["result_output"][-1], run["result_output"][None, -1:]):
+        np.save(tmp_path / f"{name}.npy", x)
+        found, other = verdict(model, tmp_path / f"{name}.npy", [IDS])
+        assert (found.word, other.places, other.remarks) == ("equal", {name: "result_output"}, [])
+
+
+def test_an_array_without_a_telling_name_is_no_second_logits_and_a_named_one_keeps_its_name(model, run, tmp_path):
+    as_npy(tmp_path, {"l_out-1": run["l_out-1"], "logits": run["result_output"], "lens": run["result_output"] + 1})
+    assert verdict(model, tmp_path)[1].places == {"l_out-1": "l_out-1", "logits": "result_output"}
+    (tmp_path / "logits.npy").unlink()
+    assert verdict(model, tmp_path)[1].places == {"l_out-1": "l_out-1", "lens": "result_output"}
+
+
+@pytest.mark.parametrize("name", ["input_ids", "tokens", "extra.token_ids"])
+def test_an_archive_may_have_its_own_tokens(name, model, states, tmp_path):
+    np.savez(tmp_path / "d.npz", **states, **{name: np.array([IDS])})
+    found, other = verdict(model, tmp_path / "d.npz")
+    assert (found.word, other.calls, other.remarks) == ("equal", [IDS], [])
+    _, other = verdict(model, tmp_path / "d.npz", [[*IDS[:-1], 20]])
+    assert [remark.code for remark in other.remarks] == ["other-tokens"]
+
+
+def test_queries_and_gates_of_one_matrix_may_be_written_apart(tmp_path):
+    gated = refmodel.load(tiny.build(tmp_path / "m.gguf", "qwen35", seed=2))
+    taps = {}
+    gated.forward(IDS, tapper=lambda name, x: (taps.__setitem__(name, np.array(x)), x)[1])
+    block = next(tap.partition("-")[2] for tap in taps if tap.startswith("Qcur_reshaped-"))
+    (tmp_path / "d").mkdir()
+    for name, tap in (("q_proj", "Qcur_reshaped"), ("q_gate", "gate_reshaped"), ("q_rope", "Qcur")):
+        np.save(tmp_path / "d" / f"layers.{block}.{name}.npy", taps[f"{tap}-{block}"].reshape(len(IDS), -1))
+    found, other = verdict(gated, tmp_path / "d", [IDS])
+    assert (found.word, sorted(other.places.values())) == (
+        "equal",
+        [f"Qcur-{block}", f"Qcur_reshaped-{block}", f"gate_reshaped-{block}"],
+    )
 
 
 def test_a_map_names_axes_tokens_and_types(model, run, tmp_path):

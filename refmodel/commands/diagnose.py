@@ -12,7 +12,7 @@ from ..report.console import err, out
 from .compiling import prepare
 from .diff import Asked, other_side
 from .diff_options import LIVE
-from .dumps import Map, of_model
+from .dumps import Map, nothing_compared, of_model
 from .options import (
     AsJson,
     Chunks,
@@ -108,6 +108,8 @@ def answer(
     from ..report.progress import watching
 
     other = recorded(asked, against, route, calls, folder, names)
+    if not other.taps:
+        nothing_compared(against, other, as_json)
     prepare(asked.model, REFERENCE, other.calls)
     if threads is None and small(asked.model, other):
         use(1)  # hundreds of passes of milliseconds: two threads wait for each other longer than they compute

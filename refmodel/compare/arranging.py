@@ -9,13 +9,14 @@ import numpy as np
 from ..dumps.dump import Dump, Numbers
 from ..dumps.layouts import orders
 from ..dumps.map_file import Rule
-from ..dumps.names import BLOCK, STATES, Name, taken_apart
+from ..dumps.names import BLOCK, LOGITS, STATES, Name, taken_apart
 from ..errors import DumpError
 from ..forward.taps import in_call
 from ..model.model import Model
 from ..model.route import Route
 from .other_side import Remark
 from .placing import CLEARLY, CLOSE, FAR, Place, Seen, candidates, fit, placed, probed
+from .rows import squeezed
 from .sizes import Odd, of_other_size
 from .verdict import stem
 
@@ -75,6 +76,8 @@ def arrange(model: Model, dump: Dump, calls: Sequence[Sequence[int]], route: Rou
     for own, numbers in each(dump, len(route.layers)):
         rule = next((r for r in rules if r.tap_of(own) is not None), None)
         name, taps = named(own, dump, ours, len(route.layers), rule)
+        if rule is None and not dump.printed and logits_by_size(own, dump, taps, ours):
+            name, taps = Name(LOGITS, None, name.call, own), [in_call(LOGITS[0], name.call if taps else 0)]
         if not taps:
             out.absent += [(own, numbers, name)] * bool(name.stems)
             out.unknown += [own] * (not name.stems)
@@ -144,6 +147,17 @@ def named(own: str, dump: Dump, ours: Mapping[str, Seen], n_position: int, rule:
         return Name((match["stem"] + (match["count"] or ""),), int(match["block"]), int(match["call"] or 0), own), [own]
     name = taken_apart(own)
     return name, candidates(name, ours, n_position)
+
+
+def logits_by_size(own: str, dump: Dump, taps: Sequence[str], ours: Mapping[str, Seen]) -> bool:
+    """Whether an array must be the logits, whatever its name: it is as wide as the vocabulary, and no other one is named so.
+
+    A name that means something else is believed, unless the array is alone: then its name is that of a file.
+    """
+    width, shape = ours[LOGITS[0]].width if LOGITS[0] in ours else 0, squeezed(dump.arrays[own].shape) if own in dump.arrays else ()
+    others = [name for name, x in dump.arrays.items() if name != own and width in x.shape]
+    means = taps if len(dump.arrays) > 1 else [tap for tap in taps if ours[tap].width in shape]
+    return len(shape) < 3 and width in shape and not others and not means
 
 
 def best(numbers: Numbers, taps: Sequence[str], ours: Mapping[str, Seen], model: Model, rule: Rule | None = None) -> Place | None:

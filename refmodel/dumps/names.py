@@ -36,11 +36,15 @@ _ALIKE = {
     ("ffn_post_norm",): "post_feedforward_layernorm ffn_post_norm post_ffw_norm post_ffn_norm",
     (
         "Qcur_full",
+        "Qcur_reshaped",
         "Qcur#bias",
         "Qcur",
     ): "self_attn_q_proj attention_wq attn_q q_proj q wq attn_q_proj query qproj hook_q attention_q",
     ("Kcur#bias", "Kcur"): "self_attn_k_proj attention_wk attn_k k_proj k wk attn_k_proj key kproj attention_k",
     ("Vcur#bias", "Vcur"): "self_attn_v_proj attention_wv attn_v v_proj v wv attn_v_proj value vproj attention_v",
+    (
+        "gate_reshaped",
+    ): "q_gate self_attn_gate attn_gate_proj gate_reshaped attn_output_gate output_gate self_attn_output_gate query_gate",
     ("Qcur_normed",): "self_attn_q_norm q_norm attn_q_norm q_normed",
     ("Kcur_normed",): "self_attn_k_norm k_norm attn_k_norm k_normed",
     ("Qcur#2", "Qcur"): "q_rope q_post_rope q_rot q_rotated self_attn_q_rope rope_q hook_rot_q",

@@ -15,7 +15,7 @@ from .dump import Dump, Numbers
 from .safetensors_file import provenance, read_safetensors
 
 DEPTH = 3  # folders below a dump's
-TOKENS = "tokens"  # a file of this name has the run's token ids
+TOKENS = ("tokens", "token_ids", "input_ids", "input_tokens", "inp_tokens")  # files or arrays that have the run's token ids
 PICKLED = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 SAFETENSORS = b"{"  # after the header's length, eight bytes
 CONVERT = "torch.load(path) and safetensors.torch.save_file({name: x.contiguous() for name, x in dump.items()}, 'dump.safetensors')"
@@ -27,7 +27,7 @@ def read(path: Path) -> Dump:
     DumpError if its format is not known, it is damaged, or it is a model; the message says what to do.
     """
     with expecting(str(path), DumpError, "docs/formats.md lists the formats"):
-        found = read_folder(path) if path.is_dir() else read_file(path)
+        found = with_its_tokens(read_folder(path) if path.is_dir() else read_file(path))
     if not found.arrays and not found.answer:
         listed = "; ".join(f"{name} ({why})" for name, why in list(found.unread.items())[:3])
         raise DumpError(
@@ -50,6 +50,18 @@ def with_provenance(dump: Dump) -> Dump:
         ) from None
     words: dict[str, str] = {key: str(said[key]) for key in ("sha256", "route", "numerics") if key in said}
     return replace(dump, calls=calls, about={**words, "who": str(said.get("who", said.get("producer", dump.path)))})
+
+
+def with_its_tokens(dump: Dump) -> Dump:
+    """The dump with its array of token ids, as an archive next to its activations has one, as the tokens that it ran."""
+    ids = {name: x for name, x in dump.arrays.items() if name.rpartition(".")[2] in TOKENS and x.dtype[0] in "IU" and x.whole}
+    arrays = {name: x for name, x in dump.arrays.items() if name not in ids}
+    return replace(dump, arrays=arrays, calls=dump.calls or id_rows(next(iter(ids.values())))) if ids else dump
+
+
+def id_rows(ids: Numbers) -> list[list[int]]:
+    """An array of token ids as lists: one for each call."""
+    return [[int(t) for t in row] for row in ids.read().reshape(-1, ids.shape[-1] if ids.shape else 1)]
 
 
 def read_file(path: Path) -> Dump:
@@ -174,7 +186,7 @@ def named(part: Dump, file: Path) -> Mapping[str, Numbers]:
 
 def is_tokens(path: Path) -> bool:
     """Whether a file's name says that it has the tokens."""
-    return path.stem in (TOKENS, "token_ids", "input_ids", "input_tokens", "inp_tokens") or path.name.endswith(save_logits.TOKENS)
+    return path.stem in TOKENS or path.name.endswith(save_logits.TOKENS)
 
 
 def token_ids(path: Path) -> list[list[int]] | None:
@@ -182,7 +194,7 @@ def token_ids(path: Path) -> list[list[int]] | None:
     try:
         if path.name.endswith(".npy"):
             ids = npy.array(path)
-            values: Any = ids.read().reshape(-1, ids.shape[-1] if ids.shape else 1).tolist() if ids.dtype[0] in "IU" else None
+            values: Any = id_rows(ids) if ids.dtype[0] in "IU" else None
         elif path.suffix == ".bin":
             values = np.frombuffer(contents(path), "<i4").tolist()
         else:
