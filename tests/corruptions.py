@@ -80,6 +80,7 @@ def scaled(name, factor):
 
 
 LAYER = "model.layers.4."
+YARN = {"rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings": 64, "beta_fast": 32.0, "beta_slow": 1.0}
 # name -> (what is done, the key that must come first, the model type, keys of the source that are not those of BASE)
 FOLDERS = {
     "another model type": (config(model_type="qwen2"), "model_type"),
@@ -99,6 +100,8 @@ FOLDERS = {
     "half precision": (config(torch_dtype="float16"), "dtype"),
     "two precisions": (config(dtype="float32"), "dtype"),
     "a quantization": (config(quantization_config={"quant_method": "fp8"}), "quantization_config.quant_method"),
+    "a quantization as MLX names it": (config(quantization={"bits": 4, "group_size": 64}), "quantization.bits"),
+    "an object that code may read": (config(surgery={"factor": 2}), "surgery.factor", "never_seen", CODE),
     "code of its own": (config(**CODE), "auto_map.AutoModelForCausalLM"),
     "another number of layers": (config(num_hidden_layers=9), "num_hidden_layers"),
     "the source's number of layers": (config(num_hidden_layers=7), "num_hidden_layers"),
@@ -125,6 +128,25 @@ FOLDERS = {
         lambda copy: (dropped("rope_theta")(copy), config(**{"rope_parameters.rope_theta": 1e6})(copy)),
         '"rope_parameters.rope_theta"',
     ),
+    "RoPE scaled by a word": (config(rope_scaling="linear"), "rope_parameters.rope_scaling"),
+    "RoPE scaled by a truth, where kinds have their own": (
+        config(rope_scaling=True),
+        "rope_parameters.rope_scaling",
+        "gemma3_text",
+    ),
+    "YaRN's ends no longer kept as they are": (
+        config(rope_parameters=YARN | {"rope_theta": 15e4}),
+        "rope_parameters.truncate",
+        "gpt_oss",
+        {"rope_theta": None, "rope_parameters": YARN | {"rope_theta": 15e4, "truncate": False}},
+    ),
+    "a part that the class rotates": (
+        config(rope_parameters={"rope_theta": 1e4, "partial_rotary_factor": 1.0}),
+        "rope_parameters.partial_rotary_factor",
+        "glm4",
+        {"rope_theta": None, "rope_parameters": {"rope_theta": 1e4}},
+    ),
+    "a short list of layers with RoPE": (config(no_rope_layers=[1, 1, 1, 0, 1, 1, 1, 0, 1]), "no_rope_layers", "smollm3"),
     "RoPE for a part": (config(partial_rotary_factor=0.5), "rope_parameters.partial_rotary_factor"),
     "one layer slides": (
         config(layer_types=[SLIDING] + [FULL] * 9, sliding_window=4, use_sliding_window=True),

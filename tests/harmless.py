@@ -110,6 +110,12 @@ FILES = {
             "quantize.imatrix.chunks_count": field(V.INT32, 5),
         }
     ),
+    "who quantized it": said(
+        **{"mradermacher.quantized_by": field(V.STRING, "x"), "mradermacher.quantize_version": field(V.UINT32, 2)}
+    ),
+    "how another program made it": said(
+        **{"rys.spec": field(V.STRING, "7..9"), "rys.layers": texts(["7", "8", "7", "8", "9", "10", "11"])}
+    ),
     "no word of ours": lambda c, out: changed(c, out, drop={k for k in read(c).metadata.fields if k.startswith("refmodel.")}),
     "no name": lambda c, out: changed(c, out, drop={"general.name"}),
 }
@@ -185,6 +191,8 @@ FOLDERS = {
     "indented": as_text(indent=2),
     "keys by name": as_text(sort_keys=True),
     "letters beyond ASCII": lambda copy: (config(_name_or_path="Größe")(copy), as_text(ensure_ascii=False)(copy)),
+    "no type of numbers, by null": lambda copy: (dropped("torch_dtype")(copy), config(dtype=None)(copy)),
+    "all of a head is rotated": config(partial_rotary_factor=1.0),
     "no quantization": config(quantization_config=None),
     "no scaling, by an empty object": config(rope_scaling={}),
     "the width of heads, which follows": config(head_dim=32),
@@ -199,6 +207,9 @@ FOLDERS = {
     "numbers with a point": config(rope_theta=1e6, attention_dropout=0),
     "an end token once": config(eos_token_id=2),
     "how it was merged": file("mergekit_config.yml", "slices:\n- sources:\n  - model: a\n    layer_range: [0, 3]\n"),
+    "what another program says of it": config(surgery={"layers": [0, 1, 2, 3, 4, 5, 6], "tool": {"name": "x"}}),
+    "architectures of nothing": config(architectures=None),
+    "architectures of none": config(architectures=[]),
     "a map of sizes": file("configuration.json", "{}"),
     "a GGUF next to it": file("model-Q8_0.gguf", "GGUF"),
     "the state of a training": file("training_args.bin", "x"),

@@ -269,7 +269,7 @@ WRONG = [  # kind, change of the configuration, change of the weights, the error
         MetadataError,
         "architectures is NoSuchForCausalLM; known are LlamaForCausalLM",
     ),
-    ("llama", {"architectures": None}, None, MetadataError, "architectures is missing"),
+    ("llama", {"architectures": None, "model_type": "falcon"}, None, MetadataError, "architectures is missing"),
     ("llama", {"hidden_size": "22"}, None, MetadataError, "config.json: hidden_size is 22; expected a whole number"),
     ("llama", {"hidden_size": None}, None, MetadataError, "config.json: hidden_size is None; expected a whole number"),
     ("llama", {"num_attention_heads": 0}, None, MetadataError, "num_attention_heads is 0"),
@@ -330,6 +330,16 @@ def test_a_folder_without_a_head_of_its_own_uses_its_embedding(tmp_path):
         path = hf_made.rewrite(build(tmp_path / str(said), "qwen3", tie_word_embeddings=said), dropped("lm_head.weight"))
         heads[said] = refmodel.load(path).forward(TOKENS)
     assert np.array_equal(heads[True], heads[None])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_that_names_no_class_is_read_by_its_model_type(kind, tmp_path):
+    path = build(tmp_path / "folder", kind)
+    named, config = refmodel.load(path).forward(TOKENS), json.loads((path / "config.json").read_text())
+    for nothing in ({}, {"architectures": None}, {"architectures": []}):
+        rest = {key: value for key, value in config.items() if key != "architectures"}
+        (path / "config.json").write_text(json.dumps(rest | nothing))
+        assert np.array_equal(refmodel.load(path).forward(TOKENS), named)
 
 
 @pytest.mark.parametrize(("kind", "changes", "weights", "error", "words"), WRONG)

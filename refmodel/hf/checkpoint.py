@@ -13,7 +13,7 @@ from ..gguf.reader import GgufFile, read
 from ..gguf.tensor import AnyTensor, Tensor
 from ..machine.boundary import expecting
 from .beyond import rotation
-from .classes import CLASSES, Class
+from .classes import CLASSES, MODEL_TYPES, Class
 from .folder import CONFIG, Folder, read_folder
 from .keys import fields_of
 from .ropes import rope_divisors
@@ -28,8 +28,11 @@ def opened(path: str | Path) -> GgufFile:
 
 
 def class_of(folder: Folder) -> Class:
-    """The class of a folder, by `architectures` in its configuration. MetadataError for one that is not known."""
-    named = folder.config.get("architectures")
+    """The class of a folder, by `architectures` in its configuration, or by `model_type` if there is none.
+
+    MetadataError for one that is not known.
+    """
+    named = folder.config.get("architectures") or [MODEL_TYPES.get(str(folder.config.get("model_type")), "missing")]
     names = [str(name) for name in named] if isinstance(named, list) else []
     found = next((CLASSES[name] for name in names if name in CLASSES), None)
     if found is None:

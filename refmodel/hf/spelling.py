@@ -4,6 +4,7 @@ Source: transformers 5.23.0's modeling_rope_utils.py and the configurations that
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -38,7 +39,7 @@ def keys_of(model_type: str) -> set[str]:
 def rope(part: Mapping[str, Any], model_type: str) -> dict[str, Any]:
     """RoPE's numbers, flat, or by kind of layer where a model has two; model_type is empty where no class has its defaults."""
     part, base = renamed(part, model_type), default("rope_theta", model_type)
-    old, new = part.get("rope_scaling") or {}, part.get("rope_parameters") or {}
+    (old, new), odd = objects(part)
     by_kind = {kind: new[kind] for kind in KINDS if isinstance(new.get(kind), dict)}
     shared = {"rope_theta": part.get("rope_theta", base), "partial_rotary_factor": part.get("partial_rotary_factor")}
     if model_type in TWO:
@@ -46,10 +47,17 @@ def rope(part: Mapping[str, Any], model_type: str) -> dict[str, Any]:
         flat = {} if by_kind else new
         full = {"rope_theta": part.get("rope_theta", first)} | flat | by_kind.get("full_attention", {}) | old
         sliding = {"rope_theta": part.get(key, second)} | by_kind.get("sliding_attention", {})
-        return {"full_attention": numbers(full), "sliding_attention": numbers(sliding)}
+        return {"full_attention": numbers(full), "sliding_attention": numbers(sliding)} | odd
     if by_kind:
-        return {kind: numbers(shared | values) for kind, values in by_kind.items()}
-    return numbers(shared | (old or new)) | contradiction(part, old, new)
+        return {kind: numbers(shared | values) for kind, values in by_kind.items()} | odd
+    return numbers(shared | (old or new)) | contradiction(part, old, new) | odd
+
+
+def objects(part: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """rope_scaling and rope_parameters, empty where they are absent or no objects; and those that are something else."""
+    said = {key: part.get(key) or {} for key in ("rope_scaling", "rope_parameters")}
+    odd = {key: value for key, value in said.items() if not isinstance(value, dict)}
+    return [{} if key in odd else value for key, value in said.items()], odd
 
 
 def contradiction(part: Mapping[str, Any], old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,6 +110,8 @@ DERIVED: tuple[tuple[str, str, Callable[[Home], Any]], ...] = (
         "axk1 deepseek_v2 deepseek_v3 deepseek_v32 glm4_moe_lite mistral4 youtu",
         lambda home: home["qk_nope_head_dim"] + home["qk_rope_head_dim"],
     ),
+    ("partial_rotary_factor", "fuyu glm glm4 glm4_moe nemotron persimmon phi recurrent_gemma", lambda home: 0.5),
+    ("partial_rotary_factor", "qwen3_5_moe_text qwen3_5_text qwen3_next stablelm", lambda home: 0.25),
     ("attention_multiplier", "hyperclovax", lambda home: _share(home) ** -0.5),
     ("ffn_hidden_size", "falcon", lambda home: 4 * home["hidden_size"]),
     ("num_kv_heads", "falcon", lambda home: home["num_attention_heads"]),
@@ -148,3 +158,18 @@ def default(key: str, model_type: str, home: Home | None = None) -> Any:
         return rule({**usual, **(home or {})})
     except (KeyError, TypeError, ZeroDivisionError):  # values that are missing, or no numbers
         return None
+
+
+# How objects are named that classes read; MLX's weights are packed as `quantization` says.
+READ_OBJECTS = re.compile(
+    r"(args|attention|cfg|config|decoder|dict|encoder|fn|head|kwargs|map|module|parameters|params|quantization|rates|scaling)$"
+)
+
+
+def foreign(key: str, part: Mapping[str, Any], model_type: str) -> bool:
+    """Whether a key of a part is an object of another program, such as what a tool says of how it made the folder.
+
+    No class has such an object; code in the folder may.
+    """
+    named = READ_OBJECTS.search(key) or key == "rys_relayer"
+    return isinstance(part[key], dict) and not named and model_type in defaults() and "auto_map" not in part

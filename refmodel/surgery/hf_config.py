@@ -13,6 +13,7 @@ from ..hf.by_place.mixers import left_alone
 from ..hf.by_place.model_types import model_type, objection
 from ..hf.by_place.rules import Fact, settled
 from ..hf.folder import CONFIG, ELSEWHERE, LAYER, LAYER_NUMBERS, Folder
+from ..hf.spelling import foreign
 from .copy_map import Plan
 
 # Lists in a configuration, by name. A list of any other name stops the copy if it could belong to the layers.
@@ -82,7 +83,8 @@ def routed_home(folder: Folder, home: Mapping[str, Any], plan: Plan, where: str)
         elif key == "quantization_config":
             out[key] = renamed_modules(folder, value, plan, name)
         elif isinstance(value, dict):
-            own_world = key.endswith("_config") and key != "text_config"
+            name_of = model_type(folder.config, folder.homes[-1])
+            own_world = (key.endswith("_config") and key != "text_config") or foreign(key, home, name_of)
             out[key] = value if own_world else routed_home(folder, value, plan, f"{name}.")
         elif isinstance(value, list):
             out[key] = routed_list(folder, key, value, plan, name)

@@ -167,17 +167,18 @@ def check_config(check: Check, report: Report, copy: Folder, source: Folder, pla
     check_facts(check, facts, copy, within, [fact.read(right_home, len(plan.route.layers)) for fact in facts])
     right, found = said(expected, name, right_home), said(copy.config, name, copy.homes[-1])
     by_facts = tuple(f"{within}{fact.name}" for fact in facts)
-    if "architectures" not in copy.config:
-        right = {key: value for key, value in right.items() if not key.startswith("architectures")}
-        report.notes.append(f"{CONFIG} names no architectures: a loader that chooses by them does not know the copy")
+    if not (copy.config.get("architectures") and source.config.get("architectures")):  # null and an empty list name none, too
+        right, found = ({k: v for k, v in said.items() if not k.startswith("architectures")} for said in (right, found))
+        if not copy.config.get("architectures"):
+            report.notes.append(f"{CONFIG} names no architectures: a loader that chooses by them does not know the copy")
     types = {dtype_of(copy), main_dtype(copy), *([dtype_of(source), *dtypes(right)] if retyped else [])}
     for key in sorted(right.keys() | found.keys()):
         if re.sub(PLACE, "", key) in by_facts:
             continue
         check.compared += 1
         missing, added = key not in found, key not in right
-        if key.rpartition(".")[2] == "dtype" and (retyped or missing or added):
-            if not {said[key] for said in (found, right) if key in said} <= types:
+        if key.rpartition(".")[2] == "dtype" and (retyped or found.get(key) is None or right.get(key) is None):
+            if not {said[key] for said in (found, right) if said.get(key) is not None} <= types:
                 check.found(f"{CONFIG}: {key}", f"is {found.get(key)!r}; expected {' or '.join(map(repr, sorted(types)))}")
             continue
         if (missing and (by_default(key, right[key], name, copy.homes[-1]) or said_by(facts, key, copy))) or (
@@ -190,7 +191,7 @@ def check_config(check: Check, report: Report, copy: Folder, source: Folder, pla
             check.found(f"{CONFIG}: {key}", f"is {found[key]!r}; the source has no such value")
         elif found[key] != right[key]:
             check.found(f"{CONFIG}: {key}", f"is {found[key]!r}; along the map it should be {right[key]!r}")
-    check_provenance(check, report, copy, expected["rys_relayer"])
+    check_provenance(check, report, copy, source, expected["rys_relayer"])
 
 
 DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
@@ -238,8 +239,12 @@ def check_facts(check: Check, facts: Sequence[Fact], copy: Folder, within: str, 
         check.compared += 1
         key = f"{CONFIG}: {within}{fact.name}"
         stated = home.get(fact.name)
-        if isinstance(stated, list) and isinstance(values[0], str) and len(stated) != len(values) and fact.name in PER_LAYER:
-            check.found(f"{key} (length)", f"is {len(stated)}; along the map it should be {len(values)}")
+        stated_n = len(stated) if isinstance(stated, list) else len(values)
+        fits = (
+            stated_n == len(values) if isinstance(values[0], str) else stated_n >= len(values)
+        )  # as transformers checks kinds only
+        if fact.name in PER_LAYER and not fits:
+            check.found(f"{key} (length)", f"is {stated_n}; along the map it should be {len(values)}")
             continue
         try:
             found = fact.read(home, len(values))
@@ -252,8 +257,8 @@ def check_facts(check: Check, facts: Sequence[Fact], copy: Folder, within: str, 
                 check.found(f"{key}[{layer}]", f"is {a!r}{by}; along the map it should be {b!r}")
 
 
-def check_provenance(check: Check, report: Report, copy: Folder, expected: Mapping[str, Any]) -> None:
-    """Check the counts of the rys_relayer block, if there is one."""
+def check_provenance(check: Check, report: Report, copy: Folder, source: Folder, expected: Mapping[str, Any]) -> None:
+    """Check the counts of the rys_relayer block, if there is one. Another source's hash is noted: every tensor is compared."""
     block = copy.config.get("rys_relayer")
     if not isinstance(block, dict):
         report.notes.append(f"{CONFIG} has no rys_relayer block that says where the folder comes from")
@@ -262,3 +267,9 @@ def check_provenance(check: Check, report: Report, copy: Folder, expected: Mappi
         check.compared += 1
         if key in block and block[key] != expected[key]:
             check.found(f"{CONFIG}: rys_relayer.{key}", f"is {block[key]!r}; expected {expected[key]!r}")
+    hashes, stated = source.sha256(), block.get("source_sha256")
+    if stated not in (None, hashes, *hashes.values()):
+        report.notes.append(
+            f"{CONFIG}: rys_relayer.source_sha256 is not that of this source: the copy was made from other files; "
+            "if nothing else differs, the source was only saved again or split since"
+        )

@@ -27,6 +27,7 @@ from .report import BYTES, FORWARD, LLAMACPP, METADATA, SEAMS, STRUCTURE, Check,
 # Keys that describe a file, or lay it out, and steer no logit; a copy may have its own. The general keys that steer are listed.
 DESCRIBES = ("general.", "quantize.", OURS)
 STEERS = ("general.architecture", "general.tensor_extra.")
+READ = ("general.", "quantize.", "split.", "tokenizer.", OURS)  # besides the keys below general.architecture
 NAMES = ("phi-3", "phi3", "modern-bert")  # parts of general.name by which llama.cpp strips white space next to special tokens
 
 
@@ -117,6 +118,8 @@ def check_gguf_metadata(check: Check, report: Report, file: GgufFile, model: Mod
         name = key.removeprefix(f"{arch}.")
         if key == f"{OURS}source.sha256":
             note_source(report, key, found.get(key), model)
+        elif foreign(key, arch):
+            continue
         elif describes(key):
             check_description(check, report, key, found.get(key), value)
         elif name in PER_BLOCK:
@@ -131,9 +134,10 @@ def check_gguf_metadata(check: Check, report: Report, file: GgufFile, model: Mod
             of = found[key].item or found[key].type
             report.notes.append(f"{key} is {of.name}, the source's {(value.item or value.type).name}: llama.cpp may want that type")
     for key in sorted(found.keys() - expected.keys() - special):
-        if key.startswith("split.") or describes(key) or by_default(key, found[key], model):
+        if key.startswith("split.") or describes(key) or foreign(key, arch) or by_default(key, found[key], model):
             continue
         check.found(key, f"is {shown(found[key])}; the source has no such key")
+    note_foreign(report, file, model)
     check_name(check, file, model)
 
 
@@ -145,6 +149,21 @@ def note_source(report: Report, key: str, found: Field | None, model: Model) -> 
             f"{key} is {str(found.value())[:12]}…, that of this source {model.file.sha256()[:12]}…: the copy was made from another "
             "file; if nothing else differs, the source was only saved again or split since"
         )
+
+
+def foreign(key: str, arch: str) -> bool:
+    """Whether a key is another program's own: llama.cpp reads none of its namespace in a model of this architecture."""
+    return not key.startswith((*READ, f"{arch}."))
+
+
+def note_foreign(report: Report, file: GgufFile, model: Model) -> None:
+    """Note the keys of other programs that only one of the files has, or that say something else."""
+    ours, theirs = file.metadata.fields, model.file.metadata.fields
+    keys = [key for key in sorted(ours.keys() | theirs.keys()) if foreign(key, model.architecture)]
+    odd = [key for key in keys if key not in ours or key not in theirs or not same(ours[key], theirs[key])]
+    if odd:
+        listed = ", ".join(odd[:3]) + (f" and {len(odd) - 3} more" if len(odd) > 3 else "")
+        report.notes.append(f"keys of other programs, by which nothing is computed, are not those of the source: {listed}")
 
 
 def describes(key: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from ...hf.by_place.folders import KINDS
 from ...hf.by_place.model_types import ALIKE
 from ...hf.by_place.rules import FULL
-from ...hf.spelling import SWITCHED, default, defaults, keys_of, rope, rules
+from ...hf.spelling import SWITCHED, default, defaults, foreign, keys_of, rope, rules
 
 # Keys by which nothing is computed in a forward pass.
 STEERS_NOTHING = {
@@ -33,7 +33,8 @@ ZERO_IS_NONE = {
     "mtp_num_hidden_layers", "num_kv_shared_layers", "num_nextn_predict_layers", "num_shared_experts", "shared_intermediate_size",
 }  # fmt: skip
 PLACE = r"(\[\d+\]| \(length\))+$"  # of a value in a list, in a path
-READ_BY_ALL = {"is_causal": True}  # what transformers reads of every configuration, and takes where it is absent
+# What transformers takes where a key is absent and the class says nothing; all but the first are RoPE's.
+READ_BY_ALL = {"is_causal": True, "truncate": True, "beta_fast": 32, "beta_slow": 1, "partial_rotary_factor": 1}
 
 
 def said(config: Mapping[str, Any], model_type: str, home: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def plain(part: Mapping[str, Any], model_type: str, home: Mapping[str, Any]) -> 
     ropes = keys_of(model_type if inner else "")
     ignored = STEERS_NOTHING | GENERATION | ropes | {"rys_relayer"} | (OF_ENCODERS if model_type in defaults() else set())
     for key, value in part.items():
-        if key.startswith("_") or key in ignored:
+        if key.startswith("_") or key in ignored or foreign(key, part, model_type):
             continue
         nested = isinstance(value, dict)
         out[RENAMED.get(key, key)] = plain(value, model_type, home) if nested else one_word(key, value)
@@ -95,7 +96,8 @@ def by_default(name: str, value: Any, model_type: str, home: Mapping[str, Any]) 
         return bool(place.endswith("(length)") or value == FULL)
     if value is None and (model_type, key) in rules():
         return True
-    known = READ_BY_ALL.get(key, default(key, model_type, home))
+    known = default(key, model_type, home)
+    known = READ_BY_ALL.get(key) if known is None else known
     if place and isinstance(known, list):
         known = len(known) if "length" in place else next(iter(known[int(place[1:-1]) :]), None)
     if known is not None:
