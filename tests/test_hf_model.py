@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import folders
 import hf_made
@@ -16,7 +17,11 @@ from refmodel.errors import FileError, MetadataError, RefmodelError, TensorError
 from refmodel.gguf.tensor import Tensor
 from refmodel.gguf.writer import write
 from refmodel.hf.checkpoint import opened
+from refmodel.hf.folder import read_folder
+from refmodel.model.route import Route
 from refmodel.quants import dequantize
+from refmodel.surgery.hf_write import routed_folder
+from refmodel.surgery.verify import verify
 
 TOKENS = [3, 17, 40, 9, 9, 31, 0, 28, 45, 12]
 
@@ -354,6 +359,33 @@ def test_what_is_wrong_with_a_folder_is_named_in_one_line(kind, changes, weights
     said = str(caught.value)
     assert "\n" not in said
     assert said.startswith(str(path))
+
+
+PACKED = [  # what config.json says, how the weights of a layer are named and typed, and what is said of them
+    ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "qweight", "I32", "quantized by gptq"),
+    ({"quantization_config": {"quant_method": "fp8"}}, "weight", "F8_E4M3", "quantized by fp8"),
+    ({"quantization": {"bits": 4, "group_size": 64}}, "weight", "U32", "quantized by mlx"),
+    ({}, "qweight", "I32", "packed in I32"),
+]
+
+
+@pytest.mark.parametrize(("says", "name", "kind", "words"), PACKED)
+def test_a_folder_of_packed_weights_is_named_and_its_copy_is_proved_by_bytes(says, name, kind, words, tmp_path):
+    path, config = build(tmp_path / "folder", "llama"), config_of("llama") | says
+    (path / "config.json").write_text(json.dumps(config))
+    size, packed = 1 if kind == "F8_E4M3" else 4, []
+    for t in hf_made.stored(values("llama", config)):
+        as_packed = {"name": t.name.removesuffix("weight") + name, "type": kind, "shape": (t.data.size // size,)}
+        packed.append(replace(t, **as_packed) if "proj" in t.name else t)
+    with (path / "model.safetensors").open("wb") as file:
+        hf_made.write_safetensors(file, packed, lambda count: None)
+    with pytest.raises(TensorError, match=f"its weights are {words}, which is not read here"):
+        refmodel.load(path)
+    copy = routed_folder(read_folder(path), Route.of("blocks:0,2", config["num_hidden_layers"]), tmp_path / "copy")
+    assert verify(copy, path, "blocks:0,2").verdict == "proved except forward"
+    plain = build(tmp_path / "plain", "llama")
+    with pytest.raises(TensorError, match=f"its weights are {words}, those of .* floats, and their values cannot be compared"):
+        verify(copy, plain, "blocks:0,2")
 
 
 def test_quantized_and_truncated_weights_are_named(tmp_path):

@@ -42,6 +42,11 @@ def test_the_route_that_everybody_runs():
     }
 
 
+@pytest.mark.parametrize(("words", "pair"), [("blocks:0,2;4,6", None), ("layers:1,0,2", None), ("layers:0..3", "(0, 0)")])
+def test_only_a_route_of_one_window_or_none_has_a_pair_of_numbers(words, pair):
+    assert Route.parse(words, 8 if ";" in words else 4).describe()["notations"].get("RYS (i, j)") == pair
+
+
 @given(data=st.data(), n=st.integers(1, 12))
 def test_windows_are_applied_in_sequence(data, n):
     pairs = data.draw(windows(n))

@@ -202,7 +202,7 @@ CORRUPTIONS: dict[str, tuple[Corruption, str, str]] = {
     "context": (lambda c: c.set(f"{A}context_length", 64), METADATA, "context_length is 64"),
     "state size": (lambda c: c.set(f"{A}ssm.state_size", 4), METADATA, "ssm.state_size is 4"),
     "end token": (lambda c: c.set("tokenizer.ggml.eos_token_id", 3), METADATA, "eos_token_id is 3"),
-    "one token": (tokens_changed, METADATA, "tokenizer.ggml.tokens"),
+    "one token": (tokens_changed, METADATA, r"tokenizer.ggml.tokens has 'X.*' at 0, of \d+; the source has '"),
     "merges missing": (lambda c: c.fields.pop("tokenizer.ggml.merges"), METADATA, "tokenizer.ggml.merges is missing"),
     "a key that the source lacks": (
         lambda c: c.set(f"{A}expert_count", 8),

@@ -7,7 +7,7 @@ import numpy as np
 from gguf import GGMLQuantizationType as Q
 
 from ..arch import ARCHITECTURES, Keys
-from ..errors import MetadataError
+from ..errors import MetadataError, TensorError
 from ..gguf.metadata import Metadata
 from ..gguf.reader import GgufFile, read
 from ..gguf.tensor import AnyTensor, Tensor
@@ -59,6 +59,11 @@ def checkpoint(folder: Folder) -> tuple[GgufFile, Made]:
 
 def as_made(folder: Folder, cls: Class, path: Path) -> tuple[GgufFile, Made]:
     """The same, by a class that is known."""
+    if folder.packed_by:
+        raise TensorError(
+            f"{path}: its weights are {folder.packed_by}, which is not read here: "
+            "give a folder whose weights are not quantized, or a GGUF of the model"
+        )
     s = Settings.of(folder, predicting_layers(folder) if cls.predicts else 0)
     fields = fields_of(s, cls.arch, cls.says) | vocabulary(folder, s)
     metadata, arch = Metadata(path / CONFIG, fields), ARCHITECTURES[cls.arch]

@@ -30,6 +30,22 @@ LAYER_NUMBERS = {
 }
 
 
+PACKED = {
+    "F4",
+    "F6_E2M3",
+    "F6_E3M2",
+    "F8_E4M3",
+    "F8_E5M2",
+    "F8_E8M0",
+    "I8",
+    "I16",
+    "I32",
+    "U8",
+    "U16",
+    "U32",
+}  # types of packed weights
+
+
 LAYER = re.compile(r"((?:.*?\.)?(?:layers|h)\.)(\d+)(?=\.|$)")  # the prefix and the number in a tensor's or module's name
 
 
@@ -89,6 +105,24 @@ class Folder:
         """How many layers follow the trunk under the same prefix: multi-token prediction, as some models store it."""
         numbers = {int(match[2]) for name in self.tensors if (match := LAYER.match(name)) and match[1] == self.prefix}
         return max(numbers) + 1 - self.n_layer
+
+    @cached_property
+    def packed_by(self) -> str:
+        """How the matrices of the layers are packed, in words: `quantized by gptq`, by awq, fp8, mlx; empty if they are floats.
+
+        A few tensors of another type do not count.
+        """
+        kinds = sorted({t.type for name, t in self.tensors.items() if LAYER.match(name)} & PACKED)
+        count = sum(t.type in kinds for name, t in self.tensors.items() if LAYER.match(name))
+        if count < self.n_layer:
+            return ""
+        homes = [home for home in (self.config, self.config.get("text_config")) if isinstance(home, dict)]
+        said = [
+            home[key] for home in homes for key in ("quantization_config", "compression_config") if isinstance(home.get(key), dict)
+        ]
+        named = next((str(one["quant_method"]) for one in said if one.get("quant_method")), "")
+        named = named or ("mlx" if any("quantization" in home for home in homes) else "")
+        return f"quantized by {named[:60]}" if named else f"packed in {' and '.join(kinds)}"
 
     def sha256(self) -> dict[str, str]:
         """File name -> sha256, of the weights."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import F
-from ...errors import MetadataError, RefmodelError
+from ...errors import MetadataError, RefmodelError, TensorError
 from ...hf.by_place.model_types import TABLES, model_type
 from ...hf.by_place.rules import Fact
 from ...hf.folder import CONFIG, ELSEWHERE, Folder, read_folder
@@ -42,6 +42,7 @@ def verify_folder(report: Report, path: Path, source: Folder, words: str, option
         structure.found(f"{CONFIG}: num_hidden_layers" if "num_hidden_layers" in str(error) else "the folder", str(error))
         report.skip([SEAMS, BYTES, METADATA, FORWARD], "the folder cannot be read")
         return
+    check_packed(copy, source)
     found, ours, theirs = recovery(copy.tensors, source.tensors, (prefix, prefix), source.n_layer, source.behind)
     claims = folder_claims(copy, source.n_layer)
     plan = decided(report, structure, given, found, claims, folder_plan(source, Route.identity(source.n_layer)))
@@ -65,6 +66,16 @@ def verify_folder(report: Report, path: Path, source: Folder, words: str, option
         report.skip([FORWARD], cannot_run or "left out by --no-forward")
     else:
         check_own(report, path, source, plan, options, bool(retyped))
+
+
+def check_packed(copy: Folder, source: Folder) -> None:
+    """TensorError for weights that are packed in one of the folders only, or in two ways: nothing compares their values."""
+    if copy.packed_by != source.packed_by:
+        is_, other = (folder.packed_by or "floats" for folder in (copy, source))
+        raise TensorError(
+            f"{copy.path}: its weights are {is_}, those of {source.path} {other}, and their values cannot be compared; "
+            "verify the copy before it was quantized, or name a source of its kind"
+        )
 
 
 def check_own(report: Report, path: Path, source: Folder, plan: Plan, options: Options, widened: bool) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from gguf import GGUFValueType
 
 from ...arch.kinds import Kinds, interval_in, interval_of
 from ...errors import MetadataError, RefmodelError
@@ -129,7 +130,7 @@ def check_gguf_metadata(check: Check, report: Report, file: GgufFile, model: Mod
                 check.found(key, f"is missing; the source has {shown(value)}")
         elif not same(found[key], value):
             if not (by_default(key, found[key], model) and by_default(key, value, model)):
-                check.found(key, f"is {shown(found[key])}; the source has {shown(value)}")
+                check.found(key, unlike(found[key], value))
         elif (found[key].type, found[key].item) != (value.type, value.item):
             of = found[key].item or found[key].type
             report.notes.append(f"{key} is {of.name}, the source's {(value.item or value.type).name}: llama.cpp may want that type")
@@ -200,6 +201,15 @@ def shown(value: Field) -> str:
     if value.item is None:
         return repr(value.value())[:60]
     return f"an array of {value.count} {value.item.name}"
+
+
+def unlike(found: Field, value: Field) -> str:
+    """A value and the source's in a message; of two lists of one length, the first items that differ."""
+    if found.item is None or found.item != value.item or found.item == GGUFValueType.ARRAY or found.count != value.count:
+        return f"is {shown(found)}; the source has {shown(value)}"
+    pairs = enumerate(zip(found.value(), value.value(), strict=True))
+    at, (ours, theirs) = next(((i, pair) for i, pair in pairs if pair[0] != pair[1]), (0, (found, value)))
+    return f"has {str(ours)[:60]!r} at {at}, of {found.count}; the source has {str(theirs)[:60]!r}"
 
 
 def check_per_block(check: Check, key: str, file: GgufFile, model: Model, plan: Plan) -> None:
