@@ -59,7 +59,7 @@ def test_min_p_keeps_what_is_probable_enough_beside_the_likeliest(seed, p):
 def test_a_penalty_makes_recent_tokens_less_likely_and_leaves_the_others(seed, penalty, recent):
     row = row_of(seed)
     before = row.copy()
-    new = penalized(row, recent, penalty)
+    new = penalized(np.arange(len(row)), row, recent, penalty)
     assert (row == before).all()
     for i, (a, b) in enumerate(zip(row, new, strict=True)):
         assert b < a if i in recent and a != 0 else a == b
@@ -190,7 +190,8 @@ def test_live_the_candidates_are_those_of_llama_cpps_chain(llama_lib, data):
         lib.llama_sampler_apply(sampler, ctypes.byref(theirs))
         lib.llama_sampler_free(sampler)
     kept = sorted(((t.logit, -t.id) for t in theirs.data[: theirs.size]), reverse=True)
-    ours = min_p(top_p(top_k(penalized(row, before[-how.repeat_last :], how.repeat_penalty), how.top_k), how.top_p), how.min_p)
+    calmed = penalized(np.arange(50), row, before[-how.repeat_last :], how.repeat_penalty)
+    ours = min_p(top_p(top_k(calmed, how.top_k), how.top_p), how.min_p)
     assert ours.ids.tolist() == [-i for _, i in kept]
     scaled = Candidates(ours.ids, ours.logits / how.temperature)
     assert np.allclose(scaled.logits, [logit for logit, _ in kept], rtol=2e-6, atol=0)  # float32: the penalty and the division

@@ -40,7 +40,7 @@ def likeliest(logits: Callable[[Rows], F], output: Weight, k: int) -> list[Best]
     for start, stop in parts(output.shape[0]):
         new = logits(Rows(output, start, stop))[:, seen - start :]
         best = best or [(np.zeros(0, np.int64), row[:0]) for row in new]
-        for some in (new[:, :FIRST], new[:, FIRST:]):
+        for some in (new[:, :FIRST], new[:, FIRST:]) if new.shape[1] > FIRST else (new,):
             best = [kept(*one, seen, row, k) for one, row in zip(best, some, strict=True)]
             seen += some.shape[1]
     return best
@@ -48,8 +48,15 @@ def likeliest(logits: Callable[[Rows], F], output: Weight, k: int) -> list[Best]
 
 def kept(ids: Ints, values: F, first: int, new: F, k: int) -> Best:
     """The ids and logits of the best k of those kept so far and of `new`, whose ids count from `first`."""
-    edge = values[-1] if len(values) == k else -np.partition(-new, k - 1)[k - 1] if len(new) > k else np.nan
+    edge = values[-1] if len(values) == k else kth(new, k)
     some = np.flatnonzero(~(new <= edge) if len(values) == k else ~(new < edge))  # a NaN stays
     ids, values = np.concatenate([ids, first + some]), np.concatenate([values, new[some]])
     order = np.argsort(np.where(np.isnan(values), -np.inf, -values), kind="stable")[:k]
     return ids[order], values[order]
+
+
+def kth(values: F, k: int) -> float:
+    """The k-th largest of some values [n]; NaN if there are no more than k, and it may be NaN if one of them is."""
+    if len(values) <= k:
+        return np.nan
+    return float(values.max() if k == 1 else -np.partition(-values, k - 1)[k - 1])

@@ -87,6 +87,8 @@ def repeated(tokens: Sequence[int], longest: int = 64, least: int = 48) -> int:
     """
     for length in range(1, longest + 1):
         span = max(least, 4 * length)
-        if len(tokens) >= span and all(tokens[-i] == tokens[-i - length] for i in range(1, span - length + 1)):
+        if len(tokens) < span or tokens[-1] != tokens[-1 - length]:
+            continue
+        if all(tokens[-i] == tokens[-i - length] for i in range(2, span - length + 1)):
             return length
     return 0

@@ -79,7 +79,7 @@ def choose(ids: Ints, logits: F, before: Sequence[int], how: Sampling, u: float)
     order = np.argsort(ids)  # of equal logits the smaller id comes first
     ids, row = ids[order], logits[order]
     recent = before[-how.repeat_last :] if how.repeat_last else ()
-    row = penalized(biased(ids, row, how.biases), np.flatnonzero(np.isin(ids, recent)), how.repeat_penalty)
+    row = penalized(ids, biased(ids, row, how.biases), recent, how.repeat_penalty)
     row = counted(ids, row, recent, how.frequency_penalty, how.presence_penalty)
     if how.temperature <= 0:
         return int(ids[row.argmax()])
@@ -104,16 +104,11 @@ def counted(ids: Ints, row: F, recent: Sequence[int], frequency: float, presence
     return row - (count * frequency + (count > 0) * presence).astype(row.dtype)
 
 
-def penalized(row: F, recent: Sequence[int] | Ints, penalty: float) -> F:
-    """The logits [k] with those of recent tokens made smaller: positive ones divided by the penalty, others multiplied.
-
-    recent   indices into the row
-    """
+def penalized(ids: Ints, row: F, recent: Sequence[int], penalty: float) -> F:
+    """The logits [k] of tokens [k] with those of recent ones made smaller: positive ones divided by it, others multiplied."""
     if penalty == 1 or not len(recent):
         return row
-    row, ids = row.copy(), np.unique(recent)
-    row[ids] = np.where(row[ids] > 0, row[ids] / penalty, row[ids] * penalty)
-    return row
+    return np.where(np.isin(ids, recent), np.where(row > 0, row / penalty, row * penalty), row).astype(row.dtype)
 
 
 def top_k(row: F, k: int) -> Candidates:

@@ -1,6 +1,7 @@
 """Probes over a text: how well each token is foretold, and how far the model is from the unrouted one. Nothing is generated."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from ...arrays import F, Ints
 from ...errors import SweepError
+from ...machine.threads import used
 from .probe import Answer, Call, Facts, Unrouted, digest
 
 CHUNK = 512  # tokens of one sequence, as llama.cpp's perplexity has it
@@ -15,19 +17,30 @@ TOGETHER = 16  # neighbouring tokens that are resampled as one
 ROWS = 32  # tokens whose logits are read at once: they stay in the processor's cache
 
 
+def by_parts(out: F, step: Callable[..., F], *xs: F | Ints) -> F:
+    """Fill `out` with step(*xs), ROWS rows of all of them at a time, in threads. A row does not depend on the others."""
+
+    def some(start: int) -> None:
+        rows = slice(start, start + ROWS)
+        out[rows] = step(*(x[rows] for x in xs))
+
+    with ThreadPoolExecutor(used()) as pool:
+        list(pool.map(some, range(0, len(out), ROWS)))
+    return out
+
+
 def log_likelihoods(logits: F, targets: Ints) -> F:
     """The log-probability of a given token at each place, in nats: [T, V] and ids [T] -> float64 [T].
 
     The exponentials have the dtype of the logits, their sum is float64.
     """
-    out = np.empty(len(targets))
-    for start in range(0, len(targets), ROWS):
-        some = logits[start : start + ROWS]
+
+    def of(some: F, ids: Ints) -> F:
         top = some.max(axis=1, keepdims=True)
         total = np.exp(some - top).sum(axis=1, dtype=np.float64)
-        chosen = some[np.arange(len(some)), targets[start : start + ROWS]].astype(np.float64)
-        out[start : start + ROWS] = chosen - top[:, 0] - np.log(total)
-    return out
+        return some[np.arange(len(some)), ids].astype(np.float64) - top[:, 0] - np.log(total)
+
+    return by_parts(np.empty(len(targets)), of, logits, targets)
 
 
 def losses(targets: Ints, logits: F) -> F:
@@ -35,13 +48,15 @@ def losses(targets: Ints, logits: F) -> F:
     return -log_likelihoods(logits, targets)
 
 
+def log_softmax(rows: F) -> F:
+    """The log-softmax of each row, [T, V] in the dtype of the rows; the sum is float64."""
+    rows = rows - rows.max(axis=1, keepdims=True)
+    return (rows - np.log(np.exp(rows).sum(axis=1, keepdims=True, dtype=np.float64))).astype(rows.dtype)
+
+
 def log_probabilities(logits: F) -> F:
-    """The log-softmax of each row, [T, V] in float32 or the dtype of the logits; the sum is float64."""
-    out = np.empty_like(logits)
-    for start in range(0, len(logits), ROWS):
-        some = logits[start : start + ROWS] - logits[start : start + ROWS].max(axis=1, keepdims=True)
-        out[start : start + ROWS] = some - np.log(np.exp(some).sum(axis=1, keepdims=True, dtype=np.float64))
-    return out
+    """The log-softmax of each row, [T, V] in the dtype of the logits."""
+    return by_parts(np.empty_like(logits), log_softmax, logits)
 
 
 def divergences(reference: F, logits: F) -> F:
@@ -50,11 +65,11 @@ def divergences(reference: F, logits: F) -> F:
     reference  log-probabilities [T, V] of the unrouted model
     logits     [T, V]
     """
-    out = np.empty(len(reference))
-    for start in range(0, len(reference), ROWS):
-        p, q = reference[start : start + ROWS], log_probabilities(logits[start : start + ROWS])
-        out[start : start + ROWS] = (np.exp(p) * (p - q)).sum(axis=1, dtype=np.float64)
-    return out
+
+    def of(p: F, some: F) -> F:
+        return (np.exp(p) * (p - log_softmax(some))).sum(axis=1, dtype=np.float64)
+
+    return by_parts(np.empty(len(reference)), of, reference, logits)
 
 
 @dataclass(frozen=True)
