@@ -3,8 +3,9 @@
     python -m benchmarks.sweeping MODEL TEXT --perplexity LLAMA-PERPLEXITY [--tokens 512] [--share 0.1]
 
 Ours is `refmodel sweep MODEL --all --full` from start to verdict. The other side writes the file of a window (`refmodel surgery`)
-and runs llama-perplexity on as many tokens of it. It does so for a random share of the windows, and its time is multiplied. The sides
-take turns: the sweep is halted while the other side works. TEXT has at least twice as many tokens, which llama-perplexity asks for.
+and runs llama-perplexity on as many tokens of it. It does so for a random share of the windows, and its time is multiplied. The
+sides take turns: the sweep is halted while the other side works. TEXT has at least twice as many tokens, which llama-perplexity
+asks for.
 """
 
 import argparse
