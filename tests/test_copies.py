@@ -361,6 +361,51 @@ def test_a_size_that_the_class_derives_is_that_and_no_other(tmp_path):
         assert first(verify(copy, source, "blocks:1,4")) == ("wrong", key)
 
 
+RECIPE = """slices:
+- sources:
+  - model: a/b
+    layer_range: [0, 4]
+- sources:
+  - model: a/b
+    layer_range:
+    - 1
+    - 7
+merge_method: passthrough
+dtype: bfloat16
+"""
+RIGHT = "mergekit_config.yml says [0, 4] [1, 7], that is blocks:1,4: right"
+RECIPES = {  # the recipe next to a copy -> the verdict where nothing else says a route, and the remark
+    "right": (RECIPE, PROVED, RIGHT),
+    "another route": (
+        RECIPE.replace("- 1\n", "- 2\n"),
+        "recovered",
+        "[0, 4] [2, 7] (that is blocks:2,4), but the tensors are blocks:1,4",
+    ),
+    "beyond the source": (
+        RECIPE.replace("[0, 4]", "[0, 99999]"),
+        "recovered",
+        "[0, 99999] [1, 7] (that is no route of 7 blocks), but",
+    ),
+    "no ranges": ("merge_method: passthrough\n", "recovered", "(that is no route of 7 blocks), but"),
+    "two models": (RECIPE.replace("a/b", "c/d", 1), "recovered", ""),
+    "another method": (RECIPE.replace("passthrough", "slerp"), "recovered", ""),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_recipe_of_mergekit_claims_a_route(name, tmp_path):
+    text, verdict, words = RECIPES[name]
+    source, copy = pair(tmp_path)
+    dropped("rys_relayer")(copy)
+    (copy / "mergekit_config.yml").write_text(text)
+    report = verify(copy, source, options=QUICK)
+    assert (report.verdict, report.findings, report.route) == (verdict, [], "blocks:1,4")
+    remarks = [note for note in report.notes if "mergekit_config.yml" in note]
+    assert any(words in note for note in remarks) if words else not remarks
+    (source / "mergekit_config.yml").write_text(text)  # then it tells how the source was made
+    assert verify(copy, source, options=QUICK).verdict == "recovered"
+
+
 def test_there_are_150_harmless_changes():
     assert len(SAME_FILE) + len(SOURCE_LIVED) + len(AFTERWARDS) + len(SAME_FOLDER) >= 150
 

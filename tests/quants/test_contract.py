@@ -14,7 +14,7 @@ from strategies import seeds
 
 from refmodel.errors import TensorError
 from refmodel.quants import LAYOUTS, dequantize
-from refmodel.quants.types import GONE, LAST, SIZES, missing, tensor_type
+from refmodel.quants.types import GONE, LAST, SIZES, Newer, missing, tensor_type
 
 HALVES = np.array([0x0000, 0x8000, 0x0001, 0x83FF, 0x0400, 0x3C00, 0xFBFF, 0x7C00, 0xFC00, 0x7E01, 0xFE00], "<u2")
 EVERY = pytest.mark.parametrize("kind", LAYOUTS, ids=lambda kind: kind.name)
@@ -100,6 +100,17 @@ def test_every_number_has_a_type_or_a_reason(number):
         assert re.search("convert the model again|is damaged", missing(number))
     else:
         assert (int(kind), number in SIZES) == (number, True)
+
+
+def test_what_the_gguf_package_lacks_has_the_numbers_of_llama_cpps_table():
+    """The live test below holds the whole table; these hold without a llama.cpp."""
+    assert GONE.keys() == {4, 5, 31, 32, 33, 36, 37, 38}
+    assert {name: SIZES[kind] for name, kind in (("Q8_1", 9), *((one.name, one) for one in Newer))} == {
+        "Q8_1": (32, 36),
+        "NVFP4": (64, 36),
+        "Q1_0": (128, 18),
+        "Q2_0": (64, 18),
+    }
 
 
 class Traits(ctypes.Structure):

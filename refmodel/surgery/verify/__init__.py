@@ -159,7 +159,7 @@ def recovered(out: Path, source: Path, others: Sequence[Path] = ()) -> Recovered
         prefixes = (copy.prefix, held.prefix)
         found, _, _ = recovery(copy.tensors, held.tensors, prefixes, held.n_layer, held.behind)
         found = by_types(found, copy.tensors, held.tensors, prefixes)
-        return Recovered(found, folder_claims(copy, held.n_layer), sources)
+        return Recovered(found, folder_claims(copy, held), sources)
     refuse_other_kinds(file := opened(out))
     model, sources = joined_models(paths, file)
     found, _, _ = recovery(file.tensors, model.file.tensors, ("blk.", "blk."), model.n_layer, int(model.hp.n_nextn))

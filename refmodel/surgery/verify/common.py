@@ -11,12 +11,13 @@ from ...gguf.format import OURS
 from ...model.route import Route
 from ..copy_map import Plan, block_of
 from ..parts import part_of
+from ..recipes import MERGEKIT
 from ..recover import Claim, Recovery
 from ..values import Error, Stored, decodes, error, flat, relation, word
 from .living import accidents
 from .report import SEAMS, Check, Report
 
-CLAIMING = (OURS, "rys_relayer.")  # keys in which a file says its own route
+CLAIMING = (OURS, "rys_relayer.", MERGEKIT)  # keys, or a file next to it, in which a file says its own route
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from ...model.route import Route
 from ..copy_map import Plan, folder_plan
 from ..hf_config import PER_LAYER, facts_of, not_run, routed_config
 from ..hf_run import run_folders
+from ..recipes import recipe_claims
 from ..recover import Claim, claim, claims_of_name, recovery
 from .beside import check_beside
 from .common import Hashed, check_bytes, check_claims, check_seams, check_structure, decided, related
@@ -44,7 +45,7 @@ def verify_folder(report: Report, path: Path, source: Folder, words: str, option
         return
     check_packed(copy, source)
     found, ours, theirs = recovery(copy.tensors, source.tensors, (prefix, prefix), source.n_layer, source.behind)
-    claims = folder_claims(copy, source.n_layer)
+    claims = folder_claims(copy, source)
     plan = decided(report, structure, given, found, claims, folder_plan(source, Route.identity(source.n_layer)))
     if plan is None:
         report.skip([SEAMS, BYTES, METADATA, FORWARD], "no route fits")
@@ -157,12 +158,13 @@ def equal_bits(a: F, b: F | None) -> bool:
     return b is not None and a.shape == b.shape and np.array_equal(bits(a), bits(b))
 
 
-def folder_claims(copy: Folder, n_layer: int) -> list[Claim]:
-    """What a folder says of its own route: in rys_relayer, and in its name."""
+def folder_claims(copy: Folder, source: Folder) -> list[Claim]:
+    """What a folder says of its own route: in rys_relayer, in mergekit's recipe, and in its name."""
+    n_layer = source.n_layer
     block = copy.config.get("rys_relayer")
     block = block if isinstance(block, dict) else {}
     said = [claim(f"rys_relayer.{key}", block[key], n_layer) for key in ("layer_indices", "spec") if key in block]
-    return [*said, *claims_of_name("the folder's name", copy.path.name, n_layer)]
+    return [*said, *recipe_claims(copy, source.path, n_layer), *claims_of_name("the folder's name", copy.path.name, n_layer)]
 
 
 def check_config(check: Check, report: Report, copy: Folder, source: Folder, plan: Plan, retyped: bool) -> None:
