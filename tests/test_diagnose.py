@@ -23,6 +23,7 @@ from refmodel.faults.fault import Engine, with_all
 from refmodel.faults.library import FAULTS
 from refmodel.llamacpp.builds import JUDGE
 from refmodel.llamacpp.profile import DEFAULT
+from refmodel.model.route import Route
 from refmodel.numerics import FAST, LLAMACPP, NUMPY, REFERENCE, ladder
 
 OVERFLOWS = np.random.default_rng([17, 7]).integers(0, 271, 12).tolist()
@@ -275,3 +276,18 @@ def test_a_dump_with_nothing_to_compare_is_not_called_healthy(model, tmp_path):
         done = CliRunner().invoke(app, [*words, *more])
         assert "nothing was compared" in str(done.exception)
         assert ("nothing-compared" in done.stdout) == bool(more)
+
+
+@pytest.mark.parametrize(
+    ("layers", "evidence", "words"),
+    [
+        ([0, 1, 3, 2, 4], "hidden", "block 3 of the file runs at position 2, where block 2 belongs"),
+        ([0, 1, 3, 4], "last", "block 2 is left out"),
+        ([0, 1, 2, 2, 3, 4], "last", "block 2 runs twice"),
+        ([1, 0, 2, 3, 4], "logits", "blocks 0 and 1 are exchanged"),
+    ],
+)
+def test_blocks_in_another_order_are_told_by_their_numbers(model, layers, evidence, words):
+    engine = Engine(model, NUMPY, follow=lambda route: Route(tuple(layers), route.n_layer))
+    found = diagnose(model, dumped(model, written(engine, CALLS, evidence, 0.0, None), CALLS), LIBRARY, lambda name: None, CALLS)
+    assert (found.verdict, str(found.located.relation)) == ("unknown", f"another route: {words}")

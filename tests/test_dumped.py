@@ -16,11 +16,12 @@ import refmodel
 from refmodel.compare.dumped import of_dump
 from refmodel.compare.reach import unreached
 from refmodel.compare.rounding import judged
+from refmodel.compare.rounding_classes import eight_bits
 from refmodel.compare.where import first, in_words, wrong_blocks
 from refmodel.dumps.dump import Dump, Numbers
 from refmodel.errors import DumpError
 from refmodel.forward.taps import in_call
-from refmodel.numerics import REFERENCE
+from refmodel.numerics import ORACLE, REFERENCE
 
 IDS = [5, 6, 7, 8, 9, 17, 41, 3]
 ARCHES = ("llama", "qwen35", "gemma3")
@@ -66,6 +67,16 @@ def test_a_healthy_runtime_is_healthy_whatever_it_rounds(engine, kind, models):
     assert verdict.word != "wrong", (verdict.first, verdict.rounds)
     for word in ("bf16", "f16"):
         assert word not in engine or word in verdict.rounds, (engine, verdict.rounds)
+
+
+def test_a_head_in_floats_is_no_sign_against_8_bit_blocks(models):
+    model = models["llama"]
+    taps = recorded(model, numerics=eight_bits(ORACLE, whole_rows=True))
+    head = model.weights["output.weight"].dense(np.float32)
+    arrays = {tap: x for tap, x in taps.items() if tap.startswith("l_out-")}
+    for logits, word in ((taps["result_norm"] @ head.T, "explained"), (taps["result_norm"] @ head[::-1].T, "wrong")):
+        found, _ = found_in(model, arrays | {"result_norm": taps["result_norm"], "logits": logits})
+        assert found.word == word, (found.first, found.rounds)
 
 
 # fault -> architecture, the broken model or numerics, the first wrong block, and the first wrong tap of a full dump
@@ -250,6 +261,7 @@ def test_the_json_of_diff(models, tmp_path):
     assert (equal["verdict"], equal["arithmetic"]) == ("within", "float32")
     assert report["remarks"] == []
     assert report["map"] == {"l_out-0": "l_out-0", "layer_1": "l_out-1", "logits": "result_output"}
+    (folder / "logits.npy").unlink()  # which are known by their width
     for file in folder.iterdir():
         file.rename(folder / f"foo{file.name}")
     done = command(*words)

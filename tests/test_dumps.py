@@ -87,6 +87,11 @@ def as_bf16(folder, states):
     return folder / "d.safetensors"
 
 
+def as_f16(folder, states):
+    np.savez(folder / "d.npz", **{name: x.astype(np.float16) for name, x in states.items()})
+    return folder / "d.npz"
+
+
 def as_raw(folder, states):
     entries = []
     for number, (name, x) in enumerate(states.items()):
@@ -192,6 +197,30 @@ def test_hidden_states_of_transformers_begin_with_the_embedding_and_end_normed(m
         "hidden_states.3": "result_norm",
         "logits": "result_output",
     }
+
+
+def test_what_the_first_block_reads_is_scaled_where_the_model_scales_it(tmp_path):
+    scaled = refmodel.load(tiny.build(tmp_path / "m.gguf", "gemma3", seed=2))
+    taps = {}
+    scaled.forward(IDS, tapper=lambda name, x: (taps.__setitem__(name, np.array(x)), x)[1])
+    for name, first, word in (("hidden_states.0", "inp_scaled", "wrong"), ("embed_tokens", None, "equal")):
+        np.savez(tmp_path / "d.npz", **{name: taps["embd"], "hidden_states.1": taps["l_out-0"]})
+        found, _ = verdict(scaled, tmp_path / "d.npz", [IDS])
+        assert (found.word, found.first and found.first.name) == (word, first)
+
+
+@pytest.mark.parametrize(("write", "bits"), [(as_bf16, 8), (as_f16, 11)])
+def test_next_to_the_precision_of_a_dump_a_small_fault_of_one_block_is_seen(write, bits, model, run, tmp_path):
+    """A fault of 100 times what writing the numbers down makes of them, in one block; a healthy run is healthy."""
+    for times, word in ((0, "explained"), (100, "wrong")):
+        lost = np.float32(np.sqrt(times / 3) * 2.0**-bits)
+        wave = np.random.default_rng(3).standard_normal(run["l_out-1"].shape).astype(np.float32)
+        size = np.sqrt(np.mean(np.square(run["l_out-1"])))
+        states = {name: x for name, x in run.items() if name.startswith("l_out-")} | {
+            "l_out-1": run["l_out-1"] + lost * size * wave
+        }
+        found, _ = verdict(model, write(tmp_path, states), [IDS])
+        assert (found.word, found.first and found.first.name) == (word, "l_out-1" if times else None), found.rounds
 
 
 def test_the_tree_of_transformers_debugger_gives_outputs_of_modules_and_inputs_of_layers(model, run, tmp_path):

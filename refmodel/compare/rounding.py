@@ -137,17 +137,28 @@ def noise(model: Model, route: Route, other: Other, how: Rounding, exact: Errors
         if key in kept:
             found[key] = by_token(ours.astype(np.float64), kept[key].astype(np.float64), fresh)
 
-    def perturb(name: str, x: F) -> F:
-        return shaken(name, x, max(how.half_ulp(name), stored(name)), 1)
+    run(model, route, other, how.rounds, Standing(other, take, *perturbations(how, other)), seen)
+    return found
+
+
+def perturbations(how: Rounding, other: Other) -> tuple[Callable[[str, F], F], Callable[[str, F], F]]:
+    """What makes rounding errors as a class and the writing of a dump do: at each tap of ours, and where a tap of theirs is read.
+
+    A program goes on with what it computed, not with what it wrote. But where few arrays have few bits, it is not the dump that was
+    written so: the program keeps them so, and goes on with them.
+    """
+    written = 2 * len(other.bits) > len(other.taps)
 
     def stored(name: str) -> float:
         return HALF_ULP[other.bits.get(name, 24)]
 
-    def input(name: str, x: F) -> F:
-        return shaken(name, x, stored(name) if how.bits == 24 or how.blocks else 0.0, 2)
+    def perturb(name: str, x: F) -> F:
+        return shaken(name, x, max(how.half_ulp(name), stored(name)), 1)
 
-    run(model, route, other, how.rounds, Standing(other, take, perturb, input), seen)
-    return found
+    def read(name: str, x: F) -> F:
+        return shaken(name, x, stored(name) if written and (how.bits == 24 or how.blocks) else 0.0, 2)
+
+    return perturb, read
 
 
 def shaken(name: str, x: F, relative: float, draw: int) -> F:
@@ -244,11 +255,16 @@ def verdict_under(how: Rounding, exact: Errors, level: Mapping[str, F], other: O
         finite = values[np.isfinite(values)]
         most[stem(name)] = max(most.get(stem(name), 0.0), float(finite.mean()) if finite.size else 0.0)
     rows = {
-        name: replace(row, allowed=FLOOR + (0.0 if name in exact.factors else how.factor * most.get(stem(name), 0.0)))
+        name: replace(row, allowed=FLOOR + (0.0 if name in exact.factors else times(how, name, other) * most.get(stem(name), 0.0)))
         for name, row in exact.rows.items()
     }
     first = next((row for row in rows.values() if not row.within), None)
     return Verdict(WRONG if first else EXPLAINED, how.exact, rows, first, how.name + in_file(other))
+
+
+def times(how: Rounding, tap: str, other: Other) -> float:
+    """How many times the measured rounding is allowed at a tap; less where most of it is that of the numbers in the dump."""
+    return min(how.factor, OF_CLASSES) if other.bits.get(tap, 24) < 24 else how.factor
 
 
 def in_file(other: Other) -> str:
@@ -260,10 +276,12 @@ def in_file(other: Other) -> str:
 def lowest(tokens: Mapping[str, F], level: Mapping[str, F]) -> float:
     """How much of a class's rounding the cleanest token of the program shows: the smallest quartile over taps of error / rounding.
 
-    Of few taps it is the least. Taps at which the class rounds nothing, as embeddings, say nothing.
+    Of few taps it is the least. Taps at which the class rounds nothing, as embeddings, say nothing; nor do logits next to other
+    taps, as many programs that round keep the head in floats.
     """
     ratios: dict[tuple[int, int], list[float]] = {}
-    for name, errors in tokens.items():
+    inner = {name: errors for name, errors in tokens.items() if not name.startswith("result_output")}
+    for name, errors in (inner or tokens).items():
         _, _, call = name.partition("@")
         for token, (lost, rounding) in enumerate(zip(errors, level.get(name, ()))):
             if rounding > 1e-30:

@@ -33,6 +33,11 @@ def tiled(healthy: Any, hp: Hparams, q: F, k: F, v: F, *given: Any) -> F:
     return np.asarray(healthy(q, np.ascontiguousarray(k[:, of]), np.ascontiguousarray(v[:, of]), *given))
 
 
+def first_group(healthy: Any, hp: Hparams, q: F, k: F, v: F, *given: Any) -> F:
+    """Every query head reads key head 0."""
+    return np.asarray(healthy(q, np.ascontiguousarray(k[:, :1]), np.ascontiguousarray(v[:, :1]), *given))
+
+
 def none(q: F) -> F:
     """The scores of an attention whose scores nothing asks for."""
     return np.zeros((0, 0, 0), q.dtype)
@@ -179,6 +184,15 @@ FAULTS: list[Fault] = [
         evidence="the class of F20 in attention",
         fix="let query head h read key head h // (H / G)",
         change=operation("attention", tiled, lambda model: model.hp.n_head > model.hp.n_head_kv > 1),
+        keys=("attention.head_count_kv",),
+    ),
+    new(
+        id="gqa-first",
+        name="gqa-first",
+        says="Every query head reads key head 0, where each group of query heads has a key head of its own.",
+        evidence="a kind of fault of attention with one key head, given a model with several",
+        fix="let query head h read key head h // (H / G)",
+        change=operation("attention", first_group, lambda model: model.hp.n_head_kv > 1),
         keys=("attention.head_count_kv",),
     ),
     new(

@@ -128,4 +128,17 @@ FAULTS: list[Fault] = [
         change=taps({"embedding": lambda x, at: x / math.sqrt(x.shape[-1])}, (), lambda model: model.arch.FACTS.embedding_scaled),
         keys=("embedding_length",),
     ),
+    new(
+        id="embedding-scaled",
+        name="embedding-scaled",
+        says="Embedded tokens are multiplied by √E, as Gemma's are.",
+        evidence="a kind of fault of engines that share one forward pass among families",
+        fix="multiply embedded tokens by the square root of embedding_length in models of Gemma only",
+        right="refmodel.ops.linear:embed",
+        at=("embedding",),
+        change=taps(
+            {"embedding": lambda x, at: x * math.sqrt(x.shape[-1])}, (), lambda model: not model.arch.FACTS.embedding_scaled
+        ),
+        keys=("embedding_length",),
+    ),
 ]

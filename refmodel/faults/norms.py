@@ -20,6 +20,8 @@ READS = ("q part", "q product", "k product")
 EVERY = (*SITES_OF_SUM, *SITES_OF_HEADS)
 MEANS = ("input mean", "mean 1", "mean 2", "mean 3", "mean 4", "last mean", "q mean", "k mean")
 
+OF_SUMS = tuple(f"{name}.weight" for name in (*OF_SUM, "output_norm"))
+
 new = partial(
     Fault,
     family="norms",
@@ -41,6 +43,12 @@ def of_output(change: Callable[[F], F]) -> Change:
 def all_norms(change: Callable[[F], F]) -> Change:
     """Other weights in all norms but that of the delta rule's output."""
     return any_of(*(vectors(name, lambda w, hp: change(w)) for name in (*OF_SUM, *OF_HEADS)), of_output(change))
+
+
+def of_sums(change: Callable[[F], F]) -> Change:
+    """Other weights in the norms of residual sums, where the model has norms of heads besides, which keep theirs."""
+    whole = any_of(*(vectors(name, lambda w, hp: change(w)) for name in OF_SUM), of_output(change))
+    return lambda e: whole(e) if any(block.has(name) for block in e.model.blocks for name in OF_HEADS) else None
 
 
 def one_mean(which: str) -> Callable[[F, At], F]:
@@ -92,6 +100,44 @@ FAULTS: list[Fault] = [
         at=SITES_OF_HEADS,
         change=any_of(*(vectors(name, lambda w, hp: w + 1) for name in OF_HEADS)),
         tensors=("attn_q_norm.weight", "attn_k_norm.weight"),
+    ),
+    new(
+        id="F15",
+        name="sum-norm-one-twice",
+        says="1 is added to the weights of all norms but those of queries and keys, to which the converter added it already.",
+        evidence="mlx-vlm #2114: the converter of one runtime, the norm of another",
+        fix="a GGUF has 1 + w in its norms already: multiply by the file's weight as it is",
+        at=SITES_OF_SUM,
+        change=of_sums(lambda w: w + 1),
+        tensors=OF_SUMS,
+    ),
+    new(
+        id="F14",
+        name="sum-norm-one-missing",
+        says="The norms of residual sums multiply by w, where 1 + w is meant; those of queries and keys are right.",
+        evidence="llmman #151, shainet #176",
+        fix="a GGUF has 1 + w in its norms already; weights of the original checkpoint need the 1 added, once",
+        at=SITES_OF_SUM,
+        change=of_sums(lambda w: w - 1),
+        tensors=OF_SUMS,
+    ),
+    new(
+        id="F14",
+        name="head-norm-one-missing",
+        says="The norms of queries and keys multiply by w, where 1 + w is meant.",
+        evidence="llmman #151, shainet #176",
+        fix="a GGUF has 1 + w in attn_q_norm and attn_k_norm already; those of the original checkpoint need the 1 added, once",
+        at=SITES_OF_HEADS,
+        change=any_of(*(vectors(name, lambda w, hp: w - 1) for name in OF_HEADS)),
+        tensors=("attn_q_norm.weight", "attn_k_norm.weight"),
+    ),
+    new(
+        id="norms-weightless",
+        name="norms-weightless",
+        says="The norms are not multiplied by their weights.",
+        evidence="a kind of fault of norms whose weights were not loaded",
+        fix="multiply each normed sum, and each normed head, by the weight of its norm",
+        change=all_norms(np.ones_like),
     ),
     new(
         id="F16",

@@ -118,6 +118,11 @@ def verdict_line(verdict: "Verdict", other: "Other") -> str:
     each = "every operation that was judged" if other.unjudged or overflow else "every operation"
     if verdict.word == "equal":
         return f"EQUAL: {each} gives the same bits from the same inputs"
+    if other.places and all(tap.startswith("result_output") for tap in other.taps):
+        return (
+            "EXPLAINED: rounding makes the logits differ as much; a fault that changes them less is not seen without hidden "
+            "states, but `refmodel diagnose` may name it"
+        )
     return f"EXPLAINED: {each} is right; what differs is rounding, most of all in {', '.join(verdict.rounded[:3])}"
 
 

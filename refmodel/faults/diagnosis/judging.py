@@ -9,8 +9,8 @@ import numpy as np
 from ...arrays import F
 from ...compare.allowances import FLOOR
 from ...compare.other_side import Other
-from ...compare.rounding import SHOWS, by_token, lowest, of_shown, shaken
-from ...compare.rounding_classes import HALF_ULP, Rounding, classes, halves, through
+from ...compare.rounding import SHOWS, by_token, lowest, of_shown, perturbations, times
+from ...compare.rounding_classes import Rounding, classes, halves, through
 from ...compare.rows import as_bits
 from ...compare.verdict import stem
 from ...forward.numerics import Numerics
@@ -86,7 +86,7 @@ def judge(make: Make, route: Route, other: Other, what: Reach, healthy: Seen | N
             none = dict.fromkeys(exact.nmse, LEAST)
             return Judged(EQUAL, how.name, how.exact, exact, dict.fromkeys(exact.nmse, FLOOR), none, none)
         level = rounding(make, route, other, what, healthy, how, exact)
-        found = under(how, exact, level, number <= (other.arithmetic is not REFERENCE))
+        found = under(how, exact, level, number <= (other.arithmetic is not REFERENCE), other)
         floor = floor or found.noise
         found = replace(found, floor=floor)
         shown = lowest(tokens, level)
@@ -99,13 +99,13 @@ def judge(make: Make, route: Route, other: Other, what: Reach, healthy: Seen | N
     return replace(best, word=WRONG)
 
 
-def under(how: Rounding, exact: Seen, level: Mapping[str, F], fine: bool) -> Judged:
+def under(how: Rounding, exact: Seen, level: Mapping[str, F], fine: bool, other: Other) -> Judged:
     """What one class of rounding explains. Of all positions and calls the largest rounding counts."""
     most: dict[str, float] = {}
     for tap, values in level.items():
         finite = values[np.isfinite(values)]
         most[stem(tap)] = max(most.get(stem(tap), 0.0), float(finite.mean()) if finite.size else 0.0)
-    allowed = {tap: how.factor * most.get(stem(tap), 0.0) + FLOOR for tap in exact.nmse}
+    allowed = {tap: times(how, tap, other) * most.get(stem(tap), 0.0) + FLOOR for tap in exact.nmse}
     noise = {tap: max(most.get(stem(tap), 0.0), LEAST) for tap in exact.nmse}
     word = FINE if fine else COARSE
     found = Judged(word, how.name, how.exact, exact, allowed, noise)
@@ -117,10 +117,8 @@ def rounding(
 ) -> Mapping[str, F]:
     """What a class of rounding makes of the same pass: tap -> NMSE of each token against the exact pass."""
 
-    def rounds(name: str, x: F) -> F:
-        return shaken(name, x, max(how.half_ulp(name), HALF_ULP[other.bits.get(name, 24)]), 1)
-
-    rounded = run(make(how.rounds), route, other, what, healthy or exact, rounds)
+    rounds, reads = perturbations(how, other)
+    rounded = run(make(how.rounds), route, other, what, healthy or exact, rounds, reads=reads)
     return {
         tap: by_token(x.astype(np.float64), exact.ours[tap].astype(np.float64), fresh_of(other, tap))
         for tap, x in rounded.ours.items()

@@ -124,12 +124,14 @@ def run(
     healthy: Seen | None = None,
     rounds: Round = as_computed,
     keep: bool = True,
+    reads: Round = as_computed,
 ) -> Seen:
     """Run what is asked for next to the other side.
 
     healthy  the healthy run, whose inputs are read where neither the other side nor this run has them; None for this is it
     rounds   what each tap is rounded to
     keep     whether our numbers are kept
+    reads    what each of theirs is changed to before it is read, as numbers may have been before they were written
     """
     nmse, ours, inputs = dict[str, float](), dict[str, F](), dict[tuple[int, int], F]()
 
@@ -139,20 +141,20 @@ def run(
         if keep:
             ours[key] = np.array(a, np.float32)
 
-    standing = Standing(other, take, rounds)
+    standing = Standing(other, take, rounds, reads)
     session = engine.session(route, standing, shows_scores(other.taps))
     with passing():
         for call, tokens in enumerate(engine.feed(other.calls)):
             if other.apart and call:
                 session.restart()
             standing.begin(call, len(tokens))
-            one_call(session, other, what, call, tokens, healthy, inputs)
+            one_call(session, standing, what, call, tokens, healthy, inputs)
     return Seen(nmse, ours, inputs)
 
 
 def one_call(
     session: Session,
-    other: Other,
+    beside: Standing,
     what: Reach,
     call: int,
     tokens: Sequence[int],
@@ -170,27 +172,29 @@ def one_call(
         if position not in what.positions:
             x = None
             continue
-        x = entering(session, other, call, position, x, healthy)
+        x = entering(session, beside, call, position, x, healthy)
         if healthy is None:
             inputs[call, position] = x
         x = t.arch.block(x, t.blocks[source], session.states[position], c.at(position))
     session.n_past += len(ids)
     if what.ends:
-        x = entering(session, other, call, last, x, healthy)
+        x = entering(session, beside, call, last, x, healthy)
         if healthy is None:
             inputs[call, last] = x
         h = t.arch.final_norm(x, t.weights[f"{t.arch.FACTS.last_norm}.weight"], c)
         t.arch.head(h, t.output, c)
 
 
-def entering(session: Session, other: Other, call: int, position: int, x: F | None, healthy: Seen | None) -> F:
+def entering(session: Session, beside: Standing, call: int, position: int, x: F | None, healthy: Seen | None) -> F:
     """What a block reads: the output of the block before it, if that ran; else theirs, or the healthy run's."""
     if x is not None:
         return x
-    if position and given(other, position - 1, call):
-        theirs = other.taps[in_call(f"l_out-{position - 1}", call)]
+    if position and given(beside.other, position - 1, call):
+        before = f"l_out-{position - 1}"
+        theirs = beside.other.taps[in_call(before, call)]
         if np.isfinite(theirs).all():
-            return np.ascontiguousarray(theirs.reshape(-1, session.tensors.hp.n_embd), session.num.dtype)
+            read = beside.input(before, np.asarray(theirs, session.num.dtype))
+            return np.ascontiguousarray(read.reshape(-1, session.tensors.hp.n_embd))
     assert healthy is not None
     return healthy.inputs[call, position].astype(session.num.dtype)
 
