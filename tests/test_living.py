@@ -229,6 +229,13 @@ def test_what_leaves_the_numbers_alone_changes_no_verdict(name, source, copy, tm
         assert (report.verdict, report.findings) == ("proved", [])
 
 
+def test_a_quantized_copy_is_not_proved_where_llama_cpps_run_is_asked_for(source, copy, tmp_path):
+    packed = changed(copy, tmp_path / "q.gguf", {name: in_type(t, Q.Q8_0) for name, t in matrices(copy).items()})
+    report = verify(packed, source.path, WORDS, Options(llamacpp=True))
+    assert (report.verdict, report.status, report.findings) == ("not proved", 2, [])
+    assert {check.name for check in report.checks if "quantized afterwards" in check.skipped} == {"forward", "llama.cpp"}
+
+
 def test_bfloat16_saved_again_as_float32_is_proved(tmp_path):
     types = lambda name: Q.BF16
     model = refmodel.load(tiny.build(tmp_path / "m.gguf", "llama", seed=4, types=types, **WIDE))

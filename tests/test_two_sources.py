@@ -15,6 +15,10 @@ from refmodel.cli import app
 from refmodel.errors import MetadataError, RouteError
 from refmodel.gguf.reader import read
 from refmodel.gguf.writer import field, write
+from refmodel.hf.folder import read_folder
+from refmodel.model.route import Route
+from refmodel.surgery.gguf import routed
+from refmodel.surgery.hf_write import routed_folder
 from refmodel.surgery.verify import Options, recovered, verify
 
 QUICK = Options(forward=False)
@@ -195,3 +199,33 @@ def test_what_looks_like_an_accident_is_so_in_its_own_source(tmp_path):
         report = verify(passthrough([a, b], tmp_path / "c.gguf", some), a, options=QUICK, others=[b])
         found = [note for note in report.notes if note.endswith("?")]
         assert any(remark in note for note in found) if remark else not found, (remark, found)
+
+
+HYBRID = {"recurrent": [True, False, True, False], "n_nextn": 1}
+
+
+@pytest.mark.parametrize(("arch", "shape"), [("llama", {}), ("qwen35", HYBRID)])
+def test_a_copy_of_one_of_several_sources_says_its_route_in_that_one(arch, shape, tmp_path):
+    paths = sources(tmp_path, arch, **shape)
+    for path, order in ((path, order) for path in paths for order in (paths, paths[::-1])):
+        model = refmodel.load(path)
+        copy = routed(model, model.route("blocks:1,3"), tmp_path / "c.gguf")
+        report = verify(copy, order[0], options=QUICK, others=order[1:])
+        assert (report.verdict, report.findings) == ("proved except forward", [])
+        assert report.route == f"{path.name} 0..2, {path.name} 1..3"
+        assert recovered(copy, order[0], order[1:]).status == 0
+        for key, value in (("refmodel.route", field(V.STRING, "blocks:0,2")), ("refmodel.source.block_count", field(V.UINT32, 7))):
+            odd = verify(changed(copy, tmp_path / "o.gguf", **{key: value}), order[0], options=QUICK, others=order[1:])
+            assert [finding.key for _, finding in odd.findings] == [key]
+
+
+def test_a_folder_of_one_of_several_sources_says_its_route_in_that_one(tmp_path):
+    a, b = (folders.build(tmp_path / name, "llama", n_layer=4, hidden_size=128, num_attention_heads=4) for name in "ab")
+    folders.tensors(lambda t: t.update({name: 1.5 * x for name, x in t.items() if "layers" in name}))(b)
+    for path, order in ((path, order) for path in (a, b) for order in ((a, b), (b, a))):
+        copy = routed_folder(read_folder(path), Route.of("blocks:1,3", 4), tmp_path / f"{path.name}{order[0].name}")
+        report = verify(copy, order[0], options=QUICK, others=order[1:])
+        assert (report.verdict, report.findings) == ("proved except forward", [])
+        folders.config(rys_relayer={"spec": "blocks:0,2", "source_num_layers": 5})(copy)
+        odd = verify(copy, order[0], options=QUICK, others=order[1:])
+        assert {finding.key for _, finding in odd.findings} == {"rys_relayer.spec", "rys_relayer.source_num_layers"}

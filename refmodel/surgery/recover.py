@@ -249,6 +249,28 @@ def claim(where: str, words: Any, n_layer: int) -> Claim:
     return Claim(where, shown, {"that is": attempt(words, n_layer)})
 
 
+def claims_of_sources(claims: Callable[[int], list[Claim]], counts: Sequence[int]) -> list[Claim]:
+    """What a file says of its own route, if it was made of one of several sources whose blocks are numbered one after the other.
+
+    claims  how many blocks a source has -> the claims
+    counts  how many blocks each has
+    """
+    if len(counts) == 1:
+        return claims(counts[0])
+    out: dict[tuple[str, str], Claim] = {}
+    for k, n in enumerate(counts):
+        for one in claims(n):
+            said = {f"{how}, of source {k + 1}:": moved(route, sum(counts[:k]), sum(counts)) for how, route in one.routes.items()}
+            before = out.get((one.where, one.words))
+            out[one.where, one.words] = replace(one, routes={**(before.routes if before else {}), **said})
+    return list(out.values())
+
+
+def moved(route: Route | str, first: int, n_layer: int) -> Route | str:
+    """A route of a source whose blocks begin at `first` of `n_layer`; words stay as they are."""
+    return Route.of([layer + first for layer in route.layers], n_layer) if isinstance(route, Route) else route
+
+
 def attempt(value: Any, n_layer: int) -> Route | str:
     """The route of these words or numbers, or why it is none."""
     try:

@@ -18,7 +18,7 @@ from ...model.route import Route
 from .. import hf_runtimes
 from ..copy_map import folder_plan
 from ..gguf import plan_of
-from ..recover import Claim, Recovery, recovery
+from ..recover import Claim, Recovery, claims_of_sources, recovery
 from ..retyped import by_types
 from ..runtimes import cost, runners
 from .folder import folder_claims, verify_folder
@@ -64,9 +64,11 @@ def verify_several(report: Report, out: Path, paths: Sequence[Path], options: Op
     """Hold a copy against several sources; its route is written with the source of each block."""
     if out.is_dir():
         folder, sources = joined_folders(paths, read_folder(out))
+        report.counts = sources.counts
         verify_folder(report, out, folder, "", options)
     else:
         model, sources = joined_models(paths, opened(out))
+        report.counts = sources.counts
         verify_gguf(report, out, model, "", options)
     report.source = " and ".join(map(str, paths))
     report.notes.insert(0, sources.legend())
@@ -159,12 +161,12 @@ def recovered(out: Path, source: Path, others: Sequence[Path] = ()) -> Recovered
         prefixes = (copy.prefix, held.prefix)
         found, _, _ = recovery(copy.tensors, held.tensors, prefixes, held.n_layer, held.behind)
         found = by_types(found, copy.tensors, held.tensors, prefixes)
-        return Recovered(found, folder_claims(copy, held), sources)
+        return Recovered(found, claims_of_sources(lambda n: folder_claims(copy, held.path, n), sources.counts), sources)
     refuse_other_kinds(file := opened(out))
     model, sources = joined_models(paths, file)
     found, _, _ = recovery(file.tensors, model.file.tensors, ("blk.", "blk."), model.n_layer, int(model.hp.n_nextn))
     found = by_types(found, file.tensors, model.file.tensors, ("blk.", "blk."))
-    return Recovered(found, gguf_claims(file, model.n_layer), sources)
+    return Recovered(found, claims_of_sources(lambda n: gguf_claims(file, n), sources.counts), sources)
 
 
 def foreseen(source: Path, words: str) -> dict[str, Any]:

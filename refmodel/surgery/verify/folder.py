@@ -20,7 +20,7 @@ from ..copy_map import Plan, folder_plan
 from ..hf_config import PER_LAYER, facts_of, not_run, routed_config
 from ..hf_run import run_folders
 from ..recipes import recipe_claims
-from ..recover import Claim, claim, claims_of_name, recovery
+from ..recover import Claim, claim, claims_of_name, claims_of_sources, recovery
 from .beside import check_beside
 from .common import Hashed, check_bytes, check_claims, check_seams, check_structure, decided, related
 from .forward import bits, calls_of, check_forward
@@ -45,7 +45,7 @@ def verify_folder(report: Report, path: Path, source: Folder, words: str, option
         return
     check_packed(copy, source)
     found, ours, theirs = recovery(copy.tensors, source.tensors, (prefix, prefix), source.n_layer, source.behind)
-    claims = folder_claims(copy, source)
+    claims = claims_of_sources(lambda n: folder_claims(copy, source.path, n), report.counts or [source.n_layer])
     plan = decided(report, structure, given, found, claims, folder_plan(source, Route.identity(source.n_layer)))
     if plan is None:
         report.skip([SEAMS, BYTES, METADATA, FORWARD], "no route fits")
@@ -158,13 +158,12 @@ def equal_bits(a: F, b: F | None) -> bool:
     return b is not None and a.shape == b.shape and np.array_equal(bits(a), bits(b))
 
 
-def folder_claims(copy: Folder, source: Folder) -> list[Claim]:
+def folder_claims(copy: Folder, source: Path, n_layer: int) -> list[Claim]:
     """What a folder says of its own route: in rys_relayer, in mergekit's recipe, and in its name."""
-    n_layer = source.n_layer
     block = copy.config.get("rys_relayer")
     block = block if isinstance(block, dict) else {}
     said = [claim(f"rys_relayer.{key}", block[key], n_layer) for key in ("layer_indices", "spec") if key in block]
-    return [*said, *recipe_claims(copy, source.path, n_layer), *claims_of_name("the folder's name", copy.path.name, n_layer)]
+    return [*said, *recipe_claims(copy, source, n_layer), *claims_of_name("the folder's name", copy.path.name, n_layer)]
 
 
 def check_config(check: Check, report: Report, copy: Folder, source: Folder, plan: Plan, retyped: bool) -> None:
@@ -278,7 +277,8 @@ def check_provenance(check: Check, report: Report, copy: Folder, source: Folder,
         return
     for key in ("source_num_layers", "target_num_layers"):
         check.compared += 1
-        if key in block and block[key] != expected[key]:
+        right = report.counts if report.counts and key == "source_num_layers" else [expected[key]]
+        if key in block and block[key] not in right:
             check.found(f"{CONFIG}: rys_relayer.{key}", f"is {block[key]!r}; expected {expected[key]!r}")
     hashes, stated = source.sha256(), block.get("source_sha256")
     if stated not in (None, hashes, *hashes.values()):

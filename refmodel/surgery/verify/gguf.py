@@ -16,7 +16,7 @@ from ...model.model import Model
 from ...model.route import Route
 from ..copy_map import Plan
 from ..gguf import PER_BLOCK, plan_of, routed_fields
-from ..recover import Claim, claim, claims_of_name, recovery
+from ..recover import Claim, claim, claims_of_name, claims_of_sources, recovery
 from ..runtimes import lost_by_count
 from .common import Hashed, check_bytes, check_claims, check_seams, check_structure, decided
 from .conversion import check_beyond, converted
@@ -49,7 +49,7 @@ def verify_gguf(report: Report, path: Path, model: Model, words: str, options: O
         return
     options.seen("hashing")
     found, ours, theirs = recovery(file.tensors, model.file.tensors, ("blk.", "blk."), model.n_layer, int(model.hp.n_nextn))
-    claims = gguf_claims(file, model.n_layer)
+    claims = claims_of_sources(lambda n: gguf_claims(file, n), report.counts or [model.n_layer])
     plan = decided(report, structure, given, found, claims, plan_of(model, Route.identity(model.n_layer)))
     if plan is None:
         report.skip([SEAMS, BYTES, METADATA, FORWARD, *([LLAMACPP] if options.llamacpp else [])], "no route fits")
@@ -176,6 +176,10 @@ def check_description(check: Check, report: Report, key: str, found: Field | Non
     """Check a key that describes the file: one of ours must be right, others are noted."""
     if found is None or key == f"{OURS}version" or same(found, value):
         return
+    if key == f"{OURS}source.block_count" and report.counts:
+        behind = value.value() - sum(report.counts)  # of several sources the copy may be made of one
+        if found.value() in [count + behind for count in report.counts]:
+            return
     if key.startswith(OURS):
         check.found(key, f"is {shown(found)}; expected {shown(value)}")
     else:

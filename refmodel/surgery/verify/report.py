@@ -89,6 +89,7 @@ class Report:
     asked      checks without which nothing is proved
     intended   whether the route is given, or claimed by the file
     blocks     with several sources: the source of each block, and its number there
+    counts     with several sources: how many blocks of the trunk each has
     """
 
     out: str
@@ -102,6 +103,7 @@ class Report:
     asked: set[str] = field(default_factory=set)
     intended: bool = False
     blocks: list[tuple[str, int]] = field(default_factory=list)
+    counts: Sequence[int] = ()
 
     @property
     def findings(self) -> list[tuple[str, Finding]]:
@@ -137,7 +139,7 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         """The same for --json."""
         found = [{"check": check, "key": f.key, "where": f.where, "what": f.what} for check, f in self.findings]
-        held = {k: v for k, v in asdict(self).items() if k not in ("asked", "intended")}
+        held = {k: v for k, v in asdict(self).items() if k not in ("asked", "intended", "counts")}
         return {"verdict": self.verdict, **held, "findings": found}
 
 
