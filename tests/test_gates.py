@@ -134,6 +134,27 @@ def test_what_killed_processes_left_is_removed_and_what_others_make_is_not(tmp_p
     assert sorted(tmp_path.iterdir()) == sorted([*theirs, tmp_path / "b.gguf"])
 
 
+def test_a_temporary_folder_is_gone_at_the_end_and_that_of_a_killed_process_in_the_next_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(partial.tempfile, "tempdir", str(tmp_path))
+    words = "from refmodel.machine.partial import *\nwith temporary_folder() as f:\n print(f, flush=True); input()"
+
+    def another():
+        env = os.environ | {"TMPDIR": str(tmp_path)}
+        return subprocess.Popen([sys.executable, "-c", words], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    with another() as killed, another() as alive:
+        left, used = (Path(child.stdout.readline().strip()) for child in (killed, alive))
+        (left / "large").write_bytes(b"x")
+        killed.kill()
+        killed.wait()
+        assert left.is_dir()
+        with partial.temporary_folder() as folder:
+            assert sorted(tmp_path.iterdir()) == sorted([used, folder])
+            assert folder.stat().st_mode & 0o777 == 0o700
+        alive.communicate("\n")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_that_was_replaced_is_not_hashed_for_the_one_that_was_read(tmp_path):
     path = tmp_path / "m.gguf"
     path.write_bytes(AUSTEN.read_bytes())

@@ -1,12 +1,12 @@
 """`refmodel diagnose`: name the bug of another program."""
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import DumpError, RefmodelError
+from ..machine.partial import temporary_folder
 from ..machine.threads import use
 from ..report.console import err, out
 from .compiling import prepare
@@ -82,8 +82,8 @@ def diagnose(
     asks = prompt or tokens or against == LIVE
     calls = calls_of(token_ids(loaded, prompt, tokens, special), decode, chunks) if asks else None
     asked = Asked(loaded, None, profile_of(profile) if profile else None, llama_of(llama_lib, llama_python))
-    with tempfile.TemporaryDirectory(prefix="refmodel-") as folder:
-        raise typer.Exit(answer(asked, against, route, calls, Path(folder), names, suggest, as_json, reports, threads))
+    with temporary_folder() as folder:
+        raise typer.Exit(answer(asked, against, route, calls, folder, names, suggest, as_json, reports, threads))
 
 
 def answer(

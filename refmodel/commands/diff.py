@@ -1,6 +1,5 @@
 """`refmodel diff`: compare a forward pass, tensor by tensor."""
 
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ..errors import RefmodelError
+from ..machine.partial import temporary_folder
 from ..machine.threads import use
 from ..report.console import err, out
 from .compiling import prepare
@@ -138,9 +138,9 @@ def diff(
         return two_files(loaded, model_of(against), route, token_ids(loaded, prompt, tokens, special), shape)
     ids = token_ids(loaded, prompt, tokens, special) if prompt or tokens or against == LIVE else None
     calls = None if ids is None else calls_of(ids, decode, chunks)
-    with tempfile.TemporaryDirectory(prefix="refmodel-") as folder:
-        other = other_side(asked, against, route, calls, Path(folder), names)
-        answer = budget(asked, against, other, full, Path(folder), shape) if explain else rows(asked, against, other, shape)
+    with temporary_folder() as folder:
+        other = other_side(asked, against, route, calls, folder, names)
+        answer = budget(asked, against, other, full, folder, shape) if explain else rows(asked, against, other, shape)
         raise typer.Exit(answer)
 
 

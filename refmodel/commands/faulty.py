@@ -1,7 +1,6 @@
 """--fault: compute with a fault of the library on purpose, and show what it does."""
 
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import RefmodelError
+from ..machine.partial import temporary_folder
 from ..report.console import err, out
 from .compiling import prepare
 
@@ -102,8 +102,8 @@ def rows_with_faults(
     engine = with_faults(model, policy, words)
     prepare(model, policy, other.calls)
     faulty, followed = replace(other, calls=engine.feed(other.calls)), engine.follow(route)
-    with tempfile.TemporaryDirectory(prefix="refmodel-") as folder, watching(err, "comparing") as seen:
-        noise = measured(model, route, other, Path(folder), seen)
+    with temporary_folder() as folder, watching(err, "comparing") as seen:
+        noise = measured(model, route, other, folder, seen)
         result = compare(engine.model, followed, faulty, engine.numerics, anchor, seen)
         verdict = judge(engine.model, followed, faulty, seen, engine.numerics, noise)
     if as_json:

@@ -2,7 +2,6 @@
 
 import re
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from ..errors import GoldenError
 from ..machine.files import check_target
+from ..machine.partial import temporary_folder
 from ..machine.threads import use
 from ..report.console import err, out
 from .dumps import Map
@@ -100,8 +100,8 @@ def record(
         raise GoldenError(f"{output}: expected a name ending in .safetensors; call it {output.stem}.safetensors")
     calls = calls_of(token_ids(loaded, prompt, tokens, special), decode, chunks) if engine.here or prompt or tokens else None
     kept = f"^result_output$|{keep}" if keep else "^result_output$"
-    with tempfile.TemporaryDirectory(prefix="refmodel-") as folder:
-        other = run_of(engine, loaded, route or ("" if engine.here else None), calls, ORACLE, kept, Path(folder))
+    with temporary_folder() as folder:
+        other = run_of(engine, loaded, route or ("" if engine.here else None), calls, ORACLE, kept, folder)
         with watching(err, "measuring the noise of right engines:") as seen:
             said, arrays = made(loaded, other, keep, positions_of(positions), engine.here, seen)
         write_golden(output, said, arrays)
@@ -157,8 +157,8 @@ def check(
     known = Golden(file_of(str(golden)))
     loaded = model_of(model)
     check_rounds(rounds)
-    with tempfile.TemporaryDirectory(prefix="refmodel-") as folder:
-        other = again(engine, known, loaded, Path(folder))
+    with temporary_folder() as folder:
+        other = again(engine, known, loaded, folder)
         if update:
             check_same(known, loaded, other)
             raise typer.Exit(renewed(engine, known, loaded, other, yes, as_json))

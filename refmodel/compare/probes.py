@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..errors import OracleEndedError, OracleError
@@ -19,6 +18,7 @@ from ..llamacpp.oracle import record
 from ..llamacpp.profile import PROFILES
 from ..machine import kernel_cache, threads
 from ..machine.files import PACKAGE, user_folder, whole
+from ..machine.partial import temporary_folder
 from ..machine.sha256 import sha256_of
 from ..model.made import made, random_of
 from ..model.model import load
@@ -126,8 +126,8 @@ def tried(library: Library, seen: Callable[[str], None]) -> Known:
     said = library.build
     named = builds_of(said)
     builds = named or candidates(said)
-    with TemporaryDirectory(prefix="refmodel-") as folder, ahead() as pool:
-        waiting = [pool.submit(recorded, library, Path(folder), architecture, seen) for architecture in ARCHITECTURES]
+    with temporary_folder() as folder, ahead() as pool:
+        waiting = [pool.submit(recorded, library, folder, architecture, seen) for architecture in ARCHITECTURES]
         best: Known | None = None
         for build in nearest(answered(waiting), builds, seen)[: 1 if named else None]:
             unknown = differing(answered(waiting), build, seen, None if best is None else len(best.unknown))

@@ -6,8 +6,6 @@ as it accumulates, and block by block, where every block of the packed file star
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -15,6 +13,7 @@ from ..arrays import F
 from ..errors import MetadataError
 from ..forward.trace import Recorder, Spool, Trace
 from ..gguf.format import OURS
+from ..machine.partial import temporary_folder
 from ..model.model import Model
 from ..model.route import Route
 from ..numerics import REFERENCE
@@ -120,8 +119,8 @@ def trial(packed: Model, full: Model, words: str, tokens: Sequence[int], seen: C
     MetadataError if they are not two files of one model; RouteError for a route that does not fit.
     """
     inner, theirs_inner, named = routes(packed, full, words)
-    with TemporaryDirectory(prefix="refmodel-") as folder:
-        path = Path(folder) / "full.safetensors"
+    with temporary_folder() as folder:
+        path = folder / "full.safetensors"
         with Spool(path, {}) as spool:
             full.session(theirs_inner, REFERENCE, Recorder(spool, KEPT, seen)).forward(tokens)
         theirs = Trace(path)

@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import numpy as np
@@ -19,6 +18,7 @@ from ..arrays import F
 from ..forward.numerics import Numerics
 from ..forward.taps import in_call
 from ..forward.trace import Spool, Trace
+from ..machine.partial import temporary_folder
 from ..model.model import Model
 from ..model.route import Route
 from ..model.session import run_calls
@@ -204,12 +204,12 @@ def judged(model: Model, route: Route, other: Other, seen: Callable[[str], None]
 
     `seen` is called with what is computed.
     """
-    with TemporaryDirectory(prefix="refmodel-") as folder:
+    with temporary_folder() as folder:
         measured: dict[str, Errors] = {}
         tried: list[tuple[Verdict, float]] = []
         for how in classes(other.arithmetic, model.arch.FACTS.gelu):
             if how.exact.name not in measured:
-                path = Path(folder) / f"{len(measured)}.safetensors"
+                path = folder / f"{len(measured)}.safetensors"
                 measured[how.exact.name] = errors(model, route, other, how.exact, path, seen)
             exact = measured[how.exact.name]
             if all(not row.differ and not row.problem for row in exact.rows.values()):

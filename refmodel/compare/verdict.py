@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from ..forward.numerics import Numerics
 from ..forward.trace import Recorder, Spool, Trace
 from ..llamacpp.builds import JUDGE
 from ..llamacpp.profile import DEFAULT
+from ..machine.partial import temporary_folder
 from ..model.model import Model, load
 from ..model.route import Route
 from ..model.session import run_calls
@@ -87,11 +87,11 @@ def judge(
     if other.ran:
         model = load(other.ran)
         route = model.route()
-    with TemporaryDirectory(prefix="refmodel-") as folder:
+    with temporary_folder() as folder:
         run = diff(model, other.calls, other.taps, route, policy, "node", seen)
         rows = other.judged(run.rows)
         if noise is None and any(row.differ and not other.is_exact(name) for name, row in rows.items()):
-            noise = measured(model, route, other, Path(folder), seen)
+            noise = measured(model, route, other, folder, seen)
     return verdict_on(rows, other, policy, noise)
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from ..compare.diff import Diff
 from ..compare.other_side import Other, compare, numerics_against, recorded
 from ..compare.verdict import Verdict, judge, measured
+from ..machine.partial import temporary_folder
 from ..model.model import Model, RouteLike, load
 from ..model.route import Route
 from ..numerics import LLAMACPP, Numerics
@@ -61,8 +61,8 @@ def case(path: Path, trace: Path) -> Case:
     model = load(path)
     other = recorded(model, trace)
     route = model.route(other.route)
-    with TemporaryDirectory(prefix="refmodel-") as folder:
-        noise = measured(model, route, other, Path(folder), lambda name: None)
+    with temporary_folder() as folder:
+        noise = measured(model, route, other, folder, lambda name: None)
     return Case(model, other, route, numerics_against(LLAMACPP, other), noise)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import PACKAGE, user_folder
+from .partial import temporary_folder
 
 SOURCES = PACKAGE / "kernels"
 KEPT = 4  # digests that stay, this one included
@@ -66,9 +67,9 @@ def temporary() -> Path:
     """A private folder for this process and those that it starts; removed when it ends."""
     import atexit
 
-    made = tempfile.mkdtemp(prefix="refmodel-kernels-")
-    atexit.register(shutil.rmtree, made, ignore_errors=True)
-    os.environ["NUMBA_CACHE_DIR"] = made
+    stack = contextlib.ExitStack()
+    os.environ["NUMBA_CACHE_DIR"] = str(stack.enter_context(temporary_folder()))
+    atexit.register(stack.close)
     path = base() / digest()
     path.mkdir()
     return path

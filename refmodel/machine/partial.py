@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,7 +35,36 @@ def create(path: Path) -> BinaryIO:
 def folder(path: Path) -> Iterator[None]:
     """Around the making of a new folder of this name, locked; FileExistsError if there is one."""
     path.mkdir()
-    descriptor = os.open(path, os.O_RDONLY)
+    with locked(path):
+        yield
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A private folder for what is not to stay, removed at the end; before, those that killed processes left are removed."""
+    place = Path(tempfile.gettempdir())
+    remove_left_over(place)
+    while True:
+        path = name_for(place / "refmodel")
+        path.mkdir(mode=0o700)
+        with locked(path):
+            if not path.is_dir():  # another run took it for left over before the lock was there
+                continue
+            try:
+                yield path
+            finally:
+                shutil.rmtree(path, ignore_errors=True)
+            return
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock on a folder, where the system opens folders."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except (PermissionError, FileNotFoundError):
+        yield
+        return
     try:
         held(descriptor)
         yield

@@ -9,7 +9,6 @@ import hashlib
 import os
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -28,6 +27,7 @@ from ..arrays import F, Matrix
 from ..errors import RefmodelError
 from ..forward.weights import Rows
 from ..machine import kernel_cache
+from ..machine.partial import temporary_folder
 from ..model.made import made, zeros_of
 from ..model.model import Model, load
 from ..numerics import Numerics, numerics_of, packed
@@ -209,5 +209,5 @@ def end_with_parent() -> None:
 @contextmanager
 def typical_models(types: Sequence[Q] = COMMON) -> Iterator[list[Path]]:
     """A small file of each architecture with matrices of these types, in a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="refmodel-") as folder:
-        yield [made(Path(folder) / f"{name}.gguf", name, types, zeros_of) for name in ARCHITECTURES]
+    with temporary_folder() as folder:
+        yield [made(folder / f"{name}.gguf", name, types, zeros_of) for name in ARCHITECTURES]

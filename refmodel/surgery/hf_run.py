@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 
 from ..arrays import F
 from ..errors import OracleError
+from ..machine.partial import temporary_folder
 
 ENV = "REFMODEL_HF_PYTHON"
 CHILD = Path(__file__).with_name("hf_child.py")
@@ -55,13 +56,13 @@ def run_folders(
     OracleError if that Python has no transformers, or transformers cannot run the source.
     """
     python = os.environ.get(ENV) or sys.executable
-    with TemporaryDirectory(prefix="refmodel-") as out, TemporaryFile() as log:
+    with temporary_folder() as out, TemporaryFile() as log:
         request = {
             "source": str(source.absolute()),
             "copy": str(copy.absolute()),
             "map": list(layers),
             "calls": [list(c) for c in calls],
-            "out": out,
+            "out": str(out),
             "dtype": dtype,
         }
         try:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from ...arrays import F
 from ...errors import OracleEndedError, OracleError, RefmodelError, RouteError
 from ...llamacpp.profile import PROFILES
+from ...machine.partial import temporary_folder
 from ...model.model import Model, load
 from ...numerics import ORACLE, REFERENCE
 from ..copy_map import Plan
@@ -108,10 +108,10 @@ def check_llamacpp(check: Check, path: Path, model: Model, plan: Plan, options: 
     if kind := one_kind(model, plan):
         check.skipped = f"llama.cpp aborts on a hybrid model with blocks of one kind only, and this has only {kind} blocks"
         return
-    with TemporaryDirectory(prefix="refmodel-") as folder:
+    with temporary_folder() as folder:
         options.seen("llama.cpp")
         try:
-            other = of_file(path, model, plan.route, calls_of(model.n_vocab, options), PROFILES["exact"], options.lib, Path(folder))
+            other = of_file(path, model, plan.route, calls_of(model.n_vocab, options), PROFILES["exact"], options.lib, folder)
         except OracleError as error:
             if not isinstance(error, OracleEndedError) and "is not loaded" not in str(error):
                 raise
