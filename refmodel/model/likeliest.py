@@ -51,6 +51,8 @@ def kept(ids: Ints, values: F, first: int, new: F, k: int) -> Best:
     edge = values[-1] if len(values) == k else kth(new, k)
     some = np.flatnonzero(~(new <= edge) if len(values) == k else ~(new < edge))  # a NaN stays
     ids, values = np.concatenate([ids, first + some]), np.concatenate([values, new[some]])
+    if len(values) == 1:
+        return ids, values
     order = np.argsort(np.where(np.isnan(values), -np.inf, -values), kind="stable")[:k]
     return ids[order], values[order]
 

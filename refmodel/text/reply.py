@@ -85,10 +85,10 @@ def repeated(tokens: Sequence[int], longest: int = 64, least: int = 48) -> int:
 
     longest  of the phrases looked for, in tokens
     """
-    for length in range(1, longest + 1):
-        span = max(least, 4 * length)
-        if len(tokens) < span or tokens[-1] != tokens[-1 - length]:
+    for length in range(1, min(longest, len(tokens) - 1) + 1):
+        if tokens[-1] != tokens[-1 - length]:  # so it is for most, after every token
             continue
-        if all(tokens[-i] == tokens[-i - length] for i in range(2, span - length + 1)):
+        span = max(least, 4 * length)
+        if len(tokens) >= span and all(tokens[-i] == tokens[-i - length] for i in range(2, span - length + 1)):
             return length
     return 0
