@@ -5,7 +5,7 @@ Tensors and texts of the whole model are those of the source that the copy took 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -160,20 +160,30 @@ def of_blocks(name: str, models: Sequence[Model]) -> list[Any]:
 def joined_tensors(
     held: Sequence[Mapping[str, Any]], counts: Sequence[int], prefix: str, copy: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The tensors of all sources, those of blocks with the joined numbers; of the whole model those that the copy took."""
+    """The tensors of all sources, those of blocks with the joined numbers.
+
+    Of the whole model, and of the blocks behind the trunk, those that the copy took.
+    """
     out: dict[str, Any] = {}
+    last = blocks(copy, prefix)
     for number, tensors in enumerate(held):
-        before = sum(counts[:number])
+        before, ends = sum(counts[:number]), blocks(tensors, prefix)
         for name, t in tensors.items():
-            block = block_of(name, prefix)
-            if block is None:
-                if name not in out or (name in copy and equal(t, copy[name]) and not equal(out[name], copy[name])):
-                    out[name] = t
-            elif block < counts[number] or number == 0:
-                moved = before + block if block < counts[number] else sum(counts) + block - counts[0]
-                new = f"{prefix}{moved}{name.removeprefix(f'{prefix}{block}')}"
+            new = there = name  # in the joined model, and in the copy
+            if (block := block_of(name, prefix)) is not None:
+                own, trunk = name.removeprefix(f"{prefix}{block}"), block < counts[number]
+                new = f"{prefix}{before + block if trunk else sum(counts) + block - counts[number]}{own}"
+                there = "" if trunk else f"{prefix}{last - ends + block}{own}"
+                if number and not trunk and new not in out:
+                    continue  # the first source says how many there are
+            if new not in out or (there in copy and equal(t, copy[there]) and not equal(out[new], copy[there])):
                 out[new] = replace(t, name=new)
     return out
+
+
+def blocks(tensors: Iterable[str], prefix: str) -> int:
+    """How many blocks there are, by the names of tensors."""
+    return max((block + 1 for name in tensors if (block := block_of(name, prefix)) is not None), default=0)
 
 
 def equal(a: AnyTensor | FolderTensor, b: AnyTensor | FolderTensor) -> bool:
