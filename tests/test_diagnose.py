@@ -291,3 +291,11 @@ def test_blocks_in_another_order_are_told_by_their_numbers(model, layers, eviden
     engine = Engine(model, NUMPY, follow=lambda route: Route(tuple(layers), route.n_layer))
     found = diagnose(model, dumped(model, written(engine, CALLS, evidence, 0.0, None), CALLS), LIBRARY, lambda name: None, CALLS)
     assert (found.verdict, str(found.located.relation)) == ("unknown", f"another route: {words}")
+
+
+def test_a_run_that_lost_a_token_is_no_healthy_one(model):
+    engine = FAULTS["last-token-lost"].on(Engine(model, NUMPY))
+    for one, verdict in ((engine, "harness"), (Engine(model, NUMPY), "healthy")):
+        other = dumped(model, written(one, CALLS, "hidden", 0.0, None), CALLS)
+        assert diagnose(model, other, LIBRARY, lambda name: None, CALLS).verdict == verdict
+        assert ("positions" in [remark.code for remark in other.remarks]) == (verdict == "harness")

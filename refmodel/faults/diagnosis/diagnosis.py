@@ -23,7 +23,7 @@ FAULT, HEALTHY, UNKNOWN, HARNESS = "fault", "healthy", "unknown", "harness"
 # Remarks of diff that say that the recording is of something else than was asked for
 BROKEN = frozenset({"all-equal", "bos", "other-tokens", "warm-up-only", "stale"})
 LEFT_BEHIND = frozenset({"conv kept"})  # sites that a call writes for the next one, and does not read
-MISLABELLED = frozenset({"shifted-by-one", "transposed", "warm-up"})
+MISLABELLED = frozenset({"shifted-by-one", "transposed", "warm-up", "positions"})
 
 
 @dataclass(frozen=True)
