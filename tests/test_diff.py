@@ -138,3 +138,17 @@ def test_a_near_tie_is_a_margin_of_at_most_twice_the_largest_difference(apart, n
 def test_equal_logits_are_a_near_tie_even_where_nothing_differs():
     (row,) = compare_logits(np.array([[2.0, 2.0]]), np.array([[2.0, 2.0]]))
     assert (row.margin, row.near_tie) == (0.0, True)
+
+
+@pytest.mark.parametrize("size", [1, 7, 20])
+def test_the_figures_are_the_same_whatever_part_is_compared_at_a_time(size, monkeypatch):
+    a, b = np.random.default_rng(size).standard_normal((2, 3, 7), np.float32)
+    whole = compare("x", a, b)
+    monkeypatch.setattr("refmodel.compare.rows.AT_ONCE", size)
+    parts = compare("x", a, b)
+    for name in ("nmse", "nmse_var", "cosine"):
+        assert getattr(parts, name) == pytest.approx(getattr(whole, name), rel=1e-13)
+    assert (parts.max_abs, parts.differ, parts.holes) == (whole.max_abs, 21, 0)
+    error = a.astype(np.float64) - b
+    assert whole.nmse == pytest.approx((error**2).sum() / (b.astype(np.float64) ** 2).sum(), rel=1e-13)
+    assert whole.nmse_var == pytest.approx((error**2).mean() / b.astype(np.float64).var(), rel=1e-13)

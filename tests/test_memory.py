@@ -4,12 +4,17 @@ import platform
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import refmodel
+from refmodel.compare.placing import Probe
+from refmodel.compare.rounding import by_token
+from refmodel.compare.rows import common_factor, compare, compare_logits
+from refmodel.compare.sanity import probabilities
 from refmodel.info.needs import needs
 from refmodel.machine import memory
 
@@ -48,6 +53,36 @@ def test_needs_are_those_of_a_session(name):
     assert need["cache_of_1000_tokens"] == 200 * sum(k.nbytes + v.nbytes for k, v in keys)
     assert need["states"] == sum(s.conv.nbytes + s.delta.nbytes for s in fixed)
     assert need["weights"] == sum(w.rows.nbytes for w in model.weights.values())
+
+
+def test_comparing_takes_less_memory_than_the_numbers_have():
+    ours = np.random.default_rng(0).standard_normal((256, 1 << 16), np.float32)  # 64 MB, as logits of a text may be
+    theirs = ours * np.float32(1 + 2e-6)
+    doing = {
+        "a row": lambda: compare("result_output", ours, theirs),
+        "errors of tokens": lambda: by_token(ours, theirs, len(ours)),
+        "a factor": lambda: common_factor(ours, theirs),
+        "rows of logits": lambda: compare_logits(ours[:8], theirs[:8]),
+        "what they are": lambda: probabilities(theirs),
+    }
+    for name, do in doing.items():
+        tracemalloc.start()
+        do()
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < ours.nbytes, name
+
+
+def test_what_is_kept_of_a_tap_does_not_hold_the_whole_tap():
+    probe = Probe()
+    probe.begin(0, 5)
+    scores, stream = np.ones((3, 5, 7), np.float32), np.ones((5, 4), np.float32)
+    probe("kq-0", scores)
+    probe("l_out-0", stream)
+    for seen in probe.taps.values():
+        assert not np.shares_memory(seen.kept, scores)
+        assert seen.kept.base is None
+        assert seen.kept.size < 20
 
 
 FAULTS = """

@@ -26,7 +26,7 @@ from .allowances import FLOOR, OF_CLASSES
 from .diff import LACKING, Anchored, has_draft, shows_scores
 from .other_side import Other
 from .rounding_classes import HALF_ULP, Rounding, classes
-from .rows import Row, common_factor, compare, nmse_of, without_figures
+from .rows import AT_ONCE, Row, common_factor, compare, nmse_of, without_figures
 from .verdict import EQUAL, EXPLAINED, WRONG, Verdict, judge, stem
 
 T = TypeVar("T")
@@ -135,7 +135,7 @@ def noise(model: Model, route: Route, other: Other, how: Rounding, exact: Errors
 
     def take(key: str, ours: F, theirs: F, fresh: int) -> None:
         if key in kept:
-            found[key] = by_token(ours.astype(np.float64), kept[key].astype(np.float64), fresh)
+            found[key] = by_token(ours, kept[key], fresh)
 
     run(model, route, other, how.rounds, Standing(other, take, *perturbations(how, other)), seen)
     return found
@@ -165,15 +165,18 @@ def shaken(name: str, x: F, relative: float, draw: int) -> F:
     """x with errors as rounding makes them: each number is changed by up to that part of itself, the same for the same name."""
     if not relative:
         return x
-    r = np.random.default_rng([zlib.crc32(name.encode()), draw])
-    return (x * (1 + relative * r.uniform(-1, 1, x.shape))).astype(x.dtype)
+    r, out = np.random.default_rng([zlib.crc32(name.encode()), draw]), np.empty(x.size, x.dtype)
+    for start in range(0, x.size, AT_ONCE):
+        some = x.reshape(-1)[start : start + AT_ONCE]
+        out[start : start + AT_ONCE] = some * (1 + relative * r.uniform(-1, 1, some.shape))
+    return out.reshape(x.shape)
 
 
 def by_token(a: F, b: F, fresh: int) -> F:
     """NMSE of each token [k] where the first axis is that of tokens; else one number [1]."""
     rows = len(a) if a.ndim > 1 and len(a) <= fresh else 1
-    a, b = (x.reshape(rows, -1).astype(np.float64) for x in (a, b))
-    return np.array([nmse_of(p, q) for p, q in zip(a, b, strict=True)])
+    pairs = zip(a.reshape(rows, -1), b.reshape(rows, -1), strict=True)
+    return np.array([nmse_of(p.astype(np.float64), q.astype(np.float64)) for p, q in pairs])
 
 
 def verdict_of(model: Model, route: Route, other: Other, seen: Callable[[str], None]) -> Verdict:

@@ -1,6 +1,6 @@
 """One row for each compared tensor, and one for each token's logits."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from ..arrays import F, NDInt
 
 FEW = 32  # numbers that are too few to see a factor in
+AT_ONCE = 1 << 20  # numbers that are compared at a time
 NOT_FINITE = "not finite"  # how a problem begins that is of numbers, not of names or shapes
 
 
@@ -79,19 +80,34 @@ def compare(name: str, ours: F, theirs: F) -> Row:
     holes, differ = ours.size - a.size, int((as_bits(a) != as_bits(b)).sum())
     if not differ and ours.dtype == theirs.dtype == np.float32:
         return Row(name, ours.shape, nmse=0.0, nmse_var=0.0, max_abs=0.0, cosine=1.0, differ=0, holes=holes)
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    error, energy = a - b, float(b @ b)
-    squares = float(error @ error)
+    squares = energy = own = both = most = 0.0
+    for x, y in zip(in_doubles(a), in_doubles(b), strict=True):
+        error = x - y
+        squares, energy = squares + float(error @ error), energy + float(y @ y)
+        own, both = own + float(x @ x), both + float(x @ y)
+        most = max(most, float(np.abs(error).max()))
     return Row(
         name=name,
         shape=ours.shape,
         nmse=ratio(squares, energy),
-        nmse_var=ratio(squares / max(b.size, 1), float(b.var()) if b.size else 0.0),
-        max_abs=float(np.abs(error).max(initial=0.0)),
-        cosine=1.0 if squares == 0 else ratio(float(a @ b), float(np.sqrt(energy * (a @ a)))),
+        nmse_var=ratio(squares / max(b.size, 1), variance(b)),
+        max_abs=most,
+        cosine=1.0 if squares == 0 else ratio(both, float(np.sqrt(energy * own))),
         differ=differ,
         holes=holes,
     )
+
+
+def in_doubles(x: F) -> Iterator[F]:
+    """The numbers of x [n] in float64, AT_ONCE at a time: the logits of a long text would fill the memory several times."""
+    for start in range(0, len(x), AT_ONCE):
+        yield x[start : start + AT_ONCE].astype(np.float64)
+
+
+def variance(x: F) -> float:
+    """The variance of x [n] in float64; 0 for no numbers."""
+    mean = sum(float(part.sum()) for part in in_doubles(x)) / max(len(x), 1)
+    return sum(float(np.square(part - mean).sum()) for part in in_doubles(x)) / max(len(x), 1)
 
 
 def common_factor(ours: F, theirs: F) -> float:
@@ -99,7 +115,8 @@ def common_factor(ours: F, theirs: F) -> float:
 
     Of the larger half of the numbers, most have the same ratio, and it is not 1: roundings scatter about 1.
     """
-    a, b = ours.ravel().astype(np.float64), theirs.ravel().astype(np.float64)
+    some = slice(None, None, max(1, ours.size // AT_ONCE))
+    a, b = ours.ravel()[some].astype(np.float64), theirs.ravel()[some].astype(np.float64)
     large = np.isfinite(a) & np.isfinite(b) & (np.abs(a) > np.median(np.abs(a)))
     if large.sum() < FEW:
         return 1.0
@@ -149,7 +166,8 @@ def squeezed(shape: Sequence[int]) -> tuple[int, ...]:
 def compare_logits(ours: F, theirs: F) -> list[LogitRow]:
     """Measure logits token by token: ours and theirs, [T, V] each. A token with one that is not finite has no row."""
     rows = []
-    for t, (a, b) in enumerate(zip(ours.astype(np.float64), theirs.astype(np.float64), strict=True)):
+    for t, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+        a, b = a.astype(np.float64), b.astype(np.float64)
         if not (np.isfinite(a).all() and np.isfinite(b).all()):
             continue
         p, q = log_softmax(b), log_softmax(a)

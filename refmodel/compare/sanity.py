@@ -178,10 +178,10 @@ def about_logits(model: Model, kept: Arranged) -> list[Remark]:
         if f.place.tap.partition("@")[0] != LOGITS or f.numbers.at is not None or f.numbers.log:
             continue
         ours = kept.ours[f.place.tap]
-        rows = f.place.arranged(f.numbers.read(), ours).astype(np.float64)
+        rows = f.place.arranged(f.numbers.read(), ours)
         if f.place.axes == (1, 0):
             out.append(Remark("transposed", f"{f.own} has a column for each token; it is turned: write a row for each"))
-        if (found := probabilities(rows)) and not probabilities(ours.kept.astype(np.float64)):
+        if (found := probabilities(rows)) and not probabilities(ours.kept):
             out.append(
                 Remark(found, f"{f.own} has {found}, not logits; it is compared as such: write what the head gives, before softmax")
             )
@@ -197,14 +197,24 @@ def of_place(read: Callable[[], F], place: Place, ours: Seen) -> F:
 
 
 def probabilities(rows: F) -> str:
-    """`log-probabilities` or `probabilities` if every row is such; else empty."""
-    if not len(rows) or not np.isfinite(rows).all():
+    """`log-probabilities` or `probabilities` if every row [V] is such; else empty."""
+    found = ""
+    for row in rows:
+        word = probability(row.astype(np.float64))
+        if not word or found not in ("", word):
+            return ""
+        found = word
+    return found
+
+
+def probability(row: F) -> str:
+    """The same of one row [V]."""
+    if not np.isfinite(row).all():
         return ""
-    peak = rows.max(axis=1)
-    if (rows >= 0).all() and np.allclose(rows.sum(axis=1), 1, rtol=0, atol=1e-3):
+    if (row >= 0).all() and abs(row.sum() - 1) <= 1e-3:
         return "probabilities"
-    total = peak + np.log(np.exp(rows - peak[:, None]).sum(axis=1))
-    return "log-probabilities" if (np.abs(total) < 1e-2).all() else ""
+    peak = row.max()
+    return "log-probabilities" if abs(peak + np.log(np.exp(row - peak).sum())) < 1e-2 else ""
 
 
 def as_log(f: Found, found: str, rows: Callable[[], F]) -> Numbers:
@@ -251,7 +261,7 @@ def knows_nothing(model: Model, f: Found, kept: Arranged, rows: F) -> list[Remar
     mine = [(i, tokens[t + 1]) for i, t in enumerate(ours.rows) if t + 1 < len(tokens)]
     if not pairs or not mine or not np.isfinite(rows).all():
         return []
-    theirs = float(np.mean([-log_softmax(rows[t - f.place.first])[token] for t, token in pairs]))
+    theirs = float(np.mean([-log_softmax(rows[t - f.place.first].astype(np.float64))[token] for t, token in pairs]))
     own = float(np.mean([-log_softmax(ours.kept[i].astype(np.float64))[token] for i, token in mine]))
     guess = float(np.log(model.n_vocab))
     if abs(theirs - guess) > NEAR * guess or own > (1 - 4 * NEAR) * guess:

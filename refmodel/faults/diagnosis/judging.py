@@ -120,7 +120,7 @@ def rounding(
     rounds, reads = perturbations(how, other)
     rounded = run(make(how.rounds), route, other, what, healthy or exact, rounds, reads=reads)
     return {
-        tap: by_token(x.astype(np.float64), exact.ours[tap].astype(np.float64), fresh_of(other, tap))
+        tap: by_token(x, exact.ours[tap], fresh_of(other, tap))
         for tap, x in rounded.ours.items()
         if tap in exact.ours and x.shape == exact.ours[tap].shape
     }
