@@ -105,6 +105,19 @@ def test_the_kernel_of_rope_has_the_bits_of_its_definition(adjacent, seed, T, H,
     same_bits(rope_kernel(x, pos, how), rope(x, pos, how))
 
 
+@given(seed=seeds(), base=st.floats(100, 1e8), half=st.integers(1, 64), scale=st.sampled_from([1.0, 0.25]))
+def test_pair_i_turns_with_the_base_to_the_power_of_minus_2i_by_n(seed, base, half, scale):
+    r = np.random.default_rng(seed)
+    factors, kept = tuple(r.uniform(0.5, 40, half)), tuple(r.uniform(0, 1, half))
+    pos = r.integers(0, 100_000, 3)
+    for how in (Rope(base, 2 * half, False, scale, factors), Rope(base, 2 * half, False, scale, factors, kept)):
+        for angles, p in zip(how.angles(pos), pos, strict=True):
+            for i, angle in enumerate(angles):
+                part = how.unscaled[i] if how.unscaled else 0.0
+                exact = p * (scale * (1 - part) + part) * base ** (-2 * i / (2 * half)) / factors[i]
+                assert angle == pytest.approx(exact, rel=1e-13, abs=0)
+
+
 def test_pairs_are_adjacent_or_half_apart():
     x = np.zeros((1, 1, 8))
     x[0, 0, 0] = 1
