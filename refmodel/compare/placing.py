@@ -125,9 +125,8 @@ def candidates(name: Name, ours: Mapping[str, Seen], n_position: int, shift: int
     found: list[str] = []
     for stem in name.stems:
         taps = [tap for tap in taps_of(stem, name.block, n_position, shift) if in_call(tap, name.call) in ours]
-        read = (
-            name.block is not None and taps[:1] and taps[0] in EMBEDDED
-        )  # what block 0 reads is the last of those, scaled if any is
+        # what block 0 reads is the last of those, scaled if any is
+        read = name.block is not None and taps[:1] and taps[0] in EMBEDDED
         found += [in_call(tap, name.call) for tap in (taps[:1] if read else taps)]
     return list(dict.fromkeys(found))
 

@@ -30,20 +30,8 @@ LAYER_NUMBERS = {
 }
 
 
-PACKED = {
-    "F4",
-    "F6_E2M3",
-    "F6_E3M2",
-    "F8_E4M3",
-    "F8_E5M2",
-    "F8_E8M0",
-    "I8",
-    "I16",
-    "I32",
-    "U8",
-    "U16",
-    "U32",
-}  # types of packed weights
+# types of packed weights
+PACKED = {"F4", "F6_E2M3", "F6_E3M2", "F8_E4M3", "F8_E5M2", "F8_E8M0", "I8", "I16", "I32", "U8", "U16", "U32"}
 
 
 LAYER = re.compile(r"((?:.*?\.)?(?:layers|h)\.)(\d+)(?=\.|$)")  # the prefix and the number in a tensor's or module's name

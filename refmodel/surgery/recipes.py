@@ -8,9 +8,8 @@ from ..machine.files import text_of
 from .recover import Claim, attempt
 
 MERGEKIT = "mergekit_config.yml"
-RANGE = re.compile(
-    r"layer_range:\s*(?:\[\s*(\d{1,6})\s*,\s*(\d{1,6})\s*\]|-\s*(\d{1,6})\s*-\s*(\d{1,6}))"
-)  # in a line, or in three
+# in a line, or in three
+RANGE = re.compile(r"layer_range:\s*(?:\[\s*(\d{1,6})\s*,\s*(\d{1,6})\s*\]|-\s*(\d{1,6})\s*-\s*(\d{1,6}))")
 PASSTHROUGH = re.compile(r"^merge_method:\s*[\"']?passthrough\b", re.MULTILINE)
 MODEL = re.compile(r"\bmodel:\s*(\S+)")
 

@@ -252,9 +252,8 @@ def check_facts(check: Check, facts: Sequence[Fact], copy: Folder, within: str, 
         key = f"{CONFIG}: {within}{fact.name}"
         stated = home.get(fact.name)
         stated_n = len(stated) if isinstance(stated, list) else len(values)
-        fits = (
-            stated_n == len(values) if isinstance(values[0], str) else stated_n >= len(values)
-        )  # as transformers checks kinds only
+        # transformers checks the length of kinds only
+        fits = stated_n == len(values) if isinstance(values[0], str) else stated_n >= len(values)
         if fact.name in PER_LAYER and not fits:
             check.found(f"{key} (length)", f"is {stated_n}; along the map it should be {len(values)}")
             continue
