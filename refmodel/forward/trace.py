@@ -1,11 +1,11 @@
 """Taps: who looks at a forward pass while it runs, and the file that remembers what was seen."""
 
 import json
-import os
 import re
 import shutil
 import struct
 import tempfile
+import threading
 import weakref
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -122,10 +122,11 @@ class Trace(Mapping[str, F]):
         check_regular(path)
         with handed("safetensors", str(path), TraceError, cure, "not a readable safetensors trace"):
             self._file = safe_open(path, framework="numpy")
-        self._descriptor = os.open(path, os.O_RDONLY)  # kept: the path may be that of another trace by and by
-        weakref.finalize(self, os.close, self._descriptor)
-        (length,) = struct.unpack("<Q", os.pread(self._descriptor, 8, 0))
-        entries = from_json(os.pread(self._descriptor, length, 8), f"{path}: its header", TraceError, cure)
+        self._opened = open(path, "rb")
+        self._alone = threading.Lock()  # whoever reads moves the place in the file
+        weakref.finalize(self, self._opened.close)
+        (length,) = struct.unpack("<Q", self._opened.read(8))
+        entries = from_json(self._opened.read(length), f"{path}: its header", TraceError, cure)
         self._start = 8 + length
         self.metadata: dict[str, str] = entries.pop("__metadata__", None) or {}
         self.entries: dict[str, dict[str, Any]] = {n: entries[n] for n in sorted(entries, key=lambda n: entries[n]["data_offsets"])}
@@ -136,11 +137,11 @@ class Trace(Mapping[str, F]):
             with handed("safetensors", f"{self.path}: {name}", TraceError, "record it again"):
                 return self._file.get_tensor(name)
         start, stop = entry["data_offsets"]
-        data, done = np.empty(stop - start, np.uint8), 0  # read, not mapped: pages of a map stay in memory
-        while done < len(data) and (n := os.preadv(self._descriptor, [data.data[done:]], self._start + start + done)):
-            done += n
-        if done < len(data):
-            raise TraceError(f"{self.path}: {name}: ends after {done} of {len(data)} bytes; record it again")
+        with self._alone:  # read, not mapped: pages of a map stay in memory
+            self._opened.seek(self._start + start)
+            data = np.fromfile(self._opened, np.uint8, stop - start)
+        if len(data) < stop - start:
+            raise TraceError(f"{self.path}: {name}: ends after {len(data)} of {stop - start} bytes; record it again")
         x = data.view(READ[entry["dtype"]]).reshape(entry["shape"])
         return x if entry["dtype"] != "BF16" else (x.astype(np.uint32) << 16).view(np.float32)  # exact: NumPy has no such type
 

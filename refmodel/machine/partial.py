@@ -95,7 +95,7 @@ def remove_left_over(folder: Path) -> None:
 
 def remove_if_left_over(path: Path) -> None:
     """Remove one file or folder, if no process holds it. OSError if that fails."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))  # Windows has neither
     try:
         if held(descriptor, wait=False):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
