@@ -122,7 +122,7 @@ class Trace(Mapping[str, F]):
         check_regular(path)
         with handed("safetensors", str(path), TraceError, cure, "not a readable safetensors trace"):
             self._file = safe_open(path, framework="numpy")
-        self._opened = open(path, "rb")
+        self._opened = open(path, "rb")  # kept: the path may be that of another trace by and by
         self._alone = threading.Lock()  # whoever reads moves the place in the file
         weakref.finalize(self, self._opened.close)
         (length,) = struct.unpack("<Q", self._opened.read(8))
